@@ -1,0 +1,38 @@
+# `make demo` and `make test` work on a machine that has Python 3.11 or newer with venv and pip, and nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.train
+	@$(BIN)/unspool demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"unspool needs Python 3.11 or newer; this is {sys.version.split()[0]}. Name another one with: make PYTHON=python3.12 ...")'
+	@echo "Creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.train: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing unspool and what training needs into $(VENV) (PyTorch is large: some minutes)"
+	@$(PIP_INSTALL) --editable '.[train]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing unspool and what the tests need into $(VENV) (PyTorch is large: some minutes)"
+	@$(PIP_INSTALL) --editable '.[train,dev]'
+	@touch $@ $(VENV)/.train
+
+clean:
+	rm -rf $(VENV) runs dist .pytest_cache .ruff_cache .hypothesis
