@@ -1,0 +1,26 @@
+"""Write one time step in plain PyTorch, run it over any sequences."""
+
+from unspool.backends import BackendError as BackendError
+from unspool.backends import info as info
+from unspool.cells import Cell as Cell
+from unspool.cells import DropoutCell as DropoutCell
+from unspool.cells import GRUCell as GRUCell
+from unspool.cells import HighwayCell as HighwayCell
+from unspool.cells import LSTMCell as LSTMCell
+from unspool.cells import LSTMState as LSTMState
+from unspool.cells import ResidualCell as ResidualCell
+from unspool.cells import SimpleRNNCell as SimpleRNNCell
+from unspool.cells import StackedRNNCells as StackedRNNCells
+from unspool.cells import ZoneoutCell as ZoneoutCell
+from unspool.execution import bidirectional_dynamic_rnn as bidirectional_dynamic_rnn
+from unspool.execution import dynamic_rnn as dynamic_rnn
+from unspool.execution import explain as explain
+from unspool.execution import raw_rnn as raw_rnn
+from unspool.execution import stack_bidirectional_dynamic_rnn as stack_bidirectional_dynamic_rnn
+from unspool.execution import static_bidirectional_rnn as static_bidirectional_rnn
+from unspool.execution import static_rnn as static_rnn
+from unspool.layers import GRU as GRU
+from unspool.layers import LSTM as LSTM
+from unspool.layers import RNN as RNN
+from unspool.layers import Bidirectional as Bidirectional
+from unspool.layers import SimpleRNN as SimpleRNN

@@ -1,0 +1,101 @@
+"""Nested structures of tensors: the few operations that the library needs, with paths for error messages.
+
+Inputs, states and outputs may be tensors or any nesting of tuples, NamedTuples, lists and dicts of tensors.
+The traversal itself is PyTorch's own pytree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+Nest: TypeAlias = Any
+"""A tensor, or any nesting of tuples, NamedTuples, lists and dicts of tensors."""
+
+Spec = pytree.TreeSpec
+
+
+def flatten(tree: Nest) -> tuple[list[Any], Spec]:
+    """Return the leaves of a structure, in a fixed order, and the structure without its leaves."""
+    return pytree.tree_flatten(tree)
+
+
+def unflatten(leaves: list[Any], spec: Spec) -> Nest:
+    """Put leaves back into a structure: the inverse of `flatten`."""
+    return pytree.tree_unflatten(leaves, spec)
+
+
+def leaves_of(tree: Nest) -> list[Any]:
+    """Return the leaves of a structure in the order of `flatten`."""
+    return pytree.tree_leaves(tree)
+
+
+def map_leaves(function: Callable[..., Any], tree: Nest, *others: Nest) -> Nest:
+    """Apply a function to the leaves of one structure, or leaf by leaf to several of the same structure."""
+    return pytree.tree_map(function, tree, *others)
+
+
+def named_leaves(tree: Nest, name: str) -> list[tuple[str, Any]]:
+    """Return `(path, leaf)` pairs, each path written as a user would: `state[0].h`."""
+    pairs, _ = pytree.tree_flatten_with_path(tree)
+    return [(name + pytree.keystr(path), leaf) for path, leaf in pairs]
+
+
+def require_tensors(tree: Nest, name: str) -> None:
+    """Refuse a structure that is empty of tensors or holds anything else.
+
+    Raises
+    ------
+    TypeError
+        If a leaf is not a tensor, naming the leaf.
+    """
+    for path, leaf in named_leaves(tree, name):
+        if not isinstance(leaf, Tensor):
+            raise TypeError(
+                f"{path} is {_describe(leaf)}; expected a tensor. "
+                f"{name} must be a tensor or a nesting of tuples, NamedTuples, lists and dicts of tensors."
+            )
+
+
+def describe(tree: Nest) -> str:
+    """Write a structure with its shapes, for error messages: `LSTMState(h=[2, 3], c=[2, 3])`."""
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        fields = ", ".join(f"{key}={describe(value)}" for key, value in zip(tree._fields, tree, strict=True))  # type: ignore[attr-defined]
+        return f"{type(tree).__name__}({fields})"
+    if isinstance(tree, tuple):
+        return "(" + ", ".join(describe(value) for value in tree) + ("," if len(tree) == 1 else "") + ")"
+    if isinstance(tree, list):
+        return "[" + ", ".join(describe(value) for value in tree) + "]"
+    if isinstance(tree, dict):
+        return "{" + ", ".join(f"{key!r}: {describe(value)}" for key, value in tree.items()) + "}"
+    return _describe(tree)
+
+
+def same_kind(tree: Nest, like: Nest) -> Nest:
+    """Return `tree` with plain tuples and lists turned into the NamedTuples that `like` has in their place.
+
+    So `(h, c)` may be given wherever `LSTMState(h, c)` is expected, and a dict in any order of keys. A structure
+    that differs otherwise is returned as it is; comparing it with `like` then shows the difference.
+    """
+    if isinstance(like, tuple | list) and isinstance(tree, tuple | list) and len(tree) == len(like):
+        items = [same_kind(item, model) for item, model in zip(tree, like, strict=True)]
+        return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
+    if isinstance(like, dict) and isinstance(tree, dict) and tree.keys() == like.keys():
+        return {key: same_kind(tree[key], like[key]) for key in like}
+    return tree
+
+
+def concatenate(trees: list[Nest], dim: int = 0) -> Nest:
+    """Concatenate several structures leaf by leaf."""
+    return map_leaves(lambda *leaves: torch.cat(leaves, dim), *trees)
+
+
+def _describe(leaf: Any) -> str:
+    if isinstance(leaf, Tensor):
+        dtype = "" if leaf.dtype == torch.float32 else f" {str(leaf.dtype).removeprefix('torch.')}"
+        return f"{list(leaf.shape)}{dtype}"
+    return f"{type(leaf).__name__} {leaf!r}" if leaf is None or isinstance(leaf, int | float) else type(leaf).__name__

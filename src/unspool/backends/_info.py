@@ -1,0 +1,72 @@
+"""What is installed and what the machine offers."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy
+import torch
+
+from unspool.backends.dispatch import BACKENDS
+
+
+@dataclass(frozen=True)
+class Info:
+    """Backends, instruction set, threads and versions; `str()` gives a table.
+
+    Attributes
+    ----------
+    backends : tuple of str
+        In the order of preference.
+    instruction_set : str
+        The widest that PyTorch uses on this CPU.
+    threads : int
+        As `torch.get_num_threads()` says.
+    cuda : str
+        Name of the first CUDA device, or `"none"`.
+    versions : dict of str to str
+    """
+
+    backends: tuple[str, ...]
+    instruction_set: str
+    threads: int
+    cuda: str
+    versions: dict[str, str]
+
+    def __str__(self) -> str:
+        rows = {
+            "unspool": self.versions["unspool"],
+            "backends": ", ".join(self.backends),
+            "instruction set": self.instruction_set,
+            "threads": str(self.threads),
+            "CUDA device": self.cuda,
+            **{name: text for name, text in self.versions.items() if name != "unspool"},
+        }
+        width = max(map(len, rows))
+        return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
+
+    __repr__ = __str__
+
+
+def info() -> Info:
+    """Tell which backends there are, and on what they run.
+
+    Returns
+    -------
+    Info
+        Prints as a table.
+    """
+    return Info(
+        backends=tuple(backend.name for backend in BACKENDS),
+        instruction_set=torch.backends.cpu.get_cpu_capability(),
+        threads=torch.get_num_threads(),
+        cuda=torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        versions={
+            "unspool": version("unspool"),
+            "torch": torch.__version__,
+            "numpy": numpy.__version__,
+            "python": platform.python_version(),
+        },
+    )

@@ -1,0 +1,162 @@
+"""Which rows are computed at which step: lengths, masks, resets and direction, brought into one form.
+
+A *token* is one real step of one row. Tokens are numbered in the order in which they are computed: step by step,
+and by row within a step. Nothing is computed for what is no token.
+
+Letters: B batch, T steps, N tokens.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from unspool._nest import Nest, map_leaves
+
+
+class Schedule:
+    """The tokens of a batch of sequences, in the order of computation.
+
+    Parameters
+    ----------
+    steps, batch : int
+        T and B.
+    live : BoolTensor of shape (T, B) on the CPU, optional
+        Where there is a token; everywhere if None.
+    resets : BoolTensor of shape (T, B) on the CPU, optional
+        Where a row's state returns to its initial value before the step. A reset at a step that is no token takes
+        effect before the row's next token.
+    reverse : bool
+        Compute from the last step to the first.
+    device : torch.device
+        Where the rows are gathered.
+
+    Attributes
+    ----------
+    order : list of int
+        Time indices in the order of computation; steps without a token are left out.
+    """
+
+    def __init__(
+        self,
+        steps: int,
+        batch: int,
+        live: Tensor | None,
+        resets: Tensor | None,
+        *,
+        reverse: bool,
+        device: torch.device,
+    ) -> None:
+        self.steps, self.batch, self.reverse, self.device = steps, batch, reverse, device
+        if live is None:
+            live = torch.ones(steps, batch, dtype=torch.bool)
+        self.dense = bool(live.all())
+        if reverse:  # time runs backwards from here on; `order` translates
+            live = live.flip(0)
+            resets = None if resets is None else resets.flip(0)
+        self._live = live
+        counts = live.sum(1)
+        computed = counts.nonzero().squeeze(1)
+        self.order: list[int] = (steps - 1 - computed if reverse else computed).tolist()
+        self._counts: list[int] = counts[computed].tolist()
+        self._rows = None if self.dense else live.nonzero()[:, 1].to(device).split(self._counts)
+        self._resets = self._token_resets(resets)
+
+    def rows(self, k: int) -> Tensor | None:
+        """Return the rows `[n]` that are live at the k-th computed step, or None if all are."""
+        return None if self._rows is None or self._counts[k] == self.batch else self._rows[k]
+
+    def resets(self, k: int) -> Tensor | None:
+        """Return which of the live rows are reset before the k-th computed step, `[n]`, or None if none is."""
+        return None if self._resets is None else self._resets[k]
+
+    def _token_resets(self, resets: Tensor | None) -> list[Tensor | None] | None:
+        if resets is None:
+            return None
+        seen = resets.long().cumsum(0)  # resets up to and including each step
+        used = torch.where(self._live, seen, 0).cummax(0).values if self.steps else seen
+        before = torch.cat([torch.zeros_like(used[:1]), used[:-1]])  # resets that earlier tokens have taken
+        pending = (seen > before) & self._live
+        per_step = pending[self._live].split(self._counts)
+        return [part.to(self.device) if bool(part.any()) else None for part in per_step]
+
+    @cached_property
+    def latest(self) -> Tensor:
+        """For each step and row the number of the latest token up to there, -1 before the first: `[T, B]`.
+
+        "Up to" is meant in the order of computation.
+        """
+        number = (self._live.flatten().long().cumsum(0) - 1).view_as(self._live)
+        latest = torch.where(self._live, number, -1)
+        latest = latest.cummax(0).values if self.steps else latest
+        return (latest.flip(0) if self.reverse else latest).to(self.device)
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """For each token its place `t * B + b` in a flattened `[T, B]`: `[N]`."""
+        step, row = self._live.nonzero().unbind(1)
+        return ((self.steps - 1 - step if self.reverse else step) * self.batch + row).to(self.device)
+
+    @cached_property
+    def last(self) -> Tensor:
+        """For each row the place `t * B + b` of the last token computed, -1 for a row without tokens: `[B]`."""
+        place = torch.full((self.batch,), -1, dtype=torch.long, device=self.device)
+        rows = self.positions % max(self.batch, 1)
+        # Of several tokens of a row the last computed one counts; scatter promises no order, so take the extreme.
+        reduce = "amin" if self.reverse else "amax"
+        return place.scatter_reduce(0, rows, self.positions, reduce, include_self=False)
+
+    def spread(self, tokens: list[Nest], before_first: Nest, pad: str) -> Nest:
+        """Put the values of the tokens in their places.
+
+        Parameters
+        ----------
+        tokens : list of nesting of Tensor of shape (n, ...)
+            One entry per computed step.
+        before_first : nesting of Tensor of shape (B, ...)
+            What stands before a row's first token where padding repeats.
+        pad : {"zero", "repeat"}
+            What stands elsewhere.
+
+        Returns
+        -------
+        nesting of Tensor of shape (T, B, ...)
+        """
+        return map_leaves(lambda first, *leaves: self._spread(leaves, first, pad), before_first, *tokens)
+
+    def _spread(self, leaves: tuple[Tensor, ...], first: Tensor, pad: str) -> Tensor:
+        if self.dense and leaves:
+            return torch.stack(leaves[::-1] if self.reverse else leaves)
+        tail = first.shape[1:]
+        if pad == "zero":
+            empty = first.new_zeros((self.steps * self.batch, *tail))
+            filled = empty.index_copy(0, self.positions, torch.cat(leaves)) if leaves else empty
+        else:
+            row = torch.arange(self.batch, device=self.device)
+            place = torch.where(self.latest < 0, row, self.latest + self.batch)
+            filled = torch.cat([first, *leaves]).index_select(0, place.flatten())
+        return filled.view(self.steps, self.batch, *tail)
+
+    def at_last(self, values: Nest) -> Nest:
+        """Return what stands at the last token of each row, and zero for rows without tokens.
+
+        Parameters
+        ----------
+        values : nesting of Tensor of shape (T, B, ...)
+
+        Returns
+        -------
+        nesting of Tensor of shape (B, ...)
+        """
+        return map_leaves(self._at_last, values)
+
+    def _at_last(self, values: Tensor) -> Tensor:
+        tail = values.shape[2:]
+        if not self.order or not self.batch:
+            return values.new_zeros((self.batch, *tail))
+        found = values.flatten(0, 1).index_select(0, self.last.clamp(min=0))
+        if self.dense:
+            return found
+        return found.masked_fill((self.last < 0).view(-1, *[1] * len(tail)), 0)

@@ -1,0 +1,89 @@
+"""What a backend is: something that runs a cell's step over time, and says when it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from unspool._nest import Nest, describe
+from unspool.backends._schedule import Schedule
+
+
+class BackendError(ValueError):
+    """A backend that was asked for by name cannot run the call; the message gives its reasons."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One cell to be run over one batch of sequences. All arguments have been checked.
+
+    Attributes
+    ----------
+    cell : cell
+        See `unspool.cells`.
+    inputs : nesting of Tensor of shape (T, B, ...)
+        Time-major. What stands outside of the schedule's tokens must reach nothing.
+    initial_state : nesting of Tensor of shape (B, ...)
+    row_inputs : nesting of Tensor of shape (B, ...), or None
+        What the cell takes beside input and state, constant over time.
+    schedule : Schedule
+        Which rows are computed at which step.
+    pad_output : {"zero", "repeat"}
+        What the outputs hold where nothing is computed.
+    all_states : bool
+        Whether the state after every step is wanted.
+    static : bool
+        Whether T and the largest batch are fixed, so that a backend may keep a plan.
+    """
+
+    cell: Any
+    inputs: Nest
+    initial_state: Nest
+    row_inputs: Nest | None
+    schedule: Schedule
+    pad_output: str
+    all_states: bool
+    static: bool
+
+    def __str__(self) -> str:
+        mode = "static" if self.static else "dynamic"
+        raggedness = "all rows real" if self.schedule.dense else "ragged"
+        direction = ", reverse" if self.schedule.reverse else ""
+        return f"{type(self.cell).__name__} over {describe(self.inputs)} (T, B, ...), {mode}, {raggedness}{direction}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gives back.
+
+    Attributes
+    ----------
+    outputs : nesting of Tensor of shape (T, B, ...)
+        The output of every step, in the order of the inputs; padded as the call says.
+    final_state : nesting of Tensor of shape (B, ...)
+        The state after each row's last token; the initial state for rows without tokens.
+    all_states : nesting of Tensor of shape (T, B, ...), or None
+        The state after every step, carried through steps that are not computed.
+    """
+
+    outputs: Nest
+    final_state: Nest
+    all_states: Nest | None
+
+
+class Backend(Protocol):
+    """Runs cells over time.
+
+    To add one, write this protocol and put an instance into `unspool.backends.dispatch.BACKENDS`, before those that
+    it should be preferred to. The conformance tests then run over it.
+    """
+
+    name: str
+
+    def reasons(self, call: Call) -> list[str]:
+        """Return why this backend cannot run the call: one sentence each, none if it can."""
+        ...
+
+    def run(self, call: Call) -> Result:
+        """Run a call for which `reasons` is empty. A failure raises; nothing falls back."""
+        ...

@@ -1,0 +1,105 @@
+"""Choosing who runs a call: the first backend without a reason against it, or the one that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from unspool.backends.base import Backend, BackendError, Call, Result
+from unspool.backends.reference import ReferenceBackend
+
+BACKENDS: tuple[Backend, ...] = (ReferenceBackend(),)
+"""All backends in the order of preference."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided for one call.
+
+    Attributes
+    ----------
+    call : str
+        The cell, its inputs and the mode in words.
+    chosen : str
+        Name of the backend that runs the call.
+    reasons : dict of str to list of str
+        For each backend why it cannot run the call; empty lists for those that can.
+    """
+
+    call: str
+    chosen: str
+    reasons: dict[str, list[str]]
+
+
+_recorder: ContextVar[list[Decision] | None] = ContextVar("unspool_decisions", default=None)
+
+
+@contextmanager
+def recording() -> Iterator[list[Decision]]:
+    """Collect the decisions that are taken inside the `with` block, in this thread."""
+    decisions: list[Decision] = []
+    token = _recorder.set(decisions)
+    try:
+        yield decisions
+    finally:
+        _recorder.reset(token)
+
+
+def check_backend(name: str) -> None:
+    """Refuse the name of a backend that does not exist.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
+    names = ["auto", *(backend.name for backend in BACKENDS)]
+    if name not in names:
+        raise ValueError(f"backend is {name!r}; expected one of {', '.join(map(repr, names))}.")
+
+
+def run(call: Call, backend: str = "auto") -> Result:
+    """Run a call on the backend of that name, or on the first one that can.
+
+    Parameters
+    ----------
+    call : Call
+    backend : str
+        `"auto"` or the name of a backend.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    BackendError
+        If a backend was asked for by name and cannot run the call.
+    ValueError
+        If there is no backend of that name.
+    """
+    check_backend(backend)
+    candidates = [b for b in BACKENDS if backend in ("auto", b.name)]
+    if _recorder.get() is not None:
+        _record(call, candidates)
+    refusals: list[str] = []
+    for candidate in candidates:
+        reasons = candidate.reasons(call)
+        if not reasons:
+            return candidate.run(call)
+        refusals += [f"{candidate.name}: {reason}" for reason in reasons]
+    raise BackendError(
+        f"backend {backend!r} cannot run {call}: "
+        + "; ".join(refusals)
+        + ". Use backend='auto', or remove the reasons."
+    )
+
+
+def _record(call: Call, candidates: list[Backend]) -> None:
+    decisions = _recorder.get()
+    if decisions is not None:
+        reasons = {b.name: b.reasons(call) for b in BACKENDS}
+        chosen = next((b.name for b in candidates if not reasons[b.name]), "none")
+        decisions.append(Decision(str(call), chosen, reasons))

@@ -1,0 +1,112 @@
+"""The reference backend: a Python loop over plain PyTorch. Every faster backend is compared with this one.
+
+It calls the cell on the live rows only, so what stands in padding is never touched, whatever the cell does with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unspool._nest import Nest, describe, flatten, leaves_of, map_leaves, require_tensors, unflatten
+from unspool.backends.base import Call, Result
+from unspool.cells import match_state, step
+
+
+class ReferenceBackend:
+    """Runs any cell, on any device, in any dtype, with gradients of any order."""
+
+    name = "reference"
+
+    def reasons(self, call: Call) -> list[str]:
+        """Return an empty list: there is nothing that this backend cannot run."""
+        del call
+        return []
+
+    def run(self, call: Call) -> Result:
+        """Run the cell step by step.
+
+        Parameters
+        ----------
+        call : Call
+
+        Returns
+        -------
+        Result
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the cell does not keep its contract: see `unspool.cells`.
+        """
+        schedule = call.schedule
+        state = call.initial_state
+        inputs = _unbind(call.inputs, schedule.steps)
+        outputs: list[Nest] = []
+        states: list[Nest] = []
+        for k, t in enumerate(schedule.order):
+            rows = schedule.rows(k)
+            x, old, constant = _take(inputs[t], rows), _take(state, rows), _take(call.row_inputs, rows)
+            reset = schedule.resets(k)
+            if reset is not None:
+                old = _where(reset, _take(call.initial_state, rows), old)
+            output, new = step(call.cell, x, old, constant)
+            new = match_state(new, old, f"the new state of {type(call.cell).__name__}")
+            _check_output(output, schedule.batch if rows is None else len(rows), call.cell)
+            state = new if rows is None else map_leaves(lambda s, n, r=rows: s.index_copy(0, r, n), state, new)
+            outputs.append(output)
+            if call.all_states:
+                states.append(new)
+        like = outputs[0] if outputs else _probe(call)
+        zero = map_leaves(lambda leaf: leaf.new_zeros((schedule.batch, *leaf.shape[1:])), like)
+        return Result(
+            outputs=schedule.spread(outputs, zero, call.pad_output),
+            final_state=state,
+            all_states=schedule.spread(states, call.initial_state, "repeat") if call.all_states else None,
+        )
+
+
+def _unbind(inputs: Nest, steps: int) -> list[Nest]:
+    """Cut `[T, B, ...]` into T structures of `[B, ...]`."""
+    leaves, spec = flatten(inputs)
+    columns = [leaf.unbind(0) for leaf in leaves]
+    return [unflatten([column[t] for column in columns], spec) for t in range(steps)]
+
+
+def _take(tree: Nest | None, rows: Tensor | None) -> Nest | None:
+    """Take some rows of every leaf; all of them where `rows` is None."""
+    return tree if rows is None or tree is None else map_leaves(lambda leaf: leaf.index_select(0, rows), tree)
+
+
+def _where(condition: Tensor, chosen: Nest, other: Nest) -> Nest:
+    """Choose row by row."""
+    return map_leaves(lambda a, b: torch.where(condition.view(-1, *[1] * (a.dim() - 1)), a, b), chosen, other)
+
+
+def _check_output(output: Nest, rows: int, cell: Any) -> None:
+    """Refuse outputs that do not have the batch as their first axis."""
+    require_tensors(output, "output")
+    if any(leaf.dim() == 0 or leaf.shape[0] != rows for leaf in leaves_of(output)):
+        raise ValueError(
+            f"{type(cell).__name__} put out {describe(output)} for {rows} rows; expected the batch as the first "
+            "axis of every leaf. Return one output per row."
+        )
+
+
+def _probe(call: Call) -> Nest:
+    """Run the step on one row of zeros to learn what its output looks like, where there is nothing to compute."""
+
+    def one_row(tree: Nest | None, batch_axis: int) -> Nest | None:
+        if tree is None:
+            return None
+        return map_leaves(lambda leaf: leaf.new_zeros((1, *leaf.shape[batch_axis + 1 :])), tree)
+
+    device = call.schedule.device
+    # The draw of a cell with random numbers must not be seen from outside.
+    with torch.no_grad(), torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+        x, state = one_row(call.inputs, 1), one_row(call.initial_state, 0)
+        output, _ = step(call.cell, x, state, one_row(call.row_inputs, 0))
+    _check_output(output, 1, call.cell)
+    return output

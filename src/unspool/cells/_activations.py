@@ -1,0 +1,55 @@
+"""Names of activation functions, as Keras and PyTorch write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Activation: TypeAlias = Callable[[Tensor], Tensor]
+
+
+def _linear(x: Tensor) -> Tensor:
+    return x
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "leaky_relu": F.leaky_relu,
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "softplus": F.softplus,
+    "softsign": F.softsign,
+    "hard_sigmoid": F.hardsigmoid,
+    "hard_tanh": F.hardtanh,
+    "linear": _linear,
+}
+"""Activations by name. `hard_sigmoid` is clip(x / 6 + 1/2, 0, 1), as in PyTorch and Keras 3 (Keras 2 had x / 5)."""
+
+
+def activation(spec: str | Activation) -> Activation:
+    """Return the function that a name stands for; a callable is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known.
+    """
+    if callable(spec):
+        return spec
+    if spec not in ACTIVATIONS:
+        raise ValueError(
+            f"activation is {spec!r}; expected one of {', '.join(ACTIVATIONS)}, or a function of a tensor."
+        )
+    return ACTIVATIONS[spec]
+
+
+def activation_name(spec: str | Activation) -> str:
+    """Return how to print an activation."""
+    return spec if isinstance(spec, str) else getattr(spec, "__name__", type(spec).__name__)

@@ -1,0 +1,177 @@
+"""What SimpleRNNCell, LSTMCell and GRUCell share: parameters with PyTorch's names, dropout masks, checks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from unspool._nest import Nest, describe
+from unspool.cells._contract import Cell
+from unspool.cells._initializers import Initializer, initialize
+from unspool.cells._masks import check_probability, dropout_mask
+
+
+class BuiltinCell(Cell):
+    """A cell with one product of its input and one of its hidden state, each giving all gates.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        I and H.
+    gates : int
+        Number of gates G; `weight_ih` is `[G H, I]`.
+    state_size : nesting of int
+        See `Cell`.
+    output_size : int
+        Features of the output, which the recurrent product takes: `weight_hh` is `[G H, output_size]`.
+    bias, recurrent_bias, dropout, recurrent_dropout, shared_over_batch, init, device, dtype
+        See `LSTMCell`.
+    """
+
+    weight_ih: Tensor
+    weight_hh: Tensor
+    bias_ih: Tensor | None
+    bias_hh: Tensor | None
+    forget_gate: slice | None = None
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        gates: int,
+        state_size: Nest,
+        output_size: int,
+        bias: bool,
+        recurrent_bias: bool,
+        dropout: float,
+        recurrent_dropout: float,
+        shared_over_batch: bool,
+        init: Initializer,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__(state_size)
+        for name, size in {"input_size": input_size, "hidden_size": hidden_size}.items():
+            if not isinstance(size, int) or isinstance(size, bool):
+                raise TypeError(f"{name} is {size!r}; expected an int.")
+            if size < 1:
+                raise ValueError(f"{name} is {size}; expected at least 1.")
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.output_size = output_size
+        self.bias = bias
+        self.recurrent_bias = bias and recurrent_bias
+        self.dropout = check_probability(dropout, "dropout")
+        self.recurrent_dropout = check_probability(recurrent_dropout, "recurrent_dropout")
+        self.shared_over_batch = shared_over_batch
+        self.init = init
+        self._new = {"device": device, "dtype": dtype}
+        self._add("weight_ih", gates * hidden_size, input_size)
+        self._add("weight_hh", gates * hidden_size, output_size)
+        self._add("bias_ih", *([gates * hidden_size] if self.bias else []))
+        self._add("bias_hh", *([gates * hidden_size] if self.recurrent_bias else []))
+
+    def _add(self, name: str, *shape: int) -> None:
+        """Register a parameter, or None where no shape is given, as `torch.nn` does for a bias that is off."""
+        self.register_parameter(name, nn.Parameter(torch.empty(*shape, **self._new)) if shape else None)
+
+    def reset_parameters(self) -> None:
+        """Fill the parameters anew, as `init` tells."""
+        initialize(self, self.init, self.hidden_size, self.forget_gate)
+
+    def bind(self, parameters: Mapping[str, Tensor | None], training: bool) -> Self:
+        """Return a view of this cell that computes with other parameters.
+
+        Layers keep the parameters themselves, under `torch.nn`'s names, so that whoever replaces or re-parametrises
+        them there is obeyed at the next call.
+
+        Parameters
+        ----------
+        parameters : mapping of str to Tensor or None
+            By the cell's names, all of them.
+        training : bool
+            Whether the view is in training.
+
+        Returns
+        -------
+        BuiltinCell
+            A shallow copy; this cell stays as it is.
+        """
+        view = copy.copy(self)
+        vars(view)["_parameters"] = dict(parameters)
+        view.training = training
+        return view
+
+    def row_inputs(
+        self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> dict[str, Tensor] | None:
+        """Draw the dropout masks of one sequence (Gal and Ghahramani, 2016).
+
+        Returns
+        -------
+        dict of Tensor, or None
+            In training: `"input"` of shape (B, I) where `dropout` is set, `"hidden"` of shape (B, output_size) where
+            `recurrent_dropout` is set. None in evaluation, or where neither is set.
+        """
+        if not self.training:
+            return None
+        sizes = {
+            "input": (self.dropout, self.input_size),
+            "hidden": (self.recurrent_dropout, self.output_size),
+        }
+        masks = {
+            name: dropout_mask(
+                probability,
+                (batch_size, size),
+                shared_over_batch=self.shared_over_batch,
+                dtype=dtype or self.weight_ih.dtype,
+                device=device or self.weight_ih.device,
+            )
+            for name, (probability, size) in sizes.items()
+            if probability > 0.0
+        }
+        return masks or None
+
+    def _inputs_of_products(self, x: Tensor, h: Tensor, rows: dict[str, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Check the inputs of a step; return what its two products take: x and h, dropped where masks are given."""
+        self._check(x, h)
+        if rows is None:
+            if self.training and (self.dropout or self.recurrent_dropout):
+                raise ValueError(
+                    f"{type(self).__name__} is in training with dropout, and was called without its masks, which are "
+                    "held over a whole sequence. Draw them once with rows = cell.row_inputs(batch_size) and call "
+                    "cell(x, state, rows), or run the cell with unspool.dynamic_rnn, or call cell.eval()."
+                )
+            return x, h
+        return x * rows["input"] if "input" in rows else x, h * rows["hidden"] if "hidden" in rows else h
+
+    def _check(self, x: Tensor, h: Tensor) -> None:
+        name = type(self).__name__
+        if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != self.input_size:
+            raise ValueError(
+                f"{name} received an input of shape {describe(x)}; expected [B, {self.input_size}] "
+                f"(batch, input_size). Build the cell with the size of your features."
+            )
+        if x.dtype != self.weight_ih.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(
+                f"{name} received an input of dtype {x.dtype}; expected {self.weight_ih.dtype}, as its parameters. "
+                f"Convert one of them: x.to({self.weight_ih.dtype}) or cell.to({x.dtype})."
+            )
+        if h.shape != (x.shape[0], self.output_size):
+            raise ValueError(
+                f"{name} received a state h of shape {describe(h)}; expected [{x.shape[0]}, {self.output_size}] "
+                "(batch, size). Start from cell.initial_state(batch_size)."
+            )
+
+    def extra_repr(self) -> str:
+        """Return the arguments that differ from their defaults."""
+        parts = [f"{self.input_size}, {self.hidden_size}"]
+        parts += [] if self.bias else ["bias=False"]
+        parts += ["recurrent_bias=False"] if self.bias and not self.recurrent_bias else []
+        parts += [f"{k}={v}" for k in ("dropout", "recurrent_dropout") if (v := getattr(self, k))]
+        return ", ".join(parts)

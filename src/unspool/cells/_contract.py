@@ -1,0 +1,270 @@
+"""What a cell is, and the few operations through which the rest of the library uses one.
+
+A cell is one time step: any `nn.Module` with
+
+- `forward(x, state) -> (output, new_state)` for `x` of shape `[B, I]`, and
+- `initial_state(batch_size, *, dtype=None, device=None)`,
+
+whose rows do not influence each other. `state` is any nesting of tensors with the batch first. A cell that draws
+random masks once per sequence (dropout) also has
+
+- `row_inputs(batch_size, *, dtype=None, device=None)`, a nesting of tensors `[B, ...]` that stay constant over the
+  time of one sequence, or None; when it is not None the cell is called as `forward(x, state, rows)`.
+
+`torch.nn.LSTMCell`, `GRUCell` and `RNNCell` count as cells as they are. Cells know nothing of time.
+
+Letters: B batch, I input size, H hidden size.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple, TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+from unspool._nest import Nest, describe, flatten, map_leaves, same_kind, unflatten
+
+
+class LSTMState(NamedTuple):
+    """State of an LSTM cell, in PyTorch's order.
+
+    Attributes
+    ----------
+    h : Tensor of shape (B, H), or (B, P) with a projection
+        What the cell put out at the last step.
+    c : Tensor of shape (B, H)
+        The memory cell.
+    """
+
+    h: Tensor
+    c: Tensor
+
+
+class Cell(nn.Module, ABC):
+    """Convenience base for cells whose state starts at zero.
+
+    Subclasses write `forward`, and tell the sizes of their state. Deriving from this class is not required: see
+    the module's docstring for the contract.
+
+    Parameters
+    ----------
+    state_size : int or nesting of int
+        Features of each tensor of the state: `64` for one tensor `[B, 64]`, `(64, 32)` for a pair,
+        `LSTMState(64, 64)`, `{"fast": 8, "slow": 64}` and so on.
+
+    Examples
+    --------
+    >>> class Leaky(Cell):
+    ...     def __init__(self, input_size, hidden_size):
+    ...         super().__init__(state_size=hidden_size)
+    ...         self.project = nn.Linear(input_size, hidden_size)
+    ...
+    ...     def forward(self, x, state):
+    ...         state = 0.9 * state + 0.1 * torch.tanh(self.project(x))
+    ...         return state, state
+    """
+
+    def __init__(self, state_size: Nest) -> None:
+        super().__init__()
+        self.state_size = state_size
+
+    @abstractmethod
+    def forward(self, x: Nest, state: Nest) -> tuple[Nest, Nest]:
+        """Compute one time step.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, I)
+            Input of this step for every row of the batch.
+        state : nesting of Tensor of shape (B, ...)
+            State after the previous step.
+
+        Returns
+        -------
+        output : nesting of Tensor of shape (B, ...)
+            What the cell puts out at this step.
+        new_state : nesting of Tensor
+            State after this step, of the same structure, shapes and dtypes as `state`.
+        """
+
+    def initial_state(
+        self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> Nest:
+        """Return the state before the first step: zeros.
+
+        Parameters
+        ----------
+        batch_size : int
+            Number of rows B.
+        dtype, device : optional
+            Those of the cell's parameters by default.
+
+        Returns
+        -------
+        nesting of Tensor of shape (B, size)
+            As `state_size` tells.
+        """
+        like = next((p for p in self.parameters() if p.is_floating_point()), None)
+        if like is not None:
+            dtype, device = dtype or like.dtype, device or like.device
+        return map_leaves(lambda size: torch.zeros(batch_size, size, dtype=dtype, device=device), self.state_size)
+
+    def zero_state(
+        self, batch_size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> Nest:
+        """Return `initial_state(batch_size)`: the name that TensorFlow 1 used."""
+        return self.initial_state(batch_size, dtype=dtype, device=device)
+
+    def row_inputs(
+        self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> Nest | None:
+        """Return what stays constant over one sequence (random masks, say), or None: nothing, by default."""
+        del batch_size, dtype, device
+        return None
+
+
+def is_cell(thing: Any) -> TypeGuard[nn.Module]:
+    """Tell whether something can be run as a cell."""
+    return isinstance(thing, nn.RNNCellBase) or (callable(thing) and hasattr(thing, "initial_state"))
+
+
+def require_cell(cell: Any, name: str = "cell") -> None:
+    """Refuse what is not a cell.
+
+    Raises
+    ------
+    TypeError
+        If `cell` neither follows the cell contract nor is one of `torch.nn`'s cells.
+    """
+    if not is_cell(cell):
+        raise TypeError(
+            f"{name} is {type(cell).__name__}; expected a cell: a module with forward(x, state) -> (output, new_state) "
+            "and initial_state(batch_size, *, dtype=None, device=None), or torch.nn.LSTMCell, GRUCell or RNNCell. "
+            "Add the method initial_state, or derive from unspool.Cell."
+        )
+
+
+def step(cell: Any, x: Nest, state: Nest, rows: Nest | None = None) -> tuple[Nest, Nest]:
+    """Run one time step of any cell, `torch.nn`'s cells among them.
+
+    Parameters
+    ----------
+    cell : cell
+        See the module's docstring.
+    x : nesting of Tensor of shape (B, ...)
+        Input of this step.
+    state : nesting of Tensor of shape (B, ...)
+        State after the previous step.
+    rows : nesting of Tensor of shape (B, ...), optional
+        The row inputs that `cell.row_inputs` returned for these rows.
+
+    Returns
+    -------
+    output, new_state
+        As the cell returns them.
+
+    Raises
+    ------
+    TypeError
+        If the cell returns anything but a pair.
+    """
+    if isinstance(cell, nn.LSTMCell):
+        h, c = cell(x, (state[0], state[1]))
+        return h, LSTMState(h, c)
+    if isinstance(cell, nn.RNNCellBase):
+        h = cell(x, state)
+        return h, h
+    result = cell(x, state) if rows is None else cell(x, state, rows)
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise TypeError(
+            f"{type(cell).__name__}.forward returned {describe(result)}; expected a pair (output, new_state). "
+            "A cell whose output is its state returns it twice."
+        )
+    return result
+
+
+def initial_state_of(
+    cell: Any, batch_size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+) -> Nest:
+    """Return the initial state of any cell; `torch.nn`'s cells start at zero."""
+    if isinstance(cell, nn.RNNCellBase):
+        weight = cell.weight_hh
+        h = torch.zeros(batch_size, cell.hidden_size, dtype=dtype or weight.dtype, device=device or weight.device)
+        return LSTMState(h, torch.zeros_like(h)) if isinstance(cell, nn.LSTMCell) else h
+    return cell.initial_state(batch_size, dtype=dtype, device=device)
+
+
+def row_inputs_of(
+    cell: Any, batch_size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+) -> Nest | None:
+    """Return the row inputs of any cell, or None where it has none."""
+    draw = getattr(cell, "row_inputs", None)
+    return None if draw is None else draw(batch_size, dtype=dtype, device=device)
+
+
+def size_of(cell: Any, attribute: str, needed_by: str) -> int:
+    """Return a cell's `input_size` or `output_size`.
+
+    Raises
+    ------
+    ValueError
+        If the cell does not tell it.
+    """
+    if attribute == "output_size" and isinstance(cell, nn.RNNCellBase):
+        return cell.hidden_size
+    size = getattr(cell, attribute, None)
+    if not isinstance(size, int):
+        raise ValueError(
+            f"{needed_by} must know the {attribute} of {type(cell).__name__}, which has no such attribute; "
+            f"expected an int. Set self.{attribute} in the cell."
+        )
+    return size
+
+
+def match_state(state: Nest, like: Nest, name: str) -> Nest:
+    """Return `state` in the structure of `like`, and refuse one that differs in structure, shape, dtype or device.
+
+    Plain tuples are taken where NamedTuples stand, and dicts in any order. Under `torch.autocast`, where a cell's
+    products come out in a lower precision, floating-point leaves are cast to the dtype of `like`.
+
+    Raises
+    ------
+    TypeError
+        If a leaf is not a tensor, or of another dtype.
+    ValueError
+        If structure, shape or device differ.
+    """
+    leaves, spec = flatten(state)
+    like_leaves, like_spec = flatten(like)
+    if spec != like_spec:
+        state = same_kind(state, like)
+        leaves, spec = flatten(state)
+        if spec != like_spec:
+            raise ValueError(
+                f"{name} has the structure {describe(state)}; expected {describe(like)}. "
+                "Return and pass the state in the structure of the cell's initial_state."
+            )
+    casting = False
+    for index, (leaf, model) in enumerate(zip(leaves, like_leaves, strict=True)):
+        if not isinstance(leaf, Tensor):
+            raise TypeError(f"{name} is {describe(state)}; expected tensors only, as in {describe(like)}.")
+        if leaf.shape != model.shape:
+            raise ValueError(
+                f"{name} has the shapes {describe(state)}; expected {describe(like)}. "
+                "Every leaf of a state has the batch as its first axis and keeps its shape from step to step; "
+                "a scalar (a counter, say) needs a batch axis too."
+            )
+        if leaf.device != model.device:
+            raise ValueError(
+                f"{name} is on {leaf.device}; expected {model.device}. Move it with .to({str(model.device)!r})."
+            )
+        if leaf.dtype != model.dtype:
+            if not (leaf.is_floating_point() and torch.is_autocast_enabled(leaf.device.type)):
+                raise TypeError(
+                    f"{name} has dtype {leaf.dtype}; expected {model.dtype}. Convert it with .to({model.dtype}), "
+                    "or make the cell keep the dtype of its initial_state."
+                )
+            leaves[index], casting = leaf.to(model.dtype), True
+    return unflatten(leaves, spec) if casting else state

@@ -1,0 +1,149 @@
+"""Dropout around any cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unspool._nest import Nest, flatten, leaves_of, map_leaves, unflatten
+from unspool.cells._contract import LSTMState
+from unspool.cells._masks import check_probability, dropout_mask
+from unspool.cells._wrappers import WrappedCell
+
+StateFilter = Callable[[Nest], Nest]
+
+
+def drop_all_but_memory(state: Nest) -> Nest:
+    """Return True for every leaf of a state but the memory cell c of an LSTM, which is never dropped by default."""
+    if isinstance(state, LSTMState):
+        return LSTMState(True, False)  # type: ignore[arg-type]
+    if isinstance(state, tuple) and not hasattr(state, "_fields"):
+        return tuple(drop_all_but_memory(part) for part in state)
+    return map_leaves(lambda _: True, state)
+
+
+class DropoutCell(WrappedCell):
+    """Dropout on the input, the output and the state of any cell, in training.
+
+    By default one mask is drawn per sequence and held over all of its steps (variational dropout: Gal and Ghahramani,
+    2016). State dropout acts on the state that *enters* the step, so the state that a run returns is never dropped
+    (TensorFlow 1's `DropoutWrapper` drops the state that leaves it).
+
+    Parameters
+    ----------
+    cell : cell
+        The cell inside. With `variational=True` it must tell its `input_size` and `output_size` as attributes where
+        input or output are dropped, since the masks are drawn before the first step.
+    input, output, state : float
+        Probabilities of dropping, in [0, 1).
+    variational : bool
+        Hold the masks over a sequence. False draws new ones at every step, as plain `DropoutWrapper` does.
+    shared_over_batch : bool
+        Draw one mask for the whole batch, as TensorFlow's variational wrapper does.
+    state_filter : callable, optional
+        Takes a state, returns the same structure with True for each leaf that is dropped. By default all are but
+        the memory cell c of an `LSTMState`.
+
+    Raises
+    ------
+    ValueError
+        If a probability is out of range.
+    """
+
+    def __init__(
+        self,
+        cell: nn.Module,
+        *,
+        input: float = 0.0,
+        output: float = 0.0,
+        state: float = 0.0,
+        variational: bool = True,
+        shared_over_batch: bool = False,
+        state_filter: StateFilter | None = None,
+    ) -> None:
+        super().__init__(cell)
+        self.input = check_probability(input, "input")
+        self.output = check_probability(output, "output")
+        self.state = check_probability(state, "state")
+        self.variational = variational
+        self.shared_over_batch = shared_over_batch
+        self.state_filter = state_filter or drop_all_but_memory
+
+    def _own_rows(
+        self, batch_size: int, dtype: torch.dtype | None, device: torch.device | str | None
+    ) -> dict[str, Nest]:
+        rows: dict[str, Nest] = {}
+        if not self.variational:
+            return rows
+        like = next(iter(self.parameters()), None)
+        if like is not None:
+            dtype, device = dtype or like.dtype, device or like.device
+
+        def mask(probability: float, shape: tuple[int, ...]) -> Tensor:
+            return dropout_mask(
+                probability, shape, shared_over_batch=self.shared_over_batch, dtype=dtype, device=device
+            )
+
+        if self.input:
+            rows["input"] = mask(self.input, (batch_size, self.input_size))
+        if self.output:
+            rows["output"] = mask(self.output, (batch_size, self.output_size))
+        if self.state:
+            state = self.initial_state(batch_size, dtype=dtype, device=device)
+            pairs = zip(leaves_of(state), leaves_of(self.state_filter(state)), strict=True)
+            rows["state"] = {
+                str(k): mask(self.state, tuple(leaf.shape)) for k, (leaf, drop) in enumerate(pairs) if drop
+            }
+        return rows
+
+    def forward(self, x: Nest, state: Nest, rows: dict[str, Nest] | None = None) -> tuple[Nest, Nest]:
+        """Compute one step of the cell inside, with dropout around it.
+
+        Parameters
+        ----------
+        x, state
+            As the cell inside takes them.
+        rows : dict, optional
+            Masks: see `row_inputs`. Required in training with `variational=True`.
+
+        Returns
+        -------
+        output, new_state
+            As the cell inside returns them; the output dropped, the state not.
+        """
+        if not self.training or not (self.input or self.output or self.state):
+            return self._inner_step(x, state, rows)
+        if self.variational:
+            return self._with_held_masks(x, state, self._rows_in_training(rows))
+        x = self._drop(x, self.input)
+        leaves, spec = flatten(state)
+        chosen = leaves_of(self.state_filter(state))
+        leaves = [self._drop(leaf, self.state) if drop else leaf for leaf, drop in zip(leaves, chosen, strict=True)]
+        output, new_state = self._inner_step(x, unflatten(leaves, spec), rows)
+        return self._drop(output, self.output), new_state
+
+    def _with_held_masks(self, x: Nest, state: Nest, rows: dict[str, Nest]) -> tuple[Nest, Nest]:
+        if "input" in rows:
+            x = x * rows["input"]
+        if "state" in rows:
+            leaves, spec = flatten(state)
+            masks = rows["state"]
+            state = unflatten(
+                [leaf * masks[str(k)] if str(k) in masks else leaf for k, leaf in enumerate(leaves)], spec
+            )
+        output, new_state = self._inner_step(x, state, rows)
+        return output * rows["output"] if "output" in rows else output, new_state
+
+    def _drop(self, value: Nest, probability: float) -> Nest:
+        if not probability:
+            return value
+        if not self.shared_over_batch:
+            return map_leaves(lambda leaf: F.dropout(leaf, probability), value)
+        return map_leaves(lambda leaf: leaf * F.dropout(torch.ones_like(leaf[:1]), probability), value)
+
+    def extra_repr(self) -> str:
+        """Return the probabilities."""
+        return f"input={self.input}, output={self.output}, state={self.state}, variational={self.variational}"

@@ -1,0 +1,39 @@
+"""Random masks of dropout and zoneout."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_probability(value: float, name: str) -> float:
+    """Return a probability of dropping, and refuse one outside [0, 1).
+
+    Raises
+    ------
+    ValueError
+        If it is outside.
+    """
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"{name} is {value!r}; expected a probability of dropping in [0, 1).")
+    return float(value)
+
+
+def dropout_mask(
+    probability: float,
+    shape: tuple[int, ...],
+    *,
+    shared_over_batch: bool = False,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Draw an inverted-dropout mask: 0 with `probability`, else 1 / (1 - probability).
+
+    Returns
+    -------
+    Tensor of the given shape (B, ...)
+        One row repeated B times with `shared_over_batch`.
+    """
+    keep = 1.0 - probability
+    drawn = (1, *shape[1:]) if shared_over_batch else shape
+    return torch.empty(drawn, dtype=dtype, device=device).bernoulli_(keep).div_(keep).expand(shape)

@@ -1,0 +1,104 @@
+"""Several cells, one above the other, as one cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from unspool._nest import Nest
+from unspool.cells._contract import Cell, initial_state_of, require_cell, row_inputs_of, size_of, step
+
+
+class StackedRNNCells(Cell):
+    """A stack of cells run as one: the output of each is the input of the next, within the same time step.
+
+    Parameters
+    ----------
+    cells : iterable of cell
+        From the lowest to the highest. `torch.nn`'s cells and users' own may be mixed in.
+
+    Attributes
+    ----------
+    cells : ModuleList
+
+    Raises
+    ------
+    ValueError
+        If there are no cells, or two neighbours that tell their sizes do not fit together.
+    TypeError
+        If one of them is not a cell.
+    """
+
+    def __init__(self, cells: Iterable[nn.Module]) -> None:
+        super().__init__(state_size=())
+        cells = list(cells)
+        if not cells:
+            raise ValueError("StackedRNNCells received no cells; expected at least one.")
+        for index, cell in enumerate(cells):
+            require_cell(cell, f"cells[{index}]")
+        self.cells = nn.ModuleList(cells)
+        for index in range(1, len(cells)):
+            below, above = _size(cells[index - 1], "output_size"), _size(cells[index], "input_size")
+            if None not in (below, above) and below != above:
+                raise ValueError(
+                    f"cells[{index - 1}] puts out {below} features and cells[{index}] takes {above}; "
+                    "expected the same number. Change the input_size of the upper cell."
+                )
+
+    @property
+    def input_size(self) -> int:
+        """Features that the lowest cell takes."""
+        return size_of(self.cells[0], "input_size", "StackedRNNCells")
+
+    @property
+    def output_size(self) -> int:
+        """Features that the highest cell puts out."""
+        return size_of(self.cells[-1], "output_size", "StackedRNNCells")
+
+    def initial_state(
+        self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> tuple[Nest, ...]:
+        """Return the initial states of the cells as a tuple, lowest first."""
+        return tuple(initial_state_of(cell, batch_size, dtype, device) for cell in self.cells)
+
+    def row_inputs(
+        self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> dict[str, Nest] | None:
+        """Return the row inputs of the cells that have any, keyed by the cell's place in the stack."""
+        rows = {str(i): row_inputs_of(cell, batch_size, dtype, device) for i, cell in enumerate(self.cells)}
+        return {key: value for key, value in rows.items() if value is not None} or None
+
+    def forward(self, x: Nest, state: tuple[Nest, ...], rows: dict[str, Nest] | None = None) -> tuple[Nest, tuple]:
+        """Compute one step of every cell.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, I)
+            Input of the lowest cell.
+        state : tuple
+            One state per cell, lowest first.
+        rows : dict, optional
+            See `row_inputs`.
+
+        Returns
+        -------
+        output : Tensor of shape (B, H)
+            Output of the highest cell.
+        new_state : tuple
+        """
+        rows = rows or {}
+        new_states = []
+        for index, (cell, old) in enumerate(zip(self.cells, state, strict=True)):
+            x, new = step(cell, x, old, rows.get(str(index)))
+            new_states.append(new)
+        return x, tuple(new_states)
+
+
+def _size(cell: nn.Module, attribute: str) -> int | None:
+    """Return a size that a cell tells, or None: users' cells need not tell theirs."""
+    if isinstance(cell, nn.RNNCellBase) and attribute == "output_size":
+        return cell.hidden_size
+    size = getattr(cell, attribute, None)
+    return size if isinstance(size, int) else None

@@ -1,0 +1,18 @@
+"""The contract of running a cell over time: lengths, masks, resets, directions, states."""
+
+from unspool.execution._arguments import BoolArray as BoolArray
+from unspool.execution._arguments import IntArray as IntArray
+from unspool.execution._arguments import make_schedule as make_schedule
+from unspool.execution._arguments import time_major_inputs as time_major_inputs
+from unspool.execution._bidirectional import bidirectional_dynamic_rnn as bidirectional_dynamic_rnn
+from unspool.execution._bidirectional import (
+    stack_bidirectional_dynamic_rnn as stack_bidirectional_dynamic_rnn,
+)
+from unspool.execution._bidirectional import static_bidirectional_rnn as static_bidirectional_rnn
+from unspool.execution._dynamic import dynamic_rnn as dynamic_rnn
+from unspool.execution._dynamic import in_layout as in_layout
+from unspool.execution._explain import Explanation as Explanation
+from unspool.execution._explain import explain as explain
+from unspool.execution._raw import raw_rnn as raw_rnn
+from unspool.execution._run import run_cell as run_cell
+from unspool.execution._static import static_rnn as static_rnn

@@ -1,0 +1,206 @@
+"""Checking what users pass, before anything is computed, and bringing it into one form.
+
+Letters: B batch, T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+from unspool._nest import Nest, describe, leaves_of, map_leaves, named_leaves, require_tensors
+from unspool.backends import Schedule
+from unspool.cells import initial_state_of, match_state
+
+IntArray: TypeAlias = Tensor | np.ndarray | Sequence[int]
+BoolArray: TypeAlias = Tensor | np.ndarray | Sequence[Sequence[bool]]
+
+
+def time_major_inputs(inputs: Nest, time_major: bool) -> Nest:
+    """Check inputs and return them as `[T, B, ...]`.
+
+    Raises
+    ------
+    TypeError
+        If a leaf is not a tensor.
+    ValueError
+        If a leaf lacks a batch or a time axis, or leaves differ in them or in their device.
+    """
+    if isinstance(inputs, PackedSequence):
+        raise TypeError(
+            "inputs is a PackedSequence; expected padded tensors and their lengths. Unpack it with "
+            "torch.nn.utils.rnn.pad_packed_sequence and pass sequence_length (or use a layer, which takes it as it is)."
+        )
+    require_tensors(inputs, "inputs")
+    layout = "[T, B, ...] (time_major=True)" if time_major else "[B, T, ...] (time_major=False)"
+    leaves = named_leaves(inputs, "inputs")
+    if not leaves:
+        raise ValueError(f"inputs is {inputs!r}, which holds no tensor; expected at least one of shape {layout}.")
+    first_name, first = leaves[0]
+    for name, leaf in leaves:
+        if leaf.dim() < 2:
+            raise ValueError(f"{name} has shape {list(leaf.shape)}; expected {layout}. Add the missing axis.")
+        if leaf.shape[:2] != first.shape[:2]:
+            raise ValueError(
+                f"{name} has shape {list(leaf.shape)} and {first_name} {list(first.shape)}; "
+                f"expected the same first two axes, {layout}."
+            )
+        if leaf.device != first.device:
+            raise ValueError(f"{name} is on {leaf.device} and {first_name} on {first.device}; expected one device.")
+    return inputs if time_major else map_leaves(lambda leaf: leaf.transpose(0, 1), inputs)
+
+
+def steps_and_batch(inputs: Nest) -> tuple[int, int]:
+    """Return T and B of checked time-major inputs."""
+    leaf = leaves_of(inputs)[0]
+    return leaf.shape[0], leaf.shape[1]
+
+
+def make_schedule(
+    inputs: Nest,
+    sequence_length: IntArray | None,
+    mask: BoolArray | None,
+    resets: BoolArray | None,
+    reverse: bool,
+) -> Schedule:
+    """Check lengths, mask and resets against time-major inputs and return when which row is computed.
+
+    Raises
+    ------
+    TypeError
+        If lengths are not integers, or mask or resets not booleans.
+    ValueError
+        If a shape does not fit, or a length lies outside [0, T].
+    """
+    steps, batch = steps_and_batch(inputs)
+    live = None
+    if sequence_length is not None:
+        lengths = _lengths(sequence_length, batch, steps)
+        live = torch.arange(steps).unsqueeze(1) < lengths
+    if mask is not None:
+        masked = _bools(mask, "mask", batch, steps)
+        live = masked if live is None else live & masked
+    reset = None if resets is None else _bools(resets, "resets", batch, steps)
+    return Schedule(steps, batch, live, reset, reverse=reverse, device=leaves_of(inputs)[0].device)
+
+
+def _lengths(value: IntArray, batch: int, steps: int) -> Tensor:
+    lengths = _as_tensor(value, "sequence_length")
+    what = f"integers of shape [{batch}] (batch), each in [0, {steps}]"
+    integral = not (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool)
+    if not integral and not _is_empty_list(value, lengths):
+        raise TypeError(f"sequence_length has dtype {lengths.dtype}; expected {what}. Convert it with .long().")
+    if lengths.shape != (batch,):
+        raise ValueError(f"sequence_length has shape {list(lengths.shape)}; expected {what}. Give one length per row.")
+    lengths = lengths.detach().to("cpu", torch.long)
+    wrong = ((lengths < 0) | (lengths > steps)).nonzero().flatten().tolist()
+    if wrong:
+        raise ValueError(
+            f"sequence_length[{wrong[0]}] is {int(lengths[wrong[0]])}; expected {what}. "
+            "A length counts the real steps of a row; cut the row or pad the batch to fit."
+        )
+    return lengths
+
+
+def _bools(value: BoolArray, name: str, batch: int, steps: int) -> Tensor:
+    """Return a mask as `[T, B]` on the CPU."""
+    mask = _as_tensor(value, name)
+    what = f"booleans of shape [{batch}, {steps}] (batch, time; also with time_major=True)"
+    if mask.dtype != torch.bool and not _is_empty_list(value, mask):
+        raise TypeError(f"{name} has dtype {mask.dtype}; expected {what}. Convert it with .bool().")
+    if mask.shape != (batch, steps) and not (batch == 0 and mask.numel() == 0):
+        raise ValueError(f"{name} has shape {list(mask.shape)}; expected {what}.")
+    return mask.detach().to("cpu", torch.bool).reshape(batch, steps).t()
+
+
+def _is_empty_list(value: Any, read: Tensor) -> bool:
+    """Tell whether a dtype means nothing: an empty list is read as floating point."""
+    return isinstance(value, list | tuple) and read.numel() == 0
+
+
+def _as_tensor(value: Any, name: str) -> Tensor:
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"{name} is {type(value).__name__}, which cannot be read as a tensor ({error}); "
+            "expected a tensor, an array or a list."
+        ) from error
+
+
+def starting_state(cell: Any, initial_state: Nest | None, inputs: Nest, name: str = "initial_state") -> Nest:
+    """Return the state before the first step: the one given, checked, or the cell's own.
+
+    Parameters
+    ----------
+    cell : cell
+    initial_state : nesting of Tensor of shape (B, ...), optional
+    inputs : nesting of Tensor of shape (T, B, ...)
+        Checked; gives batch, dtype and device.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the state does not fit the cell: structure, shape, dtype, device, or a leaf without a batch axis.
+    """
+    first = leaves_of(inputs)[0]
+    batch = first.shape[1]
+    # Token ids have no dtype to hand on, and under autocast inputs may be narrower than states should be.
+    own_dtype = not first.is_floating_point() or torch.is_autocast_enabled(first.device.type)
+    like = initial_state_of(cell, batch, None if own_dtype else first.dtype, first.device)
+    require_tensors(like, f"{type(cell).__name__}.initial_state({batch})")
+    for path, leaf in named_leaves(like, "state"):
+        if leaf.dim() == 0 or leaf.shape[0] != batch:
+            raise ValueError(
+                f"{path} of {type(cell).__name__}.initial_state({batch}) has shape {list(leaf.shape)}; expected "
+                f"[{batch}, ...]: every leaf needs the batch as its first axis, so that each row can keep its own. "
+                "Give counters and other scalars a batch axis too."
+            )
+    if initial_state is None:
+        return like
+    state = match_state(initial_state, like, name)
+    return state
+
+
+def check_pad_output(pad_output: str) -> None:
+    """Refuse an unknown way of padding outputs.
+
+    Raises
+    ------
+    ValueError
+        If it is unknown.
+    """
+    if pad_output not in ("zero", "repeat"):
+        raise ValueError(f"pad_output is {pad_output!r}; expected 'zero' or 'repeat'.")
+
+
+def stacked_inputs(inputs: Sequence[Nest]) -> Nest:
+    """Check a list of T inputs `[B, ...]`, one per step, and return them as `[T, B, ...]`.
+
+    Raises
+    ------
+    TypeError
+        If it is not a list or tuple.
+    ValueError
+        If it is empty, or its elements differ in shape.
+    """
+    if not isinstance(inputs, list | tuple):
+        raise TypeError(
+            f"inputs is {describe(inputs)}; expected a list with one input [B, I] per step. "
+            "Cut a tensor with list(inputs.unbind(1)), or use dynamic_rnn."
+        )
+    if not inputs:
+        raise ValueError("inputs is an empty list; expected one input [B, I] per step, at least one step.")
+    for t, x in enumerate(inputs):
+        require_tensors(x, f"inputs[{t}]")
+        if describe(x) != describe(inputs[0]):
+            raise ValueError(
+                f"inputs[{t}] is {describe(x)} and inputs[0] is {describe(inputs[0])}; "
+                "expected the same structure, shapes and dtypes at every step."
+            )
+    return time_major_inputs(map_leaves(lambda *leaves: torch.stack(leaves), *inputs), time_major=True)

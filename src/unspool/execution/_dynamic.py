@@ -1,0 +1,107 @@
+"""The loop over time: any length, one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unspool._nest import Nest, map_leaves
+from unspool.backends import check_backend
+from unspool.cells import require_cell
+from unspool.execution._arguments import BoolArray, IntArray, make_schedule, time_major_inputs
+from unspool.execution._run import run_cell
+
+
+def dynamic_rnn(
+    cell: Any,
+    inputs: Nest,
+    sequence_length: IntArray | None = None,
+    initial_state: Nest | None = None,
+    time_major: bool = False,
+    *,
+    mask: BoolArray | None = None,
+    resets: BoolArray | None = None,
+    reverse: bool = False,
+    pad_output: str = "zero",
+    return_all_states: bool = False,
+    backend: str = "auto",
+) -> Any:
+    """Run a cell over a batch of sequences (TensorFlow 1's `tf.nn.dynamic_rnn`).
+
+    Steps beyond a row's length are not computed: the output there is padding, the state is carried through, and
+    what stands there in `inputs` (NaN, say) reaches no output, state or gradient. The loop ends at the longest row.
+
+    Parameters
+    ----------
+    cell : cell
+        See `unspool.cells`: a module with `forward(x, state) -> (output, new_state)` and `initial_state`, or one of
+        `torch.nn`'s cells.
+    inputs : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`
+        T = 0 and B = 0 are allowed.
+    sequence_length : integers of shape (B,), optional
+        Real steps of each row, 0 to T, in any order, on any device, as tensor, array or list. T for all by default.
+    initial_state : nesting of Tensor of shape (B, ...), optional
+        In the structure of `cell.initial_state`, which is taken by default.
+    time_major : bool
+        Whether inputs and outputs have time before batch.
+    mask : booleans of shape (B, T), optional
+        True where a step is real; may have gaps and padding on either side. Both `mask` and `sequence_length` must
+        hold for a step to be real.
+    resets : booleans of shape (B, T), optional
+        True where the row's state returns to its initial state *before* the step. Where that step is not real, before
+        the row's next real step.
+    reverse : bool
+        Run each row from its last real step to its first. Outputs stay in the order of the inputs.
+    pad_output : {"zero", "repeat"}
+        What the output holds where nothing is computed: zeros, or the output of the step computed before it in that
+        row (Keras's default), zeros where there is none.
+    return_all_states : bool
+        Return the state after every step too.
+    backend : str
+        `"auto"`, or the name of a backend: see `unspool.info`.
+
+    Returns
+    -------
+    outputs : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`
+        The cell's output at every step.
+    final_state : nesting of Tensor of shape (B, ...)
+        The state after each row's last real step (with `reverse`, its first).
+    all_states : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`
+        Only with `return_all_states`.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not of the kind described, or dtypes do not fit.
+    ValueError
+        If shapes, structures, devices or lengths do not fit, or there is no backend of that name.
+    BackendError
+        If the backend asked for cannot run this call.
+
+    Examples
+    --------
+    >>> cell = LSTMCell(3, 5)
+    >>> outputs, state = dynamic_rnn(cell, torch.randn(2, 4, 3), sequence_length=[4, 1])
+    >>> outputs.shape, state.h.shape, bool((outputs[1, 1:] == 0).all())
+    (torch.Size([2, 4, 5]), torch.Size([2, 5]), True)
+    """
+    require_cell(cell)
+    check_backend(backend)
+    inputs = time_major_inputs(inputs, time_major)
+    result = run_cell(
+        cell,
+        inputs,
+        make_schedule(inputs, sequence_length, mask, resets, reverse),
+        initial_state,
+        pad_output=pad_output,
+        all_states=return_all_states,
+        backend=backend,
+    )
+    outputs = in_layout(result.outputs, time_major)
+    if return_all_states:
+        return outputs, result.final_state, in_layout(result.all_states, time_major)
+    return outputs, result.final_state
+
+
+def in_layout(values: Nest, time_major: bool) -> Nest:
+    """Return time-major values in the layout that the user has asked for."""
+    return values if time_major else map_leaves(lambda leaf: leaf.transpose(0, 1), values)

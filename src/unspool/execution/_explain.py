@@ -1,0 +1,68 @@
+"""Telling which backend runs a model, and why each other one does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from unspool.backends import Decision, recording
+from unspool.cells import is_cell
+from unspool.execution._dynamic import dynamic_rnn
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The decisions that one forward pass has taken; `str()` gives a table.
+
+    Attributes
+    ----------
+    decisions : tuple of Decision
+        One per run of a cell over time: per layer and direction.
+    """
+
+    decisions: tuple[Decision, ...]
+
+    def __str__(self) -> str:
+        if not self.decisions:
+            return "no cell was run over time"
+        lines = []
+        for decision in self.decisions:
+            lines.append(f"{decision.call}\n  runs on {decision.chosen}")
+            for name, reasons in decision.reasons.items():
+                if name != decision.chosen:
+                    lines.append(f"  not on {name}: " + ("; ".join(reasons) or "others come first"))
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def explain(model: Any, *args: Any, **kwargs: Any) -> Explanation:
+    """Tell which backend runs a cell, a layer or a whole model on these inputs.
+
+    The model is run once, without gradients and without touching the random state, so the answer is what happens,
+    not a guess.
+
+    Parameters
+    ----------
+    model : cell, layer or Module
+        A cell is run by `dynamic_rnn`.
+    *args, **kwargs
+        What the model is called with. For a cell, the arguments of `dynamic_rnn`; `lengths` may be written for
+        `sequence_length`.
+
+    Returns
+    -------
+    Explanation
+        Prints as a table.
+    """
+    call = model
+    if is_cell(model):
+        if "lengths" in kwargs:
+            kwargs["sequence_length"] = kwargs.pop("lengths")
+        args = (model, *args)
+        call = dynamic_rnn
+    with torch.random.fork_rng(), torch.no_grad(), recording() as decisions:
+        call(*args, **kwargs)
+    return Explanation(tuple(decisions))

@@ -1,0 +1,63 @@
+"""The one place where checked arguments become a backend's call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unspool._nest import Nest, leaves_of
+from unspool.backends import Call, Result, Schedule, run
+from unspool.cells import row_inputs_of
+from unspool.execution._arguments import check_pad_output, starting_state
+
+
+def run_cell(
+    cell: Any,
+    inputs: Nest,
+    schedule: Schedule,
+    initial_state: Nest | None,
+    *,
+    pad_output: str = "zero",
+    all_states: bool = False,
+    static: bool = False,
+    backend: str = "auto",
+    state_name: str = "initial_state",
+) -> Result:
+    """Run a cell over checked time-major inputs.
+
+    Parameters
+    ----------
+    cell : cell
+    inputs : nesting of Tensor of shape (T, B, ...)
+    schedule : Schedule
+        Made for these inputs by `make_schedule`.
+    initial_state : nesting of Tensor of shape (B, ...), optional
+    pad_output, all_states, static, backend
+        See `dynamic_rnn` and `Call`.
+    state_name : str
+        What the user calls the initial state, for errors.
+
+    Returns
+    -------
+    Result
+        Time-major.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `dynamic_rnn`.
+    """
+    check_pad_output(pad_output)
+    state = starting_state(cell, initial_state, inputs, state_name)
+    first = leaves_of(inputs)[0]
+    rows = row_inputs_of(cell, schedule.batch, first.dtype if first.is_floating_point() else None, first.device)
+    call = Call(
+        cell=cell,
+        inputs=inputs,
+        initial_state=state,
+        row_inputs=rows,
+        schedule=schedule,
+        pad_output=pad_output,
+        all_states=all_states,
+        static=static,
+    )
+    return run(call, backend)

@@ -1,0 +1,9 @@
+"""Modules over execution: any cell as a layer, and drop-ins for `torch.nn`'s."""
+
+from unspool.layers._base import RecurrentLayer as RecurrentLayer
+from unspool.layers._base import RunOptions as RunOptions
+from unspool.layers._bidirectional import Bidirectional as Bidirectional
+from unspool.layers._gru import GRU as GRU
+from unspool.layers._lstm import LSTM as LSTM
+from unspool.layers._rnn import RNN as RNN
+from unspool.layers._simple_rnn import SimpleRNN as SimpleRNN

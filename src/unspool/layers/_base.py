@@ -1,0 +1,209 @@
+"""What all layers share: layouts, packed sequences, lengths, the static mode, and what is returned.
+
+Letters: B batch, T steps, I input size, H hidden size, L layers, D directions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NotRequired, TypedDict, Unpack
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from unspool._nest import Nest, leaves_of, map_leaves
+from unspool.backends import Schedule, check_backend
+from unspool.execution import BoolArray, IntArray, in_layout, make_schedule, time_major_inputs
+
+
+class RunOptions(TypedDict):
+    """How a layer runs over time and what it returns: keyword arguments of every layer.
+
+    Attributes
+    ----------
+    reverse : bool
+        Run from each row's last real step to its first; outputs stay in the order of the inputs. Default False.
+    go_backwards : bool
+        Keras's form of `reverse`: the outputs come in the order of computation, the last step first. Default False.
+    return_sequences : bool
+        Return the output of every step (default), or only that of each row's last real step (with `reverse`, of its
+        first), zeros for a row of length 0.
+    return_state : bool
+        Return the final state too (default), or the output alone, as `nn.Sequential` wants it.
+    pad_output : {"zero", "repeat"}
+        See `unspool.dynamic_rnn`. Default "zero".
+    unroll : bool
+        The static mode: the number of steps is fixed, and longer inputs are refused. Default False.
+    num_steps : int, optional
+        That number; the first call's by default.
+    backend : str
+        See `unspool.dynamic_rnn`. Default "auto".
+    """
+
+    reverse: NotRequired[bool]
+    go_backwards: NotRequired[bool]
+    return_sequences: NotRequired[bool]
+    return_state: NotRequired[bool]
+    pad_output: NotRequired[str]
+    unroll: NotRequired[bool]
+    num_steps: NotRequired[int | None]
+    backend: NotRequired[str]
+
+
+class RecurrentLayer(nn.Module, ABC):
+    """Base of the layers: everything but the cells.
+
+    Parameters
+    ----------
+    batch_first : bool
+        Whether inputs and outputs have batch before time.
+    **options
+        See `RunOptions`.
+
+    Raises
+    ------
+    ValueError
+        If `num_steps` is given without `unroll` or is not positive, or an option has an unknown value.
+    TypeError
+        If there is an option of another name.
+    """
+
+    def __init__(self, batch_first: bool = False, **options: Unpack[RunOptions]) -> None:
+        super().__init__()
+        unknown = options.keys() - RunOptions.__annotations__.keys()
+        if unknown:
+            known = ", ".join(RunOptions.__annotations__)
+            raise TypeError(f"{type(self).__name__} received {sorted(unknown)}; expected options among {known}.")
+        self.batch_first = batch_first
+        self.go_backwards = options.get("go_backwards", False)
+        self.reverse = options.get("reverse", False) or self.go_backwards
+        self.return_sequences = options.get("return_sequences", True)
+        self.return_state = options.get("return_state", True)
+        self.pad_output = options.get("pad_output", "zero")
+        self.unroll = options.get("unroll", False)
+        self.num_steps = options.get("num_steps")
+        self.backend = options.get("backend", "auto")
+        check_backend(self.backend)
+        if self.num_steps is not None and not (self.unroll and self.num_steps > 0):
+            raise ValueError(
+                f"num_steps is {self.num_steps} with unroll={self.unroll}; expected a positive number with "
+                "unroll=True. The dynamic mode takes any number of steps."
+            )
+
+    @abstractmethod
+    def _run(self, x: Nest, hx: Nest | None, schedules: list[Schedule]) -> tuple[Nest, Nest]:
+        """Run the cells over checked time-major inputs, with one schedule per direction.
+
+        Returns
+        -------
+        outputs : nesting of Tensor of shape (T, B, ...), or (B, ...) where only the last is returned
+        state : nesting of Tensor
+        """
+
+    @property
+    def _directions(self) -> tuple[bool, ...]:
+        """For each direction that the layer runs in, whether it is the reverse one."""
+        return (self.reverse,)
+
+    def forward(
+        self,
+        input: Nest | PackedSequence,
+        hx: Nest | None = None,
+        *,
+        lengths: IntArray | None = None,
+        mask: BoolArray | None = None,
+        resets: BoolArray | None = None,
+    ) -> Any:
+        """Run the layer over a batch of sequences.
+
+        Parameters
+        ----------
+        input : Tensor of shape (T, B, I), or (B, T, I) with `batch_first`; or PackedSequence
+        hx : nesting of Tensor, optional
+            Initial state, as the layer returns its final one; zeros by default.
+        lengths : integers of shape (B,), optional
+            Real steps of each row: any order, any device, 0 allowed.
+        mask, resets : booleans of shape (B, T), optional
+            See `unspool.dynamic_rnn`.
+
+        Returns
+        -------
+        output : Tensor of shape (T, B, D H), or (B, T, D H) with `batch_first`; or PackedSequence
+            With `return_sequences=False` of shape (B, D H).
+        state
+            Unless `return_state=False`. See the layer.
+
+        Raises
+        ------
+        TypeError, ValueError, BackendError
+            See `unspool.dynamic_rnn`; also for more steps than the static mode was built for, and for lengths or
+            masks beside a PackedSequence, which has its own lengths.
+        """
+        if isinstance(input, PackedSequence):
+            if lengths is not None or mask is not None or resets is not None:
+                raise ValueError(
+                    "lengths, mask or resets were given beside a PackedSequence; expected the input alone."
+                )
+            output, state = self._run_packed(input, hx)
+        else:
+            output, state = self.run(input, hx, lengths=lengths, mask=mask, resets=resets)
+        return (output, state) if self.return_state else output
+
+    def run(
+        self,
+        input: Nest,
+        hx: Nest | None = None,
+        *,
+        lengths: IntArray | None = None,
+        mask: BoolArray | None = None,
+        resets: BoolArray | None = None,
+    ) -> tuple[Nest, Nest]:
+        """Run the layer over padded inputs; return output and state, whatever `return_state` says.
+
+        Parameters, errors and shapes are those of `forward`.
+        """
+        x = time_major_inputs(input, time_major=not self.batch_first)
+        self._check_steps(leaves_of(x)[0].shape[0])
+        schedules = [make_schedule(x, lengths, mask, resets, reverse) for reverse in self._directions]
+        output, state = self._run(x, hx, schedules)
+        if self.return_sequences:
+            output = map_leaves(lambda leaf: leaf.flip(0), output) if self.go_backwards else output
+            output = in_layout(output, time_major=not self.batch_first)
+        return output, state
+
+    def _check_steps(self, steps: int) -> None:
+        if not self.unroll:
+            return
+        if self.num_steps is None:
+            self.num_steps = steps
+        if steps > self.num_steps:
+            raise ValueError(
+                f"{type(self).__name__} is unrolled for {self.num_steps} steps and received {steps}; expected at most "
+                f"{self.num_steps}. Cut the input, build the layer with num_steps={steps}, or use unroll=False."
+            )
+
+    def _run_packed(self, packed: PackedSequence, hx: Nest | None) -> tuple[Nest, Nest]:
+        padded, lengths = pad_packed_sequence(packed, batch_first=self.batch_first)
+        output, state = self.run(padded, hx, lengths=lengths)
+        if not self.return_sequences:
+            return output, state
+        if self.go_backwards:
+            raise ValueError(
+                "go_backwards with a PackedSequence would begin with padding; expected reverse=True instead."
+            )
+        order, inverse = packed.sorted_indices, packed.unsorted_indices
+        if order is not None:
+            output, lengths = output.index_select(0 if self.batch_first else 1, order), lengths[order.cpu()]
+        repacked = pack_padded_sequence(output, lengths, batch_first=self.batch_first)
+        return PackedSequence(repacked.data, repacked.batch_sizes, order, inverse), state
+
+
+def last_or_all(schedule: Schedule, outputs: Nest, return_sequences: bool) -> Nest:
+    """Return the outputs of all steps, or that of each row's last token."""
+    return outputs if return_sequences else schedule.at_last(outputs)
+
+
+def stack_states(states: list[Nest]) -> Nest:
+    """Stack the states of L layers and D directions to leaves of shape `[L D, B, ...]`, as `torch.nn` returns them."""
+    return map_leaves(lambda *leaves: torch.stack(leaves), *states)

@@ -1,0 +1,65 @@
+"""A layer over any cell."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from torch import nn
+
+from unspool._nest import Nest
+from unspool.backends import Schedule
+from unspool.cells import require_cell
+from unspool.execution import run_cell
+from unspool.layers._base import RecurrentLayer, RunOptions, last_or_all
+
+
+class RNN(RecurrentLayer):
+    """Runs any cell over sequences, as a module.
+
+    Parameters
+    ----------
+    cell : cell
+        See `unspool.cells`: a module with `forward(x, state) -> (output, new_state)` and `initial_state`, a built-in
+        cell, `StackedRNNCells`, or one of `torch.nn`'s cells. Its parameters appear as `cell.*`.
+    batch_first : bool
+        Whether inputs and outputs have batch before time.
+    **options
+        `reverse`, `go_backwards`, `return_sequences`, `return_state`, `pad_output`, `unroll`, `num_steps`, `backend`:
+        see `RunOptions`.
+
+    Returns
+    -------
+    output, state
+        See `forward`. The state is the cell's own, leaves of shape (B, ...).
+
+    Raises
+    ------
+    TypeError
+        If `cell` is not a cell.
+
+    Examples
+    --------
+    >>> layer = RNN(GRUCell(3, 5), batch_first=True)
+    >>> output, state = layer(torch.randn(2, 4, 3), lengths=[4, 0])
+    >>> output.shape, state.shape
+    (torch.Size([2, 4, 5]), torch.Size([2, 5]))
+    """
+
+    def __init__(self, cell: nn.Module, *, batch_first: bool = False, **options: Unpack[RunOptions]) -> None:
+        super().__init__(batch_first, **options)
+        require_cell(cell)
+        self.cell = cell
+
+    def _run(self, x: Nest, hx: Nest | None, schedules: list[Schedule]) -> tuple[Nest, Nest]:
+        (schedule,) = schedules
+        result = run_cell(
+            self.cell,
+            x,
+            schedule,
+            hx,
+            pad_output=self.pad_output,
+            static=self.unroll,
+            backend=self.backend,
+            state_name="hx",
+        )
+        return last_or_all(schedule, result.outputs, self.return_sequences), result.final_state

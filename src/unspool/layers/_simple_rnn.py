@@ -1,0 +1,105 @@
+"""The simple recurrent layer."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import torch
+
+from unspool.cells import SimpleRNNCell
+from unspool.cells._activations import Activation
+from unspool.cells._initializers import Initializer
+from unspool.layers._base import RunOptions
+from unspool.layers._torch_like import TorchLikeLayer
+
+
+class SimpleRNN(TorchLikeLayer):
+    """One or more layers of `SimpleRNNCell`: a drop-in for `torch.nn.RNN` that takes lengths and masks.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers : int
+        I features in, H units, L layers.
+    nonlinearity : str
+        `torch.nn.RNN`'s name for the activation.
+    bias, batch_first, dropout, bidirectional, device, dtype
+        As in `torch.nn.RNN`. `dropout` acts on the outputs of each layer but the last, element by element.
+    activation : str or callable, optional
+        In place of `nonlinearity`.
+    input_dropout, recurrent_dropout : float
+        Dropout inside of each layer, on its inputs and on the state that its recurrent product takes, with one mask
+        per sequence (Gal and Ghahramani, 2016); Keras's `dropout` and `recurrent_dropout`.
+    recurrent_bias : bool
+        False drops the second bias, as Keras and TensorFlow do.
+    init : {"torch", "keras"} or callable
+        See `unspool.cells.initialize`.
+    **options
+        `reverse`, `go_backwards`, `return_sequences`, `return_state`, `pad_output`, `unroll`, `num_steps`, `backend`:
+        see `RunOptions`.
+
+    Returns
+    -------
+    output : Tensor of shape (T, B, D H)
+        See `forward`; D is 2 if bidirectional, else 1.
+    h_n : Tensor of shape (L D, B, H)
+        The state after each row's last real step.
+
+    Attributes
+    ----------
+    weight_ih_l[k], weight_hh_l[k], bias_ih_l[k], bias_hh_l[k] : Parameter
+        Of layer k, with the suffix `_reverse` for the backward direction: shapes and gate order as in `torch.nn`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is out of range or unknown.
+
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        activation: str | Activation | None = None,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_bias: bool = True,
+        init: Initializer = "torch",
+        **options: Unpack[RunOptions],
+    ) -> None:
+        def make_cell(width: int) -> SimpleRNNCell:
+            return SimpleRNNCell(
+                width,
+                hidden_size,
+                bias,
+                device=device,
+                dtype=dtype,
+                nonlinearity=nonlinearity,
+                activation=activation,
+                recurrent_bias=recurrent_bias,
+                dropout=input_dropout,
+                recurrent_dropout=recurrent_dropout,
+                init=init,
+            )
+
+        super().__init__(
+            make_cell,
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            **options,
+        )
+        self.nonlinearity = nonlinearity

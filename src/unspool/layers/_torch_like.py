@@ -1,0 +1,184 @@
+"""What SimpleRNN, LSTM and GRU share: `torch.nn`'s arguments, parameter names and stacked states."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unspool._nest import Nest, flatten, map_leaves, unflatten
+from unspool.backends import Schedule
+from unspool.cells import BuiltinCell, match_state
+from unspool.execution import BoolArray, IntArray, run_cell
+from unspool.layers._base import RecurrentLayer, RunOptions, last_or_all, stack_states
+
+
+class TorchLikeLayer(RecurrentLayer):
+    """Several layers of a built-in cell, in one or both directions.
+
+    The parameters belong to the layer, under `torch.nn`'s names (`weight_ih_l0`, `weight_hh_l0_reverse`, ...), so state
+    dicts go both ways and parametrisations of these names work. The cells are bound to them at every call.
+
+    Parameters
+    ----------
+    make_cell : callable
+        `make_cell(input_size)` returns a new cell.
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        See `torch.nn.LSTM`.
+    **options
+        See `RunOptions`.
+    """
+
+    def __init__(
+        self,
+        make_cell: Callable[[int], BuiltinCell],
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        **options: Unpack[RunOptions],
+    ) -> None:
+        super().__init__(batch_first, **options)
+        if num_layers < 1:
+            raise ValueError(f"num_layers is {num_layers}; expected at least 1.")
+        if not 0.0 <= dropout <= 1.0:
+            raise ValueError(f"dropout is {dropout}; expected a probability of dropping in [0, 1].")
+        if dropout > 0.0 and num_layers == 1:
+            warnings.warn(
+                f"dropout={dropout} acts between layers, and there is one layer: it has no effect. "
+                "Use input_dropout or recurrent_dropout, or num_layers > 1.",
+                stacklevel=3,
+            )
+        if bidirectional and self.reverse:
+            raise ValueError(
+                "bidirectional=True runs both ways already; expected no reverse or go_backwards beside it."
+            )
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.num_layers, self.bias, self.dropout, self.bidirectional = (
+            num_layers,
+            bias,
+            float(dropout),
+            bidirectional,
+        )
+        directions = 2 if bidirectional else 1
+        self._cells: list[tuple[str, BuiltinCell]] = []
+        width = input_size
+        for layer in range(num_layers):
+            for suffix in (f"_l{layer}", f"_l{layer}_reverse")[:directions]:
+                cell = make_cell(width)
+                names = list(cell._parameters)
+                for name, parameter in cell.named_parameters():
+                    self.register_parameter(name + suffix, parameter)
+                # What is kept is the cell without parameters: the layer's are the only ones.
+                self._cells.append((suffix, cell.bind(dict.fromkeys(names), training=True)))
+            width = directions * self._cells[0][1].output_size
+
+    @property
+    def _directions(self) -> tuple[bool, ...]:
+        return (False, True) if self.bidirectional else (self.reverse,)
+
+    def _bound_cells(self) -> list[BuiltinCell]:
+        """Return the cells with the layer's parameters in place, by layer, then direction."""
+        return [
+            cell.bind({name: getattr(self, name + suffix, None) for name in cell._parameters}, self.training)
+            for suffix, cell in self._cells
+        ]
+
+    def reset_parameters(self) -> None:
+        """Fill the parameters anew, as `init` tells."""
+        for cell in self._bound_cells():
+            cell.reset_parameters()
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: there is no flat buffer to keep. `torch.nn` has this method, and models call it."""
+
+    @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """The parameters by layer and direction, as in `torch.nn`."""
+        return [
+            [p for name in cell._parameters if (p := getattr(self, name + suffix, None)) is not None]
+            for suffix, cell in self._cells
+        ]
+
+    def run(
+        self,
+        input: Nest,
+        hx: Nest | None = None,
+        *,
+        lengths: IntArray | None = None,
+        mask: BoolArray | None = None,
+        resets: BoolArray | None = None,
+    ) -> tuple[Nest, Nest]:
+        """Run the layer; a sequence without a batch axis, `[T, I]`, is taken and given back as such."""
+        if not isinstance(input, Tensor) or input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
+            received = f"shape {list(input.shape)}" if isinstance(input, Tensor) else f"type {type(input).__name__}"
+            layout = "[B, T, {0}]" if self.batch_first else "[T, B, {0}]"
+            raise ValueError(
+                f"{type(self).__name__} received an input of {received}; expected {layout.format(self.input_size)} or "
+                f"[T, {self.input_size}] (batch_first={self.batch_first}, input_size={self.input_size})."
+            )
+        if input.dim() == 3:
+            return super().run(input, hx, lengths=lengths, mask=mask, resets=resets)
+        axis = 0 if self.batch_first else 1
+        hx = None if hx is None else map_leaves(lambda leaf: leaf.unsqueeze(1), hx)
+        output, state = super().run(input.unsqueeze(axis), hx, lengths=lengths, mask=mask, resets=resets)
+        return output.squeeze(axis if self.return_sequences else 0), map_leaves(lambda leaf: leaf.squeeze(1), state)
+
+    def _run(self, x: Tensor, hx: Nest | None, schedules: list[Schedule]) -> tuple[Nest, Nest]:
+        cells = self._bound_cells()
+        starts = self._initial_states(cells, hx, schedules[0].batch)
+        final_states = []
+        output: Any = x
+        for layer in range(self.num_layers):
+            if layer > 0:
+                output = F.dropout(output, self.dropout, self.training)
+            wanted = self.return_sequences or layer < self.num_layers - 1
+            outputs = []
+            for direction, schedule in enumerate(schedules):
+                k = layer * len(schedules) + direction
+                result = run_cell(
+                    cells[k],
+                    output,
+                    schedule,
+                    starts[k],
+                    pad_output=self.pad_output,
+                    static=self.unroll,
+                    backend=self.backend,
+                    state_name="hx",
+                )
+                final_states.append(result.final_state)
+                outputs.append(last_or_all(schedule, result.outputs, wanted))
+            output = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
+        return output, stack_states(final_states)
+
+    def _initial_states(self, cells: list[BuiltinCell], hx: Nest | None, batch: int) -> list[Nest | None]:
+        """Cut the initial state `[L D, B, ...]` into one per layer and direction."""
+        if hx is None:
+            return [None] * len(cells)
+        weight = cells[0].weight_ih
+        like = map_leaves(lambda size: weight.new_empty((len(cells), batch, size)), cells[0].state_size)
+        leaves, spec = flatten(match_state(hx, like, "hx"))
+        return [unflatten([leaf[k] for leaf in leaves], spec) for k in range(len(cells))]
+
+    def extra_repr(self) -> str:
+        """Return the arguments that differ from their defaults, as `torch.nn` prints them."""
+        defaults = {
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+            "return_sequences": True,
+            "return_state": True,
+            "reverse": False,
+            "unroll": False,
+        }
+        changed = [f"{k}={getattr(self, k)}" for k, default in defaults.items() if getattr(self, k) != default]
+        return ", ".join([f"{self.input_size}, {self.hidden_size}", *changed])
