@@ -156,7 +156,7 @@ class Schedule:
         tail = values.shape[2:]
         if not self.order or not self.batch:
             return values.new_zeros((self.batch, *tail))
-        found = values.flatten(0, 1).index_select(0, self.last.clamp(min=0))
         if self.dense:
-            return found
+            return values[0 if self.reverse else -1]
+        found = values.flatten(0, 1).index_select(0, self.last.clamp(min=0))
         return found.masked_fill((self.last < 0).view(-1, *[1] * len(tail)), 0)

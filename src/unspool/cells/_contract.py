@@ -204,21 +204,27 @@ def row_inputs_of(
     return None if draw is None else draw(batch_size, dtype=dtype, device=device)
 
 
+def known_size(cell: Any, attribute: str) -> int | None:
+    """Return a cell's `input_size` or `output_size`, or None: users' cells need not tell theirs."""
+    if attribute == "output_size" and isinstance(cell, nn.RNNCellBase):
+        return cell.hidden_size
+    size = getattr(cell, attribute, None)
+    return size if isinstance(size, int) else None
+
+
 def size_of(cell: Any, attribute: str, needed_by: str) -> int:
-    """Return a cell's `input_size` or `output_size`.
+    """Return a cell's `input_size` or `output_size` where it is needed.
 
     Raises
     ------
     ValueError
         If the cell does not tell it.
     """
-    if attribute == "output_size" and isinstance(cell, nn.RNNCellBase):
-        return cell.hidden_size
-    size = getattr(cell, attribute, None)
-    if not isinstance(size, int):
+    size = known_size(cell, attribute)
+    if size is None:
         raise ValueError(
-            f"{needed_by} must know the {attribute} of {type(cell).__name__}, which has no such attribute; "
-            f"expected an int. Set self.{attribute} in the cell."
+            f"{needed_by} must know the {attribute} of {type(cell).__name__}, which does not tell it; "
+            f"expected an attribute with an int. Set self.{attribute} in the cell."
         )
     return size
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unspool._nest import Nest, flatten, leaves_of, map_leaves, unflatten
-from unspool.cells._contract import LSTMState
+from unspool.cells._contract import LSTMState, size_of
 from unspool.cells._masks import check_probability, dropout_mask
 from unspool.cells._wrappers import WrappedCell
 
@@ -88,9 +88,9 @@ class DropoutCell(WrappedCell):
             )
 
         if self.input:
-            rows["input"] = mask(self.input, (batch_size, self.input_size))
+            rows["input"] = mask(self.input, (batch_size, size_of(self.cell, "input_size", "DropoutCell")))
         if self.output:
-            rows["output"] = mask(self.output, (batch_size, self.output_size))
+            rows["output"] = mask(self.output, (batch_size, size_of(self.cell, "output_size", "DropoutCell")))
         if self.state:
             state = self.initial_state(batch_size, dtype=dtype, device=device)
             pairs = zip(leaves_of(state), leaves_of(self.state_filter(state)), strict=True)

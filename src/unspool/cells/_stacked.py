@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from unspool._nest import Nest
-from unspool.cells._contract import Cell, initial_state_of, require_cell, row_inputs_of, size_of, step
+from unspool.cells._contract import Cell, initial_state_of, known_size, require_cell, row_inputs_of, step
 
 
 class StackedRNNCells(Cell):
@@ -40,7 +40,7 @@ class StackedRNNCells(Cell):
             require_cell(cell, f"cells[{index}]")
         self.cells = nn.ModuleList(cells)
         for index in range(1, len(cells)):
-            below, above = _size(cells[index - 1], "output_size"), _size(cells[index], "input_size")
+            below, above = known_size(cells[index - 1], "output_size"), known_size(cells[index], "input_size")
             if None not in (below, above) and below != above:
                 raise ValueError(
                     f"cells[{index - 1}] puts out {below} features and cells[{index}] takes {above}; "
@@ -48,14 +48,14 @@ class StackedRNNCells(Cell):
                 )
 
     @property
-    def input_size(self) -> int:
-        """Features that the lowest cell takes."""
-        return size_of(self.cells[0], "input_size", "StackedRNNCells")
+    def input_size(self) -> int | None:
+        """Features that the lowest cell takes, if it tells."""
+        return known_size(self.cells[0], "input_size")
 
     @property
-    def output_size(self) -> int:
-        """Features that the highest cell puts out."""
-        return size_of(self.cells[-1], "output_size", "StackedRNNCells")
+    def output_size(self) -> int | None:
+        """Features that the highest cell puts out, if it tells."""
+        return known_size(self.cells[-1], "output_size")
 
     def initial_state(
         self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
@@ -94,11 +94,3 @@ class StackedRNNCells(Cell):
             x, new = step(cell, x, old, rows.get(str(index)))
             new_states.append(new)
         return x, tuple(new_states)
-
-
-def _size(cell: nn.Module, attribute: str) -> int | None:
-    """Return a size that a cell tells, or None: users' cells need not tell theirs."""
-    if isinstance(cell, nn.RNNCellBase) and attribute == "output_size":
-        return cell.hidden_size
-    size = getattr(cell, attribute, None)
-    return size if isinstance(size, int) else None

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from unspool._nest import Nest
-from unspool.cells._contract import Cell, initial_state_of, require_cell, row_inputs_of, size_of, step
+from unspool.cells._contract import Cell, initial_state_of, known_size, require_cell, row_inputs_of, step
 
 
 class WrappedCell(Cell):
@@ -24,14 +24,14 @@ class WrappedCell(Cell):
         self.cell = cell
 
     @property
-    def input_size(self) -> int:
-        """Features that the cell inside takes."""
-        return size_of(self.cell, "input_size", type(self).__name__)
+    def input_size(self) -> int | None:
+        """Features that the cell inside takes, if it tells."""
+        return known_size(self.cell, "input_size")
 
     @property
-    def output_size(self) -> int:
-        """Features that the cell inside puts out."""
-        return size_of(self.cell, "output_size", type(self).__name__)
+    def output_size(self) -> int | None:
+        """Features that the cell inside puts out, if it tells."""
+        return known_size(self.cell, "output_size")
 
     def initial_state(
         self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
