@@ -34,9 +34,14 @@ def leaves_of(tree: Nest) -> list[Any]:
     return pytree.tree_leaves(tree)
 
 
-def map_leaves(function: Callable[..., Any], tree: Nest, *others: Nest) -> Nest:
-    """Apply a function to the leaves of one structure, or leaf by leaf to several of the same structure."""
-    return pytree.tree_map(function, tree, *others)
+def map_leaves(
+    function: Callable[..., Any], tree: Nest, *others: Nest, stop_at: Callable[[Nest], bool] | None = None
+) -> Nest:
+    """Apply a function to the leaves of one structure, or leaf by leaf to several of the same structure.
+
+    What `stop_at` is true for counts as a leaf.
+    """
+    return pytree.tree_map(function, tree, *others, is_leaf=stop_at)
 
 
 def named_leaves(tree: Nest, name: str) -> list[tuple[str, Any]]:
@@ -89,9 +94,9 @@ def same_kind(tree: Nest, like: Nest) -> Nest:
     return tree
 
 
-def concatenate(trees: list[Nest], dim: int = 0) -> Nest:
-    """Concatenate several structures leaf by leaf."""
-    return map_leaves(lambda *leaves: torch.cat(leaves, dim), *trees)
+def take_rows(tree: Nest, rows: Tensor | None) -> Nest:
+    """Take some rows of every leaf, in the given order; all of them, as they are, where `rows` is None."""
+    return tree if rows is None else map_leaves(lambda leaf: leaf.index_select(0, rows), tree)
 
 
 def _describe(leaf: Any) -> str:

@@ -9,5 +9,6 @@ from unspool.backends.base import Call as Call
 from unspool.backends.base import Result as Result
 from unspool.backends.dispatch import Decision as Decision
 from unspool.backends.dispatch import check_backend as check_backend
+from unspool.backends.dispatch import is_recording as is_recording
 from unspool.backends.dispatch import recording as recording
 from unspool.backends.dispatch import run as run

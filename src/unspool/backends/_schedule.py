@@ -127,7 +127,7 @@ class Schedule:
         return map_leaves(lambda first, *leaves: self._spread(leaves, first, pad), before_first, *tokens)
 
     def _spread(self, leaves: tuple[Tensor, ...], first: Tensor, pad: str) -> Tensor:
-        if self.dense and leaves:
+        if self.dense and self.order:
             return torch.stack(leaves[::-1] if self.reverse else leaves)
         tail = first.shape[1:]
         if pad == "zero":

@@ -24,6 +24,8 @@ class Call:
     inputs : nesting of Tensor of shape (T, B, ...)
         Time-major. What stands outside of the schedule's tokens must reach nothing.
     initial_state : nesting of Tensor of shape (B, ...)
+    reset_state : nesting of Tensor of shape (B, ...)
+        The cell's own initial state, to which a reset returns.
     row_inputs : nesting of Tensor of shape (B, ...), or None
         What the cell takes beside input and state, constant over time.
     schedule : Schedule
@@ -39,6 +41,7 @@ class Call:
     cell: Any
     inputs: Nest
     initial_state: Nest
+    reset_state: Nest
     row_inputs: Nest | None
     schedule: Schedule
     pad_output: str

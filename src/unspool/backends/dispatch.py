@@ -47,6 +47,11 @@ def recording() -> Iterator[list[Decision]]:
         _recorder.reset(token)
 
 
+def is_recording() -> bool:
+    """Tell whether the calls of this thread are being explained."""
+    return _recorder.get() is not None
+
+
 def check_backend(name: str) -> None:
     """Refuse the name of a backend that does not exist.
 
@@ -82,8 +87,9 @@ def run(call: Call, backend: str = "auto") -> Result:
     """
     check_backend(backend)
     candidates = [b for b in BACKENDS if backend in ("auto", b.name)]
-    if _recorder.get() is not None:
-        _record(call, candidates)
+    decisions = _recorder.get()
+    if decisions is not None:
+        decisions.append(_decision(call, candidates))
     refusals: list[str] = []
     for candidate in candidates:
         reasons = candidate.reasons(call)
@@ -97,9 +103,7 @@ def run(call: Call, backend: str = "auto") -> Result:
     )
 
 
-def _record(call: Call, candidates: list[Backend]) -> None:
-    decisions = _recorder.get()
-    if decisions is not None:
-        reasons = {b.name: b.reasons(call) for b in BACKENDS}
-        chosen = next((b.name for b in candidates if not reasons[b.name]), "none")
-        decisions.append(Decision(str(call), chosen, reasons))
+def _decision(call: Call, candidates: list[Backend]) -> Decision:
+    reasons = {backend.name: backend.reasons(call) for backend in BACKENDS}
+    chosen = next((backend.name for backend in candidates if not reasons[backend.name]), "none")
+    return Decision(str(call), chosen, reasons)

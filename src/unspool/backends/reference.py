@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspool._nest import Nest, describe, flatten, leaves_of, map_leaves, require_tensors, unflatten
+from unspool._nest import Nest, describe, flatten, leaves_of, map_leaves, require_tensors, take_rows, unflatten
 from unspool.backends.base import Call, Result
 from unspool.cells import match_state, step
 
@@ -48,10 +48,11 @@ class ReferenceBackend:
         states: list[Nest] = []
         for k, t in enumerate(schedule.order):
             rows = schedule.rows(k)
-            x, old, constant = _take(inputs[t], rows), _take(state, rows), _take(call.row_inputs, rows)
+            x, old = take_rows(inputs[t], rows), take_rows(state, rows)
+            constant = None if call.row_inputs is None else take_rows(call.row_inputs, rows)
             reset = schedule.resets(k)
             if reset is not None:
-                old = _where(reset, _take(call.initial_state, rows), old)
+                old = _where(reset, take_rows(call.reset_state, rows), old)
             output, new = step(call.cell, x, old, constant)
             new = match_state(new, old, f"the new state of {type(call.cell).__name__}")
             _check_output(output, schedule.batch if rows is None else len(rows), call.cell)
@@ -61,8 +62,9 @@ class ReferenceBackend:
                 states.append(new)
         like = outputs[0] if outputs else _probe(call)
         zero = map_leaves(lambda leaf: leaf.new_zeros((schedule.batch, *leaf.shape[1:])), like)
+        padded = schedule.spread(outputs, zero, call.pad_output)
         return Result(
-            outputs=schedule.spread(outputs, zero, call.pad_output),
+            outputs=padded if outputs else _in_graph(padded, call),
             final_state=state,
             all_states=schedule.spread(states, call.initial_state, "repeat") if call.all_states else None,
         )
@@ -73,11 +75,6 @@ def _unbind(inputs: Nest, steps: int) -> list[Nest]:
     leaves, spec = flatten(inputs)
     columns = [leaf.unbind(0) for leaf in leaves]
     return [unflatten([column[t] for column in columns], spec) for t in range(steps)]
-
-
-def _take(tree: Nest | None, rows: Tensor | None) -> Nest | None:
-    """Take some rows of every leaf; all of them where `rows` is None."""
-    return tree if rows is None or tree is None else map_leaves(lambda leaf: leaf.index_select(0, rows), tree)
 
 
 def _where(condition: Tensor, chosen: Nest, other: Nest) -> Nest:
@@ -96,17 +93,26 @@ def _check_output(output: Nest, rows: int, cell: Any) -> None:
 
 
 def _probe(call: Call) -> Nest:
-    """Run the step on one row of zeros to learn what its output looks like, where there is nothing to compute."""
+    """Run the step on one row of ones to learn what its output looks like, where there is nothing to compute."""
 
-    def one_row(tree: Nest | None, batch_axis: int) -> Nest | None:
-        if tree is None:
-            return None
-        return map_leaves(lambda leaf: leaf.new_zeros((1, *leaf.shape[batch_axis + 1 :])), tree)
+    def one_row(tree: Nest, batch_axis: int) -> Nest:
+        return map_leaves(lambda leaf: leaf.new_ones((1, *leaf.shape[batch_axis + 1 :])), tree)
 
+    rows = None if call.row_inputs is None else one_row(call.row_inputs, 0)
     device = call.schedule.device
     # The draw of a cell with random numbers must not be seen from outside.
     with torch.no_grad(), torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
-        x, state = one_row(call.inputs, 1), one_row(call.initial_state, 0)
-        output, _ = step(call.cell, x, state, one_row(call.row_inputs, 0))
+        output, _ = step(call.cell, one_row(call.inputs, 1), one_row(call.initial_state, 0), rows)
     _check_output(output, 1, call.cell)
     return output
+
+
+def _in_graph(outputs: Nest, call: Call) -> Nest:
+    """Make outputs for which nothing was computed part of the graph, so that backward gives zero gradients."""
+    sources = [*call.cell.parameters(), *leaves_of(call.inputs), *leaves_of(call.initial_state)]
+    # The sum over no elements is zero with a gradient of zero, whatever the elements are.
+    anchors = [leaf.flatten()[:0].sum() for leaf in sources if leaf.requires_grad]
+    if not anchors:
+        return outputs
+    anchor = torch.stack([a.to(anchors[0]) for a in anchors]).sum()
+    return map_leaves(lambda leaf: leaf + anchor.to(leaf) if leaf.is_floating_point() else leaf, outputs)

@@ -16,6 +16,11 @@ def _linear(x: Tensor) -> Tensor:
     return x
 
 
+def _hard_sigmoid(x: Tensor) -> Tensor:
+    # PyTorch's own has a gradient of single precision in every dtype.
+    return (x / 6.0 + 0.5).clamp(0.0, 1.0)
+
+
 ACTIVATIONS: dict[str, Activation] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
@@ -26,7 +31,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "silu": F.silu,
     "softplus": F.softplus,
     "softsign": F.softsign,
-    "hard_sigmoid": F.hardsigmoid,
+    "hard_sigmoid": _hard_sigmoid,
     "hard_tanh": F.hardtanh,
     "linear": _linear,
 }

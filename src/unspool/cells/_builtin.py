@@ -137,9 +137,12 @@ class BuiltinCell(Cell):
         }
         return masks or None
 
-    def _inputs_of_products(self, x: Tensor, h: Tensor, rows: dict[str, Tensor] | None) -> tuple[Tensor, Tensor]:
+    def _inputs_of_products(
+        self, x: Tensor, state: dict[str, Tensor], rows: dict[str, Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
         """Check the inputs of a step; return what its two products take: x and h, dropped where masks are given."""
-        self._check(x, h)
+        self._check(x, state)
+        h = state["h"]
         if rows is None:
             if self.training and (self.dropout or self.recurrent_dropout):
                 raise ValueError(
@@ -150,23 +153,32 @@ class BuiltinCell(Cell):
             return x, h
         return x * rows["input"] if "input" in rows else x, h * rows["hidden"] if "hidden" in rows else h
 
-    def _check(self, x: Tensor, h: Tensor) -> None:
+    def _check(self, x: Tensor, state: dict[str, Tensor]) -> None:
         name = type(self).__name__
         if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != self.input_size:
             raise ValueError(
                 f"{name} received an input of shape {describe(x)}; expected [B, {self.input_size}] "
                 f"(batch, input_size). Build the cell with the size of your features."
             )
-        if x.dtype != self.weight_ih.dtype and not torch.is_autocast_enabled(x.device.type):
+        dtype = self.weight_ih.dtype
+        casting = torch.is_autocast_enabled(x.device.type)
+        if x.dtype != dtype and not casting:
             raise TypeError(
-                f"{name} received an input of dtype {x.dtype}; expected {self.weight_ih.dtype}, as its parameters. "
-                f"Convert one of them: x.to({self.weight_ih.dtype}) or cell.to({x.dtype})."
+                f"{name} received an input of dtype {x.dtype}; expected {dtype}, as its parameters. "
+                f"Convert one of them: x.to({dtype}) or cell.to({x.dtype})."
             )
-        if h.shape != (x.shape[0], self.output_size):
-            raise ValueError(
-                f"{name} received a state h of shape {describe(h)}; expected [{x.shape[0]}, {self.output_size}] "
-                "(batch, size). Start from cell.initial_state(batch_size)."
-            )
+        for leaf, value in state.items():
+            size = self.output_size if leaf == "h" else self.hidden_size
+            if not isinstance(value, Tensor) or value.shape != (x.shape[0], size):
+                raise ValueError(
+                    f"{name} received a state {leaf} of shape {describe(value)}; expected [{x.shape[0]}, {size}] "
+                    "(batch, size). Start from cell.initial_state(batch_size)."
+                )
+            if value.dtype != dtype and not casting:
+                raise TypeError(
+                    f"{name} received a state {leaf} of dtype {value.dtype}; expected {dtype}, as its parameters. "
+                    f"Convert it with .to({dtype})."
+                )
 
     def extra_repr(self) -> str:
         """Return the arguments that differ from their defaults."""

@@ -18,11 +18,11 @@ StateFilter = Callable[[Nest], Nest]
 
 def drop_all_but_memory(state: Nest) -> Nest:
     """Return True for every leaf of a state but the memory cell c of an LSTM, which is never dropped by default."""
-    if isinstance(state, LSTMState):
-        return LSTMState(True, False)  # type: ignore[arg-type]
-    if isinstance(state, tuple) and not hasattr(state, "_fields"):
-        return tuple(drop_all_but_memory(part) for part in state)
-    return map_leaves(lambda _: True, state)
+
+    def chosen(part: Nest) -> Nest:
+        return LSTMState(True, False) if isinstance(part, LSTMState) else True  # type: ignore[arg-type]
+
+    return map_leaves(chosen, state, stop_at=lambda part: isinstance(part, LSTMState))
 
 
 class DropoutCell(WrappedCell):

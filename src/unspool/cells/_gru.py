@@ -103,7 +103,7 @@ class GRUCell(BuiltinCell):
         ValueError, TypeError
             If shapes or dtypes do not fit, or masks are missing in training.
         """
-        x, h = self._inputs_of_products(x, state, rows)
+        x, h = self._inputs_of_products(x, {"h": state}, rows)
         x_r, x_z, x_n = F.linear(x, self.weight_ih, self.bias_ih).chunk(3, 1)
         if self.reset_after:
             h_r, h_z, h_n = F.linear(h, self.weight_hh, self.bias_hh).chunk(3, 1)

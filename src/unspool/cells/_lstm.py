@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unspool._nest import describe
 from unspool.cells._activations import Activation, activation_name
 from unspool.cells._activations import activation as resolve
 from unspool.cells._builtin import BuiltinCell
@@ -161,8 +162,13 @@ class LSTMCell(BuiltinCell):
         ValueError, TypeError
             If shapes or dtypes do not fit, or masks are missing in training.
         """
+        if not isinstance(state, tuple | list) or len(state) != 2:
+            raise ValueError(
+                f"LSTMCell received the state {describe(state)}; expected a pair (h, c). "
+                "Start from cell.initial_state(batch_size)."
+            )
         h, c = state
-        x, h = self._inputs_of_products(x, h, rows)
+        x, h = self._inputs_of_products(x, {"h": h, "c": c}, rows)
         gates = F.linear(x, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh)
         if self.coupled:
             f, g, o = gates.chunk(3, 1)

@@ -94,7 +94,7 @@ class SimpleRNNCell(BuiltinCell):
         ValueError, TypeError
             If shapes or dtypes do not fit, or masks are missing in training.
         """
-        x, h = self._inputs_of_products(x, state, rows)
+        x, h = self._inputs_of_products(x, {"h": state}, rows)
         h = self._phi(F.linear(x, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh))
         return h, h
 

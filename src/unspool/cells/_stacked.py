@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from unspool._nest import Nest
+from unspool._nest import Nest, describe
 from unspool.cells._contract import Cell, initial_state_of, known_size, require_cell, row_inputs_of, step
 
 
@@ -88,6 +88,11 @@ class StackedRNNCells(Cell):
             Output of the highest cell.
         new_state : tuple
         """
+        if not isinstance(state, tuple | list) or len(state) != len(self.cells):
+            raise ValueError(
+                f"StackedRNNCells received the state {describe(state)}; expected {len(self.cells)}, one "
+                "per cell. Start from cell.initial_state(batch_size)."
+            )
         rows = rows or {}
         new_states = []
         for index, (cell, old) in enumerate(zip(self.cells, state, strict=True)):

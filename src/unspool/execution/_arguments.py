@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unspool._nest import Nest, describe, leaves_of, map_leaves, named_leaves, require_tensors
 from unspool.backends import Schedule
-from unspool.cells import initial_state_of, match_state
+from unspool.cells import initial_state_of
 
 IntArray: TypeAlias = Tensor | np.ndarray | Sequence[int]
 BoolArray: TypeAlias = Tensor | np.ndarray | Sequence[Sequence[bool]]
@@ -125,7 +125,8 @@ def _is_empty_list(value: Any, read: Tensor) -> bool:
 
 def _as_tensor(value: Any, name: str) -> Tensor:
     try:
-        return torch.as_tensor(value)
+        # A copy: PyTorch takes no negative strides and warns of read-only memory.
+        return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             f"{name} is {type(value).__name__}, which cannot be read as a tensor ({error}); "
@@ -133,20 +134,13 @@ def _as_tensor(value: Any, name: str) -> Tensor:
         ) from error
 
 
-def starting_state(cell: Any, initial_state: Nest | None, inputs: Nest, name: str = "initial_state") -> Nest:
-    """Return the state before the first step: the one given, checked, or the cell's own.
-
-    Parameters
-    ----------
-    cell : cell
-    initial_state : nesting of Tensor of shape (B, ...), optional
-    inputs : nesting of Tensor of shape (T, B, ...)
-        Checked; gives batch, dtype and device.
+def own_initial_state(cell: Any, inputs: Nest) -> Nest:
+    """Return the state in which the cell starts by itself, for checked time-major inputs.
 
     Raises
     ------
     TypeError, ValueError
-        If the state does not fit the cell: structure, shape, dtype, device, or a leaf without a batch axis.
+        If a leaf of it is not a tensor, or has no batch axis.
     """
     first = leaves_of(inputs)[0]
     batch = first.shape[1]
@@ -161,10 +155,7 @@ def starting_state(cell: Any, initial_state: Nest | None, inputs: Nest, name: st
                 f"[{batch}, ...]: every leaf needs the batch as its first axis, so that each row can keep its own. "
                 "Give counters and other scalars a batch axis too."
             )
-    if initial_state is None:
-        return like
-    state = match_state(initial_state, like, name)
-    return state
+    return like
 
 
 def check_pad_output(pad_output: str) -> None:

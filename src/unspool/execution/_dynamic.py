@@ -47,8 +47,8 @@ def dynamic_rnn(
         True where a step is real; may have gaps and padding on either side. Both `mask` and `sequence_length` must
         hold for a step to be real.
     resets : booleans of shape (B, T), optional
-        True where the row's state returns to its initial state *before* the step. Where that step is not real, before
-        the row's next real step.
+        True where the row's state returns to the cell's own initial state (not to `initial_state`, which may be carried
+        over from an earlier chunk) *before* the step. Where that step is not real, before the row's next real step.
     reverse : bool
         Run each row from its last real step to its first. Outputs stay in the order of the inputs.
     pad_output : {"zero", "repeat"}

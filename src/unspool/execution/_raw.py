@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from unspool._nest import Nest, describe, leaves_of, map_leaves, require_tensors
+from unspool._nest import Nest, describe, leaves_of, map_leaves, require_tensors, take_rows
 from unspool.cells import match_state, require_cell, row_inputs_of, step
 
 LoopFunction: TypeAlias = Callable[[int, Nest | None, Nest | None, Any], tuple[Tensor, Nest, Nest, Nest, Any]]
@@ -19,7 +19,8 @@ def raw_rnn(cell: Any, loop_fn: LoopFunction) -> tuple[Nest, Nest, Any]:
 
     At each step the cell runs on the input and state that `loop_fn` has chosen, and `loop_fn` sees what came out:
     feedback of outputs, attention, early ends, and anything else that a plain loop over given inputs cannot do. Rows
-    that have finished keep their state, and what they emit is zeroed; what `loop_fn` returns for them is not used.
+    that have finished are not computed: `loop_fn` sees zeros as their output and the state that they keep, and what it
+    returns for them is not used; they emit zeros.
 
     Parameters
     ----------
@@ -52,35 +53,62 @@ def raw_rnn(cell: Any, loop_fn: LoopFunction) -> tuple[Nest, Nest, Any]:
     """
     require_cell(cell)
     finished, x, state, emit_like, loop_state = _call(loop_fn, 0, None, None, None)
-    require_tensors(x, "next_input")
-    require_tensors(state, "next_state")
     batch = finished.shape[0]
+    _check_rows(state, "next_state", batch, 0)
+    _check_rows(x, "next_input", batch, 0)
     first = leaves_of(x)[0]
     rows = row_inputs_of(cell, batch, first.dtype if first.is_floating_point() else None, first.device)
     zero = None if emit_like is None else map_leaves(lambda leaf: _zeros(leaf, batch, finished.device), emit_like)
     emitted: list[Nest] = []
     while not bool(finished.all()):
-        # Where a row has finished, next_input may hold anything; zeros keep NaN out of the gradients.
-        x = map_leaves(lambda leaf, done=finished: leaf.masked_fill(_rowwise(done, leaf), 0), x)
-        output, new_state = step(cell, x, state, rows)
-        new_state = match_state(new_state, state, f"the new state of {type(cell).__name__}")
         time = len(emitted) + 1
+        if emitted:  # the last call's next_input is never used and may be anything
+            _check_rows(x, "next_input", batch, time - 1)
+        live = (~finished).nonzero().flatten()
+        output, new_state = _live_step(cell, x, state, rows, live, batch)
         new_finished, x, next_state, emit, new_loop_state = _call(loop_fn, time, output, new_state, loop_state)
-        emit = output if emit_like is None and emit is None else emit
+        if new_finished.shape != finished.shape:
+            raise ValueError(
+                f"loop_fn returned finished of shape {list(new_finished.shape)} at time {time}; expected [{batch}], "
+                "as at time 0."
+            )
+        if emit_like is None and emit is None:
+            emit = output
         if zero is None:
-            zero = map_leaves(torch.zeros_like, output)
+            zero = map_leaves(torch.zeros_like, emit)
         emit = match_state(emit, zero, f"emit at time {time}")
         next_state = match_state(next_state, state, f"next_state at time {time}")
         emitted.append(_choose(finished, zero, emit))
         state = _choose(finished, state, next_state)
         loop_state = loop_state if new_loop_state is None else new_loop_state
         finished = finished | new_finished
-    if not emitted:
-        if zero is None:
-            with torch.no_grad():
-                zero = map_leaves(torch.zeros_like, step(cell, x, state, rows)[0])
-        return map_leaves(lambda leaf: leaf.new_zeros((0, *leaf.shape)), zero), state, loop_state
-    return map_leaves(lambda *leaves: torch.stack(leaves), *emitted), state, loop_state
+    if emitted:
+        return map_leaves(lambda *leaves: torch.stack(leaves), *emitted), state, loop_state
+    if zero is None:
+        nobody = finished.new_empty(0, dtype=torch.long)
+        zero, _ = _live_step(cell, x, state, rows, nobody, batch)
+    return map_leaves(lambda leaf: leaf.new_zeros((0, *leaf.shape)), zero), state, loop_state
+
+
+def _live_step(cell: Any, x: Nest, state: Nest, rows: Nest | None, live: Tensor, batch: int) -> tuple[Nest, Nest]:
+    """Run the cell on the live rows; for the others the output is zero and the state stays."""
+    x, old = take_rows(x, live), take_rows(state, live)
+    output, new = step(cell, x, old, None if rows is None else take_rows(rows, live))
+    new = match_state(new, old, f"the new state of {type(cell).__name__}")
+    if len(live) == batch:
+        return output, new
+    output = map_leaves(lambda leaf: leaf.new_zeros((batch, *leaf.shape[1:])).index_copy(0, live, leaf), output)
+    return output, map_leaves(lambda kept, leaf: kept.index_copy(0, live, leaf), state, new)
+
+
+def _check_rows(tree: Nest, name: str, batch: int, time: int) -> None:
+    """Refuse what is not a nesting of tensors with B rows."""
+    require_tensors(tree, name)
+    if any(leaf.dim() == 0 or leaf.shape[0] != batch for leaf in leaves_of(tree)):
+        raise ValueError(
+            f"loop_fn returned {name} = {describe(tree)} at time {time}; expected [{batch}, ...]: one row for "
+            "each entry of finished."
+        )
 
 
 def _call(

@@ -6,8 +6,8 @@ from typing import Any
 
 from unspool._nest import Nest, leaves_of
 from unspool.backends import Call, Result, Schedule, run
-from unspool.cells import row_inputs_of
-from unspool.execution._arguments import check_pad_output, starting_state
+from unspool.cells import match_state, row_inputs_of
+from unspool.execution._arguments import check_pad_output, own_initial_state
 
 
 def run_cell(
@@ -47,13 +47,14 @@ def run_cell(
         See `dynamic_rnn`.
     """
     check_pad_output(pad_output)
-    state = starting_state(cell, initial_state, inputs, state_name)
+    own_state = own_initial_state(cell, inputs)
     first = leaves_of(inputs)[0]
     rows = row_inputs_of(cell, schedule.batch, first.dtype if first.is_floating_point() else None, first.device)
     call = Call(
         cell=cell,
         inputs=inputs,
-        initial_state=state,
+        initial_state=own_state if initial_state is None else match_state(initial_state, own_state, state_name),
+        reset_state=own_state,
         row_inputs=rows,
         schedule=schedule,
         pad_output=pad_output,

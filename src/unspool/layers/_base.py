@@ -9,12 +9,12 @@ from abc import ABC, abstractmethod
 from typing import Any, NotRequired, TypedDict, Unpack
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from unspool._nest import Nest, leaves_of, map_leaves
-from unspool.backends import Schedule, check_backend
-from unspool.execution import BoolArray, IntArray, in_layout, make_schedule, time_major_inputs
+from unspool.backends import Schedule, check_backend, is_recording
+from unspool.execution import BoolArray, IntArray, check_pad_output, in_layout, make_schedule, time_major_inputs
 
 
 class RunOptions(TypedDict):
@@ -85,6 +85,9 @@ class RecurrentLayer(nn.Module, ABC):
         self.num_steps = options.get("num_steps")
         self.backend = options.get("backend", "auto")
         check_backend(self.backend)
+        check_pad_output(self.pad_output)
+        if not isinstance(self.num_steps, int | None):
+            raise TypeError(f"num_steps is {self.num_steps!r}; expected an int, or None for that of the first call.")
         if self.num_steps is not None and not (self.unroll and self.num_steps > 0):
             raise ValueError(
                 f"num_steps is {self.num_steps} with unroll={self.unroll}; expected a positive number with "
@@ -140,29 +143,48 @@ class RecurrentLayer(nn.Module, ABC):
             See `unspool.dynamic_rnn`; also for more steps than the static mode was built for, and for lengths or
             masks beside a PackedSequence, which has its own lengths.
         """
-        if isinstance(input, PackedSequence):
-            if lengths is not None or mask is not None or resets is not None:
-                raise ValueError(
-                    "lengths, mask or resets were given beside a PackedSequence; expected the input alone."
-                )
-            output, state = self._run_packed(input, hx)
-        else:
-            output, state = self.run(input, hx, lengths=lengths, mask=mask, resets=resets)
+        output, state = self.run(input, hx, lengths=lengths, mask=mask, resets=resets)
         return (output, state) if self.return_state else output
 
     def run(
         self,
-        input: Nest,
+        input: Nest | PackedSequence,
         hx: Nest | None = None,
         *,
         lengths: IntArray | None = None,
         mask: BoolArray | None = None,
         resets: BoolArray | None = None,
     ) -> tuple[Nest, Nest]:
-        """Run the layer over padded inputs; return output and state, whatever `return_state` says.
+        """Run the layer and return output and state, whatever `return_state` says.
 
         Parameters, errors and shapes are those of `forward`.
         """
+        if not isinstance(input, PackedSequence):
+            return self._run_padded(input, hx, lengths, mask, resets)
+        if lengths is not None or mask is not None or resets is not None:
+            raise ValueError("lengths, mask or resets were given beside a PackedSequence; expected the input alone.")
+        if self.go_backwards:
+            raise ValueError("go_backwards with a PackedSequence would begin with padding; expected reverse=True.")
+        padded, lengths = pad_packed_sequence(input, batch_first=self.batch_first)
+        output, state = self._run_padded(padded, hx, lengths, None, None)
+        return (self._pack_like(input, output, lengths) if self.return_sequences else output), state
+
+    def _pack_like(self, packed: PackedSequence, output: Tensor, lengths: Tensor) -> PackedSequence:
+        """Pack outputs in the order of the rows of a given packed sequence."""
+        order = packed.sorted_indices
+        if order is not None:
+            output, lengths = output.index_select(0 if self.batch_first else 1, order), lengths[order.cpu()]
+        repacked = pack_padded_sequence(output, lengths, batch_first=self.batch_first)
+        return PackedSequence(repacked.data, repacked.batch_sizes, order, packed.unsorted_indices)
+
+    def _run_padded(
+        self,
+        input: Nest,
+        hx: Nest | None,
+        lengths: IntArray | None,
+        mask: BoolArray | None,
+        resets: BoolArray | None,
+    ) -> tuple[Nest, Nest]:
         x = time_major_inputs(input, time_major=not self.batch_first)
         self._check_steps(leaves_of(x)[0].shape[0])
         schedules = [make_schedule(x, lengths, mask, resets, reverse) for reverse in self._directions]
@@ -175,28 +197,14 @@ class RecurrentLayer(nn.Module, ABC):
     def _check_steps(self, steps: int) -> None:
         if not self.unroll:
             return
-        if self.num_steps is None:
-            self.num_steps = steps
-        if steps > self.num_steps:
+        limit = steps if self.num_steps is None else self.num_steps
+        if not is_recording():  # explain() leaves the layer as it is
+            self.num_steps = limit
+        if steps > limit:
             raise ValueError(
-                f"{type(self).__name__} is unrolled for {self.num_steps} steps and received {steps}; expected at most "
-                f"{self.num_steps}. Cut the input, build the layer with num_steps={steps}, or use unroll=False."
+                f"{type(self).__name__} is unrolled for {limit} steps and received {steps}; expected at most {limit}. "
+                f"Cut the input, build the layer with num_steps={steps}, or use unroll=False."
             )
-
-    def _run_packed(self, packed: PackedSequence, hx: Nest | None) -> tuple[Nest, Nest]:
-        padded, lengths = pad_packed_sequence(packed, batch_first=self.batch_first)
-        output, state = self.run(padded, hx, lengths=lengths)
-        if not self.return_sequences:
-            return output, state
-        if self.go_backwards:
-            raise ValueError(
-                "go_backwards with a PackedSequence would begin with padding; expected reverse=True instead."
-            )
-        order, inverse = packed.sorted_indices, packed.unsorted_indices
-        if order is not None:
-            output, lengths = output.index_select(0 if self.batch_first else 1, order), lengths[order.cpu()]
-        repacked = pack_padded_sequence(output, lengths, batch_first=self.batch_first)
-        return PackedSequence(repacked.data, repacked.batch_sizes, order, inverse), state
 
 
 def last_or_all(schedule: Schedule, outputs: Nest, return_sequences: bool) -> Nest:

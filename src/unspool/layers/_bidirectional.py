@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from unspool._nest import Nest, map_leaves
 from unspool.execution import BoolArray, IntArray
@@ -65,7 +66,7 @@ class Bidirectional(nn.Module):
                 raise TypeError(
                     f"{name} is {type(value).__name__}; expected RNN, SimpleRNN, LSTM or GRU. Wrap a cell in RNN(cell)."
                 )
-        if not (merge_mode is None or callable(merge_mode) or merge_mode in MERGES):
+        if not (merge_mode is None or callable(merge_mode) or (isinstance(merge_mode, str) and merge_mode in MERGES)):
             raise ValueError(f"merge_mode is {merge_mode!r}; expected one of {', '.join(MERGES)}, None or a function.")
         self.forward_layer = layer
         self.backward_layer = _mirrored(layer) if backward_layer is None else backward_layer
@@ -85,7 +86,7 @@ class Bidirectional(nn.Module):
 
         Parameters
         ----------
-        input : Tensor of shape (T, B, I), or (B, T, I) with `batch_first`
+        input : Tensor of shape (T, B, I), or (B, T, I) with `batch_first`; or PackedSequence
         hx : pair of state, optional
             Initial states, forward and backward.
         lengths, mask, resets : optional
@@ -110,12 +111,18 @@ class Bidirectional(nn.Module):
             output = (forward, backward)
         else:
             merge = MERGES[self.merge_mode] if isinstance(self.merge_mode, str) else self.merge_mode
-            output = map_leaves(merge, forward, backward)
+            output = _merge(merge, forward, backward)
         return (output, (state_fw, state_bw)) if self.forward_layer.return_state else output
 
     def extra_repr(self) -> str:
         """Return the merge mode."""
         return f"merge_mode={self.merge_mode!r}"
+
+
+def _merge(merge: Merge, forward: Nest, backward: Nest) -> Nest:
+    if isinstance(forward, PackedSequence) and isinstance(backward, PackedSequence):
+        return forward._replace(data=merge(forward.data, backward.data))
+    return map_leaves(merge, forward, backward)
 
 
 def _mirrored(layer: RecurrentLayer) -> RecurrentLayer:

@@ -46,8 +46,8 @@ class TorchLikeLayer(RecurrentLayer):
         **options: Unpack[RunOptions],
     ) -> None:
         super().__init__(batch_first, **options)
-        if num_layers < 1:
-            raise ValueError(f"num_layers is {num_layers}; expected at least 1.")
+        if not isinstance(num_layers, int) or num_layers < 1:
+            raise ValueError(f"num_layers is {num_layers!r}; expected an int of at least 1.")
         if not 0.0 <= dropout <= 1.0:
             raise ValueError(f"dropout is {dropout}; expected a probability of dropping in [0, 1].")
         if dropout > 0.0 and num_layers == 1:
@@ -107,14 +107,13 @@ class TorchLikeLayer(RecurrentLayer):
             for suffix, cell in self._cells
         ]
 
-    def run(
+    def _run_padded(
         self,
         input: Nest,
-        hx: Nest | None = None,
-        *,
-        lengths: IntArray | None = None,
-        mask: BoolArray | None = None,
-        resets: BoolArray | None = None,
+        hx: Nest | None,
+        lengths: IntArray | None,
+        mask: BoolArray | None,
+        resets: BoolArray | None,
     ) -> tuple[Nest, Nest]:
         """Run the layer; a sequence without a batch axis, `[T, I]`, is taken and given back as such."""
         if not isinstance(input, Tensor) or input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
@@ -125,10 +124,10 @@ class TorchLikeLayer(RecurrentLayer):
                 f"[T, {self.input_size}] (batch_first={self.batch_first}, input_size={self.input_size})."
             )
         if input.dim() == 3:
-            return super().run(input, hx, lengths=lengths, mask=mask, resets=resets)
+            return super()._run_padded(input, hx, lengths, mask, resets)
         axis = 0 if self.batch_first else 1
         hx = None if hx is None else map_leaves(lambda leaf: leaf.unsqueeze(1), hx)
-        output, state = super().run(input.unsqueeze(axis), hx, lengths=lengths, mask=mask, resets=resets)
+        output, state = super()._run_padded(input.unsqueeze(axis), hx, lengths, mask, resets)
         return output.squeeze(axis if self.return_sequences else 0), map_leaves(lambda leaf: leaf.squeeze(1), state)
 
     def _run(self, x: Tensor, hx: Nest | None, schedules: list[Schedule]) -> tuple[Nest, Nest]:
