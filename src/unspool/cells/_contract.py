@@ -71,7 +71,7 @@ class Cell(nn.Module, ABC):
         self.state_size = state_size
 
     @abstractmethod
-    def forward(self, x: Nest, state: Nest) -> tuple[Nest, Nest]:
+    def forward(self, x: Nest, state: Nest, /) -> tuple[Nest, Nest]:
         """Compute one time step.
 
         Parameters
