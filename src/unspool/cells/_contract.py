@@ -127,7 +127,7 @@ class Cell(nn.Module, ABC):
 
 def is_cell(thing: Any) -> TypeGuard[nn.Module]:
     """Tell whether something can be run as a cell."""
-    return isinstance(thing, nn.RNNCellBase) or (callable(thing) and hasattr(thing, "initial_state"))
+    return isinstance(thing, nn.RNNCellBase) or (isinstance(thing, nn.Module) and hasattr(thing, "initial_state"))
 
 
 def require_cell(cell: Any, name: str = "cell") -> None:
