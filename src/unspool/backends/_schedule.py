@@ -155,7 +155,7 @@ class Schedule:
     def _at_last(self, values: Tensor) -> Tensor:
         tail = values.shape[2:]
         if not self.order or not self.batch:
-            return values.new_zeros((self.batch, *tail))
+            return values.new_zeros((self.batch, *tail)) + values.flatten()[:0].sum()  # zeros, but in the graph
         if self.dense:
             return values[0 if self.reverse else -1]
         found = values.flatten(0, 1).index_select(0, self.last.clamp(min=0))

@@ -63,8 +63,10 @@ class ReferenceBackend:
         like = outputs[0] if outputs else _probe(call)
         zero = map_leaves(lambda leaf: leaf.new_zeros((schedule.batch, *leaf.shape[1:])), like)
         padded = schedule.spread(outputs, zero, call.pad_output)
+        if not outputs:
+            padded, state = _in_graph(padded, call), _in_graph(state, call)
         return Result(
-            outputs=padded if outputs else _in_graph(padded, call),
+            outputs=padded,
             final_state=state,
             all_states=schedule.spread(states, call.initial_state, "repeat") if call.all_states else None,
         )
@@ -107,12 +109,12 @@ def _probe(call: Call) -> Nest:
     return output
 
 
-def _in_graph(outputs: Nest, call: Call) -> Nest:
-    """Make outputs for which nothing was computed part of the graph, so that backward gives zero gradients."""
+def _in_graph(values: Nest, call: Call) -> Nest:
+    """Make values for which nothing was computed part of the graph, so that backward gives zero gradients."""
     sources = [*call.cell.parameters(), *leaves_of(call.inputs), *leaves_of(call.initial_state)]
     # The sum over no elements is zero with a gradient of zero, whatever the elements are.
     anchors = [leaf.flatten()[:0].sum() for leaf in sources if leaf.requires_grad]
     if not anchors:
-        return outputs
+        return values
     anchor = torch.stack([a.to(anchors[0]) for a in anchors]).sum()
-    return map_leaves(lambda leaf: leaf + anchor.to(leaf) if leaf.is_floating_point() else leaf, outputs)
+    return map_leaves(lambda leaf: leaf + anchor.to(leaf) if leaf.is_floating_point() else leaf, values)
