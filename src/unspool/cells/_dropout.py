@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unspool._nest import Nest, flatten, leaves_of, map_leaves, unflatten
+from unspool._nest import Nest, flatten, leaves_of, map_leaves, same_kind, unflatten
 from unspool.cells._contract import LSTMState, size_of
 from unspool.cells._masks import check_probability, dropout_mask
 from unspool.cells._wrappers import WrappedCell
@@ -93,7 +93,7 @@ class DropoutCell(WrappedCell):
             rows["output"] = mask(self.output, (batch_size, size_of(self.cell, "output_size", "DropoutCell")))
         if self.state:
             state = self.initial_state(batch_size, dtype=dtype, device=device)
-            pairs = zip(leaves_of(state), leaves_of(self.state_filter(state)), strict=True)
+            pairs = zip(leaves_of(state), leaves_of(same_kind(self.state_filter(state), state)), strict=True)
             rows["state"] = {
                 str(k): mask(self.state, tuple(leaf.shape)) for k, (leaf, drop) in enumerate(pairs) if drop
             }
@@ -120,7 +120,7 @@ class DropoutCell(WrappedCell):
             return self._with_held_masks(x, state, self._rows_in_training(rows))
         x = self._drop(x, self.input)
         leaves, spec = flatten(state)
-        chosen = leaves_of(self.state_filter(state))
+        chosen = leaves_of(same_kind(self.state_filter(state), state))
         leaves = [self._drop(leaf, self.state) if drop else leaf for leaf, drop in zip(leaves, chosen, strict=True)]
         output, new_state = self._inner_step(x, unflatten(leaves, spec), rows)
         return self._drop(output, self.output), new_state

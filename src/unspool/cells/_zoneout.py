@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from unspool._nest import Nest, describe, flatten, unflatten
+from unspool._nest import Nest, describe, flatten, same_kind, unflatten
 from unspool.cells._contract import initial_state_of
 from unspool.cells._masks import check_probability
 from unspool.cells._wrappers import WrappedCell
@@ -75,6 +75,7 @@ class ZoneoutCell(WrappedCell):
             As the cell inside returns them.
         """
         output, new_state = self._inner_step(x, state, rows)
+        new_state = same_kind(new_state, state)
         old, _ = flatten(state)
         new, spec = flatten(new_state)
         if not self.training:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from unspool._nest import Nest, leaves_of, map_leaves
+from unspool._nest import Nest, describe, leaves_of, map_leaves
 from unspool.backends import Schedule, check_backend, is_recording
 from unspool.execution import BoolArray, IntArray, check_pad_output, in_layout, make_schedule, time_major_inputs
 
@@ -169,8 +169,13 @@ class RecurrentLayer(nn.Module, ABC):
         output, state = self._run_padded(padded, hx, lengths, None, None)
         return (self._pack_like(input, output, lengths) if self.return_sequences else output), state
 
-    def _pack_like(self, packed: PackedSequence, output: Tensor, lengths: Tensor) -> PackedSequence:
+    def _pack_like(self, packed: PackedSequence, output: Nest, lengths: Tensor) -> PackedSequence:
         """Pack outputs in the order of the rows of a given packed sequence."""
+        if not isinstance(output, Tensor):
+            raise TypeError(
+                f"the output of the cell is {describe(output)}; expected a tensor, the only thing that a PackedSequence "
+                "can hold. Pass padded input and lengths."
+            )
         order = packed.sorted_indices
         if order is not None:
             output, lengths = output.index_select(0 if self.batch_first else 1, order), lengths[order.cpu()]
