@@ -173,7 +173,7 @@ class RecurrentLayer(nn.Module, ABC):
         """Pack outputs in the order of the rows of a given packed sequence."""
         if not isinstance(output, Tensor):
             raise TypeError(
-                f"the output of the cell is {describe(output)}; expected a tensor, the only thing that a PackedSequence "
+                f"the output of the cell is {describe(output)}; expected a tensor, all that a PackedSequence "
                 "can hold. Pass padded input and lengths."
             )
         order = packed.sorted_indices
