@@ -39,7 +39,17 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def activation(spec: str | Activation) -> Activation:
-    """Return the function that a name stands for; a callable is returned as it is.
+    """Return the function that a name stands for.
+
+    Parameters
+    ----------
+    spec : str or callable
+        One of `ACTIVATIONS`, or a function, which is returned as it is.
+
+    Returns
+    -------
+    callable
+        From a tensor to a tensor of the same shape.
 
     Raises
     ------

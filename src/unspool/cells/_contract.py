@@ -126,12 +126,24 @@ class Cell(nn.Module, ABC):
 
 
 def is_cell(thing: Any) -> TypeGuard[nn.Module]:
-    """Tell whether something can be run as a cell."""
+    """Tell whether something can be run as a cell.
+
+    Parameters
+    ----------
+    thing : object
+        A module with `initial_state`, or one of `torch.nn`'s cells, can.
+    """
     return isinstance(thing, nn.RNNCellBase) or (isinstance(thing, nn.Module) and hasattr(thing, "initial_state"))
 
 
 def require_cell(cell: Any, name: str = "cell") -> None:
     """Refuse what is not a cell.
+
+    Parameters
+    ----------
+    cell : object
+    name : str
+        What the user calls it, for the error.
 
     Raises
     ------
@@ -188,7 +200,20 @@ def step(cell: Any, x: Nest, state: Nest, rows: Nest | None = None) -> tuple[Nes
 def initial_state_of(
     cell: Any, batch_size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None
 ) -> Nest:
-    """Return the initial state of any cell; `torch.nn`'s cells start at zero."""
+    """Return the initial state of any cell; `torch.nn`'s cells start at zero.
+
+    Parameters
+    ----------
+    cell : cell
+    batch_size : int
+        Number of rows B.
+    dtype, device : optional
+        The cell's own by default.
+
+    Returns
+    -------
+    nesting of Tensor of shape (B, ...)
+    """
     if isinstance(cell, nn.RNNCellBase):
         weight = cell.weight_hh
         h = torch.zeros(batch_size, cell.hidden_size, dtype=dtype or weight.dtype, device=device or weight.device)
@@ -199,7 +224,20 @@ def initial_state_of(
 def row_inputs_of(
     cell: Any, batch_size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None
 ) -> Nest | None:
-    """Return the row inputs of any cell, or None where it has none."""
+    """Return the row inputs of any cell, or None where it has none.
+
+    Parameters
+    ----------
+    cell : cell
+    batch_size : int
+        Number of rows B.
+    dtype, device : optional
+        The cell's own by default.
+
+    Returns
+    -------
+    nesting of Tensor of shape (B, ...), or None
+    """
     draw = getattr(cell, "row_inputs", None)
     return None if draw is None else draw(batch_size, dtype=dtype, device=device)
 
@@ -234,6 +272,17 @@ def match_state(state: Nest, like: Nest, name: str) -> Nest:
 
     Plain tuples are taken where NamedTuples stand, and dicts in any order. Under `torch.autocast`, where a cell's
     products come out in a lower precision, floating-point leaves are cast to the dtype of `like`.
+
+    Parameters
+    ----------
+    state, like : nesting of Tensor of shape (B, ...)
+        What is checked, and what it should look like.
+    name : str
+        What the user calls it, for errors.
+
+    Returns
+    -------
+    nesting of Tensor of shape (B, ...)
 
     Raises
     ------

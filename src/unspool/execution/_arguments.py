@@ -24,6 +24,11 @@ BoolArray: TypeAlias = Tensor | np.ndarray | Sequence[Sequence[bool]]
 def time_major_inputs(inputs: Nest, time_major: bool) -> Nest:
     """Check inputs and return them as `[T, B, ...]`.
 
+    Parameters
+    ----------
+    inputs : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`
+    time_major : bool
+
     Raises
     ------
     TypeError
@@ -69,6 +74,18 @@ def make_schedule(
     reverse: bool,
 ) -> Schedule:
     """Check lengths, mask and resets against time-major inputs and return when which row is computed.
+
+    Parameters
+    ----------
+    inputs : nesting of Tensor of shape (T, B, ...)
+    sequence_length : integers of shape (B,), optional
+    mask, resets : booleans of shape (B, T), optional
+    reverse : bool
+        See `dynamic_rnn`.
+
+    Returns
+    -------
+    Schedule
 
     Raises
     ------
@@ -160,6 +177,11 @@ def own_initial_state(cell: Any, inputs: Nest) -> Nest:
 
 def check_pad_output(pad_output: str) -> None:
     """Refuse an unknown way of padding outputs.
+
+    Parameters
+    ----------
+    pad_output : str
+        `"zero"` and `"repeat"` are known.
 
     Raises
     ------

@@ -103,5 +103,12 @@ def dynamic_rnn(
 
 
 def in_layout(values: Nest, time_major: bool) -> Nest:
-    """Return time-major values in the layout that the user has asked for."""
+    """Return time-major values in the layout that the user has asked for.
+
+    Parameters
+    ----------
+    values : nesting of Tensor of shape (T, B, ...)
+    time_major : bool
+        Whether they stay as they are.
+    """
     return values if time_major else map_leaves(lambda leaf: leaf.transpose(0, 1), values)
