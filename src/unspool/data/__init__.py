@@ -1,0 +1,36 @@
+"""Sequences of different lengths: reading, batching, shuffling that can be resumed, and data sets.
+
+Nothing here knows a model. Importing it needs torch and NumPy only.
+
+A padded batch has inputs of shape (B, T, I): B sequences, T steps, I features.
+"""
+
+from ._collate import SequenceBatch as SequenceBatch
+from ._collate import collate as collate
+from ._collate import pad_sequences as pad_sequences
+from ._dataset import SequenceDataset as SequenceDataset
+from ._errors import DataError as DataError
+from ._files import read_sequences as read_sequences
+from ._idx import read_idx as read_idx
+from ._loader import BatchLoader as BatchLoader
+from ._sampler import ResumableBatchSampler as ResumableBatchSampler
+from ._split import stratified_split as stratified_split
+from ._ts import read_ts as read_ts
+from .datasets import load_japanese_vowels as load_japanese_vowels
+from .datasets import load_mnist as load_mnist
+
+__all__ = [
+    "BatchLoader",
+    "DataError",
+    "ResumableBatchSampler",
+    "SequenceBatch",
+    "SequenceDataset",
+    "collate",
+    "load_japanese_vowels",
+    "load_mnist",
+    "pad_sequences",
+    "read_idx",
+    "read_sequences",
+    "read_ts",
+    "stratified_split",
+]

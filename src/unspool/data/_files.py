@@ -1,0 +1,150 @@
+import csv
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._errors import DataError
+from ._idx import read_idx
+from ._ts import read_ts
+
+
+def read_sequences(path: str | Path) -> list[Tensor]:
+    """Read sequences from a file; its name's ending says what it holds.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.ts`` (UEA archive), ``.npy`` (one (T, C) or (N, T, C) array), ``.npz`` (one (T, C) array per sequence),
+        ``.csv`` (one sequence, a row per step, with or without a header), ``.jsonl`` (one sequence a line: a list
+        of steps, or an object whose ``sequence`` is one), or an IDX file of images (``.gz``, ``-ubyte``, ``.idx``),
+        whose rows are the steps.
+
+    Returns
+    -------
+    list of Tensor of shape (T, C)
+        The sequences: uint8 where the file holds bytes, else float32.
+
+    Raises
+    ------
+    DataError
+        If the file does not exist, its ending is not known, or its content is not sequences of numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    for ending, read in _READERS.items():
+        if path.name.lower().endswith(ending):
+            return _tensors(read(path), path)
+    raise DataError(f"{path}: unknown kind of file; expected a name that ends in {', '.join(_READERS)}")
+
+
+def _tensors(arrays: list[np.ndarray], path: Path) -> list[Tensor]:
+    if not arrays:
+        raise DataError(f"{path}: no sequences; expected at least one")
+    sequences = []
+    for index, array in enumerate(arrays):
+        if array.ndim != 2 or 0 in array.shape:
+            raise DataError(
+                f"{path}: sequence {index} has shape {array.shape}; expected (steps, channels), at least one of each"
+            )
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"{path}: sequence {index} holds {array.dtype}; expected numbers")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DataError(f"{path}: sequence {index} holds values that are not finite; expected numbers")
+        sequences.append(torch.from_numpy(array if array.dtype == np.uint8 else array.astype(np.float32)))
+    return sequences
+
+
+def _split(array: np.ndarray, path: Path) -> list[np.ndarray]:
+    if array.ndim == 2:
+        return [array]
+    if array.ndim == 3:
+        return list(array)
+    raise DataError(
+        f"{path}: an array of shape {array.shape}; expected (steps, channels) or (sequences, steps, channels)"
+    )
+
+
+def _read_npy(path: Path) -> list[np.ndarray]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: no NumPy array of numbers ({error})") from error
+    if isinstance(loaded, np.ndarray):
+        return _split(loaded, path)
+    raise DataError(f"{path}: an archive of several arrays; expected one array (name it .npz)")
+
+
+def _read_npz(path: Path) -> list[np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return [archive[name] for name in archive.files]
+    except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: no NumPy archive of arrays of numbers ({error})") from error
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_csv(path: Path) -> list[np.ndarray]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [(number, row) for number, row in enumerate(csv.reader(file), start=1) if row]
+    if rows and not any(_is_number(field) for field in rows[0][1]):
+        rows = rows[1:]
+    if not rows:
+        raise DataError(f"{path}: no rows of numbers; expected one row per step")
+    width = len(rows[0][1])
+    for number, row in rows:
+        if len(row) != width:
+            raise DataError(f"{path}, line {number}: {len(row)} fields; expected {width}, as in the first row")
+        for field in row:
+            if not _is_number(field):
+                raise DataError(f"{path}, line {number}: {field!r}; expected a number")
+    return [np.array([[float(field) for field in row] for _, row in rows])]
+
+
+def _read_jsonl(path: Path) -> list[np.ndarray]:
+    sequences = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}, line {number}: no JSON ({error})") from error
+        if isinstance(value, dict):
+            value = value.get("sequence")
+        try:
+            array = np.array(value, dtype=np.float64)
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"{path}, line {number}: expected a list of steps, each a list of equally many numbers ({error})"
+            ) from error
+        if array.ndim != 2:
+            raise DataError(
+                f'{path}, line {number}: expected a list of steps, or {{"sequence": [steps]}}; each step is a list'
+            )
+        sequences.append(array)
+    return sequences
+
+
+_READERS: dict[str, Callable[[Path], list[np.ndarray]]] = {
+    ".ts": lambda path: read_ts(path)[0],
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".csv": _read_csv,
+    ".jsonl": _read_jsonl,
+    ".gz": lambda path: _split(read_idx(path), path),
+    "-ubyte": lambda path: _split(read_idx(path), path),
+    ".idx": lambda path: _split(read_idx(path), path),
+}

@@ -1,0 +1,177 @@
+"""MNIST: found in a directory or a cache, or downloaded; always checked."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from .._dataset import SequenceDataset
+from .._errors import DataError
+from .._idx import parse_idx, read_bytes
+
+
+class MnistFile(NamedTuple):
+    """One of the four files: its name, the md5 of its uncompressed bytes, and of the file that mirrors serve."""
+
+    name: str
+    content_md5: str
+    download_md5: str
+
+
+FILES = {
+    "train": (
+        MnistFile("train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+        MnistFile("train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624", "d53e105ee54ea40749a09fcbcd1e9432"),
+    ),
+    "test": (
+        MnistFile("t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea", "9fb629c4189551a2d022fa330f9573f3"),
+        MnistFile("t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637", "ec29112dd5afa0611ce80d1b7f02629c"),
+    ),
+}
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+DIGITS = tuple(str(digit) for digit in range(10))
+DOWNLOAD_TIMEOUT_SECONDS = 20
+
+
+def default_cache_dir() -> Path:
+    """Return where downloads are kept: ``UNSPOOL_CACHE_DIR``, else the user's cache directory."""
+    named = os.environ.get("UNSPOOL_CACHE_DIR")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "unspool"
+
+
+def load_mnist(
+    split: Literal["train", "test"],
+    *,
+    data_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    mirrors: Sequence[str] | None = None,
+) -> SequenceDataset:
+    """Load MNIST's images, each as a sequence of 28 rows of 28 pixels.
+
+    The four IDX files, compressed or not, are looked for in `data_dir` where one is named (in its folder ``mnist``
+    or in itself), and nowhere else then; without one in the cache; else they are downloaded into the cache with
+    pooch. The md5 of the uncompressed bytes must be the official one.
+
+    Parameters
+    ----------
+    split : {"train", "test"}
+        60,000 images to train on, 10,000 to test on.
+    data_dir : str or Path, optional
+        A directory that has the files.
+    cache_dir : str or Path, optional
+        Where downloads are kept; `default_cache_dir()` by default.
+    mirrors : sequence of str, optional
+        Addresses to download from, tried in order; each ends in ``/``. The usual public ones by default.
+
+    Returns
+    -------
+    SequenceDataset
+        uint8 sequences of shape (28, 28), pixels from 0 to 255; labels are the digits.
+
+    Raises
+    ------
+    DataError
+        If the files are not there, cannot be downloaded, or are not MNIST's; the message says what to do.
+    """
+    if split not in FILES:
+        raise DataError(f"received split={split!r}; expected 'train' or 'test'")
+    addresses = MIRRORS if mirrors is None else mirrors
+    images, labels = (_load(_find(file, data_dir, cache_dir, addresses), file.content_md5) for file in FILES[split])
+    if images.ndim != 3 or labels.ndim != 1:
+        raise DataError(f"MNIST's {split} files hold arrays of shape {images.shape} and {labels.shape}")
+    return SequenceDataset(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)), DIGITS)
+
+
+def _load(path: Path, content_md5: str) -> np.ndarray:
+    content = read_bytes(path)
+    received = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if received != content_md5:
+        array = parse_idx(content, path)
+        raise DataError(
+            f"{path}: not MNIST's file (an array of shape {array.shape}): the uncompressed bytes have md5 {received}; "
+            f"expected {content_md5}. Fetch the file again"
+        )
+    return parse_idx(content, path)
+
+
+def _find(file: MnistFile, data_dir: str | Path | None, cache_dir: str | Path | None, mirrors: Sequence[str]) -> Path:
+    if data_dir is not None:
+        directory = Path(data_dir).expanduser()
+        found = _present(file.name, [directory / "mnist", directory])
+        if found is None:
+            raise DataError(
+                f"no MNIST in {directory}: expected {directory / 'mnist' / file.name}.gz or "
+                f"{directory / file.name}.gz.\n"
+                "Name the right directory with --data-dir or UNSPOOL_DATA_DIR, or neither to use the cache or download"
+            )
+        return found
+    cache = (Path(cache_dir) if cache_dir is not None else default_cache_dir()).expanduser() / "mnist"
+    return _present(file.name, [cache]) or _download(file, cache, mirrors)
+
+
+def _present(name: str, directories: list[Path]) -> Path | None:
+    for directory in directories:
+        for path in (directory / f"{name}.gz", directory / name):
+            if path.is_file():
+                return path
+    return None
+
+
+def _download(file: MnistFile, cache: Path, mirrors: Sequence[str]) -> Path:
+    try:
+        import pooch
+        from requests.exceptions import RequestException
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"MNIST is not in {cache}, and a download needs pooch, which is not installed.\n"
+            "Install it with: pip install 'unspool[train]', or name a directory that has the files with --data-dir"
+        ) from error
+    pooch.get_logger().setLevel("WARNING")
+    # Any, because pooch's own downloader does not have the parameter names of pooch's protocol for downloaders.
+    downloader: Any = pooch.HTTPDownloader(timeout=DOWNLOAD_TIMEOUT_SECONDS)
+    failures = []
+    for mirror in mirrors:
+        try:
+            path = pooch.retrieve(
+                f"{mirror}{file.name}.gz",
+                known_hash=f"md5:{file.download_md5}",
+                fname=f"{file.name}.gz",
+                path=cache,
+                downloader=downloader,
+            )
+        except RequestException as error:
+            failures.append(f"{mirror}: {_reason(error)}")
+        except ValueError as error:
+            failures.append(f"{mirror}: {error}")
+        except OSError as error:
+            raise DataError(
+                f"cannot keep MNIST in {cache}: {error}.\n"
+                "Name another cache with UNSPOOL_CACHE_DIR, or a directory that has the files with --data-dir"
+            ) from error
+        else:
+            return Path(path)
+    raise DataError(
+        f"MNIST is not in {cache}, and {file.name}.gz cannot be downloaded ({'; '.join(failures)}).\n"
+        "Name a directory that has the four .gz files with --data-dir or UNSPOOL_DATA_DIR, or connect to the network"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Say in a few words what is at the bottom of an error of requests, which nests several."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"{response.status_code} {response.reason}"
+    cause: BaseException = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__ or cause
+    return f"{type(cause).__name__}: {cause}" if str(cause) else type(error).__name__

@@ -1,0 +1,45 @@
+"""Training recipes on Lightning: fit, evaluate, predict. It needs the extra: ``pip install 'unspool[train]'``."""
+
+from .callbacks import RunRecord as RunRecord
+from .callbacks import StepSeeds as StepSeeds
+from .checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
+from .data_modules import SequenceData as SequenceData
+from .errors import RunError as RunError
+from .evaluate import evaluate as evaluate
+from .evaluate import load_module as load_module
+from .models import SequenceClassifier as SequenceClassifier
+from .models import parameter_count as parameter_count
+from .module import SequenceModule as SequenceModule
+from .predict import predict as predict
+from .recipes import LayerSpec as LayerSpec
+from .recipes import Recipe as Recipe
+from .recipes import mnist_recipe as mnist_recipe
+from .recipes import vowels_recipe as vowels_recipe
+from .results import Evaluation as Evaluation
+from .results import Prediction as Prediction
+from .results import RunResult as RunResult
+from .run import fit as fit
+from .run import is_main_process as is_main_process
+
+__all__ = [
+    "AtomicCheckpointIO",
+    "Evaluation",
+    "LayerSpec",
+    "Prediction",
+    "Recipe",
+    "RunError",
+    "RunRecord",
+    "RunResult",
+    "SequenceClassifier",
+    "SequenceData",
+    "SequenceModule",
+    "StepSeeds",
+    "evaluate",
+    "fit",
+    "is_main_process",
+    "load_module",
+    "mnist_recipe",
+    "parameter_count",
+    "predict",
+    "vowels_recipe",
+]

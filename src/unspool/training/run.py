@@ -1,0 +1,192 @@
+"""Train a recipe. Plain results come back; printing tables is the caller's."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from .callbacks import BEST, LAST, LOG, RunRecord, StepSeeds
+from .checkpoint_io import AtomicCheckpointIO, read_checkpoint, write_text
+from .data_modules import SequenceData
+from .errors import RunError
+from .models import parameter_count
+from .module import SequenceModule
+from .progress import EpochProgress
+from .recipes import Recipe
+from .results import RESULT, RunResult
+from .summary import LayerSummary
+from .trainer import make_trainer, quiet_lightning, torch_threads
+
+RECIPE = "recipe.json"
+_OWN_FILES = (RECIPE, LOG, LAST, BEST, RESULT)
+
+
+def fit(
+    recipe: Recipe,
+    directory: str | Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    data_dir: str | Path | None = None,
+    accelerator: str = "auto",
+    devices: int = 1,
+    show: bool = True,
+    report: Callable[[str], None] = lambda _message: None,
+) -> RunResult:
+    """Train a recipe and test the weights of its best or its last epoch, whichever the recipe says.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to train.
+    directory : str or Path
+        Where to write ``recipe.json``, ``metrics.csv``, ``last.ckpt``, ``best.ckpt`` and ``result.json``.
+    resume : bool
+        Continue the run in the directory from its last checkpoint; a finished one only returns its result.
+    overwrite : bool
+        Replace the run in the directory.
+    data_dir : str or Path, optional
+        Where data sets lie that the package does not ship.
+    accelerator : str
+        Lightning's name of the kind of device.
+    devices : int
+        How many of them.
+    show : bool
+        Whether to show a summary of the model and a progress bar.
+    report : callable
+        Gets one line of text for each thing worth saying.
+
+    Returns
+    -------
+    RunResult
+        The figures.
+
+    Raises
+    ------
+    RunError
+        If the directory holds a run that is not to be continued or replaced, or one of another recipe.
+    DataError
+        If the data cannot be loaded.
+
+    Notes
+    -----
+    It seeds torch's global random numbers. On a CPU, a run that was killed and resumed ends with the same weights,
+    bit by bit, as one that was not, on the same machine with the same number of threads.
+    """
+    directory = Path(directory)
+    if is_main_process():
+        done = _inspect(recipe, directory, resume, overwrite, report)
+        if done is not None:
+            return done
+    last = directory / LAST
+    checkpoint = last if resume and last.is_file() else None
+    data = SequenceData(recipe, data_dir)
+    data.load()
+    mean, scale = data.normalisation()
+    torch.manual_seed(recipe.seed)
+    module = SequenceModule(recipe.to_dict())
+    module.model.normalise_by(mean, scale)
+    if recipe.precision == "64-true":
+        # Lightning converts after it has loaded a checkpoint, which would then lose digits.
+        module.double()
+    parameters = parameter_count(module)
+    record = RunRecord(directory, recipe.checkpoint_every, recipe.log_every)
+    callbacks: list[Callback] = [StepSeeds(recipe.seed), record]
+    if show:
+        callbacks += [EpochProgress(), LayerSummary()]
+    with quiet_lightning(), torch_threads(recipe.threads):
+        trainer = make_trainer(
+            recipe,
+            accelerator=accelerator,
+            devices=devices,
+            max_epochs=recipe.epochs,
+            gradient_clip_val=recipe.gradient_clip,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_progress_bar=show,
+            enable_model_summary=show,
+            default_root_dir=directory,
+        )
+        if is_main_process():
+            _start(recipe, directory, resume)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit:  # how Lightning ends after Ctrl-C
+            report("interrupted; the same command with --resume continues")
+            raise
+        tested = record.best if recipe.tested == "best" else record.last
+        if tested is None:
+            raise RunError(f"no epoch was trained: epochs={recipe.epochs}; choose at least 1")
+        module.load_state_dict(read_checkpoint(directory / (BEST if recipe.tested == "best" else LAST))["state_dict"])
+        trainer.test(module, datamodule=data, verbose=False)
+    result = RunResult(
+        directory=directory,
+        recipe=recipe,
+        parameters=parameters,
+        epoch=int(tested["epoch"]),
+        val_loss=tested["val_loss"],
+        val_accuracy=tested["val_accuracy"],
+        test_loss=float(trainer.callback_metrics["test_loss"]),
+        test_accuracy=float(trainer.callback_metrics["test_accuracy"]),
+        seconds_per_epoch=sum(row["seconds"] for row in record.epochs) / len(record.epochs),
+    )
+    if trainer.is_global_zero:
+        result.write()
+    return result
+
+
+def is_main_process() -> bool:
+    """Return whether this is the process that the user started, not one that Lightning added for another device."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
+def _inspect(
+    recipe: Recipe, directory: Path, resume: bool, overwrite: bool, report: Callable[[str], None]
+) -> RunResult | None:
+    """Refuse what is not to be done in a directory, or return the result of a run that is finished there."""
+    if resume and overwrite:
+        raise RunError("received both --resume and --overwrite; a run is either continued or replaced")
+    present = [name for name in _OWN_FILES if (directory / name).exists()]
+    if present and not resume and not overwrite:
+        raise RunError(
+            f"{directory} holds a run already ({', '.join(present)}); continue it with --resume, replace it with "
+            "--overwrite, or name another place with --output-dir"
+        )
+    if resume and present:
+        if RECIPE not in present:
+            raise RunError(
+                f"{directory} has {', '.join(present)} but no {RECIPE}, so it cannot be continued; replace what is "
+                "there with --overwrite, or name another place with --output-dir"
+            )
+        stored = Recipe.from_dict(json.loads((directory / RECIPE).read_text(encoding="utf-8")))
+        differences = recipe.differences(stored)
+        if differences:
+            raise RunError(
+                f"the run in {directory} has other settings ({'; '.join(differences)}); resume it with the same "
+                "command, or start another run with --output-dir"
+            )
+        done = RunResult.read(directory)
+        if done is not None:
+            report(f"the run in {directory} is finished; this is its result")
+            return done
+        if (directory / LAST).is_file():
+            checkpoint = read_checkpoint(directory / LAST)
+            report(f"continuing in {directory} after step {checkpoint['global_step']}")
+            return None
+    if resume:
+        report(f"no checkpoint in {directory} yet; starting with the first step")
+    return None
+
+
+def _start(recipe: Recipe, directory: Path, resume: bool) -> None:
+    """Make the directory ready: a run that is not resumed finds it without the files of a former one."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        for name in _OWN_FILES:
+            (directory / name).unlink(missing_ok=True)
+    write_text(directory / RECIPE, json.dumps(recipe.to_dict(), indent=2) + "\n")

@@ -1,0 +1,124 @@
+"""Results as tables on a terminal, and predictions as files."""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .errors import RunError
+from .results import Evaluation, Prediction, RunResult
+
+
+def print_result(console: Console, result: RunResult) -> None:
+    """Print the figures of a run and where its files are."""
+    recipe = result.recipe
+    table = Table(title=f"{recipe.dataset}: {recipe.model}, {recipe.execution}", box=box.SIMPLE_HEAD)
+    table.add_column("")
+    table.add_column("accuracy", justify="right")
+    table.add_column("loss", justify="right")
+    table.add_row(f"held out, after epoch {result.epoch} of {recipe.epochs}", *_figures(result, "val"))
+    table.add_row("test", *_figures(result, "test"))
+    console.print(table)
+    console.print(
+        f"{result.parameters:,} parameters, {result.seconds_per_epoch:.2f} seconds per epoch", highlight=False
+    )
+    console.print(f"checkpoint: {result.checkpoint}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _figures(result: RunResult, part: str) -> tuple[str, str]:
+    return f"{getattr(result, f'{part}_accuracy'):.4f}", f"{getattr(result, f'{part}_loss'):.4f}"
+
+
+def print_demo(console: Console, results: Iterable[RunResult]) -> None:
+    """Print one row per run."""
+    table = Table(title="Japanese Vowels: 370 test utterances, nine speakers", box=box.SIMPLE_HEAD)
+    table.add_column("model")
+    table.add_column("execution")
+    for name in ("test accuracy", "seconds per epoch", "parameters"):
+        table.add_column(name, justify="right")
+    for result in results:
+        table.add_row(
+            result.recipe.model,
+            result.recipe.execution,
+            f"{result.test_accuracy:.4f}",
+            f"{result.seconds_per_epoch:.2f}",
+            f"{result.parameters:,}",
+        )
+    console.print(table)
+
+
+def print_evaluation(console: Console, evaluation: Evaluation) -> None:
+    """Print accuracy and loss, and how often each true class was taken for each class."""
+    table = Table(title="confusion: a row per true class, a column per predicted class", box=box.SIMPLE_HEAD)
+    table.add_column("", style="bold")
+    for name in evaluation.class_names:
+        table.add_column(name, justify="right")
+    for true, row in enumerate(evaluation.confusion):
+        cells = [_cell(count, true == predicted) for predicted, count in enumerate(row)]
+        table.add_row(evaluation.class_names[true], *cells)
+    console.print(table)
+    total = sum(map(sum, evaluation.confusion))
+    recipe = evaluation.recipe
+    console.print(
+        f"{recipe.dataset}, {recipe.model}, {recipe.execution}: {evaluation.parameters:,} parameters", highlight=False
+    )
+    console.print(
+        f"accuracy {evaluation.accuracy:.4f}, loss {evaluation.loss:.4f} on {total:,} sequences", highlight=False
+    )
+
+
+def _cell(count: int, correct: bool) -> str:
+    if not count:
+        return "[dim].[/dim]"
+    return f"[green]{count}[/green]" if correct else f"[red]{count}[/red]"
+
+
+def print_predictions(console: Console, predictions: Sequence[Prediction]) -> None:
+    """Print the class of each sequence and the model's probability of it."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("index", justify="right")
+    table.add_column("class")
+    table.add_column("probability", justify="right")
+    for prediction in predictions:
+        table.add_row(str(prediction.index), prediction.label, f"{prediction.probability:.4f}")
+    console.print(table)
+
+
+def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Write predictions to a ``.csv`` or ``.json`` file.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its ending says how.
+    predictions : sequence of Prediction
+        What to write.
+
+    Raises
+    ------
+    RunError
+        If the ending is another one, or the file cannot be written.
+    """
+    check_output(path)
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            if path.suffix == ".json":
+                json.dump([dataclasses.asdict(prediction) for prediction in predictions], file, indent=2)
+                file.write("\n")
+            else:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow([field.name for field in dataclasses.fields(Prediction)])
+                writer.writerows(dataclasses.astuple(prediction) for prediction in predictions)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}") from error
+
+
+def check_output(path: Path) -> None:
+    """Raise a RunError if `path` is no name that `write_predictions` can write to."""
+    if path.suffix not in (".csv", ".json"):
+        raise RunError(f"received --output {path}; expected a name that ends in .csv or .json")

@@ -1,0 +1,96 @@
+"""The order in which tokens are computed.
+
+Letters: B batch, T steps.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from unspool.backends import Schedule
+
+CPU = torch.device("cpu")
+
+
+def schedule(live: list[str] | None, resets: list[str] | None = None, *, reverse: bool = False) -> Schedule:
+    """Make a schedule from drawings, one row of the batch per line: `x` for a real step (or a reset)."""
+
+    def read(rows: list[str] | None) -> Tensor | None:
+        return None if rows is None else torch.tensor([[mark == "x" for mark in row] for row in rows]).t()
+
+    drawing = live or resets or ["xxx"]
+    return Schedule(len(drawing[0]), len(drawing), read(live), read(resets), reverse=reverse, device=CPU)
+
+
+def rows_of(s: Schedule) -> list[list[int] | None]:
+    return [None if rows is None else rows.tolist() for rows in map(s.rows, range(len(s.order)))]
+
+
+def resets_of(s: Schedule) -> list[list[bool] | None]:
+    return [None if resets is None else resets.tolist() for resets in map(s.resets, range(len(s.order)))]
+
+
+def test_steps_without_a_token_are_left_out():
+    s = schedule(["x..x.", "..xx."])
+    assert s.order == [0, 2, 3]
+    assert rows_of(s) == [[0], [1], None]
+    assert not s.dense
+    assert s.positions.tolist() == [0, 5, 6, 7]
+    assert s.last.tolist() == [6, 7]
+    assert s.latest.tolist() == [[0, -1], [0, -1], [0, 1], [2, 3], [2, 3]]
+
+
+def test_reverse_turns_the_order_of_computation():
+    s = schedule(["x..x.", "..xx."], reverse=True)
+    assert s.order == [3, 2, 0]
+    assert rows_of(s) == [None, [1], [0]]
+    assert s.positions.tolist() == [6, 7, 5, 0]
+    assert s.last.tolist() == [0, 5]
+    assert s.latest.tolist() == [[3, 2], [0, 2], [0, 2], [0, 1], [-1, -1]]
+
+
+def test_a_full_batch_is_dense_whichever_way_it_is_told():
+    for s in (schedule(["xxx", "xxx"]), Schedule(3, 2, None, None, reverse=False, device=CPU)):
+        assert s.dense
+        assert s.order == [0, 1, 2]
+        assert rows_of(s) == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("live", "resets", "reverse", "expected"),
+    [
+        (["xxx"], ["x.x"], False, [[True], None, [True]]),
+        (["x.x"], [".x."], False, [None, [True]]),
+        (["x.x"], ["xx."], False, [[True], [True]]),
+        (["xx."], ["..x"], False, [None, None]),
+        (["xxx", "xxx"], ["...", ".x."], False, [None, [False, True], None]),
+        (["x.x", "xxx"], [".x.", "..."], False, [None, None, [True, False]]),
+        (["x.x"], [".x."], True, [None, [True]]),
+        (["xx."], ["..x"], True, [[True], None]),
+        ([".xx"], ["x.."], True, [None, None]),
+    ],
+)
+def test_resets_wait_for_the_next_token_in_the_order_of_computation(live, resets, reverse, expected):
+    assert resets_of(schedule(live, resets, reverse=reverse)) == expected
+
+
+def test_the_last_value_is_taken_and_zero_where_there_is_none():
+    values = torch.arange(1.0, 9.0).view(4, 2)
+    assert schedule(["xx..", "...."]).at_last(values).tolist() == [3, 0]
+    assert schedule(["xxx.", ".x.x"], reverse=True).at_last(values).tolist() == [1, 4]
+    assert schedule(["xxxx", "xxxx"]).at_last({"y": values})["y"].tolist() == [7, 8]
+    assert schedule(["xxxx", "xxxx"], reverse=True).at_last(values).tolist() == [1, 2]
+    assert schedule(["....", "...."]).at_last(values).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_nothing_to_do_is_fine(reverse):
+    for steps, batch in ((0, 3), (4, 0), (0, 0)):
+        s = Schedule(steps, batch, None, torch.zeros(steps, batch).bool(), reverse=reverse, device=CPU)
+        assert s.order == []
+        assert s.latest.shape == (steps, batch)
+        assert s.at_last(torch.zeros(steps, batch, 5)).shape == (batch, 5)
+        for pad in ("zero", "repeat"):
+            assert s.spread([], torch.zeros(batch, 5), pad).shape == (steps, batch, 5)

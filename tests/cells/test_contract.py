@@ -1,0 +1,170 @@
+"""What counts as a cell, and what the library refuses to run."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.conformance.user_cells import NestedStateCell, SumCell
+from tests.refusal import refused
+from unspool import Cell, GRUCell, LSTMCell, LSTMState, StackedRNNCells, dynamic_rnn
+from unspool.cells import initial_state_of, is_cell, match_state, require_cell, row_inputs_of, step
+from unspool.execution import make_schedule
+
+B, H = 2, 3
+
+
+class Pair(NamedTuple):
+    first: Tensor
+    second: Tensor
+
+
+class BadCell(Cell):
+    """Returns what it is told to return."""
+
+    def __init__(self, result: Any = None, start: Any = None) -> None:
+        super().__init__(H)
+        self.result, self.start = result, start
+
+    def initial_state(self, batch_size: int, *, dtype: torch.dtype | None = None, device: Any = None) -> Any:
+        return torch.zeros(batch_size, H) if self.start is None else self.start(batch_size)
+
+    def forward(self, x: Tensor, state: Any) -> Any:
+        return self.result(x, state)
+
+
+@pytest.mark.parametrize("cell", [nn.LSTMCell(3, 4), nn.GRUCell(3, 4), nn.RNNCell(3, 4), GRUCell(3, 4), SumCell(3, 4)])
+def test_cells_are_recognised(cell):
+    assert is_cell(cell)
+    assert is_cell(NestedStateCell(3, 4))
+    require_cell(cell)
+
+
+@pytest.mark.parametrize("thing", [nn.Linear(3, 4), nn.LSTM(3, 4), GRUCell, None, lambda x, state: (x, state), 3])
+def test_what_is_no_cell_is_refused(thing):
+    if thing is not GRUCell:
+        assert not is_cell(thing)
+    with refused(
+        TypeError, "cell is", "expected a cell", "forward(x, state) -> (output, new_state)", "derive from unspool.Cell"
+    ):
+        require_cell(thing)
+
+
+def test_a_cell_that_is_no_cell_is_named():
+    with refused(TypeError, "cells[1] is Linear", "expected a cell"):
+        StackedRNNCells([GRUCell(3, 4), nn.Linear(4, 4)])
+
+
+def test_torch_cells_start_at_zero_and_have_no_row_inputs():
+    state = initial_state_of(nn.LSTMCell(3, 4, dtype=torch.float64), B)
+    assert isinstance(state, LSTMState)
+    assert state.c.shape == (B, 4)
+    assert state.h.dtype == torch.float64
+    assert not initial_state_of(nn.GRUCell(3, 4), B, torch.bfloat16).any()
+    assert row_inputs_of(nn.GRUCell(3, 4), B) is None
+    assert row_inputs_of(NestedStateCell(3, 4), B) is None
+
+
+def test_step_runs_any_cell():
+    x, h, c = torch.randn(B, 3), torch.randn(B, 4), torch.randn(B, 4)
+    lstm, gru = nn.LSTMCell(3, 4), nn.GRUCell(3, 4)
+    output, state = step(lstm, x, LSTMState(h, c))
+    assert isinstance(state, LSTMState)
+    assert output is state.h
+    torch.testing.assert_close(tuple(state), lstm(x, (h, c)))
+    output, state = step(gru, x, h)
+    assert output is state
+    torch.testing.assert_close(output, gru(x, h))
+
+
+def test_match_state_takes_plain_tuples_and_dicts_in_any_order():
+    h, c = torch.zeros(B, H), torch.ones(B, H)
+    matched = match_state((h, c), LSTMState(h, h), "state")
+    assert isinstance(matched, LSTMState)
+    assert matched.c is c
+    nested = match_state({"b": [(h, c)], "a": c}, {"a": h, "b": (Pair(h, h),)}, "state")
+    assert list(nested) == ["a", "b"]
+    assert isinstance(nested["b"][0], Pair)
+    assert nested["b"][0].second is c
+    own = LSTMState(h, c)
+    assert match_state(own, LSTMState(c, h), "state") is own
+
+
+def states(**kinds: Any) -> Any:
+    return LSTMState(torch.zeros(B, H), torch.zeros(B, H))._replace(**kinds)
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "parts"),
+    [
+        (torch.zeros(B, H), ValueError, ("given has the structure [2, 3]", "expected LSTMState(h=[2, 3], c=[2, 3])")),
+        ((torch.zeros(B, H),), ValueError, ("([2, 3],)", "expected LSTMState", "Return and pass the state")),
+        ({"h": torch.zeros(B, H)}, ValueError, ("{'h': [2, 3]}", "expected LSTMState")),
+        (states(c=torch.zeros(B, H + 1)), ValueError, ("c=[2, 4]", "expected LSTMState(h=[2, 3], c=[2, 3])", "batch")),
+        (states(h=torch.zeros(H)), ValueError, ("h=[3]", "a scalar (a counter, say) needs a batch axis")),
+        (
+            states(h=torch.zeros(B, H).double()),
+            TypeError,
+            ("float64", "expected torch.float32", "Convert it with .to("),
+        ),
+        (states(h=torch.zeros(B, H, device="meta")), ValueError, ("is on meta", "expected cpu", "Move it with .to(")),
+        (states(c=None), TypeError, ("c=NoneType None", "expected tensors only")),
+        (states(c=0.5), TypeError, ("c=float 0.5", "expected tensors only")),
+    ],
+)
+def test_states_that_do_not_match_are_refused(state, error, parts):
+    with refused(error, "given", *parts):
+        match_state(state, states(), "given")
+    with refused(error, "initial_state", *parts[1:]):
+        dynamic_rnn(LSTMCell(1, H), torch.zeros(B, 4, 1), initial_state=state)
+
+
+BROKEN = [
+    (lambda x, s: s, TypeError, ("BadCell.forward returned [2, 3]", "expected a pair (output, new_state)", "twice")),
+    (lambda x, s: [s, s], TypeError, ("returned [[2, 3], [2, 3]]", "expected a pair")),
+    (lambda x, s: (s, s, s), TypeError, ("returned ([2, 3], [2, 3], [2, 3])", "expected a pair")),
+    (lambda x, s: (s, (s,)), ValueError, ("new state of BadCell", "([2, 3],)", "expected [2, 3]")),
+    (lambda x, s: (s, s[:, :1]), ValueError, ("new state of BadCell", "[2, 1]", "expected [2, 3]")),
+    (lambda x, s: (s, s.sum()), ValueError, ("new state of BadCell", "[]", "expected [2, 3]", "batch axis")),
+    (lambda x, s: (s, s.double()), TypeError, ("float64", "expected torch.float32", "keep the dtype")),
+    (lambda x, s: (s, None), TypeError, ("new state of BadCell", "NoneType None", "expected tensors only")),
+    (lambda x, s: (s.sum(), s), ValueError, ("put out []", "2 rows", "expected the batch as the first axis")),
+    (lambda x, s: ((s, s[:1]), s), ValueError, ("put out ([2, 3], [1, 3])", "one output per row")),
+    (lambda x, s: (None, s), TypeError, ("output is NoneType None", "expected a tensor")),
+    (lambda x, s: ({"y": s, "loss": 0.5}, s), TypeError, ("output['loss'] is float 0.5", "expected a tensor")),
+]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("result", "error", "parts"), BROKEN)
+def test_a_cell_that_breaks_its_contract_is_told_so(result, error, parts, reverse):
+    with refused(error, *parts):
+        dynamic_rnn(BadCell(result), torch.zeros(B, 4, 1), reverse=reverse)
+
+
+@pytest.mark.parametrize(
+    ("start", "error", "parts"),
+    [
+        (lambda b: (torch.zeros(b, H), torch.tensor(0)), ValueError, ("state[1]", "shape []", "expected [2, ...]")),
+        (lambda b: {"n": torch.zeros(1, H)}, ValueError, ("state['n']", "[1, 3]", "expected [2, ...]", "batch axis")),
+        (lambda b: (torch.zeros(b, H), 0), TypeError, ("[1] is int 0", "expected a tensor")),
+        (lambda b: None if b else 0, TypeError, ("NoneType None", "expected a tensor")),
+    ],
+)
+def test_initial_states_without_a_batch_axis_are_refused(start, error, parts):
+    cell = BadCell(lambda x, s: (x, s), start)
+    with refused(error, "BadCell.initial_state(2)", *parts):
+        dynamic_rnn(cell, torch.zeros(B, 4, 1))
+
+
+def test_a_cell_is_checked_before_anything_is_computed():
+    cell = BadCell(lambda x, s: pytest.fail("the cell was called"))
+    with refused(ValueError, "sequence_length[0] is 9"):
+        dynamic_rnn(cell, torch.zeros(B, 4, 1), [9, 1])
+    with refused(ValueError, "initial_state"):
+        dynamic_rnn(cell, torch.zeros(B, 4, 1), initial_state=torch.zeros(B, 1))
+    schedule = make_schedule(torch.zeros(4, B, 1), None, None, None, False)
+    assert schedule.dense

@@ -1,0 +1,339 @@
+"""The one table of conformance cases: cells x backends x ways of running them.
+
+To add a cell, add a row to `CELLS`; to add a backend, put it into `unspool.backends.dispatch.BACKENDS`. Either gains
+every case.
+
+The full product of all ways of running a cell would be some 40,000 cases per cell. Every cell is run over a covering
+subset of it, in which any two values of any two factors meet at least once; so any combination of a cell and two
+circumstances is covered, on every backend. `test_cases.py` checks that this is so.
+
+Letters: B batch, T steps, I input size, H hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import combinations, product
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import unspool
+from tests.conformance import user_cells
+from tests.conformance.oracle import Problem, first_state, map_leaves, with_gradient
+from unspool.backends.dispatch import BACKENDS as REGISTERED
+
+BACKENDS = [backend.name for backend in REGISTERED]
+
+Draw = Callable[[int, int, int, torch.Generator], Any]
+
+
+def vectors(batch: int, steps: int, size: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(batch, steps, size, generator=generator, dtype=torch.float64)
+
+
+def positive(batch: int, steps: int, size: int, generator: torch.Generator) -> Tensor:
+    return vectors(batch, steps, size, generator).abs() + 0.5
+
+
+def tokens(batch: int, steps: int, size: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(11, (batch, steps), generator=generator)
+
+
+def vectors_and_images(batch: int, steps: int, size: int, generator: torch.Generator) -> dict[str, Tensor]:
+    images = torch.randn(batch, steps, 1, 3, 4, generator=generator, dtype=torch.float64)
+    return {"vector": vectors(batch, steps, size, generator), "image": images}
+
+
+@dataclass(frozen=True)
+class CellRow:
+    """One row of the table of cells.
+
+    Attributes
+    ----------
+    name : str
+    make : callable
+        `make(input_size, hidden_size)` returns the cell.
+    training : bool
+        Whether it is run in training; its random masks are then held over time.
+    draw : callable
+        Draws inputs [B, T, ...].
+    square : bool
+        Whether it needs as many features in as units.
+    nested_output : bool
+        Whether its output is more than one tensor [B, F], so that two of them cannot be joined on features.
+    """
+
+    name: str
+    make: Callable[[int, int], Any]
+    training: bool = False
+    draw: Draw = vectors
+    square: bool = False
+    nested_output: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+    def cell(self, input_size: int, hidden_size: int, dtype: torch.dtype, seed: int = 0) -> Any:
+        """Return the cell with parameters that the seed decides."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return self.make(input_size, hidden_size).to(dtype).train(self.training)
+
+
+def _stack(i: int, h: int, **options: Any) -> unspool.StackedRNNCells:
+    return unspool.StackedRNNCells(
+        [
+            unspool.LSTMCell(i, h, **options),
+            unspool.GRUCell(h, h + 2, **options),
+            unspool.SimpleRNNCell(h + 2, h, **options),
+        ]
+    )
+
+
+def _keras_like(i: int, h: int) -> unspool.LSTMCell:
+    return unspool.LSTMCell(i, h, activation="relu", recurrent_activation="hard_sigmoid", recurrent_bias=False)
+
+
+US = unspool
+CELLS = [
+    CellRow("SimpleRNN", US.SimpleRNNCell),
+    CellRow("SimpleRNN relu", lambda i, h: US.SimpleRNNCell(i, h, nonlinearity="relu")),
+    CellRow("SimpleRNN sin, no bias", lambda i, h: US.SimpleRNNCell(i, h, bias=False, activation=torch.sin)),
+    CellRow("LSTM", US.LSTMCell),
+    CellRow("LSTM relu, one bias", _keras_like),
+    CellRow("LSTM peephole", lambda i, h: US.LSTMCell(i, h, peephole=True)),
+    CellRow(
+        "LSTM projection and clips",
+        lambda i, h: US.LSTMCell(i, h, proj_size=(h + 1) // 2, cell_clip=0.25, proj_clip=0.1, peephole=True),
+    ),
+    CellRow("LSTM coupled", lambda i, h: US.LSTMCell(i, h, coupled=True)),
+    CellRow("LSTM coupled, peephole", lambda i, h: US.LSTMCell(i, h, coupled=True, peephole=True, forget_bias=0.5)),
+    CellRow("LSTM forget bias, no bias", lambda i, h: US.LSTMCell(i, h, bias=False, forget_bias=1.0)),
+    CellRow("GRU", US.GRUCell),
+    CellRow("GRU reset before", lambda i, h: US.GRUCell(i, h, reset_after=False)),
+    CellRow("GRU reset before, one bias", lambda i, h: US.GRUCell(i, h, reset_after=False, recurrent_bias=False)),
+    CellRow("stack", _stack),
+    CellRow(
+        "stack with torch.nn", lambda i, h: US.StackedRNNCells([nn.LSTMCell(i, h), US.ResidualCell(US.GRUCell(h, h))])
+    ),
+    CellRow("Dropout", lambda i, h: US.DropoutCell(US.LSTMCell(i, h), input=0.5, output=0.5, state=0.5)),
+    CellRow("Zoneout", lambda i, h: US.ZoneoutCell(US.LSTMCell(i, h), US.LSTMState(0.3, 0.6))),  # type: ignore[arg-type]
+    CellRow("Residual", lambda i, h: US.ResidualCell(US.LSTMCell(h, h)), square=True),
+    CellRow("Highway", lambda i, h: US.HighwayCell(US.GRUCell(h, h)), square=True),
+    CellRow("Dropout Residual Zoneout", lambda i, h: _wrapped(h), square=True),
+    CellRow(
+        "SimpleRNN in training", lambda i, h: US.SimpleRNNCell(i, h, dropout=0.4, recurrent_dropout=0.4), training=True
+    ),
+    CellRow("LSTM in training", lambda i, h: US.LSTMCell(i, h, dropout=0.4, recurrent_dropout=0.4), training=True),
+    CellRow(
+        "GRU in training",
+        lambda i, h: US.GRUCell(i, h, reset_after=False, recurrent_dropout=0.4, shared_over_batch=True),
+        training=True,
+    ),
+    CellRow("stack in training", lambda i, h: _stack(i, h, recurrent_dropout=0.3), training=True),
+    CellRow(
+        "Dropout in training",
+        lambda i, h: US.DropoutCell(US.LSTMCell(i, h), input=0.4, output=0.4, state=0.4),
+        training=True,
+    ),
+    CellRow(
+        "Zoneout in training", lambda i, h: US.ZoneoutCell(US.LSTMCell(i, h), 0.5, variational=True), training=True
+    ),
+    CellRow("torch.nn.LSTMCell", nn.LSTMCell),
+    CellRow("torch.nn.GRUCell", nn.GRUCell),
+    CellRow("torch.nn.RNNCell", lambda i, h: nn.RNNCell(i, h, nonlinearity="relu")),
+    CellRow("user layer norm", user_cells.LayerNormLSTMCell),
+    CellRow("user dict state", user_cells.DictStateCell),
+    CellRow("user nested state", user_cells.NestedStateCell),
+    CellRow("user softmax", user_cells.SoftmaxCell),
+    CellRow("user minimal gated", user_cells.MinimalGatedCell),
+    CellRow("user independent", user_cells.IndependentCell),
+    CellRow("user log", user_cells.LogCell, draw=positive),
+    CellRow("user no parameters", user_cells.SumCell, nested_output=True),
+    CellRow("user learned start", user_cells.LearnedStartCell),
+    CellRow("user multiplicative", user_cells.MultiplicativeCell),
+    CellRow("user integer state", user_cells.CountingStepsCell, nested_output=True),
+    CellRow("user tokens", user_cells.TokenCell, draw=tokens),
+    CellRow("user nested inputs", user_cells.NestedInputCell, draw=vectors_and_images, nested_output=True),
+    CellRow("user row inputs", user_cells.ContextCell),
+    CellRow("user heads", user_cells.HeadsCell),
+    CellRow("user state only", user_cells.StateOnlyCell),
+]
+
+
+def _wrapped(h: int) -> Any:
+    return US.DropoutCell(US.ResidualCell(US.ZoneoutCell(US.GRUCell(h, h), 0.2)), input=0.5)
+
+
+LENGTHS: dict[str, Callable[[int, int], list[int] | None]] = {
+    "no lengths": lambda b, t: None,
+    "full": lambda b, t: [t] * b,
+    "mixed": lambda b, t: [min(n, t) for n in (3, 7, 1, 6, 2)][:b],
+    "some zero": lambda b, t: [min(n, t) for n in (0, 4, 7, 0, 1)][-b:],
+    "all one": lambda b, t: [min(1, t)] * b,
+    "all zero": lambda b, t: [0] * b,
+}
+
+MASKS: dict[str, Callable[[int, int], bool] | None] = {
+    "no mask": None,
+    "gaps": lambda b, t: (b + 2 * t + b * t) % 3 != 0,
+    "left padding": lambda b, t: t >= (2 * b + 1) % 5,
+}
+
+RESETS: dict[str, Callable[[int, int], bool] | None] = {
+    "no resets": None,
+    "resets": lambda b, t: (2 * b + t) % 4 == 2,
+}
+
+EXECUTIONS = [
+    "dynamic_rnn",
+    "dynamic_rnn time-major",
+    "dynamic_rnn all states",
+    "static_rnn",
+    "RNN",
+    "RNN batch-first",
+    "RNN unrolled",
+]
+
+BIDIRECTIONAL_EXECUTIONS = [
+    "bidirectional_dynamic_rnn",
+    "bidirectional_dynamic_rnn time-major",
+    "static_bidirectional_rnn",
+    "Bidirectional",
+    "stack_bidirectional_dynamic_rnn",
+]
+
+FACTORS: dict[str, list[Any]] = {
+    "execution": EXECUTIONS,
+    "lengths": list(LENGTHS),
+    "mask": list(MASKS),
+    "resets": list(RESETS),
+    "reverse": [False, True],
+    "pad_output": ["zero", "repeat"],
+    "dtype": [torch.float64, torch.float32],
+    "sizes": [(5, 7, 2, 3), (5, 7, 5, 17), (1, 7, 3, 1), (5, 1, 1, 3), (1, 1, 2, 17)],  # B, T, I, H
+    "given_state": [True, False],
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way of running one cell."""
+
+    row: CellRow
+    backend: str
+    execution: str
+    lengths: str = "no lengths"
+    mask: str = "no mask"
+    resets: str = "no resets"
+    reverse: bool = False
+    pad_output: str = "zero"
+    dtype: torch.dtype = torch.float64
+    sizes: tuple[int, int, int, int] = (5, 7, 2, 3)
+    given_state: bool = False
+    seed: int = field(default=0)
+
+    def __str__(self) -> str:
+        circumstances = [self.lengths, self.mask, self.resets, self.pad_output, str(self.dtype).removeprefix("torch.")]
+        sizes = "B{} T{} I{} H{}".format(*self.sizes)
+        words = [
+            str(self.row),
+            self.backend,
+            self.execution,
+            *(w for w in circumstances if not w.startswith("no ")),
+            sizes,
+        ]
+        return ", ".join(
+            [*words, *(["reverse"] if self.reverse else []), *(["given state"] if self.given_state else [])]
+        )
+
+    def lengths_list(self) -> list[int] | None:
+        return LENGTHS[self.lengths](*self.sizes[:2])
+
+    def mask_list(self) -> list[list[bool]] | None:
+        return _table(MASKS[self.mask], self.sizes)
+
+    def resets_list(self) -> list[list[bool]] | None:
+        return _table(RESETS[self.resets], self.sizes)
+
+    def problem(self) -> Problem:
+        """Return the cell, clean inputs [B, T, ...] and the initial state, if one is given."""
+        batch, steps, input_size, hidden_size = self.sizes
+        if self.row.square:
+            input_size = hidden_size
+        cell = self.row.cell(input_size, hidden_size, self.dtype, self.seed)
+        generator = torch.Generator().manual_seed(self.seed + 1)
+        inputs = self.row.draw(batch, steps, input_size, generator)
+        inputs = map_leaves(lambda x: x.to(self.dtype) if x.is_floating_point() else x, inputs)
+        return Problem(cell, inputs, random_state(cell, batch, self.dtype, generator) if self.given_state else None)
+
+
+def random_state(cell: Any, batch: int, dtype: torch.dtype, generator: torch.Generator) -> Any:
+    """Return a random state in the structure of the cell's own."""
+
+    def draw(leaf: Tensor) -> Tensor:
+        if not leaf.is_floating_point():
+            return torch.randint(2, leaf.shape, generator=generator).to(leaf.dtype)
+        return torch.randn(leaf.shape, generator=generator, dtype=torch.float64).to(leaf.dtype)
+
+    return with_gradient(map_leaves(draw, first_state(cell, batch, dtype)))
+
+
+def _table(rule: Callable[[int, int], bool] | None, sizes: tuple[int, int, int, int]) -> list[list[bool]] | None:
+    return None if rule is None else [[rule(b, t) for t in range(sizes[1])] for b in range(sizes[0])]
+
+
+def pairs_of(way: dict[str, Any]) -> set[tuple[Any, ...]]:
+    """Return all pairs of values in one way of running a cell."""
+    return {(*a, *b) for a, b in combinations(way.items(), 2)}
+
+
+def covering(factors: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """Choose ways, greedily, until every pair of values of every two factors has been met."""
+    missing = {(f, v, g, w) for (f, vs), (g, ws) in combinations(factors.items(), 2) for v, w in product(vs, ws)}
+    ways = []
+    while missing:
+        # Start from a pair that is missing; fill in each other factor with the value that meets most missing pairs.
+        f, v, g, w = min(missing, key=repr)
+        way = {f: v, g: w}
+        for name, values in factors.items():
+            if name not in way:
+                way[name] = max(values, key=lambda value, n=name: len(missing & _ordered({**way, n: value}, factors)))
+        way = {name: way[name] for name in factors}
+        missing -= pairs_of(way)
+        ways.append(way)
+    return ways
+
+
+def _ordered(way: dict[str, Any], factors: dict[str, list[Any]]) -> set[tuple[Any, ...]]:
+    return pairs_of({name: way[name] for name in factors if name in way})
+
+
+WAYS = covering(FACTORS)
+
+
+def cases() -> list[Case]:
+    """Return every cell in every way of the covering subset and over one long batch, on every backend."""
+    chosen = [Case(row, backend, **way) for row in CELLS for way in WAYS for backend in BACKENDS]
+    long: dict[str, Any] = {"lengths": "mixed", "mask": "left padding", "sizes": (5, 63, 2, 3)}
+    return chosen + [Case(row, backend, "dynamic_rnn", **long) for row in CELLS for backend in BACKENDS]
+
+
+def bidirectional_cases() -> list[Case]:
+    """Return every cell in both directions; the circumstances take turns."""
+    ways = covering(
+        {name: FACTORS[name] for name in ("lengths", "mask", "resets", "pad_output", "dtype", "given_state")}
+    )
+    chosen = []
+    for k, row in enumerate(CELLS):
+        for n, execution in enumerate(BIDIRECTIONAL_EXECUTIONS):
+            joins = not execution.startswith("bidirectional_dynamic_rnn")
+            feeds = execution.startswith("stack")
+            if (row.nested_output and joins) or (feeds and row.draw is not vectors):
+                continue
+            way = ways[(len(BIDIRECTIONAL_EXECUTIONS) * k + n) % len(ways)]
+            chosen += [Case(row, backend, execution, **way) for backend in BACKENDS]
+    return chosen

@@ -1,0 +1,248 @@
+"""Every cell, on every backend, in every execution, against the oracle: outputs, states and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations, product
+from typing import Any
+
+import pytest
+import torch
+
+import unspool
+from tests.conformance.cases import (
+    BACKENDS,
+    CELLS,
+    FACTORS,
+    WAYS,
+    Case,
+    bidirectional_cases,
+    cases,
+    pairs_of,
+    random_state,
+)
+from tests.conformance.oracle import (
+    Problem,
+    Run,
+    alone,
+    assert_close,
+    assert_identical,
+    leaves_of,
+    live_steps,
+    map_leaves,
+    measure,
+    named,
+    with_gradient,
+)
+from tests.conformance.runs import posed, run_library, run_library_both_ways, unless_refused
+from tests.conformance.user_cells import ProbeCell
+
+
+def test_the_ways_of_running_a_cell_cover_all_pairs():
+    met = set().union(*map(pairs_of, WAYS))
+    for (f, vs), (g, ws) in combinations(FACTORS.items(), 2):
+        assert all((f, v, g, w) in met for v, w in product(vs, ws))
+    assert len({row.name for row in CELLS}) == len(CELLS)
+    assert "reference" in BACKENDS
+
+
+def run_oracle(case: Case, problem: Problem, live: list[list[bool]]) -> Run:
+    """Run a case through the oracle."""
+    torch.manual_seed(case.seed)
+    draw = getattr(problem.cell, "row_inputs", None)
+    run = alone(
+        problem.cell,
+        problem.inputs,
+        live,
+        initial_state=problem.initial_state,
+        resets=case.resets_list(),
+        reverse=case.reverse,
+        pad_output=case.pad_output,
+        rows=None if draw is None else draw(len(live), dtype=case.dtype),
+    )
+    return run if case.execution.endswith("all states") else run._replace(all_states=None)
+
+
+def compare(case: Case, actual: Callable[[], Run], expected: Callable[[], Run], problem: Problem, *cells: Any) -> None:
+    """Compare what the library and the oracle make of one problem."""
+    received = unless_refused(case.backend, lambda: measure(actual, problem, cells))
+    assert_close(received, measure(expected, problem, cells), case.dtype)
+
+
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_rows_in_a_batch_equal_rows_alone(case):
+    problem, live = posed(case)
+    compare(case, lambda: run_library(case, problem), lambda: run_oracle(case, problem, live), problem)
+
+
+def features(forward: Any, backward: Any) -> Any:
+    return map_leaves(lambda a, b: torch.cat([a, b], -1), forward, backward)
+
+
+def second_layer(case: Case, problem: Problem, live: list[list[bool]]) -> list[Any]:
+    """Return forward and backward cells over the joined outputs of the first ones."""
+    size = 2 * run_oracle(case, problem, live).outputs.shape[-1]
+    return [case.row.cell(size, size if case.row.square else case.sizes[3], case.dtype, seed) for seed in (2, 3)]
+
+
+def run_oracle_both_ways(case: Case, cells: list[Any], problem: Problem, live: list[list[bool]]) -> Run:
+    torch.manual_seed(case.seed)
+    stacked = case.execution.startswith("stack")
+    inputs: Any = problem.inputs
+    finals: tuple[list[Any], list[Any]] = [], []
+    pair: list[Any] = []
+    for layer in range(len(cells) // 2):
+        pair = []
+        for direction in range(2):
+            cell = cells[2 * layer + direction]
+            draw = getattr(cell, "row_inputs", None)
+            state = None if problem.initial_state is None else problem.initial_state[direction]
+            run = alone(
+                cell,
+                inputs,
+                live,
+                initial_state=state[layer] if stacked and state is not None else state,
+                resets=case.resets_list(),
+                reverse=bool(direction),
+                pad_output=case.pad_output,
+                rows=None if draw is None else draw(len(live), dtype=case.dtype),
+            )
+            pair.append(run.outputs)
+            finals[direction].append(run.final_state)
+        if stacked:
+            inputs = features(*pair)
+    if stacked:
+        return Run(inputs, (tuple(finals[0]), tuple(finals[1])))
+    outputs = tuple(pair) if case.execution.startswith("bidirectional_dynamic_rnn") else features(*pair)
+    return Run(outputs, (finals[0][0], finals[1][0]))
+
+
+@pytest.mark.parametrize("case", bidirectional_cases(), ids=str)
+def test_both_directions_equal_two_runs_of_rows_alone(case):
+    problem, live = posed(case)
+    width = case.sizes[3] if case.row.square else case.sizes[2]
+    cells = [problem.cell, case.row.cell(width, case.sizes[3], case.dtype, seed=1)]
+    stacked = case.execution.startswith("stack")
+    if stacked:
+        cells += second_layer(case, problem, live)
+    if case.given_state:
+        generator = torch.Generator().manual_seed(5)
+        states = [random_state(cell, len(live), case.dtype, generator) for cell in cells]
+        given = (tuple(states[::2]), tuple(states[1::2])) if stacked else tuple(states)
+        problem = problem._replace(initial_state=given)
+    compare(
+        case,
+        lambda: run_library_both_ways(case, cells, problem),
+        lambda: run_oracle_both_ways(case, cells, problem, live),
+        problem,
+        *cells[1:],
+    )
+
+
+RAGGED: dict[str, Any] = {"lengths": "some zero", "mask": "gaps", "resets": "resets", "pad_output": "repeat"}
+IDENTICAL = [
+    {"dtype": torch.float32, "sizes": (5, 7, 5, 17)},
+    {"dtype": torch.float32, "sizes": (5, 7, 5, 17), "reverse": True, "given_state": True, **RAGGED},
+]
+
+
+@pytest.mark.parametrize("circumstances", IDENTICAL, ids=["dense", "ragged"])
+@pytest.mark.parametrize("row", CELLS, ids=str)
+def test_static_layer_and_layouts_equal_dynamic_bit_for_bit(row, circumstances):
+    def run(execution: str) -> dict[str, torch.Tensor]:
+        case = Case(row, "reference", execution, **circumstances)
+        problem, _ = posed(case)
+        return measure(lambda: run_library(case, problem), problem)
+
+    expected = run("dynamic_rnn")
+    for execution in ("static_rnn", "dynamic_rnn time-major", "RNN", "RNN batch-first", "RNN unrolled"):
+        assert_identical(run(execution), expected)
+
+
+NOT_CONTIGUOUS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "every second feature": lambda x: x.repeat_interleave(2, -1)[..., ::2],
+    "features first": lambda x: x.permute(2, 0, 1).contiguous().permute(1, 2, 0),
+    "one step for all": lambda x: x[:, :1].expand_as(x),
+    "inside of a larger tensor": lambda x: torch.nn.functional.pad(x, (1, 2, 1, 1), value=float("nan"))[:, 1:-1, 1:-2],
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("layout", NOT_CONTIGUOUS)
+@pytest.mark.parametrize("lengths", [None, [3, 7, 0, 6, 2]], ids=["dense", "ragged"])
+def test_layout_in_memory_does_not_matter(layout, lengths, backend):
+    cell = unspool.LSTMCell(3, 4, dtype=torch.float64)
+    x = torch.randn(5, 7, 3, dtype=torch.float64)
+    strided = NOT_CONTIGUOUS[layout](x)
+    assert not strided.is_contiguous()
+
+    def run(inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        problem = Problem(cell, inputs.detach().requires_grad_(), None)
+        forward = lambda: Run(*unspool.dynamic_rnn(cell, problem.inputs, lengths, backend=backend))  # noqa: E731
+        return unless_refused(backend, lambda: measure(forward, problem))
+
+    assert_close(run(strided), run(strided.clone(memory_format=torch.contiguous_format)), torch.float64)
+
+
+SPARSE_MASK = [[t % 3 != b % 3 and t < 7 for t in range(9)] for b in range(4)]
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize(
+    ("lengths", "mask"),
+    [(None, None), ([3, 0, 5, 2], None), (None, SPARSE_MASK), ([9, 1, 4, 0], SPARSE_MASK)],
+    ids=["dense", "lengths", "mask", "both"],
+)
+@pytest.mark.parametrize("execution", ["dynamic_rnn", "static_rnn", "RNN", "RNN unrolled"])
+def test_only_live_rows_are_computed_and_no_step_beyond_the_longest(execution, lengths, mask, reverse):
+    rows, ones = torch.arange(4.0).view(4, 1, 1).expand(4, 9, 1), torch.ones(4, 9, 1)
+    inputs = torch.cat([rows, ones], 2)
+    live = live_steps(4, 9, lengths, mask)
+    cell = ProbeCell()
+    options: dict[str, Any] = {"mask": mask, "backend": "reference"}
+    if execution == "dynamic_rnn":
+        _, total = unspool.dynamic_rnn(cell, inputs, lengths, reverse=reverse, **options)
+    elif execution == "static_rnn":
+        _, total = unspool.static_rnn(cell, list(inputs.unbind(1)), lengths, reverse=reverse, **options)
+    else:
+        unroll = execution.endswith("unrolled")
+        layer = unspool.RNN(cell, batch_first=True, reverse=reverse, unroll=unroll, backend="reference")
+        _, total = layer(inputs, lengths=lengths, mask=mask)
+    expected = [[b for b in range(4) if live[b][t]] for t in (reversed(range(9)) if reverse else range(9))]
+    assert cell.calls == [step for step in expected if step]
+    assert total.squeeze(1).tolist() == [sum(row) for row in live]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize(("batch", "steps"), [(0, 7), (5, 0), (0, 0)])
+@pytest.mark.parametrize("row", CELLS, ids=str)
+def test_no_steps_and_no_rows_give_empty_outputs(row, batch, steps, reverse, backend):
+    case = Case(row, backend, "dynamic_rnn all states", sizes=(5, 7, 2, 3), reverse=reverse, given_state=True)
+    cell, inputs, state = case.problem()
+    full, _ = unspool.dynamic_rnn(cell, inputs, initial_state=state)
+    inputs = with_gradient(map_leaves(lambda leaf: leaf[:batch, :steps], inputs))
+    state = map_leaves(lambda leaf: leaf[:batch], state)
+    fixed: dict[str, Any] = {"initial_state": state, "reverse": reverse, "return_all_states": True, "backend": backend}
+    ways: list[dict[str, Any]] = [
+        {},
+        {"mask": torch.ones(batch, steps, dtype=torch.bool), "pad_output": "repeat"},
+        {"sequence_length": [0] * batch, "resets": torch.ones(batch, steps, dtype=torch.bool)},
+    ]
+    for way in ways:
+        run = lambda w=way: unspool.dynamic_rnn(cell, inputs, **fixed, **w)  # noqa: E731
+        outputs, final, states = unless_refused(backend, run)
+        assert_identical(named("final", final), named("final", state))
+        expected_shapes = map_leaves(lambda leaf: (batch, steps, *leaf.shape[2:]), full)
+        assert map_leaves(lambda leaf: tuple(leaf.shape), outputs) == expected_shapes
+        for after, before in zip(leaves_of(states), leaves_of(state), strict=True):
+            assert after.shape == (batch, steps, *before.shape[1:])
+
+
+@pytest.mark.parametrize("steps", [0, 7])
+def test_gradients_of_an_empty_run_are_zero(steps):
+    cell = unspool.LSTMCell(3, 4)
+    x = torch.randn(2, steps, 3, requires_grad=True)
+    outputs, _ = unspool.dynamic_rnn(cell, x, [0, 0])
+    outputs.sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in cell.parameters())

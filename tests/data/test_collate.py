@@ -1,0 +1,89 @@
+import pytest
+import torch
+
+from unspool.data import DataError, SequenceDataset, collate, pad_sequences, stratified_split
+
+
+def ragged(*lengths, width=3):
+    return [torch.arange(1.0, 1 + length * width).reshape(length, width) for length in lengths]
+
+
+def test_padding_follows_each_sequence_and_nothing_else_changes():
+    sequences = ragged(2, 4, 1)
+    batch = collate(zip(sequences, [5, 6, 7], strict=True))
+    assert batch.inputs.shape == (3, 4, 3)
+    assert batch.lengths.tolist() == [2, 4, 1]
+    assert batch.labels.tolist() == [5, 6, 7]
+    for row, sequence in enumerate(sequences):
+        torch.testing.assert_close(batch.inputs[row, : len(sequence)], sequence, rtol=0, atol=0)
+        assert not batch.inputs[row, len(sequence) :].any()
+
+
+@pytest.mark.parametrize("lengths", [(2, 4), (3, 3)])
+def test_pad_to_fixes_the_number_of_steps(lengths):
+    inputs, received = pad_sequences(ragged(*lengths), pad_to=6)
+    assert inputs.shape == (2, 6, 3)
+    assert received.tolist() == list(lengths)
+    assert not inputs[0, lengths[0] :].any()
+
+
+def test_bytes_stay_bytes():
+    inputs, _ = pad_sequences([torch.ones(2, 1, dtype=torch.uint8), torch.ones(1, 1, dtype=torch.uint8)])
+    assert inputs.dtype == torch.uint8
+
+
+def test_a_sequence_longer_than_pad_to_is_refused():
+    with pytest.raises(DataError, match="received a sequence of 4 steps; expected at most 3"):
+        pad_sequences(ragged(2, 4), pad_to=3)
+
+
+def test_an_empty_batch_is_refused():
+    with pytest.raises(DataError, match="received no sequences"):
+        pad_sequences([])
+
+
+def test_data_set_gives_sequences_and_labels():
+    dataset = SequenceDataset(ragged(2, 4), torch.tensor([1, 0]), ["a", "b"])
+    assert len(dataset) == 2
+    assert dataset.input_size == 3
+    assert dataset[1][0].shape == (4, 3)
+    assert dataset[1][1] == 0
+    assert dataset.subset([1]).labels.tolist() == [0]
+
+
+def test_subset_of_one_array():
+    images = torch.arange(24).reshape(4, 3, 2)
+    subset = SequenceDataset(images, torch.tensor([0, 1, 0, 1]), ["a", "b"]).subset([3, 0])
+    assert subset[0][0].tolist() == images[3].tolist()
+    assert subset.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("sequences", "labels", "message"),
+    [
+        (ragged(2, 4), [0], "2 sequences and 1 labels"),
+        ([], [], "received no sequences"),
+        ([torch.zeros(2, 3), torch.zeros(2, 4)], [0, 1], r"sequence 1 has shape \(2, 4\); expected \(steps, 3\)"),
+        (ragged(2, 4), [0, 2], "labels run from 0 to 2; expected 0 to 1"),
+    ],
+)
+def test_data_set_refuses_what_does_not_fit(sequences, labels, message):
+    with pytest.raises(DataError, match=message):
+        SequenceDataset(sequences, torch.tensor(labels), ["a", "b"])
+
+
+def test_stratified_split_takes_every_class_its_share():
+    labels = torch.tensor([0] * 10 + [1] * 20 + [2] * 30)
+    kept, held = stratified_split(labels, 12)
+    assert sorted(kept + held) == list(range(60))
+    assert torch.bincount(labels[held]).tolist() == [2, 4, 6]
+    assert stratified_split(labels, 12) == (kept, held)
+    assert stratified_split(labels, 12, seed=1) != (kept, held)
+
+
+def test_stratified_split_gives_exactly_as_many_as_asked():
+    labels = torch.tensor([0] * 7 + [1] * 5 + [2] * 3)
+    for held_out in range(1, 15):
+        assert len(stratified_split(labels, held_out)[1]) == held_out
+    with pytest.raises(DataError, match="expected 1 to 14 of 15 rows"):
+        stratified_split(labels, 15)

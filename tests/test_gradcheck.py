@@ -1,0 +1,121 @@
+"""Gradients against finite differences, in float64: every cell in every execution; second order for a few."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import unspool
+from tests.conformance.cases import (
+    BIDIRECTIONAL_EXECUTIONS,
+    CELLS,
+    EXECUTIONS,
+    Case,
+    CellRow,
+    vectors,
+    vectors_and_images,
+)
+from tests.conformance.oracle import Problem, leaves_of, with_gradient
+from tests.conformance.runs import run_library, run_library_both_ways, unless_refused
+
+SIZES = (2, 3, 2, 2)  # B, T, I, H
+RAGGED: dict[str, Any] = {"lengths": "mixed", "mask": "gaps", "resets": "resets", "pad_output": "repeat"}
+
+
+def differentiable(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in leaves_of(tree) if isinstance(leaf, Tensor) and leaf.requires_grad]
+
+
+def check(
+    run: Callable[[], Any],
+    wanted: list[Tensor],
+    checker: Callable[..., bool] = torch.autograd.gradcheck,
+    **options: Any,
+) -> None:
+    """Check the gradients of everything that `run` returns with respect to some leaf tensors, which it uses itself."""
+
+    def function(*_: Tensor) -> tuple[Tensor, ...]:
+        return tuple(differentiable(run()))
+
+    # gradcheck perturbs the leaves in place, so that `run` sees them.
+    assert checker(function, wanted, **options)
+
+
+def problem_of(case: Case) -> tuple[Problem, list[Tensor]]:
+    problem = case.problem()
+    problem = problem._replace(inputs=with_gradient(problem.inputs))
+    return problem, [*differentiable((problem.inputs, problem.initial_state)), *problem.cell.parameters()]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("row", CELLS, ids=str)
+def test_gradients_of_every_cell_in_every_execution(row, execution, backend):
+    reverse = EXECUTIONS.index(execution) % 2 == 1
+    case = Case(row, backend, execution, sizes=SIZES, given_state=True, reverse=reverse, **RAGGED)
+    problem, wanted = problem_of(case)
+    # Entry by entry in one execution, but for images, which would take seconds; along random directions in the others.
+    thorough = execution == "dynamic_rnn all states"
+    fast = not thorough or row.draw is vectors_and_images
+    unless_refused(backend, lambda: run_library(case, problem))
+    check(lambda: run_library(case, problem), wanted, fast_mode=fast, check_undefined_grad=thorough)
+
+
+@pytest.mark.parametrize("row", [row for row in CELLS if not row.nested_output], ids=str)
+def test_gradients_of_both_directions(row):
+    execution = BIDIRECTIONAL_EXECUTIONS[CELLS.index(row) % 4]
+    case = Case(row, "auto", execution, sizes=SIZES, **RAGGED)
+    problem, wanted = problem_of(case)
+    other = row.cell(2, 2, torch.float64, seed=1)
+    cells = [problem.cell, other]
+    check(lambda: run_library_both_ways(case, cells, problem), [*wanted, *other.parameters()], fast_mode=True)
+
+
+LAYERS: dict[str, Callable[..., Any]] = {
+    "SimpleRNN": unspool.SimpleRNN,
+    "LSTM": unspool.LSTM,
+    "LSTM projection": lambda *args, **options: unspool.LSTM(*args, proj_size=1, **options),
+    "GRU": unspool.GRU,
+    "GRU reset before": lambda *args, **options: unspool.GRU(*args, reset_after=False, **options),
+}
+
+
+@pytest.mark.parametrize("return_sequences", [True, False], ids=["sequences", "last"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_of_layers(name, return_sequences):
+    layer = LAYERS[name](
+        2, 2, num_layers=2, bidirectional=True, batch_first=True, return_sequences=return_sequences, dtype=torch.float64
+    )
+    x = torch.randn(3, 3, 2, dtype=torch.float64, requires_grad=True)
+    check(lambda: layer(x, lengths=[3, 0, 2]), [x, *layer.parameters()], fast_mode=True)
+
+
+@pytest.mark.parametrize("row", [row for row in CELLS if row.draw is vectors and not row.nested_output], ids=str)
+def test_gradients_of_raw_rnn(row):
+    problem, wanted = problem_of(Case(row, "auto", "raw_rnn", sizes=SIZES, given_state=True))
+    lengths = torch.tensor([3, 1])
+
+    def loop(time: int, output: Any, state: Any, loop_state: Any) -> Any:
+        state = problem.initial_state if time == 0 else state
+        return time >= lengths, problem.inputs[:, min(time, 2)], state, None, None
+
+    def run() -> Any:
+        torch.manual_seed(0)
+        return unspool.raw_rnn(problem.cell, loop)[:2]
+
+    check(run, wanted, fast_mode=True)
+
+
+TWICE = ["SimpleRNN", "LSTM peephole", "LSTM in training", "GRU", "GRU reset before", "user layer norm", "user heads"]
+
+
+@pytest.mark.parametrize("execution", ["dynamic_rnn all states", "static_rnn", "RNN"])
+@pytest.mark.parametrize("row", [row for row in CELLS if row.name in TWICE], ids=str)
+def test_second_derivatives(row: CellRow, execution):
+    case = Case(row, "auto", execution, sizes=SIZES, given_state=True, **RAGGED)
+    problem, wanted = problem_of(case)
+    check(lambda: run_library(case, problem), wanted, torch.autograd.gradgradcheck, fast_mode=True)

@@ -1,0 +1,34 @@
+"""Importing the library costs PyTorch and NumPy only."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+OPTIONAL = ["lightning", "pytorch_lightning", "torchmetrics", "typer", "rich", "pooch", "matplotlib", "pandas"]
+
+
+def modules_after(statement: str) -> list[str]:
+    program = f"import sys; {statement}; print(*sys.modules, sep='\\n')"
+    result = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
+    return result.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def imported() -> set[str]:
+    return {name.partition(".")[0] for name in modules_after("import unspool")}
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_optional_packages_are_not_imported(imported, name):
+    assert "torch" in imported
+    assert "unspool" in imported
+    assert name not in imported
+
+
+def test_no_package_is_imported_that_torch_and_numpy_do_not_import(imported):
+    without = {name.partition(".")[0] for name in modules_after("import torch, numpy")}
+    added = {name for name in imported - without - {"unspool"} if name not in sys.stdlib_module_names}
+    assert added == set()
