@@ -11,6 +11,7 @@ from torch import Tensor
 
 import unspool
 from tests.conformance.cases import (
+    BACKENDS,
     BIDIRECTIONAL_EXECUTIONS,
     CELLS,
     EXECUTIONS,

@@ -13,7 +13,6 @@ from tests.conformance.cases import Case
 from tests.conformance.oracle import Problem, Run, live_steps, map_leaves, poison, with_gradient
 from unspool import BackendError
 
-
 T = TypeVar("T")
 
 

@@ -6,6 +6,8 @@ from unspool.training import RunResult, fit, vowels_recipe
 def tiny(**changes):
     """A recipe of 2 epochs of 6 steps, with dropout, noise, a schedule and checkpoints every 2 steps."""
     options = {
+        "model": "gru",
+        "hidden_size": 8,
         "epochs": 2,
         "batch_size": 8,
         "limit_train": 45,

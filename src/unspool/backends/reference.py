@@ -53,7 +53,13 @@ class ReferenceBackend:
             reset = schedule.resets(k)
             if reset is not None:
                 old = _where(reset, take_rows(call.reset_state, rows), old)
+            versions = _versions(old)
             output, new = step(call.cell, x, old, constant)
+            if _versions(old) != versions:
+                raise ValueError(
+                    f"{type(call.cell).__name__} wrote into the state that it received; expected a new state, since the "
+                    "old one may still be needed. Replace in-place operations on the state (+=, add_, ...)."
+                )
             new = match_state(new, old, f"the new state of {type(call.cell).__name__}")
             _check_output(output, schedule.batch if rows is None else len(rows), call.cell)
             state = new if rows is None else map_leaves(lambda s, n, r=rows: s.index_copy(0, r, n), state, new)
@@ -77,6 +83,11 @@ def _unbind(inputs: Nest, steps: int) -> list[Nest]:
     leaves, spec = flatten(inputs)
     columns = [leaf.unbind(0) for leaf in leaves]
     return [unflatten([column[t] for column in columns], spec) for t in range(steps)]
+
+
+def _versions(tree: Nest) -> list[int]:
+    """Return how often each leaf has been written to; inference tensors do not count."""
+    return [0 if leaf.is_inference() else leaf._version for leaf in leaves_of(tree)]
 
 
 def _where(condition: Tensor, chosen: Nest, other: Nest) -> Nest:

@@ -63,6 +63,6 @@ def explain(model: Any, *args: Any, **kwargs: Any) -> Explanation:
             kwargs["sequence_length"] = kwargs.pop("lengths")
         args = (model, *args)
         call = dynamic_rnn
-    with torch.random.fork_rng(), torch.no_grad(), recording() as decisions:
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.no_grad(), recording() as decisions:
         call(*args, **kwargs)
     return Explanation(tuple(decisions))

@@ -1,0 +1,24 @@
+"""The reference backend's own promises; its numbers are checked by the conformance tests."""
+
+import torch
+from torch import Tensor
+
+import unspool as us
+from tests.refusal import refused
+
+
+class WritesIntoItsState(us.Cell):
+    def __init__(self, size: int) -> None:
+        super().__init__(state_size=size)
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h += x
+        return h, h
+
+
+def test_a_cell_that_writes_into_its_state_is_refused() -> None:
+    with (
+        torch.no_grad(),
+        refused(ValueError, "WritesIntoItsState wrote into the state", "expected a new state", "in-place"),
+    ):
+        us.dynamic_rnn(WritesIntoItsState(3), torch.zeros(2, 4, 3), backend="reference")
