@@ -19,6 +19,6 @@ class WritesIntoItsState(us.Cell):
 def test_a_cell_that_writes_into_its_state_is_refused() -> None:
     with (
         torch.no_grad(),
-        refused(ValueError, "WritesIntoItsState wrote into the state", "expected a new state", "in-place"),
+        refused(ValueError, "WritesIntoItsState wrote into the state", "expected a new one", "in-place"),
     ):
         us.dynamic_rnn(WritesIntoItsState(3), torch.zeros(2, 4, 3), backend="reference")

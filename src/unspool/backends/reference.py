@@ -57,7 +57,7 @@ class ReferenceBackend:
             output, new = step(call.cell, x, old, constant)
             if _versions(old) != versions:
                 raise ValueError(
-                    f"{type(call.cell).__name__} wrote into the state that it received; expected a new state, since the "
+                    f"{type(call.cell).__name__} wrote into the state that it received; expected a new one, since the "
                     "old one may still be needed. Replace in-place operations on the state (+=, add_, ...)."
                 )
             new = match_state(new, old, f"the new state of {type(call.cell).__name__}")
