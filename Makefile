@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check clean
+.PHONY: demo test check sanitize clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.train
@@ -24,15 +24,25 @@ $(BIN)/python:
 	@echo "Creating $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.train: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing unspool and what training needs into $(VENV) (PyTorch is large: some minutes)"
+NATIVE := CMakeLists.txt $(wildcard native/*.txt native/*.hpp native/*.cpp)
+
+$(VENV)/.train: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/python
+	@echo "Installing unspool and what training needs into $(VENV) (PyTorch is large, the engine is compiled: some minutes)"
 	@$(PIP_INSTALL) --editable '.[train]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "Installing unspool and what the tests need into $(VENV) (PyTorch is large: some minutes)"
+$(VENV)/.dev: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/python
+	@echo "Installing unspool and what the tests need into $(VENV) (PyTorch is large, the engine is compiled: some minutes)"
 	@$(PIP_INSTALL) --editable '.[train,dev]'
 	@touch $@ $(VENV)/.train
 
+# The engine's own tests, under AddressSanitizer with UndefinedBehaviorSanitizer and under ThreadSanitizer.
+sanitize:
+	@for kind in address,undefined thread; do \
+	    cmake -S native -B build/sanitize-$$kind -DUNSPOOL_NATIVE_TESTS=ON -DUNSPOOL_SANITIZE=$$kind \
+	    && cmake --build build/sanitize-$$kind --parallel 2 \
+	    && ctest --test-dir build/sanitize-$$kind --output-on-failure || exit 1; \
+	done
+
 clean:
-	rm -rf $(VENV) runs dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build runs dist .pytest_cache .ruff_cache .hypothesis

@@ -24,3 +24,6 @@ from unspool.layers import LSTM as LSTM
 from unspool.layers import RNN as RNN
 from unspool.layers import Bidirectional as Bidirectional
 from unspool.layers import SimpleRNN as SimpleRNN
+
+# Last: the function takes the place of the subpackage's name, whose modules are imported by their full names.
+from unspool.program import program as program  # isort: skip

@@ -162,7 +162,7 @@ def test_info_prints_a_table():
     assert [name.strip() for name in lines] == [
         "unspool",
         "backends",
-        "instruction set",
+        "native engine",
         "threads",
         "CUDA device",
         "torch",

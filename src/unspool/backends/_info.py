@@ -10,18 +10,19 @@ import numpy
 import torch
 
 from unspool.backends.dispatch import BACKENDS
+from unspool.backends.native import engine, missing
 
 
 @dataclass(frozen=True)
 class Info:
-    """Backends, instruction set, threads and versions; `str()` gives a table.
+    """Backends, engine, threads and versions; `str()` gives a table.
 
     Attributes
     ----------
     backends : tuple of str
         In the order of preference.
-    instruction_set : str
-        The widest that PyTorch uses on this CPU.
+    engine : str
+        The instruction set that the native engine uses, and those that it could; or why there is no engine.
     threads : int
         As `torch.get_num_threads()` says.
     cuda : str
@@ -30,7 +31,7 @@ class Info:
     """
 
     backends: tuple[str, ...]
-    instruction_set: str
+    engine: str
     threads: int
     cuda: str
     versions: dict[str, str]
@@ -39,7 +40,7 @@ class Info:
         rows = {
             "unspool": self.versions["unspool"],
             "backends": ", ".join(self.backends),
-            "instruction set": self.instruction_set,
+            "native engine": self.engine,
             "threads": str(self.threads),
             "CUDA device": self.cuda,
             **{name: text for name, text in self.versions.items() if name != "unspool"},
@@ -60,7 +61,7 @@ def info() -> Info:
     """
     return Info(
         backends=tuple(backend.name for backend in BACKENDS),
-        instruction_set=torch.backends.cpu.get_cpu_capability(),
+        engine=missing or f"{engine.active_isa()} (of {', '.join(engine.available_isas())})",
         threads=torch.get_num_threads(),
         cuda=torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         versions={

@@ -56,13 +56,14 @@ class Schedule:
         if reverse:  # time runs backwards from here on; `order` translates
             live = live.flip(0)
             resets = None if resets is None else resets.flip(0)
-        self._live = live
+        self.live_in_order = live
         counts = live.sum(1)
         computed = counts.nonzero().squeeze(1)
         self.order: list[int] = (steps - 1 - computed if reverse else computed).tolist()
         self._counts: list[int] = counts[computed].tolist()
         self._rows = None if self.dense else live.nonzero()[:, 1].to(device).split(self._counts)
-        self._resets = self._token_resets(resets)
+        self.resets_in_order = None if resets is None else self._pending(resets)
+        self._resets = self._token_resets()
 
     def rows(self, k: int) -> Tensor | None:
         """Return the rows `[n]` that are live at the k-th computed step, or None if all are."""
@@ -72,14 +73,17 @@ class Schedule:
         """Return which of the live rows are reset before the k-th computed step, `[n]`, or None if none is."""
         return None if self._resets is None else self._resets[k]
 
-    def _token_resets(self, resets: Tensor | None) -> list[Tensor | None] | None:
-        if resets is None:
-            return None
+    def _pending(self, resets: Tensor) -> Tensor:
+        """Let resets at steps that are no tokens wait for the row's next token."""
         seen = resets.long().cumsum(0)  # resets up to and including each step
-        used = torch.where(self._live, seen, 0).cummax(0).values if self.steps else seen
+        used = torch.where(self.live_in_order, seen, 0).cummax(0).values if self.steps else seen
         before = torch.cat([torch.zeros_like(used[:1]), used[:-1]])  # resets that earlier tokens have taken
-        pending = (seen > before) & self._live
-        per_step = pending[self._live].split(self._counts)
+        return (seen > before) & self.live_in_order
+
+    def _token_resets(self) -> list[Tensor | None] | None:
+        if self.resets_in_order is None:
+            return None
+        per_step = self.resets_in_order[self.live_in_order].split(self._counts)
         return [part.to(self.device) if bool(part.any()) else None for part in per_step]
 
     @cached_property
@@ -88,15 +92,21 @@ class Schedule:
 
         "Up to" is meant in the order of computation.
         """
-        number = (self._live.flatten().long().cumsum(0) - 1).view_as(self._live)
-        latest = torch.where(self._live, number, -1)
-        latest = latest.cummax(0).values if self.steps else latest
-        return (latest.flip(0) if self.reverse else latest).to(self.device)
+        number = (self.live_in_order.flatten().long().cumsum(0) - 1).view_as(self.live_in_order)
+        return self.carried_on(torch.where(self.live_in_order, number, -1), in_order=True).to(self.device)
+
+    def carried_on(self, number: Tensor, in_order: bool = False) -> Tensor:
+        """Fill -1 in `[T, B]` with what stands at the latest token up to there, -1 before the first."""
+        number = number if in_order or not self.reverse else number.flip(0)
+        filled = torch.where(number < 0, -1, torch.arange(self.steps).unsqueeze(1))  # the step of the latest token
+        filled = filled.cummax(0).values if self.steps else filled
+        latest = torch.where(filled < 0, -1, number.gather(0, filled.clamp(min=0))) if self.steps else number
+        return latest.flip(0) if self.reverse else latest
 
     @cached_property
     def positions(self) -> Tensor:
         """For each token its place `t * B + b` in a flattened `[T, B]`: `[N]`."""
-        step, row = self._live.nonzero().unbind(1)
+        step, row = self.live_in_order.nonzero().unbind(1)
         return ((self.steps - 1 - step if self.reverse else step) * self.batch + row).to(self.device)
 
     @cached_property

@@ -8,9 +8,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from unspool.backends.base import Backend, BackendError, Call, Result
+from unspool.backends.native import NativeBackend
 from unspool.backends.reference import ReferenceBackend
 
-BACKENDS: tuple[Backend, ...] = (ReferenceBackend(),)
+BACKENDS: tuple[Backend, ...] = (NativeBackend(), ReferenceBackend())
 """All backends in the order of preference."""
 
 

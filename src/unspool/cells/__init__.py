@@ -10,6 +10,7 @@ from unspool.cells._contract import is_cell as is_cell
 from unspool.cells._contract import match_state as match_state
 from unspool.cells._contract import require_cell as require_cell
 from unspool.cells._contract import row_inputs_of as row_inputs_of
+from unspool.cells._contract import size_of as size_of
 from unspool.cells._contract import step as step
 from unspool.cells._dropout import DropoutCell as DropoutCell
 from unspool.cells._gru import GRUCell as GRUCell

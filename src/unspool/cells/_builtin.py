@@ -105,6 +105,8 @@ class BuiltinCell(Cell):
         view = copy.copy(self)
         vars(view)["_parameters"] = dict(parameters)
         view.training = training
+        # Whoever keeps something per cell keeps it for the cell, not for its short-lived views.
+        vars(view)["bound_from"] = vars(self).get("bound_from", self)
         return view
 
     def row_inputs(

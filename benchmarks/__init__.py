@@ -1,0 +1,1 @@
+"""Speed of unspool against PyTorch, with the numbers checked first: `python -m benchmarks.run --help`."""

@@ -1,0 +1,106 @@
+"""Is it right? Nothing is timed before the numbers agree with the reference backend.
+
+Letters: B rows, T steps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.configurations import Case
+from benchmarks.contenders import Contender, with_backend
+
+TOLERANCE = 1e-4
+"""Largest allowed difference as a share of the largest value; sums over thousands of tokens are in float32."""
+
+STEPS = 40
+"""Steps of a case when it is compared with the reference backend."""
+
+
+def verify(case: Case) -> str:
+    """Compare ours with the reference backend on a shorter sequence.
+
+    Outputs, final states and, in training, the gradients of the inputs and of all parameters are compared.
+
+    Returns
+    -------
+    str
+        What differs; empty if nothing does.
+    """
+    case = case.shortened(STEPS)
+    torch.manual_seed(1)
+    shape = case.shape
+    ours = case.kind.ours(shape.inputs, shape.hidden, "auto")
+    x = torch.randn(shape.steps, shape.batch, shape.inputs)
+    lengths = shape.lengths(case.lengths) if case.lengths == "ragged" else None
+    layers = (ours, with_backend(ours, case, "reference"))
+    found, expected = (_everything(layer, x, lengths, case.mode == "train") for layer in layers)
+    return difference(found, expected)
+
+
+def verify_contenders(contenders: Sequence[Contender]) -> tuple[str, dict[str, float]]:
+    """Compare ours, which is the first, with all others that compute the same, at the full size of a case.
+
+    Returns
+    -------
+    str
+        What differs; empty if nothing does.
+    dict of str to float
+        By role, the seconds of this first run: enough to plan how often to repeat it.
+    """
+    seconds: dict[str, float] = {}
+    expected: dict[str, Tensor] = {}
+    for contender in contenders:
+        start = time.perf_counter()
+        results = _named(contender.run())
+        seconds[contender.role] = time.perf_counter() - start
+        if contender is contenders[0]:
+            expected = results
+        elif contender.comparable and (text := difference(expected, results)):
+            return f"against {contender.role}: {text}", seconds
+    return "", seconds
+
+
+def difference(found: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
+    """Return in words where two sets of tensors differ; empty if they do not."""
+    if found.keys() != expected.keys():
+        return f"received {', '.join(found)}; expected {', '.join(expected)}"
+    for name, right in expected.items():
+        left = found[name]
+        if left.shape != right.shape:
+            return f"{name} is {tuple(left.shape)}; expected {tuple(right.shape)}"
+        error = float((left - right).abs().max()) if right.numel() else 0.0
+        largest = float(right.abs().max()) if right.numel() else 0.0
+        if not error <= TOLERANCE * largest:  # written so that NaN is a difference
+            return f"{name} is off by {error:.1e}; its largest value is {largest:.1e}"
+    return ""
+
+
+def _everything(layer: nn.Module, x: Tensor, lengths: Tensor | None, training: bool) -> dict[str, Tensor]:
+    """Run a layer, return by name what it computes."""
+    x = x.clone().requires_grad_(training)
+    with torch.set_grad_enabled(training):
+        outputs, state = layer(x) if lengths is None else layer(x, lengths=lengths)
+    ends = [outputs, *_leaves(state)]
+    names = ["outputs", *(f"final state {i}" for i in range(len(ends) - 1))]
+    results = {name: end.detach() for name, end in zip(names, ends, strict=True)}
+    if training:
+        parameters = dict(layer.named_parameters())
+        generator = torch.Generator().manual_seed(2)
+        weights = [torch.randn(end.shape, generator=generator) for end in ends]
+        grads = torch.autograd.grad(ends, [x, *parameters.values()], weights)
+        results |= {f"gradient of {n}": g for n, g in zip(["inputs", *parameters], grads, strict=True)}
+    return results
+
+
+def _leaves(state: Any) -> list[Tensor]:
+    return [state] if isinstance(state, Tensor) else [leaf for part in state for leaf in _leaves(part)]
+
+
+def _named(results: list[Tensor]) -> dict[str, Tensor]:
+    return {("outputs" if i == 0 else f"gradient {i - 1}"): r for i, r in enumerate(results)}

@@ -1,0 +1,206 @@
+#include "thread_pool.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+#include <mutex>
+#include <thread>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace unspool {
+namespace {
+
+// How long a thread that waits keeps its core before it sleeps. Within a run the next job comes after microseconds;
+// waking a sleeping thread costs tens of them.
+constexpr auto spin_time = std::chrono::microseconds(50);
+
+inline void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Waits until `value` is no longer `old`.
+void wait_while(const std::atomic<int>& value, int old) {
+  const auto start = std::chrono::steady_clock::now();
+  do {
+    for (int i = 0; i < 64; ++i) {
+      if (value.load(std::memory_order_acquire) != old) return;
+      pause();
+    }
+  } while (std::chrono::steady_clock::now() - start < spin_time);
+  value.wait(old, std::memory_order_acquire);
+}
+
+thread_local bool inside_task = false;
+
+class Pool {
+ public:
+  // Null where the pool is busy and `wait` is false.
+  std::unique_lock<std::mutex> acquire(bool wait) {
+    return wait ? std::unique_lock(mutex_) : std::unique_lock(mutex_, std::try_to_lock);
+  }
+
+  // Starts threads until there are `wanted`, the caller not counted; throws std::system_error where the system refuses.
+  void grow(int wanted) {
+    // Signals are for the application's threads: Python handles them on its main thread only.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    try {
+      for (; workers_ < wanted; ++workers_) std::thread([this] { work(); }).detach();
+    } catch (...) {
+      pthread_sigmask(SIG_SETMASK, &before, nullptr);
+      throw;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+
+  int workers() const { return workers_; }
+
+  // The caller holds the lock, and there are at least `helpers` threads.
+  void run(int tasks, int helpers, FunctionRef<void(int)> task) {
+    task_ = &task;
+    tasks_ = tasks;
+    next_.store(0, std::memory_order_relaxed);
+    finished_.store(0, std::memory_order_relaxed);
+    failed_.store(false, std::memory_order_relaxed);
+    error_ = nullptr;
+    open_.store(helpers, std::memory_order_release);
+    if (helpers > 1)
+      open_.notify_all();
+    else
+      open_.notify_one();
+    take_tasks();
+    // All tasks are taken: nobody else needs to come, and those who came must leave before this job's fields change.
+    const int came = helpers - open_.exchange(0, std::memory_order_acq_rel);
+    for (int done; (done = finished_.load(std::memory_order_acquire)) != came;) wait_while(finished_, done);
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+  }
+
+ private:
+  void take_tasks() {
+    inside_task = true;
+    for (int i;
+         !failed_.load(std::memory_order_relaxed) && (i = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;) {
+      try {
+        (*task_)(i);
+      } catch (...) {
+        if (!failed_.exchange(true)) error_ = std::current_exception();
+      }
+    }
+    inside_task = false;
+  }
+
+  [[noreturn]] void work() {
+    for (;;) {
+      int open = open_.load(std::memory_order_relaxed);
+      if (open == 0) {
+        wait_while(open_, 0);
+        continue;
+      }
+      // The fields of the job are read only after a place in it is taken: until finished_ counts it, they stay.
+      if (!open_.compare_exchange_weak(open, open - 1, std::memory_order_acq_rel)) continue;
+      take_tasks();
+      finished_.fetch_add(1, std::memory_order_release);
+      finished_.notify_one();
+    }
+  }
+
+  std::mutex mutex_;
+  int workers_ = 0;
+  FunctionRef<void(int)>* task_ = nullptr;
+  int tasks_ = 0;
+  std::exception_ptr error_;
+  std::atomic<bool> failed_{false};
+  alignas(64) std::atomic<int> open_{0};      // places left for workers in the current job
+  alignas(64) std::atomic<int> next_{0};      // the next task
+  alignas(64) std::atomic<int> finished_{0};  // workers that have left the current job
+};
+
+std::atomic<Pool*> the_pool{nullptr};
+
+// Never deleted. Its threads sleep until the process ends and end with it; to join them at exit would hang where the
+// process exits in the middle of a job, or where a static destructor still wants the pool.
+Pool& pool() {
+  Pool* existing = the_pool.load(std::memory_order_acquire);
+  if (existing) return *existing;
+  // Threads do not survive fork(), nor does the state of a lock that another thread held: the child starts anew.
+  static const int registered = pthread_atfork(nullptr, nullptr, [] {
+    the_pool.store(nullptr);
+    inside_task = false;
+  });
+  static_cast<void>(registered);
+  Pool* fresh = new Pool;
+  if (the_pool.compare_exchange_strong(existing, fresh)) return *fresh;
+  delete fresh;
+  return *existing;
+}
+
+}  // namespace
+
+void Barrier::wait() {
+  const int phase = phase_.load(std::memory_order_acquire);
+  if (broken_.load(std::memory_order_acquire)) throw BrokenBarrier();
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
+    arrived_.store(0, std::memory_order_relaxed);
+    phase_.fetch_add(1, std::memory_order_release);
+    phase_.notify_all();
+  } else {
+    wait_while(phase_, phase);
+  }
+  if (broken_.load(std::memory_order_acquire)) throw BrokenBarrier();
+}
+
+void Barrier::break_up() {
+  broken_.store(true, std::memory_order_release);
+  phase_.fetch_add(1, std::memory_order_release);
+  phase_.notify_all();
+}
+
+void parallel_for(int tasks, int threads, FunctionRef<void(int)> task) {
+  const int helpers = std::min(tasks, threads) - 1;
+  if (helpers > 0 && !inside_task) {
+    Pool& shared = pool();
+    if (const auto lock = shared.acquire(false)) {
+      try {
+        shared.grow(helpers);
+      } catch (const std::system_error&) {
+        // Fewer threads do the same work.
+      }
+      return shared.run(tasks, std::min(helpers, shared.workers()), task);
+    }
+  }
+  for (int i = 0; i < tasks; ++i) task(i);
+}
+
+void run_together(int threads, FunctionRef<void(int, Barrier&)> body) {
+  Barrier barrier(std::max(threads, 1));
+  if (threads <= 1) return body(0, barrier);
+  if (inside_task) throw std::logic_error("run_together was called from within a task of the thread pool");
+  std::atomic<bool> failed{false};
+  std::exception_ptr error;
+  Pool& shared = pool();
+  const auto lock = shared.acquire(true);
+  shared.grow(threads - 1);
+  // One task for each thread: a thread cannot end its task, and take another one, before all have come to the barrier.
+  shared.run(threads, threads - 1, [&](int index) {
+    try {
+      body(index, barrier);
+    } catch (...) {
+      // Kept before the barrier breaks: what the others throw because of that is not the cause.
+      if (!failed.exchange(true)) error = std::current_exception();
+      barrier.break_up();
+    }
+  });
+  if (error) std::rethrow_exception(error);
+}
+
+}  // namespace unspool

@@ -1,0 +1,37 @@
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+interface: int
+
+class Plan: ...
+
+class Layout:
+    def __init__(
+        self,
+        tokens: int,
+        rows: int,
+        row_start: np.ndarray,
+        counts: np.ndarray,
+        offsets: np.ndarray,
+        resets: np.ndarray,
+    ) -> None: ...
+
+def make_plan(
+    storages: np.ndarray,
+    instructions: np.ndarray,
+    constants: Sequence[float],
+    carried: Sequence[int],
+    reset: Sequence[int],
+    arrays: int,
+    weights: int,
+    backward: bool,
+) -> Plan: ...
+def run_f32(plan: Plan, layout: Layout, arrays: Sequence[Tensor], weights: Sequence[Tensor], threads: int) -> None: ...
+def run_f64(plan: Plan, layout: Layout, arrays: Sequence[Tensor], weights: Sequence[Tensor], threads: int) -> None: ...
+def multiply(x: Tensor, weight: Tensor, init: Tensor, out: Tensor, threads: int) -> None: ...
+def multiply_transposed(a: Tensor, b: Tensor, out: Tensor, threads: int) -> None: ...
+def available_isas() -> list[str]: ...
+def active_isa() -> str: ...
+def measure_peak_gflops(seconds: float) -> float: ...

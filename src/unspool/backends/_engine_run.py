@@ -1,0 +1,269 @@
+"""One run of the engine under autograd: arrays in, plans run, gradients out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unspool.backends._layout import TokenLayout
+from unspool.backends._loop_in_torch import run_loop
+from unspool.backends._products import transposed_product
+from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan, pairs_of
+
+
+class CompiledStep:
+    """A step program with its plans, each made once.
+
+    Parameters
+    ----------
+    step : StepProgram
+    engine : module
+        The native module.
+    """
+
+    def __init__(self, step: StepProgram, engine: Any) -> None:
+        self.step, self.engine = step, engine
+        self._plans: dict[object, tuple[StepPlan, Any]] = {}
+
+    def plan(self, key: object) -> tuple[StepPlan, Any]:
+        """Return a plan and the engine's form of it: forward for `(training, all_states)`, backward for `Wanted`."""
+        if key not in self._plans:
+            backward = isinstance(key, Wanted)
+            plan = backward_plan(self.step, key) if isinstance(key, Wanted) else forward_plan(self.step, *key)  # type: ignore[misc]
+            tables = plan.tables
+            native = self.engine.make_plan(
+                tables.storages, tables.instructions, tables.constants, plan.carried, plan.reset,
+                len(plan.arrays), len(tables.weights), backward,
+            )  # fmt: skip
+            self._plans[key] = plan, native
+        return self._plans[key]
+
+    def execute(self, key: object, layout: TokenLayout, arrays: dict[tuple[str, int], Tensor], params: Any) -> None:
+        """Run a plan over arrays, by role, and weights."""
+        plan, native = self.plan(key)
+        forward = self.step.backward.forward  # a backward plan names weights by leaves that stand for them
+        taken = [(params[forward.get(v, v)].detach(), transposed) for v, transposed in plan.tables.weights]
+        weights = [weight if transposed else weight.t() for weight, transposed in taken]
+        run = self.engine.run_f64 if weights_dtype(arrays, weights) == torch.float64 else self.engine.run_f32
+        run(native, layout.engine, [_matrix(arrays[k]) for k in plan.arrays], weights, layout.threads)
+
+    @cached_property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Numbers of tokens, rows, states and parameters that the loop takes."""
+        loop = self.step.loop
+        return len(loop.tokens), len(loop.rows), len(loop.states), len(loop.params)
+
+
+def weights_dtype(arrays: dict[tuple[str, int], Tensor], weights: list[Tensor]) -> torch.dtype:
+    """Return the dtype of a run."""
+    return next(iter([*(a.dtype for a in arrays.values()), *(w.dtype for w in weights)]))
+
+
+def _matrix(tensor: Tensor) -> Tensor:
+    """Return a view `[rows, features]` whose features lie side by side."""
+    tensor = tensor.detach()
+    tensor = tensor.unsqueeze(1) if tensor.dim() == 1 else tensor.flatten(1)
+    side_by_side = tensor.shape[1] <= 1 or tensor.stride(1) == 1
+    apart = tensor.shape[0] <= 1 or tensor.stride(0) >= tensor.shape[1]  # a mask shared over the batch has stride 0
+    return tensor if side_by_side and apart else tensor.contiguous()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one run is to give."""
+
+    compiled: CompiledStep
+    layout: TokenLayout
+    training: bool
+    all_states: bool
+    batch: int
+    dtype: torch.dtype
+
+
+class EngineRun(torch.autograd.Function):
+    """(tokens, rows, initial states, reset states, parameters) -> (outputs, final states, states per token)."""
+
+    @staticmethod
+    def forward(ctx: Any, request: Request, *tensors: Tensor) -> tuple[Tensor, ...]:
+        compiled, layout = request.compiled, request.layout
+        loop = compiled.step.loop
+        given = _split(compiled, tensors)
+        arrays = _outside_arrays(given)
+        key = (request.training, request.all_states)
+        plan, _ = compiled.plan(key)
+        new = tensors[0].new_empty if tensors else torch.empty
+        # What is returned is made in its own shape, and the engine gets views of it: users may write into it.
+        finals = [state.clone(memory_format=torch.contiguous_format) for state in given["initial"]]
+        for i, state in enumerate(finals):
+            arrays["state", i], arrays["fresh", i] = state, given["fresh"][i]
+        shapes = {("output", i): v.shape for i, v in enumerate(loop.program.outputs)}
+        shapes |= {("state_tokens", i): v.shape for i, v in enumerate(loop.states)}
+        for role, number in plan.arrays:
+            if role in ("output", "state_tokens", "saved"):
+                shape = shapes.get((role, number), (plan.widths[role, number],))
+                arrays[role, number] = new((layout.tokens, *shape), dtype=request.dtype)
+        params = dict(zip(loop.params, given["param"], strict=True))
+        compiled.execute(key, layout, arrays, params)
+        outputs = [arrays["output", i] for i in range(len(loop.program.outputs))]
+        per_token: list[Tensor] = []
+        if request.all_states:
+            same = compiled.step.same_as_output
+            per_token = [
+                arrays["output", same[i]].clone() if same[i] >= 0 else arrays["state_tokens", i]
+                for i in range(len(finals))
+            ]
+        if request.training:
+            ctx.request = request
+            ctx.roles = [k for k in arrays if k[0] in ("output", "state_tokens", "saved")]
+            ctx.save_for_backward(*tensors, *(arrays[k] for k in ctx.roles))
+            ctx.inputs = len(tensors)
+            ctx.results = (len(outputs), len(finals), len(per_token))
+        return (*outputs, *finals, *per_token)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        request: Request = ctx.request
+        tensors, made = ctx.saved_tensors[: ctx.inputs], ctx.saved_tensors[ctx.inputs :]
+        if torch.is_grad_enabled():  # create_graph=True: somebody wants derivatives of these gradients
+            return (None, *differentiable_gradients(request, tensors, grads, ctx.needs_input_grad[1:]))
+        return (
+            None,
+            *_gradients(
+                request, tensors, dict(zip(ctx.roles, made, strict=True)), ctx.results, grads, ctx.needs_input_grad[1:]
+            ),
+        )
+
+
+def differentiable_gradients(request: Request, tensors: Any, grads: Any, needs: Any) -> list[Tensor | None]:
+    """Compute the gradients once more in plain PyTorch, so that they can be differentiated themselves."""
+    given = _split(request.compiled, tensors)
+    with torch.enable_grad():
+        results = run_loop(request.compiled.step.loop, request.layout, given, request.all_states)
+        ends = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None and r.requires_grad]
+        wanted = [t for t, need in zip(tensors, needs, strict=True) if need]
+        found = iter(
+            torch.autograd.grad(
+                [r for r, _ in ends], wanted, [g for _, g in ends], create_graph=True, allow_unused=True
+            )
+        )
+    return [next(found) if need else None for need in needs]
+
+
+def _gradients(
+    request: Request,
+    tensors: Any,
+    made: dict[tuple[str, int], Tensor],
+    results: tuple[int, int, int],
+    grads: Any,
+    needs: Any,
+) -> list[Tensor | None]:
+    """Run the backward plan and collect the gradients of all inputs."""
+    compiled, layout, batch = request.compiled, request.layout, request.batch
+    step, loop = compiled.step, compiled.step.loop
+    given, wants = _split(compiled, tensors), _split(compiled, needs)
+    n_out, n_final, _ = results
+    grad_out, grad_final, grad_tokens = grads[:n_out], grads[n_out : n_out + n_final], grads[n_out + n_final :]
+    wanted = Wanted(
+        tuple(wants["token"]), tuple(wants["row"]), tuple(wants["param"]),
+        tuple(bool(grad_tokens) and grad_tokens[i] is not None for i in range(n_final)),
+    )  # fmt: skip
+    plan, _ = compiled.plan(wanted)
+
+    def zeros(rows: int, width: int) -> Tensor:
+        return torch.zeros((rows, width), dtype=request.dtype)
+
+    arrays = {**_outside_arrays(given), **made}
+    for i, state in enumerate(given["initial"]):
+        arrays["initial", i], arrays["fresh", i] = state, given["fresh"][i]
+        width = loop.states[i].width
+        g = grad_final[i]
+        arrays["grad_state", i] = zeros(batch, width) if g is None else g.reshape(batch, width).clone()
+        arrays["grad_fresh", i] = zeros(batch, width)
+        if wanted.states_per_token[i]:
+            arrays["grad_state_tokens", i] = grad_tokens[i].reshape(layout.tokens, width)
+    for i, value in enumerate(loop.program.outputs):
+        g = grad_out[i]
+        arrays["grad_output", i] = zeros(layout.tokens, value.width) if g is None else _matrix(g)
+    for role, number in plan.arrays:
+        width = plan.widths.get((role, number), 0)
+        if role in ("grad_token", "product_grad", "product_input"):
+            arrays[role, number] = torch.empty((layout.tokens, width), dtype=request.dtype)
+        elif role == "grad_row":
+            arrays[role, number] = zeros(batch, width)
+        elif role == "grad_vector":
+            arrays[role, number] = zeros(layout.slots, width)
+    params = dict(zip(loop.params, given["param"], strict=True))
+    compiled.execute(wanted, layout, arrays, params)
+
+    token_grads = [
+        arrays["grad_token", i].view(layout.tokens, *v.shape) if ("grad_token", i) in arrays else None
+        for i, v in enumerate(loop.tokens)
+    ]
+    row_grads = [arrays["grad_row", i].view(batch, *v.shape) if ("grad_row", i) in arrays else None
+                 for i, v in enumerate(loop.rows)]  # fmt: skip
+    initial = [arrays["grad_state", i].view(batch, *v.shape) for i, v in enumerate(loop.states)]
+    fresh = [arrays["grad_fresh", i].view(batch, *v.shape) for i, v in enumerate(loop.states)]
+    param_grads: list[Tensor | None] = [None] * len(loop.params)
+    for i, value in enumerate(loop.params):
+        if ("grad_vector", i) in arrays:
+            param_grads[i] = arrays["grad_vector", i].sum(0).view(value.shape)
+    by_value = {step.backward.tokens.get(v): i for i, v in enumerate(loop.tokens) if wanted.tokens[i]}
+    taken: dict[Any, Tensor] = {}
+    for number, (i, gradient, x) in enumerate(pairs_of(step, wanted)):
+        key = ("grad_token", by_value[gradient]) if gradient in by_value else ("product_grad", number)
+        if x not in taken:
+            taken[x] = _product_input(request, arrays, x, number, given)
+        product, before = transposed_product(compiled.engine, arrays[key], taken[x]), param_grads[i]
+        param_grads[i] = product if before is None else before + product
+    return [*token_grads, *row_grads, *initial, *fresh, *param_grads]
+
+
+def _product_input(request: Request, arrays: Any, x: Any, number: int, given: Any) -> Tensor:
+    """Return what a product took at every token, `[N, K]`."""
+    step, layout = request.compiled.step, request.layout
+    loop = step.loop
+    if x.op != "forward":
+        return arrays["product_input", number]
+    value = step.backward.forward[x]
+    if value in loop.tokens:
+        return _matrix(given["token"][loop.tokens.index(value)])
+    if value in loop.states:
+        i = loop.states.index(value)
+        same = step.same_as_output[i]
+        tokens = _matrix(arrays["output", same] if same >= 0 else arrays["state_tokens", i])
+        taken = tokens.index_select(0, layout.previous)
+        taken.index_copy_(0, layout.first, _matrix(given["initial"][i]).index_select(0, layout.first_rows))
+        if layout.resets is not None:
+            rows = layout.row_of_token.index_select(0, layout.resets)
+            taken.index_copy_(0, layout.resets, _matrix(given["fresh"][i]).index_select(0, rows))
+        return taken
+    if value in loop.rows:
+        return _matrix(given["row"][loop.rows.index(value)]).index_select(0, layout.row_of_token)
+    program = loop.program
+    if value in program.outputs:
+        return _matrix(arrays["output", program.outputs.index(value)])
+    if value in program.new_states:
+        return _matrix(arrays["state_tokens", program.new_states.index(value)])
+    return arrays["saved", step.backward.saved.index(value)]
+
+
+def _split(compiled: CompiledStep, items: Any) -> dict[str, Any]:
+    """Sort the inputs of a run by what they are for."""
+    tokens, rows, states, params = compiled.counts
+    sizes = {"token": tokens, "row": rows, "initial": states, "fresh": states, "param": params}
+    found, start = {}, 0
+    for role, size in sizes.items():
+        found[role] = items[start : start + size]
+        start += size
+    return found
+
+
+def _outside_arrays(given: dict[str, Any]) -> dict[tuple[str, int], Tensor]:
+    arrays = {("token", i): t for i, t in enumerate(given["token"])}
+    arrays |= {("row", i): t for i, t in enumerate(given["row"])}
+    arrays |= {("vector", i): t.reshape(1, -1) for i, t in enumerate(given["param"])}
+    return arrays

@@ -1,0 +1,61 @@
+"""The engine's loop in plain PyTorch: for derivatives of derivatives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unspool.backends._layout import TokenLayout
+from unspool.program.evaluate import constant, evaluate
+from unspool.program.loop import Loop
+
+
+def run_loop(loop: Loop, layout: TokenLayout, given: dict[str, Any], all_states: bool) -> tuple[Tensor, ...]:
+    """Run a loop step by step.
+
+    Parameters
+    ----------
+    loop : Loop
+    layout : TokenLayout
+    given : dict of str to sequence of Tensor
+        `token`, `row`, `initial`, `fresh` and `param`, as the engine takes them.
+    all_states : bool
+        Whether the states per token are wanted.
+
+    Returns
+    -------
+    tuple of Tensor
+        Outputs per token, final states, and states per token where they are wanted.
+    """
+    program = loop.program
+    constants = evaluate([v for v in program.live() if constant(v) is not None], {}, 1)
+    states = list(given["initial"])
+    tokens: list[Tensor] = []
+    collected: list[list[Tensor]] = [[] for _ in (*program.outputs, *(program.new_states if all_states else ()))]
+    for index, rows, resets in layout.steps():
+        known = constants | dict(zip(loop.params, given["param"], strict=True))
+        known |= {v: t.index_select(0, index) for v, t in zip(loop.tokens, given["token"], strict=True)}
+        known |= {v: t.index_select(0, rows) for v, t in zip(loop.rows, given["row"], strict=True)}
+        for value, state, fresh in zip(loop.states, states, given["fresh"], strict=True):
+            old = state.index_select(0, rows)
+            if resets is not None:
+                where = resets.view(-1, *[1] * (old.dim() - 1))
+                old = torch.where(where, fresh.index_select(0, rows), old)
+            known[value] = old
+        evaluate(loop.body, known, len(rows))
+        new = [known[v].expand(len(rows), *v.shape) for v in program.new_states]
+        states = [s.index_copy(0, rows, n) for s, n in zip(states, new, strict=True)]
+        outputs = [known[v].expand(len(rows), *v.shape) for v in program.outputs]
+        for values, value in zip(collected, [*outputs, *(new if all_states else ())], strict=True):
+            values.append(value)
+        tokens.append(index)
+    ends = [*program.outputs, *(program.new_states if all_states else ())]
+    number = torch.cat(tokens) if tokens else torch.zeros(0, dtype=torch.long)
+    per_token = []
+    for value, parts in zip(ends, collected, strict=True):
+        empty = given["initial"][0].new_zeros((layout.tokens, *value.shape))
+        per_token.append(empty.index_copy(0, number, torch.cat(parts)) if parts else empty)
+    n = len(program.outputs)
+    return (*per_token[:n], *states, *per_token[n:])

@@ -1,0 +1,189 @@
+"""The native backend: a cell's step, read as a program, run by the engine over all real tokens of a batch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from unspool._nest import flatten, leaves_of, map_leaves, unflatten
+from unspool.backends._engine_run import CompiledStep, EngineRun, Request
+from unspool.backends._layout import layout_of
+from unspool.backends._probe import probe
+from unspool.backends._products import linear_by
+from unspool.backends.base import Call, Result
+from unspool.program.evaluate import evaluate
+from unspool.program.fingerprint import fingerprint, has_hooks
+from unspool.program.ir import Value
+from unspool.program.step import StepProgram
+from unspool.program.trace import TraceError, trace
+
+INTERFACE = 1
+"""The form of the tables that this version writes; the engine says which one it reads."""
+
+
+def load_engine() -> tuple[Any, str]:
+    """Return the native module, or None and why it cannot be used; `info()` and `explain()` then say so."""
+    try:
+        module: Any = import_module("unspool._engine")
+    except ImportError as error:
+        return None, f"the engine is not built ({error}); reinstall unspool where there is a C++ compiler"
+    if module.interface != INTERFACE:
+        found = f"the engine that is installed has interface {module.interface}, and this version needs {INTERFACE}"
+        return None, f"{found}; reinstall unspool"
+    module.active_isa()  # raises where UNSPOOL_ISA names an instruction set that cannot run here
+    return module, ""
+
+
+engine, missing = load_engine()
+
+EXPECTED = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a step may raise on sample rows: a reason; the reference backend, which runs the cell, tells more."""
+
+
+class NativeBackend:
+    """Runs step programs on the CPU in float32 and float64."""
+
+    name = "native"
+
+    def __init__(self) -> None:
+        # Programs live as long as the cells that they were read from.
+        self._programs: WeakKeyDictionary[nn.Module, dict[Any, CompiledStep | str]] = WeakKeyDictionary()
+
+    def reasons(self, call: Call) -> list[str]:
+        """Return why the engine cannot run a call."""
+        if engine is None:
+            return [missing]
+        tensors = [t for t in leaves_of((call.inputs, call.initial_state, call.row_inputs)) if isinstance(t, Tensor)]
+        states = leaves_of(call.initial_state)
+        tensors += [*call.cell.parameters(), *call.cell.buffers()]
+        found = []
+        if any(t.device.type != "cpu" for t in tensors):
+            found.append(f"tensors are on {next(t.device for t in tensors if t.device.type != 'cpu')}, not on the CPU")
+        if not states or states[0].dtype not in (torch.float32, torch.float64):
+            found.append(f"the state is {states[0].dtype if states else 'empty'}; the engine has float32 and float64")
+        elif len({t.dtype for t in tensors if t.is_floating_point()}) > 1 or not all(
+            s.is_floating_point() for s in states
+        ):
+            found.append("inputs, state and parameters have several dtypes")
+        if torch.is_autocast_enabled("cpu"):
+            found.append("torch.autocast is on")
+        if _transformed():
+            found.append("a torch.func transform or a function mode is active")
+        if has_hooks(call.cell):
+            found.append("the cell has hooks, which expect to be called at every step")
+        if found:
+            return found
+        compiled = self.compiled(call)
+        return [compiled] if isinstance(compiled, str) else []
+
+    def compiled(self, call: Call) -> CompiledStep | str:
+        """Return the cell's program, read and checked at its first use, or why there is none."""
+        owner = vars(call.cell).get("bound_from", call.cell)
+        programs = self._programs.setdefault(owner, {})
+        forms = tuple((tuple(t.shape[2:]), t.dtype) for t in leaves_of(call.inputs))
+        states = tuple((tuple(t.shape[1:]), t.dtype) for t in leaves_of(call.initial_state))
+        key = (fingerprint(call.cell), forms, states, call.row_inputs is None)
+        if key not in programs:
+            programs[key] = self._read(call)
+            if isinstance(programs[key], CompiledStep):
+                try:
+                    programs[key] = probe(self, call) or programs[key]
+                except EXPECTED as error:
+                    programs[key] = f"the program that was read from the cell cannot be run: {error!r}"
+            if fingerprint(call.cell) != key[0]:
+                programs[key] = "the step changes attributes of the cell"
+        return programs[key]
+
+    def _read(self, call: Call) -> CompiledStep | str:
+        inputs = map_leaves(lambda leaf: leaf.new_zeros((1, *leaf.shape[2:])), call.inputs)
+        try:
+            traced = trace(call.cell, inputs, call.initial_state, call.row_inputs)
+        except TraceError as error:
+            return str(error)
+        except EXPECTED as error:
+            return f"the cell cannot be run on sample rows: {error!r}"
+        return CompiledStep(StepProgram.of(traced), engine)
+
+    def run(self, call: Call) -> Result:
+        """Run a call."""
+        compiled = self.compiled(call)
+        assert isinstance(compiled, CompiledStep), compiled
+        step, schedule = compiled.step, call.schedule
+        loop, program = step.loop, step.loop.program
+        layout = layout_of(schedule, engine, torch.get_num_threads(), split_columns=False)
+        known: dict[Value, Tensor] = {}
+        parameters = dict(
+            [*call.cell.named_parameters(remove_duplicate=False), *call.cell.named_buffers(remove_duplicate=False)]
+        )
+        for i, (leaf, name) in enumerate(zip(program.leaves("param"), step.trace.parameters, strict=True)):
+            known[leaf] = parameters[name] if name else step.trace.captured[i]
+        states = layout.take_rows(call.initial_state)
+        fresh = layout.take_rows(call.reset_state)
+        dtype = leaves_of(states)[0].dtype
+        rows = None
+        if call.row_inputs is not None:  # masks may be booleans; the engine has 0 and 1
+            rows = map_leaves(lambda leaf: leaf.to(dtype), layout.take_rows(call.row_inputs))
+        for leaf, value in zip(program.leaves("input"), leaves_of(call.inputs), strict=True):
+            known[leaf] = layout.take_tokens(value)
+        known |= dict(zip(program.leaves("row"), leaves_of(rows) if rows is not None else [], strict=True))
+        outside = [v for v in loop.outside if v.level != "token"]
+        evaluate(outside, known, schedule.batch)
+        _evaluate_tokens(loop, known, layout)
+        tensors = [
+            *(known[v] for v in loop.tokens), *(known[v] for v in loop.rows), *leaves_of(states), *leaves_of(fresh),
+            *(known[v] for v in loop.params),
+        ]  # fmt: skip
+        training = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        request = Request(compiled, layout, training, call.all_states, schedule.batch, dtype)
+        results = EngineRun.apply(request, *tensors)
+        n_out, n_state = len(program.outputs), len(loop.states)
+        outputs = unflatten(list(results[:n_out]), step.trace.output_spec)
+        final = map_leaves(
+            layout.put_rows, unflatten(list(results[n_out : n_out + n_state]), flatten(call.initial_state)[1])
+        )
+        everything = None
+        if call.all_states:
+            per_token = unflatten(list(results[n_out + n_state :]), flatten(call.initial_state)[1])
+            everything = map_leaves(
+                lambda tokens, first: _spread(tokens, schedule, layout, "repeat", first), per_token, call.initial_state
+            )
+        padded = map_leaves(lambda tokens: _spread(tokens, schedule, layout, call.pad_output, None), outputs)
+        return Result(padded, final, everything)
+
+
+def _transformed() -> bool:
+    """Tell whether a torch.func transform or a function mode sees every operation."""
+    functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
+    return functorch.maybe_current_level() is not None or torch._C._is_torch_function_mode_enabled()
+
+
+def _evaluate_tokens(loop: Any, known: dict[Value, Tensor], layout: Any) -> None:
+    """Compute what leaves the loop for all tokens at once; what is constant over a row is repeated for its tokens."""
+    values = [v for v in loop.outside if v.level == "token"]
+    per_token = dict(known)
+    for value in values:
+        for arg in value.args:
+            if arg.level == "row":
+                per_token[arg] = known[arg].index_select(0, layout.row_of_token)
+    evaluate(values, per_token, layout.tokens, linear_by(engine))
+    known.update({v: per_token[v] for v in values})
+
+
+def _spread(tokens: Tensor, schedule: Any, layout: Any, pad: str, first: Tensor | None) -> Tensor:
+    """Put tokens in their places `[T, B, ...]`."""
+    tail = tokens.shape[1:]
+    if layout.positions is None:
+        return tokens.view(schedule.steps, schedule.batch, *tail)
+    if pad == "zero":
+        empty = tokens.new_zeros((schedule.steps * schedule.batch, *tail))
+        return empty.index_copy(0, layout.positions, tokens).view(schedule.steps, schedule.batch, *tail)
+    before = tokens.new_zeros((schedule.batch, *tail)) if first is None else first
+    number = torch.full((schedule.steps * schedule.batch,), -1)
+    number[layout.positions] = torch.arange(layout.tokens)
+    latest = schedule.carried_on(number.view(schedule.steps, schedule.batch))
+    place = torch.where(latest < 0, torch.arange(schedule.batch), latest + schedule.batch)
+    return torch.cat([before, tokens]).index_select(0, place.flatten()).view(schedule.steps, schedule.batch, *tail)

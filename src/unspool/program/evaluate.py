@@ -1,0 +1,148 @@
+"""Running programs, or parts of them, in plain PyTorch: the engine's readable twin, and what runs hoisted values."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from unspool._nest import unflatten
+from unspool.program.ir import Value
+from unspool.program.trace import find_function, spec_of
+
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "leaky_relu": F.leaky_relu,
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "silu": F.silu,
+    "softplus": F.softplus,
+    "softsign": F.softsign,
+    "hard_sigmoid": lambda x: (x / 6.0 + 0.5).clamp(0.0, 1.0),
+    "hard_tanh": F.hardtanh,
+    "clamp": lambda x, low, high: x.clamp(low, high),
+    "sigmoid_grad": lambda g, y: g * y * (1 - y),
+    "tanh_grad": lambda g, y: g * (1 - y * y),
+}
+"""Those that are not functions of `torch` by the same name."""
+
+
+Linear: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def linear_in_torch(x: Tensor, weight: Tensor, addend: Tensor | None) -> Tensor:
+    """Return x W^T + addend for `[N, K]` and `[M, K]`; the addend is a vector, a matrix or None."""
+    if addend is None or addend.dim() == 1:
+        return F.linear(x, weight, addend)
+    return torch.addmm(addend, x, weight.t())
+
+
+def evaluate(
+    values: Iterable[Value], known: dict[Value, Tensor], batch: int, linear: Linear = linear_in_torch
+) -> dict[Value, Tensor]:
+    """Compute values in order.
+
+    Parameters
+    ----------
+    values : iterable of Value
+        In an order in which they can be computed.
+    known : dict of Value to Tensor
+        What is given; extended in place. From level `row` on of shape (batch, *shape).
+    batch : int
+        Number of rows or tokens.
+    linear : callable
+        What computes products.
+
+    Returns
+    -------
+    dict of Value to Tensor
+        `known`.
+    """
+    for value in values:
+        if value not in known:
+            known[value] = _compute(value, [known[a] for a in value.args], batch, linear)
+    return known
+
+
+def _compute(value: Value, args: list[Tensor], batch: int, linear: Linear) -> Tensor:
+    op, batched = value.op, value.level != "param"
+    shape = (batch, *value.shape) if batched else value.shape
+    number = constant(value)
+    if number is not None:
+        # Without axes, in double precision: it takes on the dtype of whatever it meets, and loses no digit before.
+        return torch.tensor(number, dtype=torch.float64)
+    if op == "product":
+        return linear(args[0].reshape(batch, value.args[0].width), args[1], args[2] if len(args) == 3 else None)
+    if op == "where":
+        return torch.where(args[0] != 0, args[1], args[2])
+    if op in ("eq", "ne", "lt", "le", "gt", "ge"):
+        return getattr(torch, op)(*args).to(max(args, key=Tensor.dim).dtype)
+    if op == "slice":
+        return args[0].reshape(batch, value.args[0].width)[:, value.attrs["start"] : value.attrs["stop"]].reshape(shape)
+    if op == "concat":
+        dtype = max(args, key=Tensor.dim).dtype
+        parts = [
+            a.reshape(batch, v.width) if v.level != "param" else a.to(dtype).reshape(-1).expand(batch, v.width)
+            for a, v in zip(args, value.args, strict=True)
+        ]
+        return torch.cat(parts, 1).reshape(shape)
+    if op == "reshape":
+        return args[0].reshape(shape)
+    if op == "expand":
+        source = args[0]
+        if batched and value.args[0].level != "param" and value.args[0].width == 1:
+            source = source.reshape(batch, *[1] * len(value.shape))
+        return source.expand(shape)
+    if op in ("sum", "mean"):
+        return getattr(args[0], op)(-1, keepdim=True)
+    if op == "max":
+        return args[0].amax(-1, keepdim=True)
+    if op == "transpose":
+        return args[0].transpose(-1, -2)
+    if op == "columns":
+        return args[0][:, value.attrs["start"] : value.attrs["stop"]]
+    if op == "stack_rows":
+        return torch.cat(args)
+    if op == "call":
+        return _call(value, args, batch)
+    return _pointwise(value, args)
+
+
+def _pointwise(value: Value, args: list[Tensor]) -> Tensor:
+    rank = len(value.shape) + 1
+    if value.level != "param":  # one value per row stands beside any number of features
+        args = [a.reshape(a.shape[0], *[1] * (rank - 1)) if a.dim() and v.level != "param" and v.width == 1 else a
+                for a, v in zip(args, value.args, strict=True)]  # fmt: skip
+    function = FUNCTIONS.get(value.op) or getattr(torch, value.op)
+    return function(*args, *value.attrs.get("imm", ()))
+
+
+def _call(value: Value, args: list[Tensor], batch: int) -> Tensor:
+    attrs = value.attrs
+    leaves = []
+    for kind, content in attrs["template"]:
+        leaves.append(args[content] if kind == "value" else batch if kind == "batch" else content)
+    positional, keywords = unflatten(leaves, spec_of(attrs["spec"]))
+    result = find_function(attrs["function"])(*positional, **keywords)
+    return result if attrs["index"] is None else result[attrs["index"]]
+
+
+_ARITHMETIC = {"add": operator.add, "sub": operator.sub, "mul": operator.mul}
+
+
+def constant(value: Value) -> float | None:
+    """Return the number that a value is, if it is a constant throughout."""
+    if value.op == "constant":
+        return float(value.attrs["value"])
+    if value.level != "param":
+        return None
+    if value.op in ("expand", "reshape"):
+        return constant(value.args[0])
+    if value.op in _ARITHMETIC:
+        a, b = map(constant, value.args)
+        return None if a is None or b is None else _ARITHMETIC[value.op](a, b)
+    return None

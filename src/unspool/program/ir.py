@@ -1,0 +1,208 @@
+"""A cell's step as data: a short list of operations over rows.
+
+Every value has a *level*, which says what it depends on, and so where it is computed:
+
+- `param`: on parameters alone: once per call, in PyTorch, under autograd;
+- `row`: also on row inputs: once per call and row, in PyTorch, under autograd;
+- `token`: also on the step's inputs: once per call over all real tokens at once, in PyTorch, under autograd;
+- `state`: on the state: step by step, in the loop. Only these must be among the engine's operations.
+
+Values of the levels from `row` on have the batch as an axis that is not written: `shape` holds the features.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+LEVELS = ("param", "row", "token", "state")
+
+LEAVES = ("param", "row", "input", "state", "constant", "forward", "grad_output", "grad_state")
+"""The last three are leaves of backward programs: values of the forward program, and gradients that come in."""
+
+UNARY = (
+    "neg reciprocal exp log log1p expm1 sqrt rsqrt square abs sign sigmoid tanh relu leaky_relu elu gelu gelu_tanh "
+    "silu softplus softsign hard_sigmoid hard_tanh clamp erf sin cos"
+).split()
+"""Functions of one value. Constants of a function stand in `attrs["imm"]`, two at most."""
+
+BINARY = "add sub mul div minimum maximum pow eq ne lt le gt ge sigmoid_grad tanh_grad".split()
+"""`sigmoid_grad(g, y)` is g y (1 - y) and `tanh_grad(g, y)` is g (1 - y^2): the commonest two of backward programs."""
+TERNARY = ("where",)
+REDUCTIONS = ("sum", "mean", "max")
+"""Over the last feature axis, which stays as an axis of size 1."""
+
+MOVES = ("slice", "concat", "reshape", "expand")
+PARAMETRIC = ("transpose", "columns", "stack_rows")
+OPERATIONS = (*UNARY, *BINARY, *TERNARY, *REDUCTIONS, *MOVES, *PARAMETRIC, "product", "call")
+"""`slice` takes features in their order in memory; `columns` and `stack_rows` cut and stack weights `[out, in]`.
+`product` is x W^T for a weight of level `param`, plus a third argument where there is one: the value it is added to.
+`call` is any PyTorch function below level `state`."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of a program: where it comes from, and what it looks like.
+
+    Attributes
+    ----------
+    id : int
+        Its place in the program.
+    op : str
+        One of `LEAVES` or `OPERATIONS`.
+    args : tuple of Value
+    attrs : dict
+        Constants of the operation.
+    shape : tuple of int
+        Features, without the batch; for level `param` the whole shape.
+    level : str
+        One of `LEVELS`.
+    source : str
+        File and line of the user's code that it stands for.
+    """
+
+    id: int
+    op: str
+    args: tuple[Value, ...]
+    attrs: dict[str, Any]
+    shape: tuple[int, ...]
+    level: str
+    source: str = ""
+
+    @property
+    def width(self) -> int:
+        """Number of features."""
+        return math.prod(self.shape)
+
+    @property
+    def in_loop(self) -> bool:
+        """Whether it is computed step by step."""
+        return self.level == "state"
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __str__(self) -> str:
+        return f"%{self.id}"
+
+
+@dataclass
+class Program:
+    """A step program.
+
+    Attributes
+    ----------
+    values : list of Value
+        In an order in which they can be computed.
+    outputs, new_states : list of Value
+        The leaves of the cell's output and of its new state.
+    """
+
+    values: list[Value] = field(default_factory=list)
+    outputs: list[Value] = field(default_factory=list)
+    new_states: list[Value] = field(default_factory=list)
+
+    def add(
+        self,
+        op: str,
+        args: Iterable[Value] = (),
+        shape: tuple[int, ...] = (),
+        level: str | None = None,
+        source: str = "",
+        **attrs: Any,
+    ) -> Value:
+        """Append a value and return it. Its level is the highest of its arguments' where none is given."""
+        args = tuple(args)
+        if level is None:
+            level = LEVELS[max((LEVELS.index(a.level) for a in args), default=0)]
+        value = Value(len(self.values), op, args, attrs, tuple(shape), level, source)
+        self.values.append(value)
+        return value
+
+    def leaves(self, op: str) -> list[Value]:
+        """Return the leaves of one kind, in order."""
+        return [value for value in self.values if value.op == op]
+
+    def live(self) -> list[Value]:
+        """Return the values that the outputs and new states need, in order; all leaves but constants among them."""
+        needed = {value for value in self.values if value.op in LEAVES and value.op != "constant"}
+        stack = [*self.outputs, *self.new_states]
+        while stack:
+            value = stack.pop()
+            if value not in needed or value.op in LEAVES:
+                needed.add(value)
+                stack.extend(a for a in value.args if a not in needed)
+        return [value for value in self.values if value in needed]
+
+    def pretty(self) -> str:
+        """Return a readable dump: one line per value, by level."""
+        lines = []
+        for level in LEVELS:
+            members = [v for v in self.live() if v.level == level]
+            if members:
+                lines.append(f"{level}:")
+                lines += [f"  {_line(v)}" for v in members]
+        lines.append(f"output: {', '.join(map(str, self.outputs))}")
+        lines.append(f"new state: {', '.join(map(str, self.new_states))}")
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """Return the program as JSON text."""
+        values = [
+            {
+                "op": v.op,
+                "args": [a.id for a in v.args],
+                "attrs": v.attrs,
+                "shape": list(v.shape),
+                "level": v.level,
+                "source": v.source,
+            }
+            for v in self.values
+        ]
+        return json.dumps(
+            {"values": values, "outputs": [v.id for v in self.outputs], "new_states": [v.id for v in self.new_states]}
+        )
+
+    @staticmethod
+    def from_json(text: str) -> Program:
+        """Return the program that `to_json` has written.
+
+        Raises
+        ------
+        ValueError
+            If the text is not such a program.
+        """
+        try:
+            data = json.loads(text)
+            program = Program()
+            for entry in data["values"]:
+                if entry["op"] not in (*LEAVES, *OPERATIONS) or entry["level"] not in LEVELS:
+                    raise ValueError(f"unknown operation {entry['op']!r} or level {entry['level']!r}")
+                args = [program.values[_earlier(i, program)] for i in entry["args"]]
+                program.add(entry["op"], args, tuple(entry["shape"]), entry["level"], entry["source"], **entry["attrs"])
+            program.outputs = [program.values[_earlier(i, program)] for i in data["outputs"]]
+            program.new_states = [program.values[_earlier(i, program)] for i in data["new_states"]]
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise ValueError(f"not a step program: {error!r}; expected text from Program.to_json.") from error
+        return program
+
+
+def _earlier(index: Any, program: Program) -> int:
+    if not isinstance(index, int) or not 0 <= index < len(program.values):
+        raise ValueError(f"not a step program: value {index!r} is used before it is defined.")
+    return index
+
+
+def _line(value: Value) -> str:
+    args = ", ".join(map(str, value.args))
+    attrs = ", ".join(f"{k}={v}" for k, v in value.attrs.items())
+    inside = ", ".join(part for part in (args, attrs) if part)
+    shape = "x".join(map(str, value.shape)) or "1"
+    source = f"  # {value.source}" if value.source else ""
+    return f"{value!s:<5} = {value.op}({inside}) : {shape}{source}"

@@ -1,0 +1,349 @@
+"""Lowering: from values to the engine's tables.
+
+A plan says where every value lives and which instructions compute it. Cuts cost nothing: a value that is part of
+another one is an operand with an offset. The parts of a concatenation are computed in their places. Scratch is shared
+by values that are not needed at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from unspool.program.evaluate import constant
+from unspool.program.ir import BINARY, REDUCTIONS, TERNARY, UNARY, Value
+
+
+class Place(IntEnum):
+    """Where a value lives: see `native/executor.hpp`."""
+
+    TEMP, TOKEN, PREVIOUS, ROW, VECTOR, SLOT, SCALAR, NONE = range(8)
+
+
+class Kind(IntEnum):
+    """What an instruction does."""
+
+    UNARY, BINARY, TERNARY, REDUCE, REPEAT, PRODUCT, COLUMN_SUMS = range(7)
+
+
+class Mode(IntEnum):
+    """How an operand covers rows and features."""
+
+    FULL, ROW_SCALAR, VECTOR, SCALAR = range(4)
+
+
+UNARY_CODES = {
+    name: code
+    for code, name in enumerate(
+        "copy neg reciprocal exp log log1p expm1 sqrt rsqrt square abs sign sigmoid tanh relu leaky_relu elu gelu "
+        "gelu_tanh silu softplus softsign hard_sigmoid hard_tanh erf sin cos clamp".split()
+    )
+}
+BINARY_CODES = {name: code for code, name in enumerate(BINARY)}
+TERNARY_CODES = {"where": 0}
+REDUCE_CODES = {name: code for code, name in enumerate(REDUCTIONS)}
+assert set(UNARY) == UNARY_CODES.keys() - {"copy"}
+assert set(TERNARY) == TERNARY_CODES.keys()
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A place for values: an array, scratch or a constant, and how wide it is."""
+
+    place: Place
+    array: int
+    width: int
+    first: int = -1
+    fresh: int = -1
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A part of a storage, as an instruction sees it."""
+
+    storage: int
+    column: int
+    mode: Mode
+
+    def row(self) -> list[int]:
+        """Return it as the engine's table has it."""
+        return [self.storage, self.column, int(self.mode)]
+
+
+@dataclass
+class Tables:
+    """What the engine takes.
+
+    Attributes
+    ----------
+    storages : array of shape (S, 5)
+    instructions : array of shape (N, 19)
+    constants : list of float
+    weights : list of (Value, bool)
+        For each weight of a product the value `[out, in]`, and whether the product takes its transpose.
+    """
+
+    storages: np.ndarray
+    instructions: np.ndarray
+    constants: list[float]
+    weights: list[tuple[Value, bool]]
+
+
+@dataclass
+class Planner:
+    """Builds tables.
+
+    Attributes
+    ----------
+    given : dict of Value to Storage
+        Where values that are not computed lie.
+    kept : dict of Value to Storage
+        Where values that are computed must be found afterwards.
+    """
+
+    given: dict[Value, Storage]
+    kept: dict[Value, Storage]
+    storages: list[Storage] = field(default_factory=list)
+    code: list[list[int]] = field(default_factory=list)
+    constants: list[float] = field(default_factory=list)
+    weights: list[tuple[Value, bool]] = field(default_factory=list)
+    _index: dict[Storage, int] = field(default_factory=dict)
+    _at: dict[Value, Operand] = field(default_factory=dict)
+    _owner: dict[Value, Value] = field(default_factory=dict)
+    _free: dict[int, list[int]] = field(default_factory=dict)
+    _temp_of: dict[Value, int] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------------------------------ storages
+
+    def storage(self, storage: Storage) -> int:
+        """Return the place of a storage in the table."""
+        if storage not in self._index:
+            self._index[storage] = len(self.storages)
+            self.storages.append(storage)
+        return self._index[storage]
+
+    def number(self, value: float) -> int:
+        """Return the place of a constant."""
+        self.constants.append(float(value))
+        return len(self.constants) - 1
+
+    def scalar(self, value: float) -> Operand:
+        """Return an operand that is a constant."""
+        return Operand(self.storage(Storage(Place.SCALAR, self.number(value), 1)), 0, Mode.SCALAR)
+
+    def nothing(self) -> Operand:
+        """Return an operand that is not there."""
+        return Operand(self.storage(Storage(Place.NONE, -1, 0)), 0, Mode.FULL)
+
+    def _scratch(self, value: Value) -> Operand:
+        """Take a free scratch storage of at least this width, or a new one."""
+        width = value.width
+        fitting = sorted(w for w, free in self._free.items() if free and width <= w <= 2 * width)
+        if fitting:
+            index = self._free[fitting[0]].pop()
+        else:
+            index = len(self.storages)
+            self.storages.append(Storage(Place.TEMP, -1, width))
+        self._temp_of[value] = index
+        return Operand(index, 0, Mode.FULL)
+
+    # ------------------------------------------------------------------------------------------ values
+
+    def locate(self, value: Value) -> Operand | None:
+        """Return where a value lies, if it lies anywhere."""
+        if value in self._at:
+            return self._at[value]
+        number = constant(value)
+        if number is not None:
+            return self.scalar(number)
+        if value in self.given:
+            storage = self.given[value]
+            mode = Mode.FULL
+            if storage.place is Place.VECTOR:
+                mode = Mode.SCALAR if value.width == 1 else Mode.VECTOR
+            return Operand(self.storage(storage), 0, mode)
+        if value.op == "reshape" or (value.op == "expand" and value.args[0].width == value.width):
+            return self.locate(value.args[0])
+        if value.op == "slice":
+            base = self.locate(value.args[0])
+            return None if base is None else Operand(base.storage, base.column + value.attrs["start"], base.mode)
+        return None
+
+    def operand(self, value: Value, width: int) -> Operand:
+        """Return a value as an operand of a pointwise instruction of some width."""
+        if value.op == "expand" and value.args[0].width == 1 and value not in self._at:
+            return self.operand(value.args[0], width)
+        at = self.locate(value)
+        if at is None and value.op == "reshape":
+            return self.operand(value.args[0], width)
+        assert at is not None, f"{value} has no place"
+        if value.width == 1 and width > 1 and at.mode is Mode.FULL:
+            return Operand(at.storage, at.column, Mode.ROW_SCALAR)
+        return at
+
+    def matrix(self, value: Value) -> Operand:
+        """Return a value as one vector per row in memory, copied where it is not."""
+        at = self.locate(value)
+        if at is None or at.mode is not Mode.FULL:
+            source = self.operand(value, value.width)
+            at = self._scratch(value)
+            self.emit(Kind.UNARY, UNARY_CODES["copy"], at, value.width, a=source)
+            self._at[value] = at
+        return at
+
+    def emit(
+        self, kind: Kind, op: int, dst: Operand, width: int, *, groups: int = 1, a: Operand | None = None,
+        b: Operand | None = None, c: Operand | None = None, weight: int = -1, imm: Iterable[float] = (),
+    ) -> None:  # fmt: skip
+        """Append an instruction."""
+        none = self.nothing()
+        numbers = [self.number(value) for value in imm]
+        numbers += [-1] * (2 - len(numbers))
+        operands = [(x or none).row() for x in (a, b, c)]
+        self.code.append(
+            [int(kind), op, *dst.row(), width, groups, *operands[0], *operands[1], *operands[2], weight, *numbers]
+        )
+
+    def copy(self, value: Value, storage: Storage) -> None:
+        """Append a copy of a value to a storage."""
+        dst = Operand(self.storage(storage), 0, Mode.FULL)
+        if self.locate(value) != dst:
+            self.emit(Kind.UNARY, UNARY_CODES["copy"], dst, value.width, a=self.operand(value, value.width))
+
+    def weight(self, value: Value, transposed: bool) -> int:
+        """Return the place of a weight."""
+        if (value, transposed) not in self.weights:
+            self.weights.append((value, transposed))
+        return self.weights.index((value, transposed))
+
+    # ------------------------------------------------------------------------------------------ whole plans
+
+    def compute(self, values: list[Value], needed_after: Iterable[Value]) -> None:
+        """Plan all values, in order; those of `needed_after` stay readable until the end."""
+        last = self._last_uses(values, set(needed_after))
+        self._place_parts(values)
+        for index, value in enumerate(values):
+            if value not in self.given:
+                self._compute(value)
+            for dead in last.get(index, ()):
+                storage = self._temp_of.pop(dead, None)
+                if storage is not None:
+                    self._free.setdefault(self.storages[storage].width, []).append(storage)
+
+    def _last_uses(self, values: list[Value], forever: set[Value]) -> dict[int, list[Value]]:
+        """Return for each place in the order which values are needed there for the last time."""
+
+        def owners(value: Value) -> list[Value]:
+            found = [value]
+            if value.op in ("slice", "reshape", "expand"):
+                found += owners(value.args[0])
+            if value in self._owner:
+                found += owners(self._owner[value])
+            return found
+
+        for value in values:
+            if value.op == "concat":
+                for part in value.args:
+                    if self._can_move(part):
+                        self._owner.setdefault(part, value)
+        last: dict[Value, int] = {}
+        for index, value in enumerate(values):
+            for used in (value, *value.args):
+                for owner in owners(used):
+                    last[owner] = index
+        for value in forever:
+            for owner in owners(value):
+                last[owner] = len(values)
+        by_index: dict[int, list[Value]] = {}
+        for value, index in last.items():
+            by_index.setdefault(index, []).append(value)
+        return by_index
+
+    def _can_move(self, part: Value) -> bool:
+        return part not in self.given and part.op not in ("slice", "reshape", "expand") and constant(part) is None
+
+    def _place_parts(self, values: list[Value]) -> None:
+        """Let the parts of concatenations be computed in their places."""
+        self._parts: dict[Value, tuple[Value, int]] = {}
+        for value in values:
+            if value.op == "concat":
+                start = 0
+                for part in value.args:
+                    if self._owner.get(part) is value and part not in self._parts and part not in self.kept:
+                        self._parts[part] = (value, start)
+                    start += part.width
+
+    def _destination(self, value: Value) -> Operand:
+        """Return where a value that is computed goes."""
+        if value in self._at:
+            return self._at[value]
+        if value in self.kept:
+            at = Operand(self.storage(self.kept[value]), 0, Mode.FULL)
+        elif value in self._parts:
+            whole, start = self._parts[value]
+            base = self._destination(whole)
+            at = Operand(base.storage, base.column + start, Mode.FULL)
+        else:
+            at = self._scratch(value)
+        self._at[value] = at
+        return at
+
+    def _compute(self, value: Value) -> None:
+        op, args, width = value.op, value.args, value.width
+        if op in ("slice", "reshape") or (op == "expand" and args[0].width in (1, width)):
+            if self.locate(value) is None and args[0].op == "expand":
+                self.matrix(args[0])
+            return
+        if op == "product":
+            x = self.matrix(args[0])
+            third = args[2:]
+            addend = self.operand(third[0], width) if third else None
+            if addend is not None and addend.mode not in (Mode.FULL, Mode.VECTOR):
+                addend = self.matrix(third[0])
+            weight = self.weight(args[1], bool(value.attrs.get("transposed")))
+            self.emit(Kind.PRODUCT, 0, self._destination(value), width, a=x, b=addend, weight=weight)
+        elif op in REDUCE_CODES:
+            x = self.matrix(args[0])
+            groups = value.width
+            self.emit(Kind.REDUCE, REDUCE_CODES[op], self._destination(value), args[0].width, groups=groups, a=x)
+        elif op == "expand":
+            self._expand(value)
+        elif op == "concat":
+            at, start = self._destination(value), 0
+            for part in args:
+                place = Operand(at.storage, at.column + start, Mode.FULL)
+                if self.locate(part) != place:
+                    self.emit(Kind.UNARY, UNARY_CODES["copy"], place, part.width, a=self.operand(part, part.width))
+                start += part.width
+        elif op in UNARY_CODES:
+            a = self.operand(args[0], width)
+            self.emit(Kind.UNARY, UNARY_CODES[op], self._destination(value), width, a=a, imm=value.attrs.get("imm", ()))
+        else:
+            kind, code = (Kind.BINARY, BINARY_CODES[op]) if op in BINARY_CODES else (Kind.TERNARY, TERNARY_CODES[op])
+            a, b, c = [*(self.operand(x, width) for x in args), None][:3]
+            self.emit(kind, code, self._destination(value), width, a=a, b=b, c=c)
+
+    def _expand(self, value: Value) -> None:
+        """Plan a repetition: of each feature, or of all of them."""
+        source, width = value.args[0], value.width
+        if source.shape[-1:] == (1,) and source.width * value.shape[-1] == width:
+            a, dst = self.matrix(source), self._destination(value)
+            self.emit(Kind.REPEAT, 0, dst, width, groups=source.width, a=a)
+            return
+        a, dst = self.operand(source, source.width), self._destination(value)
+        for start in range(0, width, source.width):
+            place = Operand(dst.storage, dst.column + start, Mode.FULL)
+            self.emit(Kind.UNARY, UNARY_CODES["copy"], place, source.width, a=a)
+
+    def tables(self) -> Tables:
+        """Return the finished tables."""
+        storages = [[int(s.place), s.array, s.width, s.first, s.fresh] for s in self.storages]
+        return Tables(
+            np.array(storages, dtype=np.int64).reshape(-1, 5),
+            np.array(self.code, dtype=np.int64).reshape(-1, 19),
+            self.constants,
+            self.weights,
+        )

@@ -1,0 +1,311 @@
+"""A cell's step, ready to be run by the engine: forward and backward plans over named arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from unspool.program.differentiate import Backward, differentiate
+from unspool.program.hoist import hoist
+from unspool.program.ir import Value
+from unspool.program.loop import Loop, extract_loop
+from unspool.program.plan import BINARY_CODES, Kind, Mode, Operand, Place, Planner, Storage, Tables
+from unspool.program.trace import Trace
+
+Key = tuple[str, int]
+"""What an array is for: a role, and a number among those of that role."""
+
+
+@dataclass
+class Arrays:
+    """Numbers arrays as they are mentioned.
+
+    Attributes
+    ----------
+    keys : list of (str, int)
+        The role of each array.
+    """
+
+    keys: list[Key] = field(default_factory=list)
+
+    def __call__(self, role: str, number: int) -> int:
+        """Return the place of an array."""
+        key = (role, number)
+        if key not in self.keys:
+            self.keys.append(key)
+        return self.keys.index(key)
+
+
+@dataclass
+class StepPlan:
+    """Tables for the engine, and what the arrays in them are for.
+
+    Attributes
+    ----------
+    tables : Tables
+    arrays : list of (str, int)
+        Roles, in the order in which the engine takes the arrays.
+    widths : dict of (str, int) to int
+        Features of each array.
+    carried, reset : list of int
+        For each state the places of its carried array and of its reset array.
+    """
+
+    tables: Tables
+    arrays: list[Key]
+    widths: dict[Key, int]
+    carried: list[int]
+    reset: list[int]
+
+
+@dataclass
+class StepProgram:
+    """A cell's step: what leaves the loop, the loop, and its derivative.
+
+    Attributes
+    ----------
+    trace : Trace
+    loop : Loop
+    backward : Backward
+    """
+
+    trace: Trace
+    loop: Loop
+    backward: Backward
+
+    @staticmethod
+    def of(trace: Trace) -> StepProgram:
+        """Hoist and differentiate a trace."""
+        loop = extract_loop(hoist(trace.program))
+        return StepProgram(trace, loop, differentiate(loop))
+
+    def is_weight(self, value: Value) -> bool:
+        """Tell whether a parameter is the weight of a product of the loop."""
+        return any(v.op == "product" and v.args[1] is value for v in self.loop.body)
+
+    @property
+    def same_as_output(self) -> list[int]:
+        """For each state, which output has the same values at every step, or -1."""
+        outputs = self.loop.program.outputs
+        return [outputs.index(s) if s in outputs else -1 for s in self.loop.program.new_states]
+
+    def states_kept(self) -> list[int]:
+        """Return the states whose values at every token the backward program takes."""
+        program, bw = self.loop.program, self.backward
+        taken = set(bw.forward.values())
+        ends = zip(self.loop.states, program.new_states, strict=True)
+        outputs = set(program.outputs)
+        return [i for i, (old, new) in enumerate(ends) if old in taken or (new in taken and new not in outputs)]
+
+
+def forward_plan(step: StepProgram, training: bool, all_states: bool) -> StepPlan:
+    """Plan a step forward.
+
+    Roles of arrays: `token`, `row`, `vector` (taken from outside), `state` (carried, one row per row), `fresh` (the
+    state after a reset), `output`, `state_tokens`, `saved` (one row per token).
+    """
+    loop, arrays, widths = step.loop, Arrays(), {}
+    body = set(loop.body)
+
+    def named(role: str, number: int, width: int) -> int:
+        widths[role, number] = width
+        return arrays(role, number)
+
+    given = _outside(step, named)
+    for i, state in enumerate(loop.states):
+        given[state] = Storage(Place.ROW, named("state", i, state.width), state.width)
+    kept: dict[Value, Storage] = {}
+    copies: list[tuple[Value, Storage]] = []
+
+    def keep(value: Value, role: str, number: int) -> None:
+        storage = Storage(Place.TOKEN, named(role, number, value.width), value.width)
+        if value in body and value not in kept and value.op not in ("slice", "reshape", "expand"):
+            kept[value] = storage
+        else:
+            copies.append((value, storage))
+
+    for i, value in enumerate(loop.program.outputs):
+        keep(value, "output", i)
+    wanted = range(len(loop.states)) if all_states else step.states_kept() if training else []
+    for i in wanted:
+        if step.same_as_output[i] < 0:
+            keep(loop.program.new_states[i], "state_tokens", i)
+    if training:
+        for i, value in enumerate(step.backward.saved):
+            keep(value, "saved", i)
+    planner = Planner(given, kept)
+    ends = [value for value, _ in copies] + loop.program.new_states
+    planner.compute(loop.body, ends)
+    for value, storage in copies:
+        planner.copy(value, storage)
+    carried = [Storage(Place.ROW, arrays("state", i), s.width) for i, s in enumerate(loop.states)]
+    _carry(planner, loop.program.new_states, loop.states, carried)
+    reset = [named("fresh", i, s.width) for i, s in enumerate(loop.states)]
+    return StepPlan(planner.tables(), arrays.keys, widths, [s.array for s in carried], reset)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which gradients a backward plan computes."""
+
+    tokens: tuple[bool, ...]
+    rows: tuple[bool, ...]
+    params: tuple[bool, ...]
+    states_per_token: tuple[bool, ...]
+
+
+def backward_plan(step: StepProgram, wanted: Wanted) -> StepPlan:
+    """Plan a step backward.
+
+    Roles of arrays, beside those of the forward plan: `initial` (the state before the first step), `grad_output`,
+    `grad_state_tokens` (taken), `grad_state` (carried), `grad_fresh`, `grad_token`, `grad_row`, `grad_vector`, and for
+    the weights of products `product_grad` and `product_input`, in pairs.
+    """
+    loop, bw, arrays, widths = step.loop, step.backward, Arrays(), {}
+
+    def named(role: str, number: int, width: int) -> int:
+        widths[role, number] = width
+        return arrays(role, number)
+
+    outside = _outside(step, named)
+    given: dict[Value, Storage] = {}
+    for leaf, value in bw.forward.items():
+        if value.level == "param" and step.is_weight(value):
+            continue
+        given[leaf] = outside[value] if value in outside else _forward_storage(step, value, named)
+    for leaf in bw.program.values:
+        if leaf.op == "grad_output":
+            number = leaf.attrs["index"]
+            given[leaf] = Storage(Place.TOKEN, named("grad_output", number, leaf.width), leaf.width)
+        elif leaf.op == "grad_state":
+            number = leaf.attrs["index"]
+            given[leaf] = Storage(Place.ROW, named("grad_state", number, leaf.width), leaf.width)
+    kept: dict[Value, Storage] = {}
+    copies: list[tuple[Value, Storage]] = []
+
+    def keep(value: Value, role: str, number: int) -> None:
+        storage = Storage(Place.TOKEN, named(role, number, value.width), value.width)
+        if value in kept or value in given or value.op in ("slice", "reshape", "expand", "constant"):
+            copies.append((value, storage))
+        else:
+            kept[value] = storage
+
+    for i, token in enumerate(loop.tokens):
+        if wanted.tokens[i] and token in bw.tokens:
+            keep(bw.tokens[token], "grad_token", i)
+    for number, (_, gradient, x) in enumerate(pairs_of(step, wanted)):
+        if gradient not in {bw.tokens.get(t) for i, t in enumerate(loop.tokens) if wanted.tokens[i]}:
+            keep(gradient, "product_grad", number)
+        if x.op != "forward":
+            keep(x, "product_input", number)
+    rows = [(i, bw.rows[v]) for i, v in enumerate(loop.rows) if wanted.rows[i] and v in bw.rows]
+    vectors = [(i, bw.vectors[v]) for i, v in enumerate(loop.params) if wanted.params[i] and v in bw.vectors]
+    ends = [*kept, *(v for v, _ in copies), *(v for _, v in rows), *(v for _, v in vectors)]
+    ends += [v for v in bw.states if v is not None]
+    planner = Planner(given, kept)
+    for i, has in enumerate(wanted.states_per_token):
+        if has:  # what the user did with the states of all steps joins what comes from the step after
+            place = Storage(Place.ROW, named("grad_state", i, loop.states[i].width), loop.states[i].width)
+            tokens = Storage(Place.TOKEN, named("grad_state_tokens", i, place.width), place.width)
+            a, b = (Operand(planner.storage(s), 0, Mode.FULL) for s in (place, tokens))
+            planner.emit(Kind.BINARY, BINARY_CODES["add"], a, place.width, a=a, b=b)
+    planner.compute(_needed(bw.program.values, ends), ends)
+    for value, storage in copies:
+        planner.copy(value, storage)
+    for i, value in rows:
+        place = Operand(
+            planner.storage(Storage(Place.ROW, named("grad_row", i, value.width), value.width)), 0, Mode.FULL
+        )
+        planner.emit(
+            Kind.BINARY, BINARY_CODES["add"], place, value.width, a=place, b=planner.operand(value, value.width)
+        )
+    for i, value in vectors:
+        slot = Operand(
+            planner.storage(Storage(Place.SLOT, named("grad_vector", i, value.width), value.width)), 0, Mode.FULL
+        )
+        planner.emit(Kind.COLUMN_SUMS, 0, slot, value.width, a=planner.matrix(value))
+    carried = [Storage(Place.ROW, named("grad_state", i, s.width), s.width) for i, s in enumerate(loop.states)]
+    leaves = [next((g for g in bw.program.values if g.op == "grad_state" and g.attrs["index"] == i), None)
+              for i in range(len(loop.states))]  # fmt: skip
+    _carry(planner, bw.states, leaves, carried)
+    reset = [named("grad_fresh", i, s.width) for i, s in enumerate(loop.states)]
+    return StepPlan(planner.tables(), arrays.keys, widths, [s.array for s in carried], reset)
+
+
+def pairs_of(step: StepProgram, wanted: Wanted) -> list[tuple[int, Value, Value]]:
+    """Return `(number of the parameter, gradient, input)` of each product whose weight's gradient is wanted."""
+    found = []
+    for i, param in enumerate(step.loop.params):
+        if wanted.params[i]:
+            found += [(i, gradient, x) for gradient, x in step.backward.weights.get(param, [])]
+    return found
+
+
+def _outside(step: StepProgram, named: Any) -> dict[Value, Storage]:
+    given: dict[Value, Storage] = {}
+    for i, value in enumerate(step.loop.tokens):
+        given[value] = Storage(Place.TOKEN, named("token", i, value.width), value.width)
+    for i, value in enumerate(step.loop.rows):
+        given[value] = Storage(Place.ROW, named("row", i, value.width), value.width)
+    for i, value in enumerate(step.loop.params):
+        if not step.is_weight(value):
+            given[value] = Storage(Place.VECTOR, named("vector", i, value.width), value.width)
+    return given
+
+
+def _forward_storage(step: StepProgram, value: Value, named: Any) -> Storage:
+    """Return where the backward plan finds a value of the forward program."""
+    loop, program = step.loop, step.loop.program
+
+    def tokens_of(i: int) -> int:
+        same, width = step.same_as_output[i], loop.states[i].width
+        return named("output", same, width) if same >= 0 else named("state_tokens", i, width)
+
+    if value in loop.states:
+        i, width = loop.states.index(value), value.width
+        first, fresh = named("initial", i, width), named("fresh", i, width)
+        return Storage(Place.PREVIOUS, tokens_of(i), width, first, fresh)
+    if value in program.outputs:
+        return Storage(Place.TOKEN, named("output", program.outputs.index(value), value.width), value.width)
+    if value in program.new_states:
+        return Storage(Place.TOKEN, tokens_of(program.new_states.index(value)), value.width)
+    number = step.backward.saved.index(value)
+    return Storage(Place.TOKEN, named("saved", number, value.width), value.width)
+
+
+def _needed(values: Iterable[Value], ends: list[Value]) -> list[Value]:
+    values = list(values)
+    needed, stack = set(ends), list(ends)
+    while stack:
+        for arg in stack.pop().args:
+            if arg not in needed:
+                needed.add(arg)
+                stack.append(arg)
+    return [v for v in values if v in needed and v.op not in ("forward", "grad_output", "grad_state", "constant")]
+
+
+def _carry(
+    planner: Planner, values: Sequence[Value | None], leaves: Sequence[Value | None], places: list[Storage]
+) -> None:
+    """Put the values of the next step in place of those of this one, when nobody reads the old ones any more."""
+
+    def root(value: Value) -> Value:
+        return root(value.args[0]) if value.op in ("slice", "reshape", "expand") else value
+
+    sources: list[Operand | None] = []
+    for value, leaf in zip(values, leaves, strict=True):
+        if value is None:
+            sources.append(planner.scalar(0.0))
+        elif value is leaf:
+            sources.append(None)  # it stays
+        elif root(value) in leaves:  # it moves from one state to another: take it out of the way first
+            source = planner.operand(value, value.width)
+            scratch = planner._scratch(value)
+            planner.emit(Kind.UNARY, 0, scratch, value.width, a=source)
+            sources.append(scratch)
+        else:
+            sources.append(planner.operand(value, value.width))
+    for source, place in zip(sources, places, strict=True):
+        if source is not None:
+            planner.emit(Kind.UNARY, 0, Operand(planner.storage(place), 0, Mode.FULL), place.width, a=source)

@@ -1,0 +1,335 @@
+"""Cells that must run natively, written as a user would write them, with no registration.
+
+The reference backend is the readable twin: every cell gives the same values and gradients on both.
+
+Letters: B batch, T steps, I input size, H hidden size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import unspool as US
+from tests.backends import native_cells as N
+from tests.conformance import user_cells as U
+from tests.conformance.cases import LENGTHS, MASKS, RESETS, CellRow, covering, random_state, tokens
+from tests.conformance.oracle import (
+    Problem,
+    Run,
+    assert_close,
+    assert_identical,
+    leaves_of,
+    live_steps,
+    measure,
+    poison,
+    with_gradient,
+)
+
+
+def _stack2(i: int, h: int) -> Any:
+    return US.StackedRNNCells([US.LSTMCell(i, h), N.LayerNormGRUCell(h, h + 3)])
+
+
+def _stack3(i: int, h: int) -> Any:
+    return US.StackedRNNCells([US.GRUCell(i, h), nn.LSTMCell(h, 2 * h + 1), N.ScalarLSTMCell(2 * h + 1, h)])
+
+
+def _clipped(i: int, h: int) -> Any:
+    return US.LSTMCell(i, h, proj_size=(h + 1) // 2, cell_clip=0.25, proj_clip=0.1)
+
+
+def _zoneout_lstm(i: int, h: int) -> Any:
+    return US.ZoneoutCell(US.LSTMCell(i, h), US.LSTMState(0.3, 0.6), variational=True)  # type: ignore[arg-type]
+
+
+def _dropped(i: int, h: int) -> Any:
+    return US.DropoutCell(US.LSTMCell(i, h), input=0.4, output=0.4, state=0.4)
+
+
+ROWS = [
+    CellRow("LSTM", US.LSTMCell),
+    CellRow("LSTM, one bias", lambda i, h: US.LSTMCell(i, h, recurrent_bias=False, forget_bias=1.0)),
+    CellRow("GRU", US.GRUCell),
+    CellRow("GRU reset before", lambda i, h: US.GRUCell(i, h, reset_after=False)),
+    CellRow("SimpleRNN", US.SimpleRNNCell),
+    CellRow("SimpleRNN relu", lambda i, h: US.SimpleRNNCell(i, h, nonlinearity="relu")),
+    CellRow("LSTM peephole", lambda i, h: US.LSTMCell(i, h, peephole=True)),
+    CellRow("LSTM projection and clips", _clipped),
+    CellRow("LSTM coupled", lambda i, h: US.LSTMCell(i, h, coupled=True)),
+    CellRow("LSTM by hand", N.ManualLSTMCell),
+    CellRow("LSTM layer norm", U.LayerNormLSTMCell),
+    CellRow("GRU layer norm", N.LayerNormGRUCell),
+    CellRow("minimal gated unit", U.MinimalGatedCell),
+    CellRow("IndRNN", U.IndependentCell),
+    CellRow("SRU", N.HighwayRecurrentCell),
+    CellRow("residual RNN", N.ResidualRNNCell),
+    CellRow("ResidualCell", lambda i, h: US.ResidualCell(US.GRUCell(h, h)), square=True),
+    CellRow("HighwayCell", lambda i, h: US.HighwayCell(US.LSTMCell(h, h)), square=True),
+    CellRow("LSTM zoneout", _zoneout_lstm),
+    CellRow("LSTM zoneout in training", _zoneout_lstm, training=True),
+    CellRow("GRU zoneout", lambda i, h: US.ZoneoutCell(US.GRUCell(i, h), 0.4)),
+    CellRow(
+        "GRU zoneout in training", lambda i, h: US.ZoneoutCell(US.GRUCell(i, h), 0.4, variational=True), training=True
+    ),
+    CellRow("LSTM dropout", lambda i, h: US.LSTMCell(i, h, dropout=0.4, recurrent_dropout=0.4), training=True),
+    CellRow(
+        "GRU dropout",
+        lambda i, h: US.GRUCell(i, h, dropout=0.4, recurrent_dropout=0.4, reset_after=False),
+        training=True,
+    ),
+    CellRow(
+        "GRU shared dropout",
+        lambda i, h: US.GRUCell(i, h, recurrent_dropout=0.4, shared_over_batch=True),
+        training=True,
+    ),
+    CellRow("DropoutCell", _dropped, training=True),
+    CellRow("sLSTM", N.ScalarLSTMCell),
+    CellRow("NAS", N.NASCell),
+    CellRow("two layers", _stack2),
+    CellRow("three layers", _stack3),
+    CellRow("torch.nn.LSTMCell", nn.LSTMCell),
+    CellRow("torch.nn.LSTMCell, no bias", lambda i, h: nn.LSTMCell(i, h, bias=False)),
+    CellRow("torch.nn.GRUCell", nn.GRUCell),
+    CellRow("torch.nn.RNNCell", nn.RNNCell),
+    CellRow("torch.nn.RNNCell relu", lambda i, h: nn.RNNCell(i, h, nonlinearity="relu")),
+    CellRow("dict state", U.DictStateCell),
+    CellRow("softmax", U.SoftmaxCell),
+    CellRow("softmax and norm", N.AttendingCell),
+    CellRow("multiplicative", U.MultiplicativeCell),
+    CellRow("learned start", U.LearnedStartCell),
+    CellRow("token ids", U.TokenCell, draw=tokens),
+    CellRow("row inputs", U.ContextCell),
+    CellRow("state only", U.StateOnlyCell),
+    CellRow("no parameters", U.SumCell, nested_output=True),
+    CellRow("clockwork", N.ClockworkCell),
+    CellRow("in place on its own", N.InPlaceCell),
+    CellRow("two outputs", N.TwoOutputsCell, nested_output=True),
+    CellRow("delay line", N.ShiftCell),
+    CellRow("one tensor for two states", N.RepeatedStateCell),
+]
+
+WAYS = covering(
+    {
+        "lengths": ["no lengths", "mixed", "all one", "some zero"],
+        "mask": ["no mask", "gaps"],
+        "resets": ["no resets", "resets"],
+        "reverse": [False, True],
+        "all_states": [False, True],
+        "dtype": [torch.float64, torch.float32],
+        # B, T, I, H: around the widths of vectors and blocks
+        "sizes": [(5, 7, 3, 16), (1, 7, 1, 1), (17, 3, 7, 3), (5, 7, 16, 17), (3, 3, 17, 64), (5, 3, 3, 129)],
+        "given_state": [True, False],
+    }
+)
+PER_CELL = 7
+"""Ways that each cell is run; the cells take turns, so that all ways are run many times."""
+
+
+def chosen() -> list[Any]:
+    found = []
+    for k, row in enumerate(ROWS):
+        for n in range(PER_CELL):
+            way = WAYS[(PER_CELL * k + n) % len(WAYS)]
+            words = [str(v).removeprefix("torch.") for v in way.values()]
+            found.append(pytest.param(row, way, id=f"{row} {' '.join(words)}"))
+    return found
+
+
+def run(row: CellRow, way: dict[str, Any], backend: str) -> tuple[dict[str, torch.Tensor], torch.dtype]:
+    """Run a cell on a backend; its padding is NaN."""
+    batch, steps, input_size, hidden_size = way["sizes"]
+    if "norm" in row.name:  # over one unit it gives zero but for rounding, which it multiplies by 1 / sqrt(eps)
+        hidden_size = max(hidden_size, 2)
+    dtype, sizes = way["dtype"], (batch, steps)
+    cell = row.cell(hidden_size if row.square else input_size, hidden_size, dtype)
+    generator = torch.Generator().manual_seed(3)
+    inputs = row.draw(batch, steps, hidden_size if row.square else input_size, generator)
+    inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
+    lengths = LENGTHS[way["lengths"]](5, steps)
+    lengths = None if lengths is None else [lengths[b % 5] for b in range(batch)]
+    mask, resets = (
+        None if rule is None else [[rule(b, t) for t in range(steps)] for b in range(batch)]
+        for rule in (MASKS[way["mask"]], RESETS[way["resets"]])
+    )
+    inputs = with_gradient(poison(inputs, live_steps(*sizes, lengths, mask)))
+    state = random_state(cell, batch, dtype, generator) if way["given_state"] else None
+    problem = Problem(cell, inputs, state)
+
+    def library() -> Run:
+        torch.manual_seed(5)
+        return Run(
+            *US.dynamic_rnn(
+                cell, inputs, lengths, state, mask=mask, resets=resets, reverse=way["reverse"],
+                return_all_states=way["all_states"], backend=backend,
+            )
+        )  # fmt: skip
+
+    return measure(library, problem), dtype
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_native_is_chosen_and_says_so(row):
+    size = 4 if row.square else 3
+    cell = row.cell(size, 4, torch.float32)
+    x = row.draw(2, 5, size, torch.Generator().manual_seed(0))
+    x = x.float() if x.is_floating_point() else x
+    answer = US.explain(cell, x, lengths=[5, 2])
+    assert [decision.chosen for decision in answer.decisions] == ["native"], str(answer)
+    assert "runs on native" in str(answer)
+
+
+@pytest.mark.parametrize(("row", "way"), chosen())
+def test_values_and_gradients_equal_the_reference(row, way):
+    expected, dtype = run(row, way, "reference")
+    actual, _ = run(row, way, "native")
+    assert_close(actual, expected, dtype)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.training], ids=str)
+def test_the_masks_are_those_of_the_reference(row):
+    """With one seed; and another seed gives others, so the masks are no constants of the program."""
+    cell = row.cell(6, 6, torch.float64)
+    x = torch.ones(3, 4, 6, dtype=torch.float64)
+
+    def outputs(seed: int, backend: str) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return US.dynamic_rnn(cell, x, backend=backend)[0].detach()
+
+    for seed in (1, 2):
+        torch.testing.assert_close(outputs(seed, "native"), outputs(seed, "reference"), rtol=1e-10, atol=1e-12)
+    assert not torch.allclose(outputs(1, "native"), outputs(2, "native"))
+
+
+def test_masks_leave_the_same_random_state_behind():
+    cell = US.LSTMCell(3, 4, dropout=0.5, recurrent_dropout=0.5).train()
+    after = []
+    for backend in ("native", "reference"):
+        torch.manual_seed(0)
+        US.dynamic_rnn(cell, torch.ones(2, 3, 3), backend=backend)
+        after.append(torch.rand(1))
+    assert torch.equal(*after)
+
+
+@pytest.mark.parametrize("sizes", [(0, 4), (3, 0), (0, 0)], ids=str)
+@pytest.mark.parametrize("row", [ROWS[0], ROWS[10], ROWS[24], ROWS[27]], ids=str)
+def test_nothing_to_compute(row, sizes):
+    cell = row.cell(3, 4, torch.float64)
+    results = []
+    for backend in ("native", "reference"):
+        x = torch.zeros(*sizes, 3, dtype=torch.float64, requires_grad=True)
+        problem = Problem(cell, x, None)
+
+        def library(x=x, backend=backend) -> Run:
+            return Run(*US.dynamic_rnn(cell, x, return_all_states=True, backend=backend))
+
+        results.append(measure(library, problem))
+    assert_identical(*results)
+
+
+@pytest.mark.parametrize("row", [ROWS[0], ROWS[2], ROWS[10], ROWS[33]], ids=str)
+def test_a_long_ragged_batch_in_evaluation(row):
+    """Without gradients the plan saves nothing: the values must be the same."""
+    cell = row.cell(5, 17, torch.float32)
+    x = torch.randn(33, 40, 5)
+    lengths = [(7 * b) % 41 for b in range(33)]
+    with torch.no_grad():
+        y, s = US.dynamic_rnn(cell, x, lengths, backend="native")
+        want_y, want_s = US.dynamic_rnn(cell, x, lengths, backend="reference")
+    torch.testing.assert_close(y, want_y, rtol=0, atol=2e-5)
+    torch.testing.assert_close(s, want_s, rtol=0, atol=2e-5)
+    trained, _ = US.dynamic_rnn(cell, x, lengths, backend="native")
+    torch.testing.assert_close(trained.detach(), y, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("row", [ROWS[0], ROWS[3], ROWS[26]], ids=str)
+def test_only_what_asks_for_a_gradient_gets_one(row):
+    """Every choice of inputs, states and parameters that ask is a backward plan of its own."""
+    cell = row.cell(3, 5, torch.float64)
+    names = [name for name, _ in cell.named_parameters()]
+    frozen = ([], names, names[:1], names[1:])
+    for without in frozen:
+        for ask_x, ask_s in ((True, False), (False, True), (False, False)):
+            cell.requires_grad_(True)
+            for name, p in cell.named_parameters():
+                p.requires_grad_(name not in without)
+            generator = torch.Generator().manual_seed(1)
+            x = torch.randn(4, 3, 3, dtype=torch.float64, generator=generator).requires_grad_(ask_x)
+            state = random_state(cell, 4, torch.float64, generator)
+            for leaf in leaves_of(state):
+                leaf.requires_grad_(ask_s)
+            problem, found = Problem(cell, x, state), []
+            for backend in ("native", "reference"):
+
+                def library(x=x, state=state, backend=backend) -> Run:
+                    return Run(*US.dynamic_rnn(cell, x, [3, 1, 0, 2], state, backend=backend))
+
+                found.append(measure(library, problem))
+            assert_close(found[0], found[1], torch.float64)
+
+
+def test_one_part_of_the_results_is_used():
+    """The gradients of what nobody used do not exist."""
+    cell = US.LSTMCell(3, 5).double()
+    x = torch.randn(4, 6, 3, dtype=torch.float64)
+    for pick in (lambda y, s: y[:, 2], lambda y, s: s.c, lambda y, s: s.h, lambda y, s: y[1] + s.c[1]):
+        found = []
+        for backend in ("native", "reference"):
+            y, s = US.dynamic_rnn(cell, x, [6, 2, 0, 3], backend=backend)
+            found.append(torch.autograd.grad(pick(y, s).square().sum(), list(cell.parameters())))
+        for a, b in zip(*found, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+def test_inputs_that_do_not_lie_in_one_piece():
+    cell = U.LayerNormLSTMCell(4, 5).double()
+    whole = torch.randn(6, 4, 9, 2, dtype=torch.float64)
+    for x in (whole[:, :, ::2, 0].transpose(1, 2)[..., :4], whole[0, 0, 0, 0].expand(3, 5, 4), whole[:, :, :4, 1]):
+        state = US.LSTMState(x[:, 0, :1].expand(-1, 5), torch.ones(1, dtype=torch.float64).expand(x.shape[0], 5))
+        got = US.dynamic_rnn(cell, x, None, state, backend="native")
+        want = US.dynamic_rnn(cell, x, None, state, backend="reference")
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
+
+
+def test_the_backward_pass_may_be_repeated():
+    cell = US.GRUCell(3, 4).double()
+    x = torch.randn(2, 5, 3, dtype=torch.float64)
+    y, _ = US.dynamic_rnn(cell, x, [5, 3], backend="native")
+    first = torch.autograd.grad(y.sum(), list(cell.parameters()), retain_graph=True)
+    second = torch.autograd.grad(y.sum(), list(cell.parameters()))
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_changing_the_results_in_place_is_noticed_or_harmless():
+    """What is saved for the backward pass may be the very output that the user gets."""
+    cell = US.SimpleRNNCell(3, 4).double()
+    x = torch.randn(2, 5, 3, dtype=torch.float64)
+
+    def gradients(backend: str) -> Any:
+        y, _ = US.dynamic_rnn(cell, x, backend=backend)
+        loss = y.sum()
+        y.mul_(2.0)
+        try:
+            return torch.autograd.grad(loss, list(cell.parameters()))
+        except RuntimeError as error:
+            noticed.append(str(error))
+            return None
+
+    noticed: list[str] = []
+    got, want = gradients("native"), gradients("reference")
+    if got is not None and want is not None:
+        for a, b in zip(got, want, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+    assert all("modified by an inplace operation" in text for text in noticed)
+
+
+def test_the_initial_state_and_the_inputs_are_not_written_to():
+    cell = US.LSTMCell(3, 4)
+    x, state = torch.randn(2, 5, 3), US.LSTMState(torch.randn(2, 4), torch.randn(2, 4))
+    before = [t.clone() for t in (x, *state)]
+    US.dynamic_rnn(cell, x, [5, 0], state, resets=[[False, True] * 2 + [False]] * 2, backend="native")
+    assert all(torch.equal(a, b) for a, b in zip((x, *state), before, strict=True))

@@ -1,0 +1,209 @@
+"""Hands broken tables, layouts and arrays to the engine: it must refuse them or run, never crash.
+
+Run by `test_plan.py` in a process of its own; `python fuzz_engine.py SEED [CASES]` runs it by hand, and
+`python fuzz_engine.py once-crashed` runs cases that once crashed.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+from tests.program.steps import TRACED, Posed
+from unspool import _engine
+from unspool.program.plan import Kind
+from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan
+
+B, T, GUARD = 3, 4, 12345.0
+COUNTS = {"refused": 0, "ran": 0}
+
+
+def sources() -> list[tuple[StepPlan, bool]]:
+    found: list[tuple[StepPlan, bool]] = []
+    for k in (0, 2, 4, 10, 26, 36):
+        step = StepProgram.of(Posed(TRACED[k % len(TRACED)]).trace)
+        loop = step.loop
+        wanted = Wanted(*((True,) * len(part) for part in (loop.tokens, loop.rows, loop.params, loop.states)))
+        found += [(forward_plan(step, True, True), False), (backward_plan(step, wanted), True)]
+    return found
+
+
+PLANS = sources()
+NUMBERS = st.one_of(
+    st.integers(-3, 40), st.sampled_from([-(2**63), 2**63 - 1, 2**31, 2**32, 2**62, 1000, 10**6, -(10**6)])
+)
+
+
+PER_TOKEN = (
+    "token output state_tokens saved grad_output grad_token product_grad product_input grad_state_tokens".split()
+)
+
+
+def rows_of(role: str) -> int:
+    if role in PER_TOKEN:
+        return B * T
+    return 1 if role == "vector" else B
+
+
+def guarded(rows: int, width: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a whole array and the part of it that the engine is given; the rest must stay as it is."""
+    whole = torch.full(((rows + 2) * width + 64,), GUARD, dtype=dtype)
+    inner = whole[width + 32 : width + 32 + rows * width]
+    inner.uniform_(-1, 1)
+    return whole, inner.view(rows, width)
+
+
+def table(draw: Any, original: np.ndarray, changes: int) -> np.ndarray:
+    changed = original.copy()
+    for _ in range(changes):
+        if changed.size:
+            i, j = draw(st.integers(0, changed.shape[0] - 1)), draw(st.integers(0, changed.shape[1] - 1))
+            changed[i, j] = draw(NUMBERS)
+    if changes and draw(st.integers(0, 9)) == 0:
+        changed = changed[: draw(st.integers(0, changed.shape[0]))].copy()
+    return changed
+
+
+@st.composite
+def problems(draw: Any) -> dict[str, Any]:
+    plan, backward = draw(st.sampled_from(PLANS))
+    at = draw(st.sampled_from(["storages", "code", "both", "lists", "layout", "arrays", "weights", "flag"]))
+    few = draw(st.integers(1, 3))
+    lists = [list(plan.carried), list(plan.reset)]
+    constants = list(plan.tables.constants)
+    if at == "lists":
+        which = draw(st.integers(0, 2))
+        if which < 2 and lists[which]:
+            lists[which][draw(st.integers(0, len(lists[which]) - 1))] = draw(NUMBERS)
+        if which < 2 and draw(st.booleans()):
+            lists[which] = lists[which][:-1]
+        if which == 2:
+            constants = constants[: draw(st.integers(0, len(constants)))]
+    counts = np.array([[3, 2, 2, 1]], dtype=np.int64)
+    offsets = np.array([[0, 3, 5, 7]], dtype=np.int64)
+    starts, tokens, rows = np.array([0], dtype=np.int64), B * T, B
+    resets = np.array(draw(st.lists(st.integers(0, 1), min_size=B * T, max_size=B * T)), dtype=np.uint8)
+    if at == "layout":
+        counts, offsets = table(draw, counts, few - 1), table(draw, offsets, few)
+        if draw(st.booleans()):
+            starts[0] = draw(NUMBERS)
+        tokens, rows = (draw(st.sampled_from([n, n, n - 1, n + 1, -1, 10**9])) for n in (tokens, rows))
+    shapes = [(rows_of(role), plan.widths[role, number]) for role, number in plan.arrays]
+    if at == "arrays":
+        for _ in range(few):
+            k = draw(st.integers(0, len(shapes) - 1))
+            shapes[k] = (
+                max(0, shapes[k][0] + draw(st.integers(-2, 1))),
+                max(0, shapes[k][1] + draw(st.integers(-2, 1))),
+            )
+        if draw(st.integers(0, 4)) == 0:
+            shapes = shapes[: draw(st.integers(0, len(shapes)))]
+    weights = [tuple(v.shape) if transposed else tuple(v.shape[::-1]) for v, transposed in plan.tables.weights]
+    if at == "weights" and weights:
+        k = draw(st.integers(0, len(weights) - 1))
+        weights[k] = tuple(max(0, n + draw(st.integers(-2, 2))) for n in weights[k])  # type: ignore[assignment]
+        weights = weights[: draw(st.integers(0, len(weights)))] if draw(st.integers(0, 4)) == 0 else weights
+    return {
+        "tables": (
+            table(draw, plan.tables.storages, few if at in ("storages", "both") else 0),
+            table(draw, plan.tables.instructions, few if at in ("code", "both") else 0),
+            constants, *lists,
+            len(plan.arrays) + (draw(st.integers(-2, 3)) if at == "flag" else 0),
+            len(plan.tables.weights) + (draw(st.integers(-1, 2)) if at == "flag" else 0),
+            backward != (at == "flag" and draw(st.booleans())),
+        ),
+        "layout": (tokens, rows, starts, counts, offsets, resets if draw(st.booleans()) else resets[:0]),
+        "shapes": shapes, "weights": weights, "threads": draw(st.sampled_from([1, 1, 2])),
+        "dtype": draw(st.sampled_from([torch.float32, torch.float64])),
+    }  # fmt: skip
+
+
+def attempt(problem: dict[str, Any]) -> None:
+    dtype = problem["dtype"]
+    try:
+        plan = _engine.make_plan(*problem["tables"])
+        layout = _engine.Layout(*problem["layout"])
+    except ValueError:
+        COUNTS["refused"] += 1
+        return
+    arrays = [guarded(shape[0], shape[1], dtype) for shape in problem["shapes"]]
+    weights = [guarded(shape[0], shape[1], dtype) for shape in problem["weights"]]
+    before = [inner.clone() for _, inner in weights]
+    run = _engine.run_f32 if dtype == torch.float32 else _engine.run_f64
+    try:
+        run(plan, layout, [inner for _, inner in arrays], [inner for _, inner in weights], problem["threads"])
+    except (ValueError, MemoryError):  # scratch of a width that this machine does not have
+        COUNTS["refused"] += 1
+    else:
+        COUNTS["ran"] += 1
+    for (whole, inner), shape in zip([*arrays, *weights], [*problem["shapes"], *problem["weights"]], strict=True):
+        first, count = shape[1] + 32, shape[0] * shape[1]
+        outside = torch.cat([whole[:first], whole[first + count :]])
+        assert bool((outside == GUARD).all()), "the engine wrote beside an array"
+        del inner
+    for (_, inner), kept in zip(weights, before, strict=True):
+        assert torch.equal(inner, kept), "the engine wrote into a weight"
+
+
+def main(number: int, cases: int) -> None:
+    torch.set_num_threads(1)
+
+    @seed(number)
+    @settings(
+        max_examples=cases,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    )
+    @given(problems())
+    def fuzz(problem: dict[str, Any]) -> None:
+        attempt(problem)
+
+    fuzz()
+    assert COUNTS["refused"] > cases // 10, COUNTS
+    assert COUNTS["ran"] > 0, COUNTS
+    print(COUNTS)
+
+
+BROKEN_PRODUCTS = [(7, 18), (7, 10**6), (7, -1), (8, 3), (8, -1), (9, 2), (9, 9), (16, 1), (16, -1)]
+"""Column 7 is the storage of what a product takes, 8 its first feature, 9 the mode, 16 the weight."""
+
+
+def attempt_code(plan: StepPlan, backward: bool, code: np.ndarray, threads: int) -> None:
+    offsets, counts = np.array([[0, 3, 5, 7]], dtype=np.int64), np.array([[3, 2, 2, 1]], dtype=np.int64)
+    sizes = len(plan.arrays), len(plan.tables.weights)
+    weights = [tuple(v.shape) if transposed else tuple(v.shape[::-1]) for v, transposed in plan.tables.weights]
+    problem = {
+        "tables": (plan.tables.storages, code, plan.tables.constants, plan.carried, plan.reset, *sizes, backward),
+        "layout": (B * T, B, np.zeros(1, dtype=np.int64), counts, offsets, np.zeros(0, dtype=np.uint8)),
+        "shapes": [(rows_of(role), plan.widths[role, number]) for role, number in plan.arrays],
+        "weights": weights,
+    }
+    attempt({**problem, "threads": threads, "dtype": torch.float32})
+
+
+def once_crashed() -> None:
+    plan, backward = PLANS[0]
+    for column, value in BROKEN_PRODUCTS:
+        code = plan.tables.instructions.copy()
+        code[(code[:, 0] == Kind.PRODUCT).nonzero()[0][0], column] = value
+        attempt_code(plan, backward, code, 1)
+    # Sums over tokens go to arrays with one row per block: nothing else may write there.
+    for plan, backward in PLANS:
+        for at in (plan.tables.instructions[:, 0] == Kind.COLUMN_SUMS).nonzero()[0]:
+            code = plan.tables.instructions.copy()
+            code[at, 0] = Kind.UNARY
+            attempt_code(plan, backward, code, 2)
+    assert COUNTS["ran"] == 0, COUNTS
+    print(COUNTS)
+
+
+if __name__ == "__main__" and sys.argv[1] == "once-crashed":
+    once_crashed()
+elif __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 400)

@@ -1,0 +1,148 @@
+"""Backward programs, run in PyTorch, against autograd.
+
+Letters: B batch, H features.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.conformance.oracle import leaves_of
+from tests.program.steps import TRACED, Posed, StepCell, known_leaves
+from tests.program.test_trace import BINARY, MOVES, PRODUCTS, REDUCTIONS, UNARY, posed, spellings, step_of
+from unspool.program.differentiate import RULES
+from unspool.program.evaluate import constant, evaluate
+from unspool.program.ir import BINARY as BINARY_OPS
+from unspool.program.ir import TERNARY, Value
+from unspool.program.ir import UNARY as UNARY_OPS
+from unspool.program.step import StepProgram
+from unspool.program.trace import Trace, trace
+
+
+@pytest.fixture(autouse=True)
+def constants_in_float64():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def compare(traced: Trace, cell: Any, x: Any, state: Any, rows: Any = None) -> None:
+    """Differentiate one step of the loop both ways."""
+    step = StepProgram.of(traced)
+    loop, bw, program = step.loop, step.backward, step.loop.program
+    batch = leaves_of(state)[0].shape[0]
+    known = known_leaves(program, traced, cell, x, state, rows)
+    outside = [v for v in loop.outside if v not in known]
+    evaluate(outside, known, batch)
+    evaluate([v for v in program.live() if constant(v) is not None and v not in known], known, batch)
+    # What the loop takes is where the gradients end.
+    sources = [*loop.tokens, *loop.rows, *loop.states, *loop.params]
+    for value in sources:
+        asks = known[value].is_floating_point() and (value.level != "param" or known[value].requires_grad)
+        known[value] = known[value].detach().clone().requires_grad_(asks)
+    forward = evaluate([v for v in loop.body if v not in known], dict(known), batch)
+    generator = torch.Generator().manual_seed(8)
+
+    def random(value: Value) -> Tensor:
+        return torch.randn((batch, *value.shape), generator=generator)
+
+    grads = {"grad_output": [random(v) for v in program.outputs], "grad_state": [random(v) for v in program.new_states]}
+    ends = zip([*program.outputs, *program.new_states], [*grads["grad_output"], *grads["grad_state"]], strict=True)
+    total = torch.stack([(forward[v].expand(g.shape) * g).sum() for v, g in ends]).sum()
+    asking = [v for v in sources if known[v].requires_grad]
+    expected = dict(
+        zip(
+            asking,
+            torch.autograd.grad(total, [known[v] for v in asking], materialize_grads=True, allow_unused=True),
+            strict=True,
+        )
+    )
+
+    backward: dict[Value, Tensor] = {}
+    for leaf in bw.program.values:
+        if leaf.op == "forward":
+            backward[leaf] = forward[bw.forward[leaf]].detach()
+        elif leaf.op in grads:
+            backward[leaf] = grads[leaf.op][leaf.attrs["index"]]
+    with torch.no_grad():
+        for value in bw.program.values:
+            if value.op == "product" and value.attrs.get("transposed"):
+                g, weight = (backward[a] for a in value.args)
+                backward[value] = g.reshape(batch, -1) @ weight
+            elif value not in backward:
+                evaluate([value], backward, batch)
+    found: dict[Value, Tensor] = {}
+
+    def note(value: Value, gradient: Value | None, *, summed: bool = False) -> None:
+        if gradient is not None:
+            g = backward[gradient].expand(batch, *gradient.shape)
+            found[value] = g.sum(0).reshape(known[value].shape) if summed else g.reshape(known[value].shape)
+
+    for state_leaf, gradient in zip(loop.states, bw.states, strict=True):
+        note(state_leaf, gradient)
+    for group in (bw.tokens, bw.rows):
+        for value, gradient in group.items():
+            note(value, gradient)
+    for value, gradient in bw.vectors.items():
+        note(value, gradient, summed=True)
+    for weight, pairs in bw.weights.items():
+        total_weight = found.get(weight, torch.zeros_like(known[weight]))
+        for gradient, taken in pairs:
+            left, right = backward[gradient].reshape(batch, -1), backward[taken].expand(batch, *taken.shape)
+            total_weight = total_weight + left.t() @ right.reshape(batch, -1)
+        found[weight] = total_weight
+    for value, want in expected.items():
+        got = found.get(value, torch.zeros_like(want))
+        torch.testing.assert_close(
+            got, want, rtol=1e-9, atol=1e-10, msg=lambda m, v=value: f"gradient of {v} ({v.op}): {m}"
+        )
+
+
+ALL = [t for text in (UNARY, BINARY, REDUCTIONS, PRODUCTS, MOVES) for t in spellings(text)]
+
+
+@pytest.mark.parametrize("text", ALL)
+def test_gradients_of_a_spelling(text):
+    cell, (x, h) = StepCell(step_of(text)), posed()
+    compare(trace(cell, x, h, None), cell, x, h)
+
+
+@pytest.mark.parametrize("text", ALL)
+def test_gradients_through_what_is_computed_before_and_after(text):
+    """The function in the midst of others: its values are saved or computed again."""
+    function = step_of(text)
+    cell = StepCell(lambda x, h, m: torch.tanh(function(x, torch.tanh(h @ m.w) + 0.1, m)) * h)
+    x, h = posed()
+    compare(trace(cell, x, h, None), cell, x, h)
+
+
+TIES = [
+    "torch.maximum(h, h * 1.0)", "torch.minimum(x, h * 0 + x)", "h.relu()", "h.abs()", "h.amax(1, keepdim=True) + h",
+    "h.clamp(0.0, 1.0)", "F.hardtanh(h)", "F.leaky_relu(h)", "F.elu(h)", "F.hardsigmoid(3 * h)", "F.relu6(6 * h)",
+    "torch.sign(h) * h", "torch.where(h > 0, h, -h)", "h.clamp_min(0.0)", "h.square()", "F.softsign(h)",
+    "F.softplus(h, 1.0, 1.0)", "torch.max(h, torch.zeros_like(h))", "h.softmax(1)", "h ** 3", "h.pow(2)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TIES)
+def test_gradients_at_kinks_and_ties_are_those_of_pytorch(text):
+    h = torch.tensor([[0.0, 1.0, -1.0, 1.0, 0.0, 2.0], [0.0] * 6, [1.0, 1.0, 1.0, -3.0, 3.0, 1.0]])
+    cell, x = StepCell(step_of(text)), h.flip(1)
+    compare(trace(cell, x, h, None), cell, x, h)
+
+
+@pytest.mark.parametrize("row", TRACED, ids=str)
+def test_gradients_of_a_cell(row):
+    posed_cell = Posed(row)
+    compare(posed_cell.trace, posed_cell.cell, posed_cell.x, posed_cell.state, posed_cell.rows)
+
+
+def test_every_pointwise_operation_has_rules():
+    assert set(UNARY_OPS) | (set(BINARY_OPS) - {"sigmoid_grad", "tanh_grad"}) | set(TERNARY) <= RULES.keys()
+    for op, rules in RULES.items():
+        assert len(rules) == (3 if op in TERNARY else 2 if op in BINARY_OPS else 1), op

@@ -1,0 +1,124 @@
+"""Plans: every index is valid, and the engine refuses every table that is not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.program.steps import TRACED, Posed
+from unspool import _engine
+from unspool.program.plan import BINARY_CODES, REDUCE_CODES, TERNARY_CODES, UNARY_CODES, Kind, Mode, Place
+from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan
+
+CODES = {Kind.UNARY: UNARY_CODES, Kind.BINARY: BINARY_CODES, Kind.TERNARY: TERNARY_CODES, Kind.REDUCE: REDUCE_CODES}
+
+
+def plans(row) -> list[tuple[StepPlan, bool]]:
+    step = StepProgram.of(Posed(row).trace)
+    loop = step.loop
+    found = [
+        (forward_plan(step, training, everything), False) for training in (False, True) for everything in (False, True)
+    ]
+    for ask in (True, False):
+        wanted = Wanted(*((ask,) * len(part) for part in (loop.tokens, loop.rows, loop.params, loop.states)))
+        found.append((backward_plan(step, wanted), True))
+    return found
+
+
+@pytest.mark.parametrize("row", TRACED, ids=str)
+def test_every_index_is_valid(row):
+    for plan, backward in plans(row):
+        tables, arrays = plan.tables, len(plan.arrays)
+        assert len(set(plan.arrays)) == arrays
+        assert set(plan.widths) == set(plan.arrays)
+        widths = [plan.widths[key] for key in plan.arrays]
+        for place, array, width, first, fresh in tables.storages.tolist():
+            if place in (Place.TOKEN, Place.PREVIOUS, Place.ROW, Place.VECTOR, Place.SLOT):
+                assert 0 <= array < arrays
+                assert widths[array] == width
+            if place == Place.PREVIOUS:
+                assert 0 <= first < arrays
+                assert 0 <= fresh < arrays
+                assert widths[first] == widths[fresh] == width
+            if place == Place.SCALAR:
+                assert 0 <= array < len(tables.constants)
+        for kind, op, *rest in tables.instructions.tolist():
+            assert kind in list(Kind)
+            assert 0 <= op < len(CODES.get(kind, [0]))
+            for start in (0, 5, 8, 11):
+                storage, column, mode = rest[start : start + 3]
+                place, _, width, _, _ = tables.storages[storage].tolist()
+                assert mode in list(Mode)
+                assert place in (Place.NONE, Place.SCALAR) or 0 <= column < max(width, 1)
+            weight, *numbers = rest[14:]
+            assert (weight >= 0) == (kind == Kind.PRODUCT)
+            assert weight < len(tables.weights)
+            assert all(-1 <= k < len(tables.constants) for k in numbers)
+        assert len(plan.carried) == len(plan.reset)
+        assert all(0 <= k < arrays for k in (*plan.carried, *plan.reset))
+        _engine.make_plan(
+            tables.storages, tables.instructions, tables.constants, plan.carried, plan.reset, arrays,
+            len(tables.weights), backward,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("row", TRACED, ids=str)
+def test_nothing_is_written_where_it_is_only_taken(row):
+    taken = {"token", "row", "vector", "fresh", "initial", "grad_output", "grad_state_tokens"}
+    for plan, backward in plans(row):
+        read_only = taken | ({"output", "state_tokens", "saved"} if backward else set())
+        for instruction in plan.tables.instructions.tolist():
+            place, array = plan.tables.storages[instruction[2]][:2].tolist()
+            assert place not in (Place.VECTOR, Place.PREVIOUS, Place.SCALAR, Place.NONE)
+            if place in (Place.TOKEN, Place.ROW, Place.SLOT):
+                assert plan.arrays[array][0] not in read_only
+
+
+def test_without_gradients_nothing_is_saved():
+    for row in TRACED:
+        step = StepProgram.of(Posed(row).trace)
+        roles = {role for role, _ in forward_plan(step, False, False).arrays}
+        assert not roles & {"saved", "state_tokens"}
+
+
+def test_unwanted_gradients_are_not_computed():
+    step = StepProgram.of(Posed(TRACED[0]).trace)
+    loop = step.loop
+    none = Wanted(*((False,) * len(part) for part in (loop.tokens, loop.rows, loop.params, loop.states)))
+    plan = backward_plan(step, none)
+    assert not {role for role, _ in plan.arrays} & {
+        "grad_token",
+        "grad_row",
+        "grad_vector",
+        "product_grad",
+        "product_input",
+    }
+
+
+FUZZ = Path(__file__).with_name("fuzz_engine.py")
+
+
+def run_fuzz(*arguments: str) -> None:
+    """Run in a process of its own, so that a crash is a failure and not the end of all tests."""
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(root / "src"), str(root)])
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", str(FUZZ), *arguments],
+        env={**os.environ, "PYTHONPATH": path, "MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "165"},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.returncode}: {done.stdout[-1500:]}{done.stderr[-3000:]}"
+    assert "refused" in done.stdout
+
+
+@pytest.mark.parametrize("seed", ["0", "1"])
+def test_the_engine_refuses_broken_tables(seed):
+    run_fuzz(seed)
+
+
+def test_tables_that_once_crashed_are_refused():
+    run_fuzz("once-crashed")
