@@ -253,6 +253,17 @@ def known_size(cell: Any, attribute: str) -> int | None:
 def size_of(cell: Any, attribute: str, needed_by: str) -> int:
     """Return a cell's `input_size` or `output_size` where it is needed.
 
+    Parameters
+    ----------
+    cell : cell
+    attribute : {"input_size", "output_size"}
+    needed_by : str
+        Who needs it, for the error.
+
+    Returns
+    -------
+    int
+
     Raises
     ------
     ValueError
