@@ -57,14 +57,15 @@ __attribute__((noinline)) void tile(const TileArguments<T>& arguments) {
 #pragma GCC unroll 4
       for (int j = 0; j < vectors; ++j) sum[s][i][j] = Vec<T>{};
 
-  if (const T* init = arguments.init) {
+  // What the sums are added to, and where they go, are asked for now and needed at the end: they often lie far away, and
+  // at distances that no hardware foresees.
+  const T* init = arguments.init;
 #pragma GCC unroll 16
-    for (int i = 0; i < rows; ++i) {
-      const T* row = init + i * arguments.ld_init;
+  for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 4
-      for (int j = 0; j < vectors; ++j)
-        sum[0][i][j] =
-            j + 1 < vectors || last == lanes<T> ? load<T>(row + j * lanes<T>) : load_first(row + j * lanes<T>, last);
+    for (int j = 0; j < vectors; ++j) {
+      if (init) __builtin_prefetch(init + i * arguments.ld_init + j * lanes<T>);
+      __builtin_prefetch(arguments.C + i * arguments.ldc + j * lanes<T>, 1);
     }
   }
 
@@ -102,6 +103,16 @@ __attribute__((noinline)) void tile(const TileArguments<T>& arguments) {
 #pragma GCC unroll 4
       for (int j = 0; j < vectors; ++j) sum[0][i][j] += sum[s][i][j];
 
+  if (init) {
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) {
+      const T* row = init + i * arguments.ld_init;
+#pragma GCC unroll 4
+      for (int j = 0; j < vectors; ++j)
+        sum[0][i][j] +=
+            j + 1 < vectors || last == lanes<T> ? load<T>(row + j * lanes<T>) : load_first(row + j * lanes<T>, last);
+    }
+  }
 #pragma GCC unroll 16
   for (int i = 0; i < rows; ++i) {
     T* row = arguments.C + i * arguments.ldc;
