@@ -8,6 +8,8 @@
 #include <mutex>
 #include <thread>
 
+#include "openmp.hpp"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -65,14 +67,9 @@ class Pool {
 
   int workers() const { return workers_; }
 
-  // The caller holds the lock, and there are at least `helpers` threads.
+  // Runs the tasks on the calling thread and `helpers` others. The caller holds the lock, and grow() has made as many.
   void run(int tasks, int helpers, FunctionRef<void(int)> task) {
-    task_ = &task;
-    tasks_ = tasks;
-    next_.store(0, std::memory_order_relaxed);
-    finished_.store(0, std::memory_order_relaxed);
-    failed_.store(false, std::memory_order_relaxed);
-    error_ = nullptr;
+    begin(tasks, task);
     open_.store(helpers, std::memory_order_release);
     if (helpers > 1)
       open_.notify_all();
@@ -82,10 +79,44 @@ class Pool {
     // All tasks are taken: nobody else needs to come, and those who came must leave before this job's fields change.
     const int came = helpers - open_.exchange(0, std::memory_order_acq_rel);
     for (int done; (done = finished_.load(std::memory_order_acquire)) != came;) wait_while(finished_, done);
-    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+    end();
+  }
+
+  // The same on OpenMP's team. False, and nothing is run, where it has fewer than `least` threads for us.
+  bool run_on_openmp(int tasks, int threads, int least, FunctionRef<void(int)> task) {
+    begin(tasks, task);
+    struct Job {
+      Pool* pool;
+      int least;
+      std::atomic<bool> short_of_threads{false};
+    } job{this, least};
+    openmp_parallel(
+        [](void* data) {
+          Job& its = *static_cast<Job*>(data);
+          if (openmp_team() >= its.least)
+            its.pool->take_tasks();
+          else
+            its.short_of_threads.store(true, std::memory_order_relaxed);
+        },
+        &job, threads);
+    end();
+    return !job.short_of_threads.load(std::memory_order_relaxed);
   }
 
  private:
+  void begin(int tasks, FunctionRef<void(int)>& task) {
+    task_ = &task;
+    tasks_ = tasks;
+    next_.store(0, std::memory_order_relaxed);
+    finished_.store(0, std::memory_order_relaxed);
+    failed_.store(false, std::memory_order_relaxed);
+    error_ = nullptr;
+  }
+
+  void end() {
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+  }
+
   void take_tasks() {
     inside_task = true;
     for (int i;
@@ -170,6 +201,7 @@ void parallel_for(int tasks, int threads, FunctionRef<void(int)> task) {
   if (helpers > 0 && !inside_task) {
     Pool& shared = pool();
     if (const auto lock = shared.acquire(false)) {
+      if (has_openmp() && shared.run_on_openmp(tasks, helpers + 1, 1, task)) return;
       try {
         shared.grow(helpers);
       } catch (const std::system_error&) {
@@ -189,9 +221,8 @@ void run_together(int threads, FunctionRef<void(int, Barrier&)> body) {
   std::exception_ptr error;
   Pool& shared = pool();
   const auto lock = shared.acquire(true);
-  shared.grow(threads - 1);
   // One task for each thread: a thread cannot end its task, and take another one, before all have come to the barrier.
-  shared.run(threads, threads - 1, [&](int index) {
+  const auto one_each = [&](int index) {
     try {
       body(index, barrier);
     } catch (...) {
@@ -199,7 +230,11 @@ void run_together(int threads, FunctionRef<void(int, Barrier&)> body) {
       if (!failed.exchange(true)) error = std::current_exception();
       barrier.break_up();
     }
-  });
+  };
+  if (!has_openmp() || !shared.run_on_openmp(threads, threads, threads, one_each)) {
+    shared.grow(threads - 1);
+    shared.run(threads, threads - 1, one_each);
+  }
   if (error) std::rethrow_exception(error);
 }
 

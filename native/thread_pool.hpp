@@ -1,4 +1,5 @@
-// A pool of threads that waits between jobs instead of ending, and a barrier for threads that work on one matrix
+// Jobs on several threads: those of the OpenMP library that PyTorch has loaded, else a pool that waits between jobs
+// instead of ending. And a barrier for threads that work on one matrix
 // together.
 #pragma once
 
