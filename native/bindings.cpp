@@ -23,19 +23,20 @@ unspool::OperandRef operand(const int64_t* at) {
 }
 
 // Rows: storages [place, array, width, first, fresh]; instructions [kind, op, dst(3), width, groups, a(3), b(3), c(3), weight,
-// imm0, imm1].
+// imm0, imm1, phase].
 unspool::Plan make_plan(Table storages, Table instructions, std::vector<double> constants, std::vector<int64_t> carried,
                         std::vector<int64_t> reset, int64_t arrays, int64_t weights, bool backward) {
-  if (storages.shape(1) != 5 || instructions.shape(1) != 19) throw std::invalid_argument("engine: tables of another form");
+  if (storages.shape(1) != 5 || instructions.shape(1) != 20) throw std::invalid_argument("engine: tables of another form");
   unspool::Plan plan;
   for (size_t i = 0; i < storages.shape(0); ++i) {
     const int64_t* s = storages.data() + i * 5;
     plan.storages.push_back({static_cast<unspool::Place>(s[0]), s[1], s[2], s[3], s[4]});
   }
   for (size_t i = 0; i < instructions.shape(0); ++i) {
-    const int64_t* r = instructions.data() + i * 19;
+    const int64_t* r = instructions.data() + i * 20;
     plan.instructions.push_back({static_cast<unspool::Kind>(r[0]), r[1], operand(r + 2), r[5], r[6], operand(r + 7),
-                                 operand(r + 10), operand(r + 13), r[16], r[17], r[18]});
+                                 operand(r + 10), operand(r + 13), r[16], r[17], r[18],
+                                 static_cast<unspool::Phase>(r[19])});
   }
   plan.constants = std::move(constants);
   plan.carried = std::move(carried);
@@ -48,7 +49,7 @@ unspool::Plan make_plan(Table storages, Table instructions, std::vector<double> 
 }
 
 struct OwnedLayout {
-  std::vector<int64_t> row_start, counts, offsets;
+  std::vector<int64_t> row_start, counts, offsets, times, sequences;
   std::vector<uint8_t> resets;
   unspool::Layout view{};
 };
@@ -57,17 +58,20 @@ using Vector = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device:
 using Flags = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 void make_layout(OwnedLayout* self, int64_t tokens, int64_t rows, Vector row_start, Table counts, Table offsets,
-                 Flags resets) {
+                 Flags resets, Vector times, Vector sequences) {
   new (self) OwnedLayout();
   const size_t blocks = row_start.shape(0), steps = counts.shape(1);
   if (counts.shape(0) != blocks || offsets.shape(0) != blocks || offsets.shape(1) != steps ||
-      (resets.shape(0) != 0 && resets.shape(0) != static_cast<size_t>(tokens))) {
+      (resets.shape(0) != 0 && resets.shape(0) != static_cast<size_t>(tokens)) ||
+      times.shape(0) != static_cast<size_t>(tokens) || sequences.shape(0) != static_cast<size_t>(tokens)) {
     throw std::invalid_argument("engine: layout tables that do not fit together");
   }
   self->row_start.assign(row_start.data(), row_start.data() + blocks);
   self->counts.assign(counts.data(), counts.data() + blocks * steps);
   self->offsets.assign(offsets.data(), offsets.data() + blocks * steps);
   self->resets.assign(resets.data(), resets.data() + resets.shape(0));
+  self->times.assign(times.data(), times.data() + times.shape(0));
+  self->sequences.assign(sequences.data(), sequences.data() + sequences.shape(0));
   self->view = {static_cast<int64_t>(steps),
                 static_cast<int64_t>(blocks),
                 tokens,
@@ -75,7 +79,9 @@ void make_layout(OwnedLayout* self, int64_t tokens, int64_t rows, Vector row_sta
                 self->row_start.data(),
                 self->counts.data(),
                 self->offsets.data(),
-                self->resets.empty() ? nullptr : self->resets.data()};
+                self->resets.empty() ? nullptr : self->resets.data(),
+                self->times.data(),
+                self->sequences.data()};
   self->view.validate();
 }
 
@@ -86,6 +92,17 @@ unspool::Array<T> matrix(const Tensor& t) {
   }
   return {static_cast<T*>(t.data()), static_cast<int64_t>(t.shape(0)), static_cast<int64_t>(t.shape(1)),
           t.shape(0) > 1 ? t.stride(0) : static_cast<int64_t>(t.shape(1))};
+}
+
+// A matrix, or a padded array [T, B, features] in any order of its first two axes.
+template <class T>
+unspool::Array<T> array(const Tensor& t) {
+  if (t.ndim() != 3) return matrix<T>(t);
+  if (t.dtype() != nb::dtype<T>() || (t.shape(2) > 1 && t.stride(2) != 1)) {
+    throw std::invalid_argument("engine: a padded array is not of the run's dtype with its features side by side");
+  }
+  return {static_cast<T*>(t.data()), static_cast<int64_t>(t.shape(0)), static_cast<int64_t>(t.shape(2)), t.stride(0),
+          static_cast<int64_t>(t.shape(1)), t.stride(1)};
 }
 
 template <class T>
@@ -119,7 +136,7 @@ void run(const unspool::Plan& plan, const OwnedLayout& layout, const std::vector
          const std::vector<Tensor>& weights, int threads) {
   std::vector<unspool::Array<T>> a;
   std::vector<unspool::Weight<T>> w;
-  for (const Tensor& t : arrays) a.push_back(matrix<T>(t));
+  for (const Tensor& t : arrays) a.push_back(array<T>(t));
   for (const Tensor& t : weights) w.push_back(weight<T>(t));
   nb::gil_scoped_release release;
   unspool::execute<T>(plan, layout.view, a, w, threads);
@@ -130,12 +147,13 @@ void run(const unspool::Plan& plan, const OwnedLayout& layout, const std::vector
 NB_MODULE(_engine, m) {
   m.doc() = "The native CPU engine: runs plans over ragged batches.";
   nb::set_leak_warnings(false);  // plans are kept for the life of the process
-  m.attr("interface") = 1;  // changes whenever the tables do
+  m.attr("interface") = 2;  // changes whenever the tables do
   nb::class_<unspool::Plan>(m, "Plan", "A checked plan: what one step does, in terms of arrays.");
   m.def("make_plan", &make_plan, "storages"_a, "instructions"_a, "constants"_a, "carried"_a, "reset"_a, "arrays"_a,
         "weights"_a, "backward"_a, "Check tables and make a plan of them. Raises ValueError where they do not fit.");
   nb::class_<OwnedLayout>(m, "Layout", "Where the tokens of a batch lie: blocks of rows, and their live rows per step.")
-      .def("__init__", &make_layout, "tokens"_a, "rows"_a, "row_start"_a, "counts"_a, "offsets"_a, "resets"_a);
+      .def("__init__", &make_layout, "tokens"_a, "rows"_a, "row_start"_a, "counts"_a, "offsets"_a, "resets"_a, "times"_a,
+           "sequences"_a);
   m.def("run_f32", &run<float>, "plan"_a, "layout"_a, "arrays"_a, "weights"_a, "threads"_a, "Run a plan in float32.");
   m.def("run_f64", &run<double>, "plan"_a, "layout"_a, "arrays"_a, "weights"_a, "threads"_a, "Run a plan in float64.");
   m.def("multiply", &multiply, "x"_a, "weight"_a, "init"_a, "out"_a, "threads"_a,

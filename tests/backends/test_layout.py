@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from unspool import _engine
 from unspool.backends import Schedule
-from unspool.backends._layout import TokenLayout, layout_of
+from unspool.backends._layout import layout_of
 
 CPU = torch.device("cpu")
 
@@ -30,34 +30,26 @@ def schedules(draw) -> Schedule:
     return Schedule(steps, batch, live, resets, reverse=draw(st.booleans()), device=CPU)
 
 
-def positions_of(layout: TokenLayout) -> list[int]:
-    return list(range(layout.tokens)) if layout.positions is None else layout.positions.tolist()
-
-
 def rows_of(layout: TokenLayout, batch: int) -> list[int]:
     return list(range(batch)) if layout.rows is None else layout.rows.tolist()
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
-@given(schedules(), st.integers(1, 4), st.booleans())
-def test_a_layout_has_every_token_once_and_in_order(schedule, threads, split):
-    layout = layout_of(schedule, _engine, threads, split)
-    batch, positions = schedule.batch, positions_of(layout)
+@given(schedules(), st.integers(1, 4))
+def test_a_layout_has_every_token_once_and_in_order(schedule, threads):
+    layout = layout_of(schedule, _engine, threads)
+    batch, positions = schedule.batch, layout.positions.tolist()
     live = [(t, b) for k, t in enumerate(schedule.order) for b in _rows(schedule, k)]
     assert layout.tokens == len(live)
     assert sorted(positions) == sorted(t * batch + b for t, b in live)
     order = rows_of(layout, batch)
     assert sorted(order) == list(range(batch))
-    # Row by row, the tokens come in the order of computation, and each knows the one before.
+    # Row by row, the tokens come in the order of computation.
     token_at = {p: n for n, p in enumerate(positions)}
-    first = layout.first.tolist()
     for place, b in enumerate(order):
         own = [token_at[t * batch + b] for t, row in live if row == b]
         assert [int(layout.row_of_token[n]) for n in own] == [place] * len(own)
-        assert [int(layout.step_of_token[n]) for n in own] == list(range(len(own)))
-        assert [int(layout.previous[n]) for n in own[1:]] == own[:-1]
-        assert [n in first for n in own] == [k == 0 for k in range(len(own))]
-    assert [int(layout.row_of_token[n]) for n in first] == layout.first_rows.tolist()
+        assert [int(layout.steps[n]) for n in own] == list(range(len(own)))
     wanted = set()
     for k, t in enumerate(schedule.order):
         resets = schedule.resets(k)
@@ -65,7 +57,7 @@ def test_a_layout_has_every_token_once_and_in_order(schedule, threads, split):
             wanted |= {
                 token_at[t * batch + b] for b, flag in zip(_rows(schedule, k), resets.tolist(), strict=True) if flag
             }
-    assert set([] if layout.resets is None else layout.resets.tolist()) == wanted
+    assert set([] if layout.resets is None else layout.resets.nonzero().flatten().tolist()) == wanted
 
 
 def _rows(schedule: Schedule, k: int) -> list[int]:
@@ -76,12 +68,15 @@ def _rows(schedule: Schedule, k: int) -> list[int]:
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(schedules(), st.integers(1, 3))
 def test_what_is_taken_is_put_back(schedule, threads):
-    layout = layout_of(schedule, _engine, threads, False)
+    layout = layout_of(schedule, _engine, threads)
     rows = torch.randn(schedule.batch, 2)
     assert torch.equal(layout.put_rows(layout.take_rows(rows)), rows)
     values = torch.arange(schedule.steps * schedule.batch).view(schedule.steps, schedule.batch)
-    assert layout.take_tokens(values).tolist() == positions_of(layout)
-    steps = list(layout.steps())
+    assert layout.take_tokens(values).tolist() == layout.positions.tolist()
+    zeroed = torch.zeros(schedule.steps * schedule.batch, dtype=torch.long)
+    zeroed[layout.positions] = values.flatten()[layout.positions]
+    assert torch.equal(layout.put_tokens(layout.take_tokens(values)).flatten(), zeroed)
+    steps = list(layout.each_step())
     assert sum(len(index) for index, _, _ in steps) == layout.tokens
     for index, places, _ in steps:
         assert torch.equal(layout.row_of_token[index], places)
@@ -90,8 +85,8 @@ def test_what_is_taken_is_put_back(schedule, threads):
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_rows_are_sorted_by_length_within_blocks(threads):
     live = torch.arange(6).unsqueeze(1) < torch.tensor([2, 6, 0, 3, 5, 1, 4])
-    layout = layout_of(Schedule(6, 7, live, None, reverse=False, device=CPU), _engine, threads, False)
+    layout = layout_of(Schedule(6, 7, live, None, reverse=False, device=CPU), _engine, threads)
     lengths = live.sum(0)[layout.rows].tolist()
     rising = sum(a < b for a, b in pairwise(lengths))
     assert rising <= threads - 1
-    assert layout.slots >= threads
+    assert layout.blocks == threads

@@ -6,6 +6,7 @@ Run by `test_plan.py` in a process of its own; `python fuzz_engine.py SEED [CASE
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -28,7 +29,9 @@ def sources() -> list[tuple[StepPlan, bool]]:
     for k in (0, 2, 4, 10, 26, 36):
         step = StepProgram.of(Posed(TRACED[k % len(TRACED)]).trace)
         loop = step.loop
-        wanted = Wanted(*((True,) * len(part) for part in (loop.tokens, loop.rows, loop.params, loop.states)))
+        wanted = Wanted(
+            *((True,) * len(part) for part in (loop.inputs, loop.tokens, loop.rows, loop.params, loop.states))
+        )
         found += [(forward_plan(step, True, True), False), (backward_plan(step, wanted), True)]
     return found
 
@@ -39,23 +42,24 @@ NUMBERS = st.one_of(
 )
 
 
-PER_TOKEN = (
-    "token output state_tokens saved grad_output grad_token product_grad product_input grad_state_tokens".split()
-)
+PER_TOKEN = "token state_tokens saved grad_token grad_state_tokens".split()
+PADDED = "input output grad_input grad_output".split()
+TIMES, SEQUENCES = np.repeat(np.arange(T), B), np.tile(np.arange(B), T)
 
 
-def rows_of(role: str) -> int:
-    if role in PER_TOKEN:
-        return B * T
-    return 1 if role == "vector" else B
+def shape_of(role: str, width: int) -> tuple[int, ...]:
+    if role in PADDED:
+        return (T, B, width)
+    return (B * T if role in PER_TOKEN else 1 if role == "vector" else B, width)
 
 
-def guarded(rows: int, width: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def guarded(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """Return a whole array and the part of it that the engine is given; the rest must stay as it is."""
-    whole = torch.full(((rows + 2) * width + 64,), GUARD, dtype=dtype)
-    inner = whole[width + 32 : width + 32 + rows * width]
+    first, count = shape[-1] + 32, math.prod(shape)
+    whole = torch.full((count + 2 * first,), GUARD, dtype=dtype)
+    inner = whole[first : first + count]
     inner.uniform_(-1, 1)
-    return whole, inner.view(rows, width)
+    return whole, inner.view(shape)
 
 
 def table(draw: Any, original: np.ndarray, changes: int) -> np.ndarray:
@@ -87,20 +91,21 @@ def problems(draw: Any) -> dict[str, Any]:
     counts = np.array([[3, 2, 2, 1]], dtype=np.int64)
     offsets = np.array([[0, 3, 5, 7]], dtype=np.int64)
     starts, tokens, rows = np.array([0], dtype=np.int64), B * T, B
+    times, sequences = TIMES, SEQUENCES
     resets = np.array(draw(st.lists(st.integers(0, 1), min_size=B * T, max_size=B * T)), dtype=np.uint8)
     if at == "layout":
         counts, offsets = table(draw, counts, few - 1), table(draw, offsets, few)
         if draw(st.booleans()):
             starts[0] = draw(NUMBERS)
         tokens, rows = (draw(st.sampled_from([n, n, n - 1, n + 1, -1, 10**9])) for n in (tokens, rows))
-    shapes = [(rows_of(role), plan.widths[role, number]) for role, number in plan.arrays]
+        times, sequences = (
+            table(draw, places[:, None], draw(st.integers(0, 1)))[:, 0].copy() for places in (times, sequences)
+        )
+    shapes = [shape_of(role, plan.widths[role, number]) for role, number in plan.arrays]
     if at == "arrays":
         for _ in range(few):
             k = draw(st.integers(0, len(shapes) - 1))
-            shapes[k] = (
-                max(0, shapes[k][0] + draw(st.integers(-2, 1))),
-                max(0, shapes[k][1] + draw(st.integers(-2, 1))),
-            )
+            shapes[k] = tuple(max(0, n + draw(st.integers(-2, 1))) for n in shapes[k])
         if draw(st.integers(0, 4)) == 0:
             shapes = shapes[: draw(st.integers(0, len(shapes)))]
     weights = [tuple(v.shape) if transposed else tuple(v.shape[::-1]) for v, transposed in plan.tables.weights]
@@ -117,7 +122,7 @@ def problems(draw: Any) -> dict[str, Any]:
             len(plan.tables.weights) + (draw(st.integers(-1, 2)) if at == "flag" else 0),
             backward != (at == "flag" and draw(st.booleans())),
         ),
-        "layout": (tokens, rows, starts, counts, offsets, resets if draw(st.booleans()) else resets[:0]),
+        "layout": (tokens, rows, starts, counts, offsets, resets if draw(st.booleans()) else resets[:0], times, sequences),
         "shapes": shapes, "weights": weights, "threads": draw(st.sampled_from([1, 1, 2])),
         "dtype": draw(st.sampled_from([torch.float32, torch.float64])),
     }  # fmt: skip
@@ -131,8 +136,8 @@ def attempt(problem: dict[str, Any]) -> None:
     except ValueError:
         COUNTS["refused"] += 1
         return
-    arrays = [guarded(shape[0], shape[1], dtype) for shape in problem["shapes"]]
-    weights = [guarded(shape[0], shape[1], dtype) for shape in problem["weights"]]
+    arrays = [guarded(shape, dtype) for shape in problem["shapes"]]
+    weights = [guarded(shape, dtype) for shape in problem["weights"]]
     before = [inner.clone() for _, inner in weights]
     run = _engine.run_f32 if dtype == torch.float32 else _engine.run_f64
     try:
@@ -142,7 +147,7 @@ def attempt(problem: dict[str, Any]) -> None:
     else:
         COUNTS["ran"] += 1
     for (whole, inner), shape in zip([*arrays, *weights], [*problem["shapes"], *problem["weights"]], strict=True):
-        first, count = shape[1] + 32, shape[0] * shape[1]
+        first, count = shape[-1] + 32, math.prod(shape)
         outside = torch.cat([whole[:first], whole[first + count :]])
         assert bool((outside == GUARD).all()), "the engine wrote beside an array"
         del inner
@@ -180,8 +185,17 @@ def attempt_code(plan: StepPlan, backward: bool, code: np.ndarray, threads: int)
     weights = [tuple(v.shape) if transposed else tuple(v.shape[::-1]) for v, transposed in plan.tables.weights]
     problem = {
         "tables": (plan.tables.storages, code, plan.tables.constants, plan.carried, plan.reset, *sizes, backward),
-        "layout": (B * T, B, np.zeros(1, dtype=np.int64), counts, offsets, np.zeros(0, dtype=np.uint8)),
-        "shapes": [(rows_of(role), plan.widths[role, number]) for role, number in plan.arrays],
+        "layout": (
+            B * T,
+            B,
+            np.zeros(1, dtype=np.int64),
+            counts,
+            offsets,
+            np.zeros(0, dtype=np.uint8),
+            TIMES,
+            SEQUENCES,
+        ),
+        "shapes": [shape_of(role, plan.widths[role, number]) for role, number in plan.arrays],
         "weights": weights,
     }
     attempt({**problem, "threads": threads, "dtype": torch.float32})

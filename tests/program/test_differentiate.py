@@ -41,7 +41,7 @@ def compare(traced: Trace, cell: Any, x: Any, state: Any, rows: Any = None) -> N
     evaluate(outside, known, batch)
     evaluate([v for v in program.live() if constant(v) is not None and v not in known], known, batch)
     # What the loop takes is where the gradients end.
-    sources = [*loop.tokens, *loop.rows, *loop.states, *loop.params]
+    sources = [*loop.inputs, *loop.tokens, *loop.rows, *loop.states, *loop.params]
     for value in sources:
         asks = known[value].is_floating_point() and (value.level != "param" or known[value].requires_grad)
         known[value] = known[value].detach().clone().requires_grad_(asks)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.program.steps import TRACED, Posed
 from unspool import _engine
-from unspool.program.plan import BINARY_CODES, REDUCE_CODES, TERNARY_CODES, UNARY_CODES, Kind, Mode, Place
+from unspool.program.plan import BINARY_CODES, REDUCE_CODES, TERNARY_CODES, UNARY_CODES, Kind, Mode, Phase, Place
 from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan
 
 CODES = {Kind.UNARY: UNARY_CODES, Kind.BINARY: BINARY_CODES, Kind.TERNARY: TERNARY_CODES, Kind.REDUCE: REDUCE_CODES}
@@ -24,7 +24,9 @@ def plans(row) -> list[tuple[StepPlan, bool]]:
         (forward_plan(step, training, everything), False) for training in (False, True) for everything in (False, True)
     ]
     for ask in (True, False):
-        wanted = Wanted(*((ask,) * len(part) for part in (loop.tokens, loop.rows, loop.params, loop.states)))
+        wanted = Wanted(
+            *((ask,) * len(part) for part in (loop.inputs, loop.tokens, loop.rows, loop.params, loop.states))
+        )
         found.append((backward_plan(step, wanted), True))
     return found
 
@@ -37,10 +39,10 @@ def test_every_index_is_valid(row):
         assert set(plan.widths) == set(plan.arrays)
         widths = [plan.widths[key] for key in plan.arrays]
         for place, array, width, first, fresh in tables.storages.tolist():
-            if place in (Place.TOKEN, Place.PREVIOUS, Place.ROW, Place.VECTOR, Place.SLOT):
+            if place not in (Place.TEMP, Place.CHUNK, Place.SCALAR, Place.NONE):
                 assert 0 <= array < arrays
                 assert widths[array] == width
-            if place == Place.PREVIOUS:
+            if place in (Place.PREVIOUS, Place.PADDED_PREVIOUS):
                 assert 0 <= first < arrays
                 assert 0 <= fresh < arrays
                 assert widths[first] == widths[fresh] == width
@@ -54,7 +56,8 @@ def test_every_index_is_valid(row):
                 place, _, width, _, _ = tables.storages[storage].tolist()
                 assert mode in list(Mode)
                 assert place in (Place.NONE, Place.SCALAR) or 0 <= column < max(width, 1)
-            weight, *numbers = rest[14:]
+            weight, *numbers, phase = rest[14:]
+            assert phase in list(Phase)
             assert (weight >= 0) == (kind == Kind.PRODUCT)
             assert weight < len(tables.weights)
             assert all(-1 <= k < len(tables.constants) for k in numbers)
@@ -68,13 +71,13 @@ def test_every_index_is_valid(row):
 
 @pytest.mark.parametrize("row", TRACED, ids=str)
 def test_nothing_is_written_where_it_is_only_taken(row):
-    taken = {"token", "row", "vector", "fresh", "initial", "grad_output", "grad_state_tokens"}
+    taken = {"input", "token", "row", "vector", "fresh", "initial", "grad_output", "grad_state_tokens"}
     for plan, backward in plans(row):
         read_only = taken | ({"output", "state_tokens", "saved"} if backward else set())
         for instruction in plan.tables.instructions.tolist():
             place, array = plan.tables.storages[instruction[2]][:2].tolist()
-            assert place not in (Place.VECTOR, Place.PREVIOUS, Place.SCALAR, Place.NONE)
-            if place in (Place.TOKEN, Place.ROW, Place.SLOT):
+            assert place not in (Place.VECTOR, Place.PREVIOUS, Place.PADDED_PREVIOUS, Place.SCALAR, Place.NONE)
+            if place in (Place.TOKEN, Place.ROW, Place.SLOT, Place.PADDED):
                 assert plan.arrays[array][0] not in read_only
 
 
@@ -88,14 +91,14 @@ def test_without_gradients_nothing_is_saved():
 def test_unwanted_gradients_are_not_computed():
     step = StepProgram.of(Posed(TRACED[0]).trace)
     loop = step.loop
-    none = Wanted(*((False,) * len(part) for part in (loop.tokens, loop.rows, loop.params, loop.states)))
+    none = Wanted(*((False,) * len(part) for part in (loop.inputs, loop.tokens, loop.rows, loop.params, loop.states)))
     plan = backward_plan(step, none)
     assert not {role for role, _ in plan.arrays} & {
+        "grad_input",
         "grad_token",
         "grad_row",
         "grad_vector",
-        "product_grad",
-        "product_input",
+        "grad_weight",
     }
 
 

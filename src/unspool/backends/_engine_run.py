@@ -11,8 +11,11 @@ from torch import Tensor
 
 from unspool.backends._layout import TokenLayout
 from unspool.backends._loop_in_torch import run_loop
-from unspool.backends._products import transposed_product
-from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan, pairs_of
+from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan
+
+
+PADDED = ("input", "output", "grad_input", "grad_output")
+"""Roles of arrays `[T, B, ...]`."""
 
 
 class CompiledStep:
@@ -49,13 +52,19 @@ class CompiledStep:
         taken = [(params[forward.get(v, v)].detach(), transposed) for v, transposed in plan.tables.weights]
         weights = [weight if transposed else weight.t() for weight, transposed in taken]
         run = self.engine.run_f64 if weights_dtype(arrays, weights) == torch.float64 else self.engine.run_f32
-        run(native, layout.engine, [_matrix(arrays[k]) for k in plan.arrays], weights, layout.threads)
+        run(
+            native,
+            layout.engine,
+            [(_padded if k[0] in PADDED else _matrix)(arrays[k]) for k in plan.arrays],
+            weights,
+            layout.threads,
+        )
 
     @cached_property
-    def counts(self) -> tuple[int, int, int, int]:
-        """Numbers of tokens, rows, states and parameters that the loop takes."""
+    def counts(self) -> tuple[int, int, int, int, int]:
+        """Numbers of inputs, tokens, rows, states and parameters that the loop takes."""
         loop = self.step.loop
-        return len(loop.tokens), len(loop.rows), len(loop.states), len(loop.params)
+        return len(loop.inputs), len(loop.tokens), len(loop.rows), len(loop.states), len(loop.params)
 
 
 def weights_dtype(arrays: dict[tuple[str, int], Tensor], weights: list[Tensor]) -> torch.dtype:
@@ -72,6 +81,13 @@ def _matrix(tensor: Tensor) -> Tensor:
     return tensor if side_by_side and apart else tensor.contiguous()
 
 
+def _padded(tensor: Tensor) -> Tensor:
+    """Return a view `[T, B, features]` whose features lie side by side."""
+    tensor = tensor.detach()
+    tensor = tensor.unsqueeze(2) if tensor.dim() == 2 else tensor.flatten(2)
+    return tensor if tensor.shape[2] <= 1 or tensor.stride(2) == 1 else tensor.contiguous()
+
+
 @dataclass(frozen=True)
 class Request:
     """What one run is to give."""
@@ -80,12 +96,17 @@ class Request:
     layout: TokenLayout
     training: bool
     all_states: bool
-    batch: int
     dtype: torch.dtype
+
+    def padded(self, shape: tuple[int, ...]) -> Tensor:
+        """Return an array `[T, B, *shape]` for the engine to fill where there are tokens; elsewhere it is zero."""
+        schedule = self.layout.schedule
+        make = torch.zeros if self.layout.has_padding else torch.empty
+        return make((schedule.steps, schedule.batch, *shape), dtype=self.dtype)
 
 
 class EngineRun(torch.autograd.Function):
-    """(tokens, rows, initial states, reset states, parameters) -> (outputs, final states, states per token)."""
+    """(inputs, tokens, rows, initial and reset states, parameters) -> (outputs, final states, states per token)."""
 
     @staticmethod
     def forward(ctx: Any, request: Request, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -95,27 +116,20 @@ class EngineRun(torch.autograd.Function):
         arrays = _outside_arrays(given)
         key = (request.training, request.all_states)
         plan, _ = compiled.plan(key)
-        new = tensors[0].new_empty if tensors else torch.empty
         # What is returned is made in its own shape, and the engine gets views of it: users may write into it.
         finals = [state.clone(memory_format=torch.contiguous_format) for state in given["initial"]]
         for i, state in enumerate(finals):
             arrays["state", i], arrays["fresh", i] = state, given["fresh"][i]
-        shapes = {("output", i): v.shape for i, v in enumerate(loop.program.outputs)}
-        shapes |= {("state_tokens", i): v.shape for i, v in enumerate(loop.states)}
+        for i, value in enumerate(loop.program.outputs):
+            arrays["output", i] = request.padded(value.shape)
         for role, number in plan.arrays:
-            if role in ("output", "state_tokens", "saved"):
-                shape = shapes.get((role, number), (plan.widths[role, number],))
-                arrays[role, number] = new((layout.tokens, *shape), dtype=request.dtype)
+            if role in ("state_tokens", "saved"):
+                shape = loop.states[number].shape if role == "state_tokens" else (plan.widths[role, number],)
+                arrays[role, number] = torch.empty((layout.tokens, *shape), dtype=request.dtype)
         params = dict(zip(loop.params, given["param"], strict=True))
         compiled.execute(key, layout, arrays, params)
         outputs = [arrays["output", i] for i in range(len(loop.program.outputs))]
-        per_token: list[Tensor] = []
-        if request.all_states:
-            same = compiled.step.same_as_output
-            per_token = [
-                arrays["output", same[i]].clone() if same[i] >= 0 else arrays["state_tokens", i]
-                for i in range(len(finals))
-            ]
+        per_token = [arrays["state_tokens", i] for i in range(len(finals))] if request.all_states else []
         if request.training:
             ctx.request = request
             ctx.roles = [k for k in arrays if k[0] in ("output", "state_tokens", "saved")]
@@ -162,13 +176,14 @@ def _gradients(
     needs: Any,
 ) -> list[Tensor | None]:
     """Run the backward plan and collect the gradients of all inputs."""
-    compiled, layout, batch = request.compiled, request.layout, request.batch
+    compiled, layout = request.compiled, request.layout
+    batch = layout.schedule.batch
     step, loop = compiled.step, compiled.step.loop
     given, wants = _split(compiled, tensors), _split(compiled, needs)
     n_out, n_final, _ = results
     grad_out, grad_final, grad_tokens = grads[:n_out], grads[n_out : n_out + n_final], grads[n_out + n_final :]
     wanted = Wanted(
-        tuple(wants["token"]), tuple(wants["row"]), tuple(wants["param"]),
+        tuple(wants["input"]), tuple(wants["token"]), tuple(wants["row"]), tuple(wants["param"]),
         tuple(bool(grad_tokens) and grad_tokens[i] is not None for i in range(n_final)),
     )  # fmt: skip
     plan, _ = compiled.plan(wanted)
@@ -187,18 +202,26 @@ def _gradients(
             arrays["grad_state_tokens", i] = grad_tokens[i].reshape(layout.tokens, width)
     for i, value in enumerate(loop.program.outputs):
         g = grad_out[i]
-        arrays["grad_output", i] = zeros(layout.tokens, value.width) if g is None else _matrix(g)
+        if g is None:
+            g = torch.zeros((1, 1, *value.shape), dtype=request.dtype)
+            g = g.expand(layout.schedule.steps, batch, *value.shape)
+        arrays["grad_output", i] = g
     for role, number in plan.arrays:
         width = plan.widths.get((role, number), 0)
-        if role in ("grad_token", "product_grad", "product_input"):
+        if role == "grad_input":
+            arrays[role, number] = request.padded(loop.inputs[number].shape)
+        elif role == "grad_token":
             arrays[role, number] = torch.empty((layout.tokens, width), dtype=request.dtype)
         elif role == "grad_row":
             arrays[role, number] = zeros(batch, width)
         elif role == "grad_vector":
-            arrays[role, number] = zeros(layout.slots, width)
+            arrays[role, number] = zeros(max(layout.blocks, layout.threads), width)
+        elif role == "grad_weight":
+            arrays[role, number] = zeros(layout.blocks, width)
     params = dict(zip(loop.params, given["param"], strict=True))
     compiled.execute(wanted, layout, arrays, params)
 
+    input_grads = [arrays.get(("grad_input", i)) for i in range(len(loop.inputs))]
     token_grads = [
         arrays["grad_token", i].view(layout.tokens, *v.shape) if ("grad_token", i) in arrays else None
         for i, v in enumerate(loop.tokens)
@@ -211,50 +234,20 @@ def _gradients(
     for i, value in enumerate(loop.params):
         if ("grad_vector", i) in arrays:
             param_grads[i] = arrays["grad_vector", i].sum(0).view(value.shape)
-    by_value = {step.backward.tokens.get(v): i for i, v in enumerate(loop.tokens) if wanted.tokens[i]}
-    taken: dict[Any, Tensor] = {}
-    for number, (i, gradient, x) in enumerate(pairs_of(step, wanted)):
-        key = ("grad_token", by_value[gradient]) if gradient in by_value else ("product_grad", number)
-        if x not in taken:
-            taken[x] = _product_input(request, arrays, x, number, given)
-        product, before = transposed_product(compiled.engine, arrays[key], taken[x]), param_grads[i]
-        param_grads[i] = product if before is None else before + product
-    return [*token_grads, *row_grads, *initial, *fresh, *param_grads]
-
-
-def _product_input(request: Request, arrays: Any, x: Any, number: int, given: Any) -> Tensor:
-    """Return what a product took at every token, `[N, K]`."""
-    step, layout = request.compiled.step, request.layout
-    loop = step.loop
-    if x.op != "forward":
-        return arrays["product_input", number]
-    value = step.backward.forward[x]
-    if value in loop.tokens:
-        return _matrix(given["token"][loop.tokens.index(value)])
-    if value in loop.states:
-        i = loop.states.index(value)
-        same = step.same_as_output[i]
-        tokens = _matrix(arrays["output", same] if same >= 0 else arrays["state_tokens", i])
-        taken = tokens.index_select(0, layout.previous)
-        taken.index_copy_(0, layout.first, _matrix(given["initial"][i]).index_select(0, layout.first_rows))
-        if layout.resets is not None:
-            rows = layout.row_of_token.index_select(0, layout.resets)
-            taken.index_copy_(0, layout.resets, _matrix(given["fresh"][i]).index_select(0, rows))
-        return taken
-    if value in loop.rows:
-        return _matrix(given["row"][loop.rows.index(value)]).index_select(0, layout.row_of_token)
-    program = loop.program
-    if value in program.outputs:
-        return _matrix(arrays["output", program.outputs.index(value)])
-    if value in program.new_states:
-        return _matrix(arrays["state_tokens", program.new_states.index(value)])
-    return arrays["saved", step.backward.saved.index(value)]
+    for number, (i, transposed) in enumerate(plan.gradients):
+        rows, columns = loop.params[i].shape
+        sums = arrays["grad_weight", number]
+        total = sums.view(-1) if layout.blocks == 1 else sums.sum(0)
+        part = total.view(columns, rows).t() if transposed else total.view(rows, columns)
+        before = param_grads[i]
+        param_grads[i] = part if before is None else before + part
+    return [*input_grads, *token_grads, *row_grads, *initial, *fresh, *param_grads]
 
 
 def _split(compiled: CompiledStep, items: Any) -> dict[str, Any]:
     """Sort the inputs of a run by what they are for."""
-    tokens, rows, states, params = compiled.counts
-    sizes = {"token": tokens, "row": rows, "initial": states, "fresh": states, "param": params}
+    inputs, tokens, rows, states, params = compiled.counts
+    sizes = {"input": inputs, "token": tokens, "row": rows, "initial": states, "fresh": states, "param": params}
     found, start = {}, 0
     for role, size in sizes.items():
         found[role] = items[start : start + size]
@@ -263,7 +256,8 @@ def _split(compiled: CompiledStep, items: Any) -> dict[str, Any]:
 
 
 def _outside_arrays(given: dict[str, Any]) -> dict[tuple[str, int], Tensor]:
-    arrays = {("token", i): t for i, t in enumerate(given["token"])}
+    arrays = {("input", i): t for i, t in enumerate(given["input"])}
+    arrays |= {("token", i): t for i, t in enumerate(given["token"])}
     arrays |= {("row", i): t for i, t in enumerate(given["row"])}
     arrays |= {("vector", i): t.reshape(1, -1) for i, t in enumerate(given["param"])}
     return arrays

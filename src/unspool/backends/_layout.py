@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,51 +19,57 @@ from unspool.backends._schedule import Schedule
 class TokenLayout:
     """The order of tokens and rows in the engine's arrays.
 
+    Tokens are numbered block by block, in a block step by step, in a step row by row.
+
     Attributes
     ----------
     engine : Layout
         The engine's own description.
-    tokens, slots : int
-        Number of tokens N, and of rows in arrays of sums.
-    threads : int
+    schedule : Schedule
+    tokens, blocks, threads : int
+        Numbers of tokens N, of blocks of rows, and of threads.
     rows : LongTensor of shape (B,), optional
         The row of the batch that stands at each place; None where the order is that of the batch.
-    positions : LongTensor of shape (N,), optional
-        The place `t * B + b` of each token; None where the tokens are all places in order.
-    first : LongTensor of shape (F,)
-        Tokens that are their rows' first.
-    first_rows : LongTensor of shape (F,)
-        Places of those rows.
-    previous : LongTensor of shape (N,)
-        Each token's previous token; 0 for first ones.
-    resets : LongTensor of shape (R,), optional
-        Tokens before which the state is reset.
-    row_of_token, step_of_token : LongTensor of shape (N,)
-        The place of each token's row, and which of the row's tokens it is.
+    times, sequences, steps : LongTensor of shape (N,)
+        Where each token stands in time and in the batch, and which of its row's tokens it is.
+    resets : ByteTensor of shape (N,), optional
+        Whether the state is reset before each token.
     """
 
     engine: Any
+    schedule: Schedule
     tokens: int
-    slots: int
+    blocks: int
     threads: int
     rows: Tensor | None
-    positions: Tensor | None
-    first: Tensor
-    first_rows: Tensor
-    previous: Tensor
+    times: Tensor
+    sequences: Tensor
+    steps: Tensor
     resets: Tensor | None
-    row_of_token: Tensor
-    step_of_token: Tensor
 
-    def steps(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    @cached_property
+    def positions(self) -> Tensor:
+        """The place `t * B + b` of each token: `[N]`."""
+        return self.times * self.schedule.batch + self.sequences
+
+    @cached_property
+    def row_of_token(self) -> Tensor:
+        """The place of each token's row: `[N]`."""
+        if self.rows is None:
+            return self.sequences
+        return torch.empty_like(self.rows).index_copy(0, self.rows, torch.arange(len(self.rows)))[self.sequences]
+
+    @property
+    def has_padding(self) -> bool:
+        """Whether there are places without a token."""
+        return self.tokens < self.schedule.steps * self.schedule.batch
+
+    def each_step(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         """Yield for each step, in the order of computation, its tokens, their rows, and which of them are reset."""
-        flags = None
-        if self.resets is not None:
-            flags = torch.zeros(self.tokens, dtype=torch.bool).index_fill(0, self.resets, True)
-        count = int(self.step_of_token.max()) + 1 if self.tokens else 0
+        count = int(self.steps.max()) + 1 if self.tokens else 0
         for k in range(count):
-            index = (self.step_of_token == k).nonzero().squeeze(1)
-            yield index, self.row_of_token[index], None if flags is None else flags[index]
+            index = (self.steps == k).nonzero().squeeze(1)
+            yield index, self.row_of_token[index], None if self.resets is None else self.resets[index].bool()
 
     def take_rows(self, tree: Nest) -> Nest:
         """Bring values `[B, ...]` into the layout's order."""
@@ -70,17 +77,37 @@ class TokenLayout:
 
     def put_rows(self, leaf: Tensor) -> Tensor:
         """Bring a value from the layout's order back into that of the batch."""
-        if self.rows is None:
-            return leaf
-        return torch.empty_like(leaf).index_copy(0, self.rows, leaf)
+        return leaf if self.rows is None else torch.empty_like(leaf).index_copy(0, self.rows, leaf)
 
     def take_tokens(self, leaf: Tensor) -> Tensor:
         """Cut `[T, B, ...]` into tokens `[N, ...]`."""
-        flat = leaf.flatten(0, 1)
-        return flat if self.positions is None else flat.index_select(0, self.positions)
+        return leaf.flatten(0, 1).index_select(0, self.positions)
+
+    def put_tokens(self, tokens: Tensor) -> Tensor:
+        """Put tokens `[N, ...]` in their places in `[T, B, ...]`, with zeros in the padding."""
+        shape = self.schedule.steps, self.schedule.batch, *tokens.shape[1:]
+        return tokens.new_zeros(shape).flatten(0, 1).index_copy(0, self.positions, tokens).view(shape)
+
+    def repeat(self, padded: Tensor, tokens: Tensor | None, before: Tensor) -> Tensor:
+        """Fill padding with what stands at the row's token before, or with `before` `[B, ...]` where there is none.
+
+        Parameters
+        ----------
+        padded : Tensor of shape (T, B, ...)
+            Where the tokens' values stand, unless `tokens` has them.
+        tokens : Tensor of shape (N, ...), optional
+        before : Tensor of shape (B, ...)
+        """
+        steps, batch = self.schedule.steps, self.schedule.batch
+        source = padded.flatten(0, 1) if tokens is None else tokens
+        number = torch.full((steps * batch,), -1)
+        number[self.positions] = self.positions if tokens is None else torch.arange(self.tokens)
+        latest = self.schedule.carried_on(number.view(steps, batch))
+        place = torch.where(latest < 0, torch.arange(batch), latest + batch)
+        return torch.cat([before, source]).index_select(0, place.flatten()).view(steps, batch, *source.shape[1:])
 
 
-def layout_of(schedule: Schedule, engine: Any, threads: int, split_columns: bool) -> TokenLayout:
+def layout_of(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
     """Lay out the tokens of a schedule.
 
     Rows are sorted by their number of tokens and dealt to the blocks in turn, so that the blocks have equal work.
@@ -91,81 +118,51 @@ def layout_of(schedule: Schedule, engine: Any, threads: int, split_columns: bool
     engine : module
         The native module.
     threads : int
-    split_columns : bool
-        Make one block, on which all threads work together.
+        With more threads than rows there is one block, on which all threads work together.
     """
-    live = schedule.live_in_order.numpy()  # [K, B] in the order of computation
+    live = schedule.live_in_order.numpy()  # [T, B] in the order of computation
     batch = live.shape[1]
     lengths = live.sum(0)
-    blocks = 1 if split_columns or threads == 1 else min(threads, max(batch, 1))
-    dense = schedule.dense
-    if dense:
-        order = np.arange(batch)
-        starts = np.array([batch * p // blocks for p in range(blocks + 1)])
-    else:
+    blocks = threads if batch >= threads else 1
+    order = np.arange(batch)
+    if not schedule.dense:
         ranked = np.argsort(-lengths, kind="stable")
         order = np.concatenate([ranked[p::blocks] for p in range(blocks)])
-        starts = np.cumsum([0, *(len(ranked[p::blocks]) for p in range(blocks))])
-    place = np.empty(batch, dtype=np.int64)
-    place[order] = np.arange(batch)
+    sizes = np.array([len(range(p, batch, blocks)) for p in range(blocks)])
+    starts = np.cumsum(sizes) - sizes
     steps = int(lengths.max(initial=0))
-    sorted_lengths = lengths[order]
-    alive = sorted_lengths[None, :] > np.arange(steps)[:, None]  # [K', B] by place
-    counts = np.stack([alive[:, starts[p] : starts[p + 1]].sum(1) for p in range(blocks)]).astype(np.int64)
-    if dense:
-        step_starts = np.arange(steps) * batch
-        step_starts = step_starts[::-1] if schedule.reverse else step_starts
-        offsets = np.stack([step_starts + starts[p] for p in range(blocks)])
-        tokens = steps * batch
-        number = step_starts[:, None] + np.arange(batch)[None, :]  # [K', B]
-    else:
-        before = np.concatenate([[0], np.cumsum(alive.sum(1))])[:-1]
-        within = np.cumsum(counts, axis=0) - counts
-        offsets = before[None, :] + within
-        tokens = int(alive.sum())
-        number = np.full(alive.shape, -1)
-        number[alive] = np.arange(tokens)
-    # Each row's k-th live step in time.
-    by_row = live.T[order]  # [B, K]
-    row_index, step_index = by_row.nonzero()
-    rank = step_index - 0
-    if not dense:
-        first_of_row = np.concatenate([[0], np.cumsum(sorted_lengths)])[:-1]
-        rank = np.arange(len(row_index)) - first_of_row[row_index]
-    token_of = number[rank, row_index] if tokens else np.zeros(0, dtype=np.int64)
-    time = live.shape[0] - 1 - step_index if schedule.reverse else step_index
-    positions = np.empty(tokens, dtype=np.int64)
-    positions[token_of] = time * batch + order[row_index]
-    row_of_token = np.empty(tokens, dtype=np.int64)
-    row_of_token[token_of] = row_index
-    step_of_token = np.empty(tokens, dtype=np.int64)
-    step_of_token[token_of] = rank
-    previous = np.zeros(tokens, dtype=np.int64)
-    later = rank > 0
-    previous[token_of[later]] = number[rank[later] - 1, row_index[later]]
-    is_first = np.zeros(tokens, dtype=bool)
-    is_first[token_of[~later]] = True
-    first = is_first.nonzero()[0]
+    alive = lengths[order] > np.arange(steps)[:, None]  # [K, B] by place
+    counts = np.add.reduceat(alive, starts, axis=1, dtype=np.int64).T if batch else np.zeros((blocks, steps), np.int64)
+    counts = np.ascontiguousarray(counts)  # [blocks, K]
+    before = np.cumsum(counts).reshape(counts.shape) - counts
+    place = np.arange(batch) - np.repeat(starts, sizes)  # in its block
+    number = np.repeat(before, sizes, axis=0).T + place  # [K, B]
+    # Each row's tokens in the order of computation.
+    row, time = live.T[order].nonzero()
+    first = np.cumsum(lengths[order]) - lengths[order]
+    step = np.arange(len(row)) - first[row]
+    token = number[step, row]
+    tokens = len(token)
+
+    def by_token(values: np.ndarray, dtype: Any = np.int64) -> np.ndarray:
+        found = np.empty(tokens, dtype=dtype)
+        found[token] = values
+        return found
+
+    times = by_token(schedule.steps - 1 - time if schedule.reverse else time)
+    sequences, steps_of = by_token(order[row]), by_token(step)
     pending = schedule.resets_in_order
-    flags = np.zeros(0, dtype=np.uint8)
-    if pending is not None:
-        flags = np.zeros(tokens, dtype=np.uint8)
-        flags[token_of] = pending.numpy().T[order][row_index, step_index]
-    native = engine.Layout(
-        tokens, batch, np.ascontiguousarray(starts[:-1], dtype=np.int64), np.ascontiguousarray(counts),
-        np.ascontiguousarray(offsets, dtype=np.int64), flags,
-    )  # fmt: skip
+    flags = np.zeros(0, np.uint8) if pending is None else by_token(pending.numpy().T[order][row, time], np.uint8)
+    native = engine.Layout(tokens, batch, starts, counts, before, flags if flags.any() else flags[:0], times, sequences)
     return TokenLayout(
         engine=native,
+        schedule=schedule,
         tokens=tokens,
-        slots=max(blocks, threads, 1),
+        blocks=blocks,
         threads=threads,
-        rows=None if dense else torch.from_numpy(order),
-        positions=None if dense else torch.from_numpy(positions),
-        first=torch.from_numpy(first),
-        first_rows=torch.from_numpy(row_of_token[first]),
-        previous=torch.from_numpy(previous),
-        resets=torch.from_numpy(flags.nonzero()[0]) if flags.any() else None,
-        row_of_token=torch.from_numpy(row_of_token),
-        step_of_token=torch.from_numpy(step_of_token),
+        rows=None if schedule.dense else torch.from_numpy(order),
+        times=torch.from_numpy(times),
+        sequences=torch.from_numpy(sequences),
+        steps=torch.from_numpy(steps_of),
+        resets=torch.from_numpy(flags) if flags.any() else None,
     )

@@ -20,23 +20,25 @@ def run_loop(loop: Loop, layout: TokenLayout, given: dict[str, Any], all_states:
     loop : Loop
     layout : TokenLayout
     given : dict of str to sequence of Tensor
-        `token`, `row`, `initial`, `fresh` and `param`, as the engine takes them.
+        `input`, `token`, `row`, `initial`, `fresh` and `param`, as the engine takes them.
     all_states : bool
         Whether the states per token are wanted.
 
     Returns
     -------
     tuple of Tensor
-        Outputs per token, final states, and states per token where they are wanted.
+        Outputs `[T, B, ...]`, final states, and states per token where they are wanted.
     """
     program = loop.program
     constants = evaluate([v for v in program.live() if constant(v) is not None], {}, 1)
     states = list(given["initial"])
     tokens: list[Tensor] = []
     collected: list[list[Tensor]] = [[] for _ in (*program.outputs, *(program.new_states if all_states else ()))]
-    for index, rows, resets in layout.steps():
+    inputs = [layout.take_tokens(t) for t in given["input"]]
+    for index, rows, resets in layout.each_step():
         known = constants | dict(zip(loop.params, given["param"], strict=True))
         known |= {v: t.index_select(0, index) for v, t in zip(loop.tokens, given["token"], strict=True)}
+        known |= {v: t.index_select(0, index) for v, t in zip(loop.inputs, inputs, strict=True)}
         known |= {v: t.index_select(0, rows) for v, t in zip(loop.rows, given["row"], strict=True)}
         for value, state, fresh in zip(loop.states, states, given["fresh"], strict=True):
             old = state.index_select(0, rows)
@@ -58,4 +60,4 @@ def run_loop(loop: Loop, layout: TokenLayout, given: dict[str, Any], all_states:
         empty = given["initial"][0].new_zeros((layout.tokens, *value.shape))
         per_token.append(empty.index_copy(0, number, torch.cat(parts)) if parts else empty)
     n = len(program.outputs)
-    return (*per_token[:n], *states, *per_token[n:])
+    return (*map(layout.put_tokens, per_token[:n]), *states, *per_token[n:])

@@ -21,7 +21,7 @@ from unspool.program.ir import Value
 from unspool.program.step import StepProgram
 from unspool.program.trace import TraceError, trace
 
-INTERFACE = 1
+INTERFACE = 2
 """The form of the tables that this version writes; the engine says which one it reads."""
 
 
@@ -114,7 +114,7 @@ class NativeBackend:
         assert isinstance(compiled, CompiledStep), compiled
         step, schedule = compiled.step, call.schedule
         loop, program = step.loop, step.loop.program
-        layout = layout_of(schedule, engine, torch.get_num_threads(), split_columns=False)
+        layout = layout_of(schedule, engine, torch.get_num_threads())
         known: dict[Value, Tensor] = {}
         parameters = dict(
             [*call.cell.named_parameters(remove_duplicate=False), *call.cell.named_buffers(remove_duplicate=False)]
@@ -127,18 +127,17 @@ class NativeBackend:
         rows = None
         if call.row_inputs is not None:  # masks may be booleans; the engine has 0 and 1
             rows = map_leaves(lambda leaf: leaf.to(dtype), layout.take_rows(call.row_inputs))
-        for leaf, value in zip(program.leaves("input"), leaves_of(call.inputs), strict=True):
-            known[leaf] = layout.take_tokens(value)
+        inputs = dict(zip(program.leaves("input"), leaves_of(call.inputs), strict=True))
         known |= dict(zip(program.leaves("row"), leaves_of(rows) if rows is not None else [], strict=True))
         outside = [v for v in loop.outside if v.level != "token"]
         evaluate(outside, known, schedule.batch)
-        _evaluate_tokens(loop, known, layout)
+        _evaluate_tokens(loop, known, inputs, layout)
         tensors = [
-            *(known[v] for v in loop.tokens), *(known[v] for v in loop.rows), *leaves_of(states), *leaves_of(fresh),
+            *(inputs[v] for v in loop.inputs), *(known[v] for v in loop.tokens), *(known[v] for v in loop.rows), *leaves_of(states), *leaves_of(fresh),
             *(known[v] for v in loop.params),
         ]  # fmt: skip
         training = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        request = Request(compiled, layout, training, call.all_states, schedule.batch, dtype)
+        request = Request(compiled, layout, training, call.all_states, dtype)
         results = EngineRun.apply(request, *tensors)
         n_out, n_state = len(program.outputs), len(loop.states)
         outputs = unflatten(list(results[:n_out]), step.trace.output_spec)
@@ -149,10 +148,11 @@ class NativeBackend:
         if call.all_states:
             per_token = unflatten(list(results[n_out + n_state :]), flatten(call.initial_state)[1])
             everything = map_leaves(
-                lambda tokens, first: _spread(tokens, schedule, layout, "repeat", first), per_token, call.initial_state
+                lambda tokens, first: layout.repeat(first, tokens, first), per_token, call.initial_state
             )
-        padded = map_leaves(lambda tokens: _spread(tokens, schedule, layout, call.pad_output, None), outputs)
-        return Result(padded, final, everything)
+        if call.pad_output == "repeat" and layout.has_padding:
+            outputs = map_leaves(lambda leaf: layout.repeat(leaf, None, leaf.new_zeros(leaf.shape[1:])), outputs)
+        return Result(outputs, final, everything)
 
 
 def _transformed() -> bool:
@@ -161,29 +161,15 @@ def _transformed() -> bool:
     return functorch.maybe_current_level() is not None or torch._C._is_torch_function_mode_enabled()
 
 
-def _evaluate_tokens(loop: Any, known: dict[Value, Tensor], layout: Any) -> None:
-    """Compute what leaves the loop for all tokens at once; what is constant over a row is repeated for its tokens."""
+def _evaluate_tokens(loop: Any, known: dict[Value, Tensor], inputs: dict[Value, Tensor], layout: Any) -> None:
+    """Compute what the engine leaves to PyTorch, for all tokens at once; what is one per row is repeated for them."""
     values = [v for v in loop.outside if v.level == "token"]
     per_token = dict(known)
-    for value in values:
-        for arg in value.args:
+    for value in [*values, *loop.tokens]:
+        for arg in (*value.args, value):
             if arg.level == "row":
                 per_token[arg] = known[arg].index_select(0, layout.row_of_token)
+            elif arg in inputs and arg not in per_token:
+                per_token[arg] = layout.take_tokens(inputs[arg])
     evaluate(values, per_token, layout.tokens, linear_by(engine))
-    known.update({v: per_token[v] for v in values})
-
-
-def _spread(tokens: Tensor, schedule: Any, layout: Any, pad: str, first: Tensor | None) -> Tensor:
-    """Put tokens in their places `[T, B, ...]`."""
-    tail = tokens.shape[1:]
-    if layout.positions is None:
-        return tokens.view(schedule.steps, schedule.batch, *tail)
-    if pad == "zero":
-        empty = tokens.new_zeros((schedule.steps * schedule.batch, *tail))
-        return empty.index_copy(0, layout.positions, tokens).view(schedule.steps, schedule.batch, *tail)
-    before = tokens.new_zeros((schedule.batch, *tail)) if first is None else first
-    number = torch.full((schedule.steps * schedule.batch,), -1)
-    number[layout.positions] = torch.arange(layout.tokens)
-    latest = schedule.carried_on(number.view(schedule.steps, schedule.batch))
-    place = torch.where(latest < 0, torch.arange(schedule.batch), latest + schedule.batch)
-    return torch.cat([before, tokens]).index_select(0, place.flatten()).view(schedule.steps, schedule.batch, *tail)
+    known.update({v: per_token[v] for v in (*values, *loop.tokens)})

@@ -69,8 +69,8 @@ class _Differentiator:
         self.forward_of: dict[Value, Value] = {}  # forward value -> its value in the backward program
         self.grads: dict[Value, Value] = {}
         self.pieces: dict[Value, list[tuple[int, int, Value]]] = {}
-        # What is taken per token is not among what is there anyway: it may be much wider than what is made of it.
-        kept = {*loop.states, *loop.rows, *loop.params}
+        # What PyTorch computes per token is not among what is there anyway: it may be wider than what is made of it.
+        kept = {*loop.states, *loop.inputs, *loop.rows, *loop.params}
         self.present = kept | {v for v in (*loop.program.outputs, *loop.program.new_states) if v in set(loop.body)}
         self.again: set[Value] = set()
         if wanted is not None:
@@ -164,7 +164,7 @@ class _Differentiator:
             if g is not None:
                 self._step(value, g)
         out.states = [self.gradient(state) for state in self.loop.states]
-        out.tokens = {v: g for v in self.loop.tokens if (g := self.gradient(v)) is not None}
+        out.tokens = {v: g for v in (*self.loop.inputs, *self.loop.tokens) if (g := self.gradient(v)) is not None}
         out.rows = {v: g for v in self.loop.rows if (g := self.gradient(v)) is not None}
         return out
 

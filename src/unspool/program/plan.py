@@ -18,15 +18,21 @@ from unspool.program.ir import BINARY, REDUCTIONS, TERNARY, UNARY, Value
 
 
 class Place(IntEnum):
-    """Where a value lives: see `native/executor.hpp`."""
+    """Where a value lives: see `native/plan.hpp`."""
 
-    TEMP, TOKEN, PREVIOUS, ROW, VECTOR, SLOT, SCALAR, NONE = range(8)
+    TEMP, TOKEN, PREVIOUS, ROW, VECTOR, SLOT, SCALAR, NONE, CHUNK, PADDED, PADDED_PREVIOUS = range(11)
 
 
 class Kind(IntEnum):
     """What an instruction does."""
 
-    UNARY, BINARY, TERNARY, REDUCE, REPEAT, PRODUCT, COLUMN_SUMS = range(7)
+    UNARY, BINARY, TERNARY, REDUCE, REPEAT, PRODUCT, COLUMN_SUMS, FETCH, STORE, WEIGHT_GRADIENT = range(10)
+
+
+class Phase(IntEnum):
+    """When an instruction is run: at every step, or for all tokens of a chunk of steps before or after them."""
+
+    STEP, BEFORE, AFTER = range(3)
 
 
 class Mode(IntEnum):
@@ -80,7 +86,7 @@ class Tables:
     Attributes
     ----------
     storages : array of shape (S, 5)
-    instructions : array of shape (N, 19)
+    instructions : array of shape (N, 20)
     constants : list of float
     weights : list of (Value, bool)
         For each weight of a product the value `[out, in]`, and whether the product takes its transpose.
@@ -102,10 +108,13 @@ class Planner:
         Where values that are not computed lie.
     kept : dict of Value to Storage
         Where values that are computed must be found afterwards.
+    phase : Phase
+        Of the instructions that are planned.
     """
 
     given: dict[Value, Storage]
     kept: dict[Value, Storage]
+    phase: Phase = Phase.STEP
     storages: list[Storage] = field(default_factory=list)
     code: list[list[int]] = field(default_factory=list)
     constants: list[float] = field(default_factory=list)
@@ -113,8 +122,10 @@ class Planner:
     _index: dict[Storage, int] = field(default_factory=dict)
     _at: dict[Value, Operand] = field(default_factory=dict)
     _owner: dict[Value, Value] = field(default_factory=dict)
-    _free: dict[int, list[int]] = field(default_factory=dict)
+    _free: dict[tuple[Place, int], list[int]] = field(default_factory=dict)
     _temp_of: dict[Value, int] = field(default_factory=dict)
+    _fetched: dict[tuple[Value, Place], Operand] = field(default_factory=dict)
+    _crossing: set[Value] = field(default_factory=set)
 
     # ------------------------------------------------------------------------------------------ storages
 
@@ -141,26 +152,49 @@ class Planner:
     def _scratch(self, value: Value) -> Operand:
         """Take a free scratch storage of at least this width, or a new one."""
         width = value.width
-        fitting = sorted(w for w, free in self._free.items() if free and width <= w <= 2 * width)
+        place = Place.TEMP if self.phase is Phase.STEP and value not in self._crossing else Place.CHUNK
+        fitting = sorted(w for (p, w), free in self._free.items() if p is place and free and width <= w <= 2 * width)
         if fitting:
-            index = self._free[fitting[0]].pop()
+            index = self._free[place, fitting[0]].pop()
         else:
             index = len(self.storages)
-            self.storages.append(Storage(Place.TEMP, -1, width))
+            self.storages.append(Storage(place, -1, width))
         self._temp_of[value] = index
         return Operand(index, 0, Mode.FULL)
+
+    def _fetch(self, value: Value, storage: Storage) -> Operand:
+        """Bring a value that instructions cannot read where it lies into scratch, once."""
+        for place in (Place.CHUNK, Place.TEMP) if self.phase is Phase.STEP else (Place.CHUNK,):
+            if (value, place) in self._fetched:
+                return self._fetched[value, place]
+        place = Place.TEMP if self.phase is Phase.STEP else Place.CHUNK
+        self.storages.append(Storage(place, -1, value.width))
+        at = Operand(len(self.storages) - 1, 0, Mode.FULL)
+        self.emit(Kind.FETCH, 0, at, value.width, a=Operand(self.storage(storage), 0, Mode.FULL))
+        self._fetched[value, place] = at
+        return at
+
+    def _readable(self, at: Operand) -> bool:
+        return self.phase is Phase.STEP or self.storages[at.storage].place is not Place.TEMP
+
+    def _needs_fetching(self, storage: Storage) -> bool:
+        if self.phase is Phase.STEP:
+            return storage.place in (Place.PADDED, Place.PADDED_PREVIOUS)
+        return storage.place in (Place.PADDED, Place.PADDED_PREVIOUS, Place.PREVIOUS, Place.ROW)
 
     # ------------------------------------------------------------------------------------------ values
 
     def locate(self, value: Value) -> Operand | None:
         """Return where a value lies, if it lies anywhere."""
-        if value in self._at:
+        if value in self._at and self._readable(self._at[value]):
             return self._at[value]
         number = constant(value)
         if number is not None:
             return self.scalar(number)
         if value in self.given:
             storage = self.given[value]
+            if self._needs_fetching(storage):
+                return self._fetch(value, storage)
             mode = Mode.FULL
             if storage.place is Place.VECTOR:
                 mode = Mode.SCALAR if value.width == 1 else Mode.VECTOR
@@ -204,8 +238,41 @@ class Planner:
         numbers += [-1] * (2 - len(numbers))
         operands = [(x or none).row() for x in (a, b, c)]
         self.code.append(
-            [int(kind), op, *dst.row(), width, groups, *operands[0], *operands[1], *operands[2], weight, *numbers]
+            [
+                int(kind),
+                op,
+                *dst.row(),
+                width,
+                groups,
+                *operands[0],
+                *operands[1],
+                *operands[2],
+                weight,
+                *numbers,
+                int(self.phase),
+            ]
         )
+
+    def per_token(self, value: Value) -> Operand:
+        """Return a value as one vector per token, which is there after a chunk."""
+        while value.op == "reshape":
+            value = value.args[0]
+        carried = value in self.given and self.given[value].place is Place.ROW and value.op == "grad_state"
+        if not carried:
+            self.phase = Phase.AFTER
+            return self.matrix(value)
+        self.phase = Phase.STEP
+        self._crossing.add(value)
+        at, source = self._scratch(value), self.operand(value, value.width)
+        self.emit(Kind.UNARY, UNARY_CODES["copy"], at, value.width, a=source)
+        self.phase = Phase.AFTER
+        return at
+
+    def store(self, value: Value, storage: Storage, phase: Phase) -> None:
+        """Append the storing of a value into a padded array."""
+        self.phase = phase
+        at = self.matrix(value)
+        self.emit(Kind.STORE, 0, Operand(self.storage(storage), 0, Mode.FULL), value.width, a=at)
 
     def copy(self, value: Value, storage: Storage) -> None:
         """Append a copy of a value to a storage."""
@@ -221,29 +288,49 @@ class Planner:
 
     # ------------------------------------------------------------------------------------------ whole plans
 
-    def compute(self, values: list[Value], needed_after: Iterable[Value]) -> None:
-        """Plan all values, in order; those of `needed_after` stay readable until the end."""
+    def compute(
+        self, values: list[Value], needed_after: Iterable[Value], phases: dict[Value, Phase], late: Iterable[Value] = ()
+    ) -> None:
+        """Plan all values, in order of phases.
+
+        Those of `needed_after` stay readable until the end, and those of `late` also after a chunk.
+        """
+        order = [Phase.BEFORE, Phase.STEP, Phase.AFTER]
+        values = sorted(values, key=lambda v: order.index(phases[v]))
         last = self._last_uses(values, set(needed_after))
+        self._crossing = self._find_crossing(values, phases) | {o for value in late for o in self._owners(value)}
         self._place_parts(values)
         for index, value in enumerate(values):
+            self.phase = phases[value]
             if value not in self.given:
                 self._compute(value)
             for dead in last.get(index, ()):
                 storage = self._temp_of.pop(dead, None)
                 if storage is not None:
-                    self._free.setdefault(self.storages[storage].width, []).append(storage)
+                    freed = self.storages[storage]
+                    self._free.setdefault((freed.place, freed.width), []).append(storage)
+
+    def _owners(self, value: Value) -> list[Value]:
+        """Return the values in whose places a value lies, itself among them."""
+        found = [value]
+        if value.op in ("slice", "reshape", "expand"):
+            found += self._owners(value.args[0])
+        if value in self._owner:
+            found += self._owners(self._owner[value])
+        return found
+
+    def _find_crossing(self, values: list[Value], phases: dict[Value, Phase]) -> set[Value]:
+        """Return the values that one phase computes and another one reads."""
+        crossing: set[Value] = set()
+        for value in values:
+            for used in (*value.args, *([self._owner[value]] if value in self._owner else [])):
+                if used in phases and phases[used] is not phases[value]:
+                    crossing.update(self._owners(used))
+                    crossing.update(self._owners(value) if value in self._owner else [])
+        return crossing
 
     def _last_uses(self, values: list[Value], forever: set[Value]) -> dict[int, list[Value]]:
         """Return for each place in the order which values are needed there for the last time."""
-
-        def owners(value: Value) -> list[Value]:
-            found = [value]
-            if value.op in ("slice", "reshape", "expand"):
-                found += owners(value.args[0])
-            if value in self._owner:
-                found += owners(self._owner[value])
-            return found
-
         for value in values:
             if value.op == "concat":
                 for part in value.args:
@@ -252,10 +339,10 @@ class Planner:
         last: dict[Value, int] = {}
         for index, value in enumerate(values):
             for used in (value, *value.args):
-                for owner in owners(used):
+                for owner in self._owners(used):
                     last[owner] = index
         for value in forever:
-            for owner in owners(value):
+            for owner in self._owners(value):
                 last[owner] = len(values)
         by_index: dict[int, list[Value]] = {}
         for value, index in last.items():
@@ -343,7 +430,7 @@ class Planner:
         storages = [[int(s.place), s.array, s.width, s.first, s.fresh] for s in self.storages]
         return Tables(
             np.array(storages, dtype=np.int64).reshape(-1, 5),
-            np.array(self.code, dtype=np.int64).reshape(-1, 19),
+            np.array(self.code, dtype=np.int64).reshape(-1, 20),
             self.constants,
             self.weights,
         )

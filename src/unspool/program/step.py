@@ -10,10 +10,13 @@ from unspool.program.differentiate import Backward, differentiate
 from unspool.program.hoist import hoist
 from unspool.program.ir import Value
 from unspool.program.loop import Loop, extract_loop
-from unspool.program.plan import BINARY_CODES, Kind, Mode, Operand, Place, Planner, Storage, Tables
+from unspool.program.plan import BINARY_CODES, Kind, Mode, Operand, Phase, Place, Planner, Storage, Tables
 from unspool.program.trace import Trace
 
 Key = tuple[str, int]
+
+NARROW = 64
+"""The gradient of a weight with fewer columns is summed as its transpose, which has long rows."""
 """What an array is for: a role, and a number among those of that role."""
 
 
@@ -50,6 +53,8 @@ class StepPlan:
         Features of each array.
     carried, reset : list of int
         For each state the places of its carried array and of its reset array.
+    gradients : list of (int, bool)
+        For each array `grad_weight`, in order: which parameter's gradient it holds, and whether transposed.
     """
 
     tables: Tables
@@ -57,6 +62,7 @@ class StepPlan:
     widths: dict[Key, int]
     carried: list[int]
     reset: list[int]
+    gradients: list[tuple[int, bool]] = field(default_factory=list)
 
 
 @dataclass
@@ -102,8 +108,8 @@ class StepProgram:
 def forward_plan(step: StepProgram, training: bool, all_states: bool) -> StepPlan:
     """Plan a step forward.
 
-    Roles of arrays: `token`, `row`, `vector` (taken from outside), `state` (carried, one row per row), `fresh` (the
-    state after a reset), `output`, `state_tokens`, `saved` (one row per token).
+    Roles of arrays: `input` (padded), `token`, `row`, `vector` (taken from outside), `state` (carried, one row per row),
+    `fresh` (the state after a reset), `output` (padded), `state_tokens`, `saved` (one row per token).
     """
     loop, arrays, widths = step.loop, Arrays(), {}
     body = set(loop.body)
@@ -125,20 +131,23 @@ def forward_plan(step: StepProgram, training: bool, all_states: bool) -> StepPla
         else:
             copies.append((value, storage))
 
-    for i, value in enumerate(loop.program.outputs):
-        keep(value, "output", i)
-    wanted = range(len(loop.states)) if all_states else step.states_kept() if training else []
-    for i in wanted:
-        if step.same_as_output[i] < 0:
+    for i in range(len(loop.states)):
+        if all_states or (training and i in step.states_kept() and step.same_as_output[i] < 0):
             keep(loop.program.new_states[i], "state_tokens", i)
     if training:
         for i, value in enumerate(step.backward.saved):
             keep(value, "saved", i)
     planner = Planner(given, kept)
-    ends = [value for value, _ in copies] + loop.program.new_states
-    planner.compute(loop.body, ends)
+    ends = [value for value, _ in copies] + loop.program.new_states + loop.program.outputs
+    phases = {v: Phase.BEFORE if v.level == "token" else Phase.STEP for v in loop.body}
+    planner.compute(loop.body, ends, phases)
+    planner.phase = Phase.STEP
     for value, storage in copies:
         planner.copy(value, storage)
+    for i, value in enumerate(loop.program.outputs):
+        storage = Storage(Place.PADDED, named("output", i, value.width), value.width)
+        planner.store(value, storage, Phase.BEFORE if value.level == "token" else Phase.STEP)
+    planner.phase = Phase.STEP
     carried = [Storage(Place.ROW, arrays("state", i), s.width) for i, s in enumerate(loop.states)]
     _carry(planner, loop.program.new_states, loop.states, carried)
     reset = [named("fresh", i, s.width) for i, s in enumerate(loop.states)]
@@ -149,6 +158,7 @@ def forward_plan(step: StepProgram, training: bool, all_states: bool) -> StepPla
 class Wanted:
     """Which gradients a backward plan computes."""
 
+    inputs: tuple[bool, ...]
     tokens: tuple[bool, ...]
     rows: tuple[bool, ...]
     params: tuple[bool, ...]
@@ -158,9 +168,9 @@ class Wanted:
 def backward_plan(step: StepProgram, wanted: Wanted) -> StepPlan:
     """Plan a step backward.
 
-    Roles of arrays, beside those of the forward plan: `initial` (the state before the first step), `grad_output`,
-    `grad_state_tokens` (taken), `grad_state` (carried), `grad_fresh`, `grad_token`, `grad_row`, `grad_vector`, and for
-    the weights of products `product_grad` and `product_input`, in pairs.
+    Roles of arrays, beside those of the forward plan: `initial` (the state before the first step), `grad_output`
+    (padded), `grad_state_tokens` (taken), `grad_state` (carried), `grad_fresh`, `grad_input` (padded), `grad_token`,
+    `grad_row`, and sums over tokens: `grad_vector` and `grad_weight`.
     """
     loop, bw, arrays, widths = step.loop, step.backward, Arrays(), {}
 
@@ -177,7 +187,7 @@ def backward_plan(step: StepProgram, wanted: Wanted) -> StepPlan:
     for leaf in bw.program.values:
         if leaf.op == "grad_output":
             number = leaf.attrs["index"]
-            given[leaf] = Storage(Place.TOKEN, named("grad_output", number, leaf.width), leaf.width)
+            given[leaf] = Storage(Place.PADDED, named("grad_output", number, leaf.width), leaf.width)
         elif leaf.op == "grad_state":
             number = leaf.attrs["index"]
             given[leaf] = Storage(Place.ROW, named("grad_state", number, leaf.width), leaf.width)
@@ -194,15 +204,15 @@ def backward_plan(step: StepProgram, wanted: Wanted) -> StepPlan:
     for i, token in enumerate(loop.tokens):
         if wanted.tokens[i] and token in bw.tokens:
             keep(bw.tokens[token], "grad_token", i)
-    for number, (_, gradient, x) in enumerate(pairs_of(step, wanted)):
-        if gradient not in {bw.tokens.get(t) for i, t in enumerate(loop.tokens) if wanted.tokens[i]}:
-            keep(gradient, "product_grad", number)
-        if x.op != "forward":
-            keep(x, "product_input", number)
+    inputs = [(i, bw.tokens[v]) for i, v in enumerate(loop.inputs) if wanted.inputs[i] and v in bw.tokens]
     rows = [(i, bw.rows[v]) for i, v in enumerate(loop.rows) if wanted.rows[i] and v in bw.rows]
     vectors = [(i, bw.vectors[v]) for i, v in enumerate(loop.params) if wanted.params[i] and v in bw.vectors]
-    ends = [*kept, *(v for v, _ in copies), *(v for _, v in rows), *(v for _, v in vectors)]
-    ends += [v for v in bw.states if v is not None]
+    pairs = _pairs(step, wanted)
+    late = [*(v for _, v in (*inputs, *vectors)), *(v for _, *pair in pairs for v in pair)]
+    ends = [*kept, *(v for v, _ in copies), *(v for _, v in rows), *late]
+    carry = [v for v in bw.states if v is not None]
+    values = _needed(bw.program.values, [*ends, *carry])
+    phases = _backward_phases(values, [*carry, *(v for _, v in rows)])
     planner = Planner(given, kept)
     for i, has in enumerate(wanted.states_per_token):
         if has:  # what the user did with the states of all steps joins what comes from the step after
@@ -210,9 +220,11 @@ def backward_plan(step: StepProgram, wanted: Wanted) -> StepPlan:
             tokens = Storage(Place.TOKEN, named("grad_state_tokens", i, place.width), place.width)
             a, b = (Operand(planner.storage(s), 0, Mode.FULL) for s in (place, tokens))
             planner.emit(Kind.BINARY, BINARY_CODES["add"], a, place.width, a=a, b=b)
-    planner.compute(_needed(bw.program.values, ends), ends)
+    planner.compute(values, [*ends, *carry], phases, late)
     for value, storage in copies:
+        planner.phase = phases.get(value, Phase.STEP)
         planner.copy(value, storage)
+    planner.phase = Phase.STEP
     for i, value in rows:
         place = Operand(
             planner.storage(Storage(Place.ROW, named("grad_row", i, value.width), value.width)), 0, Mode.FULL
@@ -221,20 +233,35 @@ def backward_plan(step: StepProgram, wanted: Wanted) -> StepPlan:
             Kind.BINARY, BINARY_CODES["add"], place, value.width, a=place, b=planner.operand(value, value.width)
         )
     for i, value in vectors:
-        slot = Operand(
-            planner.storage(Storage(Place.SLOT, named("grad_vector", i, value.width), value.width)), 0, Mode.FULL
-        )
-        planner.emit(Kind.COLUMN_SUMS, 0, slot, value.width, a=planner.matrix(value))
+        slot = Storage(Place.SLOT, named("grad_vector", i, value.width), value.width)
+        at = planner.per_token(value)
+        planner.emit(Kind.COLUMN_SUMS, 0, Operand(planner.storage(slot), 0, Mode.FULL), value.width, a=at)
+    gradients: list[tuple[int, bool]] = []
+    for i, gradient, x in pairs:
+        transposed = x.width < min(NARROW, gradient.width)
+        if (i, transposed) not in gradients:
+            gradients.append((i, transposed))
+        key = ("grad_weight", gradients.index((i, transposed)))
+        slot = Storage(Place.SLOT, named(*key, gradient.width * x.width), gradient.width * x.width)
+        first, second = (x, gradient) if transposed else (gradient, x)
+        a, b = planner.per_token(first), planner.per_token(second)
+        dst = Operand(planner.storage(slot), 0, Mode.FULL)
+        planner.emit(Kind.WEIGHT_GRADIENT, 0, dst, first.width, groups=second.width, a=a, b=b)
+    for i, value in inputs:
+        at = planner.per_token(value)
+        place = Storage(Place.PADDED, named("grad_input", i, value.width), value.width)
+        planner.emit(Kind.STORE, 0, Operand(planner.storage(place), 0, Mode.FULL), value.width, a=at)
+    planner.phase = Phase.STEP
     carried = [Storage(Place.ROW, named("grad_state", i, s.width), s.width) for i, s in enumerate(loop.states)]
     leaves = [next((g for g in bw.program.values if g.op == "grad_state" and g.attrs["index"] == i), None)
               for i in range(len(loop.states))]  # fmt: skip
     _carry(planner, bw.states, leaves, carried)
     reset = [named("grad_fresh", i, s.width) for i, s in enumerate(loop.states)]
-    return StepPlan(planner.tables(), arrays.keys, widths, [s.array for s in carried], reset)
+    return StepPlan(planner.tables(), arrays.keys, widths, [s.array for s in carried], reset, gradients)
 
 
-def pairs_of(step: StepProgram, wanted: Wanted) -> list[tuple[int, Value, Value]]:
-    """Return `(number of the parameter, gradient, input)` of each product whose weight's gradient is wanted."""
+def _pairs(step: StepProgram, wanted: Wanted) -> list[tuple[int, Value, Value]]:
+    """Return `(number of the parameter, gradient, input)` for each product whose weight's gradient is wanted."""
     found = []
     for i, param in enumerate(step.loop.params):
         if wanted.params[i]:
@@ -244,6 +271,8 @@ def pairs_of(step: StepProgram, wanted: Wanted) -> list[tuple[int, Value, Value]
 
 def _outside(step: StepProgram, named: Any) -> dict[Value, Storage]:
     given: dict[Value, Storage] = {}
+    for i, value in enumerate(step.loop.inputs):
+        given[value] = Storage(Place.PADDED, named("input", i, value.width), value.width)
     for i, value in enumerate(step.loop.tokens):
         given[value] = Storage(Place.TOKEN, named("token", i, value.width), value.width)
     for i, value in enumerate(step.loop.rows):
@@ -258,20 +287,31 @@ def _forward_storage(step: StepProgram, value: Value, named: Any) -> Storage:
     """Return where the backward plan finds a value of the forward program."""
     loop, program = step.loop, step.loop.program
 
-    def tokens_of(i: int) -> int:
-        same, width = step.same_as_output[i], loop.states[i].width
-        return named("output", same, width) if same >= 0 else named("state_tokens", i, width)
-
     if value in loop.states:
         i, width = loop.states.index(value), value.width
-        first, fresh = named("initial", i, width), named("fresh", i, width)
-        return Storage(Place.PREVIOUS, tokens_of(i), width, first, fresh)
+        first, fresh, same = named("initial", i, width), named("fresh", i, width), step.same_as_output[i]
+        if same >= 0:
+            return Storage(Place.PADDED_PREVIOUS, named("output", same, width), width, first, fresh)
+        return Storage(Place.PREVIOUS, named("state_tokens", i, width), width, first, fresh)
     if value in program.outputs:
-        return Storage(Place.TOKEN, named("output", program.outputs.index(value), value.width), value.width)
+        return Storage(Place.PADDED, named("output", program.outputs.index(value), value.width), value.width)
     if value in program.new_states:
-        return Storage(Place.TOKEN, tokens_of(program.new_states.index(value)), value.width)
+        i = program.new_states.index(value)
+        return Storage(Place.TOKEN, named("state_tokens", i, value.width), value.width)
     number = step.backward.saved.index(value)
     return Storage(Place.TOKEN, named("saved", number, value.width), value.width)
+
+
+def _backward_phases(values: list[Value], step_ends: list[Value]) -> dict[Value, Phase]:
+    """Return which values the steps before need, and so must be computed step by step; the others can wait."""
+    stack = step_ends + [v for v in values if any(a.op == "grad_state" for a in v.args)]
+    step: set[Value] = set()
+    while stack:
+        value = stack.pop()
+        if value not in step:
+            step.add(value)
+            stack.extend(value.args)
+    return {v: Phase.STEP if v in step else Phase.AFTER for v in values}
 
 
 def _needed(values: Iterable[Value], ends: list[Value]) -> list[Value]:

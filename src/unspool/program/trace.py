@@ -113,7 +113,7 @@ class Recorder(TorchFunctionMode):
 
     def leaf(self, tensor: Tensor, op: str, level: str) -> Value:
         """Make a leaf of a tensor with a batch axis."""
-        return self.bind(tensor, self.program.add(op, (), tuple(tensor.shape[1:]), level))
+        return self.bind(tensor, self.program.add(op, (), tuple(tensor.shape[1:]), level, **_dtype(tensor)))
 
     def bind(self, tensor: Tensor, value: Value) -> Value:
         """Let a tensor stand for a value from now on."""
@@ -259,10 +259,15 @@ class Recorder(TorchFunctionMode):
                 self.program.add(
                     "call", values, shape, LEVELS[level], where,
                     function=name, template=template, spec=_remember(spec),
-                    index=None if isinstance(result, Tensor) else index,
+                    index=None if isinstance(result, Tensor) else index, **_dtype(part),
                 )
             )  # fmt: skip
         return out[0] if isinstance(result, Tensor) else out
+
+
+def _dtype(tensor: Tensor) -> dict[str, str]:
+    """Return the attribute of values that are no floating-point numbers, which only PyTorch computes with."""
+    return {} if tensor.is_floating_point() else {"dtype": str(tensor.dtype)}
 
 
 _SPECS: list[Spec] = []
