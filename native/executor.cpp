@@ -12,6 +12,8 @@ namespace {
 constexpr int64_t kTileBytes = 24 * 1024;     // what a tile of rows may take of the first-level cache
 constexpr int64_t kChunkBytes = 1024 * 1024;  // what a chunk of tokens may take of the second-level cache, or nearly
 constexpr int64_t kChunkTokens = 256;         // more do not make products faster
+constexpr int64_t kFew = 4;                   // tokens for which packing a weight does not pay
+constexpr double kWorthSharing = 4e6;          // operations; with fewer, waking another thread takes longer
 constexpr int64_t kColumns = 32;              // parts of a weight's gradient begin at multiples of this
 
 template <class T>
@@ -75,6 +77,7 @@ class Runner {
   }
 
   void run(int threads) {
+    if (work() < kWorthSharing) threads = 1;
     pack(threads);
     const int blocks = static_cast<int>(layout_.blocks);
     if (blocks > 1 || threads == 1) {
@@ -87,6 +90,14 @@ class Runner {
 
  private:
   // ---- preparation
+
+  // Floating-point operations, roughly: what a pointwise operation costs counts as several.
+  double work() const {
+    double per_token = 0;
+    for (const auto& w : weights_) per_token += 2.0 * static_cast<double>(w.K) * static_cast<double>(w.N);
+    for (const Instruction& in : plan_.instructions) per_token += 8.0 * static_cast<double>(in.width);
+    return per_token * static_cast<double>(layout_.tokens);
+  }
 
   void place() {
     for (const Storage& s : plan_.storages) {
@@ -123,16 +134,18 @@ class Runner {
     std::vector<int64_t> at;
     for (const auto& w : weights_) {
       at.push_back(total);
-      total += (kernels_.packed_size(w.K, w.N) + kAlign - 1) / kAlign * kAlign;
+      if (!few(w)) total += (kernels_.packed_size(w.K, w.N) + kAlign - 1) / kAlign * kAlign;
     }
     thread_local Scratch<T> memory;
     T* base = memory.reserve(total);
     for (int64_t a : at) packed_.push_back(base + a);
     parallel_for(static_cast<int>(weights_.size()), threads, [&](int i) {
       const auto& w = weights_[static_cast<size_t>(i)];
-      kernels_.pack(w.data, w.stride_k, w.stride_n, w.K, w.N, packed_[static_cast<size_t>(i)]);
+      if (!few(w)) kernels_.pack(w.data, w.stride_k, w.stride_n, w.K, w.N, packed_[static_cast<size_t>(i)]);
     });
   }
+
+  bool few(const Weight<T>& w) const { return layout_.tokens < kFew && w.stride_k == 1; }
 
   int64_t count(int64_t block, int64_t step) const { return layout_.counts[block * layout_.steps + step]; }
   int64_t offset(int64_t block, int64_t step) const { return layout_.offsets[block * layout_.steps + step]; }
@@ -333,6 +346,10 @@ class Runner {
     const int64_t n0 = p0 * kernels_.panel, n1 = std::min(w.N, p1 * kernels_.panel);
     if (n0 >= n1) return;
     const Rows a = locate(f, in.a), dst = locate(f, in.dst), init = locate(f, in.b);
+    if (few(w)) {
+      return kernels_.gemm_few(f.count, w.K, a.data, a.stride, w.data, w.stride_n, init.data, init.stride, dst.data,
+                               dst.stride, n0, n1);
+    }
     kernels_.gemm(f.count, w.N, w.K, a.data, a.stride, packed_[static_cast<size_t>(in.weight)], init.data, init.stride,
                   dst.data, dst.stride, n0, n1);
   }

@@ -15,6 +15,7 @@ constexpr Kernels<T> kernel_table = {
     .packed_size = packed_size<T>,
     .pack = pack<T>,
     .gemm = gemm<T>,
+    .gemm_few = gemm_few<T>,
     .gemm_tn_scratch = gemm_tn_scratch<T>,
     .gemm_tn = gemm_tn<T>,
     .unary = unary<T>,

@@ -13,7 +13,6 @@ from unspool.backends._layout import TokenLayout
 from unspool.backends._loop_in_torch import run_loop
 from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan
 
-
 PADDED = ("input", "output", "grad_input", "grad_output")
 """Roles of arrays `[T, B, ...]`."""
 
@@ -178,7 +177,7 @@ def _gradients(
     """Run the backward plan and collect the gradients of all inputs."""
     compiled, layout = request.compiled, request.layout
     batch = layout.schedule.batch
-    step, loop = compiled.step, compiled.step.loop
+    loop = compiled.step.loop
     given, wants = _split(compiled, tensors), _split(compiled, needs)
     n_out, n_final, _ = results
     grad_out, grad_final, grad_tokens = grads[:n_out], grads[n_out : n_out + n_final], grads[n_out + n_final :]

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from unspool._nest import flatten, leaves_of, map_leaves, unflatten
+from unspool._nest import leaves_of, map_leaves, unflatten
 from unspool.backends._engine_run import CompiledStep, EngineRun, Request
 from unspool.backends._layout import layout_of
 from unspool.backends._probe import probe
@@ -82,6 +82,11 @@ class NativeBackend:
 
     def compiled(self, call: Call) -> CompiledStep | str:
         """Return the cell's program, read and checked at its first use, or why there is none."""
+        if "native" not in call.notes:
+            call.notes["native"] = self._compiled(call)
+        return call.notes["native"]
+
+    def _compiled(self, call: Call) -> CompiledStep | str:
         owner = vars(call.cell).get("bound_from", call.cell)
         programs = self._programs.setdefault(owner, {})
         forms = tuple((tuple(t.shape[2:]), t.dtype) for t in leaves_of(call.inputs))
@@ -132,21 +137,18 @@ class NativeBackend:
         outside = [v for v in loop.outside if v.level != "token"]
         evaluate(outside, known, schedule.batch)
         _evaluate_tokens(loop, known, inputs, layout)
-        tensors = [
-            *(inputs[v] for v in loop.inputs), *(known[v] for v in loop.tokens), *(known[v] for v in loop.rows), *leaves_of(states), *leaves_of(fresh),
-            *(known[v] for v in loop.params),
-        ]  # fmt: skip
+        tensors = [inputs[v] for v in loop.inputs]
+        tensors += [known[v] for v in (*loop.tokens, *loop.rows)] + leaves_of(states) + leaves_of(fresh)
+        tensors += [known[v] for v in loop.params]
         training = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
         request = Request(compiled, layout, training, call.all_states, dtype)
         results = EngineRun.apply(request, *tensors)
         n_out, n_state = len(program.outputs), len(loop.states)
         outputs = unflatten(list(results[:n_out]), step.trace.output_spec)
-        final = map_leaves(
-            layout.put_rows, unflatten(list(results[n_out : n_out + n_state]), flatten(call.initial_state)[1])
-        )
+        final = map_leaves(layout.put_rows, unflatten(list(results[n_out : n_out + n_state]), step.trace.state_spec))
         everything = None
         if call.all_states:
-            per_token = unflatten(list(results[n_out + n_state :]), flatten(call.initial_state)[1])
+            per_token = unflatten(list(results[n_out + n_state :]), step.trace.state_spec)
             everything = map_leaves(
                 lambda tokens, first: layout.repeat(first, tokens, first), per_token, call.initial_state
             )
