@@ -118,7 +118,7 @@ def contraction(rec: Recorder, values: list[Value], terms: list[str], out: str) 
 
 @rule("einsum")
 def _einsum(rec: Recorder, result: Tensor, equation: str, *operands: Any) -> Value | None:
-    operands = operands[0] if len(operands) == 1 and isinstance(operands[0], tuple | list) else operands
+    operands = tuple(operands[0]) if len(operands) == 1 and isinstance(operands[0], tuple | list) else operands
     left, _, out = equation.replace(" ", "").replace("...", ".").partition("->")
     terms = left.split(",")
     if len(operands) != 2 or len(terms) != 2 or not out or any(len(set(t)) != len(t) for t in (*terms, out)):
