@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "isa.hpp"
 #include "thread_pool.hpp"
@@ -70,8 +71,8 @@ template <class T>
 class Runner {
  public:
   Runner(const Plan& plan, const Layout& layout, const std::vector<Array<T>>& arrays,
-         const std::vector<Weight<T>>& weights)
-      : plan_(plan), layout_(layout), arrays_(arrays), weights_(weights), kernels_(kernels<T>()) {
+         const std::vector<Weight<T>>& weights, Workspace* kept)
+      : plan_(plan), layout_(layout), arrays_(arrays), weights_(weights), kept_(kept), kernels_(kernels<T>()) {
     place();
     for (int phase = 0; phase < 3; ++phase) cut(static_cast<Phase>(phase));
   }
@@ -136,13 +137,40 @@ class Runner {
       at.push_back(total);
       if (!few(w)) total += (kernels_.packed_size(w.K, w.N) + kAlign - 1) / kAlign * kAlign;
     }
-    thread_local Scratch<T> memory;
-    T* base = memory.reserve(total);
+    T* base = kept_ ? kept_memory(total) : packing_memory(total);
     for (int64_t a : at) packed_.push_back(base + a);
+    if (kept_) kept_->digests.resize(weights_.size());
     parallel_for(static_cast<int>(weights_.size()), threads, [&](int i) {
-      const auto& w = weights_[static_cast<size_t>(i)];
-      if (!few(w)) kernels_.pack(w.data, w.stride_k, w.stride_n, w.K, w.N, packed_[static_cast<size_t>(i)]);
+      const auto index = static_cast<size_t>(i);
+      const auto& w = weights_[index];
+      if (few(w) || (kept_ && is_packed(w, kept_->digests[index]))) return;
+      kernels_.pack(w.data, w.stride_k, w.stride_n, w.K, w.N, packed_[index]);
     });
+  }
+
+  static T* packing_memory(int64_t total) {
+    thread_local Scratch<T> memory;
+    return memory.reserve(total);
+  }
+
+  T* kept_memory(int64_t total) {
+    const size_t bytes = static_cast<size_t>(total) * sizeof(T) + 64;
+    if (kept_->bytes != bytes) {
+      kept_->memory.reset(new char[bytes]);
+      kept_->bytes = bytes;
+      kept_->digests.clear();  // zero means: never packed
+    }
+    char* start = kept_->memory.get();
+    return reinterpret_cast<T*>(start + (64 - reinterpret_cast<uintptr_t>(start) % 64) % 64);
+  }
+
+  // Notes what the weight holds now, and tells whether it is what was packed. Both ways a weight's rows or its columns
+  // lie side by side; any other form is packed each time.
+  bool is_packed(const Weight<T>& w, uint64_t& known) const {
+    const bool rows = w.stride_n == 1;
+    if (!rows && w.stride_k != 1) return false;
+    const uint64_t now = kernels_.digest(w.data, rows ? w.K : w.N, rows ? w.N : w.K, rows ? w.stride_k : w.stride_n);
+    return std::exchange(known, now) == now;
   }
 
   bool few(const Weight<T>& w) const { return layout_.tokens < kFew && w.stride_k == 1; }
@@ -420,6 +448,7 @@ class Runner {
   const Layout& layout_;
   const std::vector<Array<T>>& arrays_;
   const std::vector<Weight<T>>& weights_;
+  Workspace* const kept_;
   const Kernels<T>& kernels_;
   std::vector<Instruction> code_[3];     // by phase
   std::vector<Segment> segments_[3];     // by phase
@@ -432,12 +461,14 @@ class Runner {
 
 template <class T>
 void execute(const Plan& plan, const Layout& layout, const std::vector<Array<T>>& arrays,
-             const std::vector<Weight<T>>& weights, int threads) {
+             const std::vector<Weight<T>>& weights, int threads, Workspace* kept) {
   check(plan, layout, arrays, weights, threads);
-  Runner<T>(plan, layout, arrays, weights).run(threads);
+  Runner<T>(plan, layout, arrays, weights, kept).run(threads);
 }
 
-template void execute(const Plan&, const Layout&, const std::vector<Array<float>>&, const std::vector<Weight<float>>&, int);
-template void execute(const Plan&, const Layout&, const std::vector<Array<double>>&, const std::vector<Weight<double>>&, int);
+template void execute(const Plan&, const Layout&, const std::vector<Array<float>>&, const std::vector<Weight<float>>&, int,
+                      Workspace*);
+template void execute(const Plan&, const Layout&, const std::vector<Array<double>>&, const std::vector<Weight<double>>&,
+                      int, Workspace*);
 
 }  // namespace unspool

@@ -255,6 +255,33 @@ void gemm_few(int64_t M, int64_t K, const T* A, int64_t lda, const T* w, int64_t
   }
 }
 
+// A polynomial over 32-bit words in each of many lanes: multiplying with an odd number loses nothing, so that a change
+// of one word always changes its lane.
+template <class T>
+uint64_t digest(const T* data, int64_t rows, int64_t width, int64_t stride) {
+  constexpr int64_t count = 64;
+  constexpr uint32_t odd = 0x9E3779B1u;
+  const int64_t words = width * int64_t(sizeof(T) / 4);
+  uint32_t lane[count] = {};
+  for (int64_t r = 0; r < rows; ++r) {
+    const char* row = reinterpret_cast<const char*>(data + r * stride);
+    int64_t i = 0;
+    for (; i + count <= words; i += count) {
+      uint32_t word[count];
+      __builtin_memcpy(word, row + i * 4, sizeof word);
+      for (int64_t j = 0; j < count; ++j) lane[j] = lane[j] * odd + word[j];
+    }
+    for (int64_t j = 0; i < words; ++i, ++j) {
+      uint32_t word;
+      __builtin_memcpy(&word, row + i * 4, 4);
+      lane[j] = lane[j] * odd + word;
+    }
+  }
+  uint64_t all = uint64_t(rows) * 31 + uint64_t(width);
+  for (int64_t j = 0; j < count; ++j) all = all * 0x9E3779B97F4A7C15u + lane[j];
+  return all ? all : 1;
+}
+
 // ---- A^T B, blocked so that a panel of B [R block, panel] stays in the first-level cache while tiles of A pass by,
 // which come from the second-level cache, as does the next panel.
 constexpr int64_t tn_block_r = 256;

@@ -16,6 +16,7 @@ constexpr Kernels<T> kernel_table = {
     .pack = pack<T>,
     .gemm = gemm<T>,
     .gemm_few = gemm_few<T>,
+    .digest = digest<T>,
     .gemm_tn_scratch = gemm_tn_scratch<T>,
     .gemm_tn = gemm_tn<T>,
     .unary = unary<T>,

@@ -14,6 +14,7 @@ from unspool.backends._engine_run import CompiledStep, EngineRun, Request
 from unspool.backends._layout import layout_of
 from unspool.backends._probe import probe
 from unspool.backends._products import linear_by
+from unspool.backends._static import StaticPlan
 from unspool.backends.base import Call, Result
 from unspool.program.evaluate import evaluate
 from unspool.program.fingerprint import fingerprint, has_hooks
@@ -21,7 +22,7 @@ from unspool.program.ir import Value
 from unspool.program.step import StepProgram
 from unspool.program.trace import TraceError, trace
 
-INTERFACE = 2
+INTERFACE = 3
 """The form of the tables that this version writes; the engine says which one it reads."""
 
 
@@ -103,6 +104,12 @@ class NativeBackend:
                 programs[key] = "the step changes attributes of the cell"
         return programs[key]
 
+    def _static_plan(self, call: Call, compiled: CompiledStep) -> StaticPlan | None:
+        """Return what is kept for a static call, made at the first one of these many steps."""
+        if not call.static:
+            return None
+        return compiled.static_plans.setdefault(call.schedule.steps, StaticPlan(engine))
+
     def _read(self, call: Call) -> CompiledStep | str:
         inputs = map_leaves(lambda leaf: leaf.new_zeros((1, *leaf.shape[2:])), call.inputs)
         try:
@@ -141,7 +148,7 @@ class NativeBackend:
         tensors += [known[v] for v in (*loop.tokens, *loop.rows)] + leaves_of(states) + leaves_of(fresh)
         tensors += [known[v] for v in loop.params]
         training = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        request = Request(compiled, layout, training, call.all_states, dtype)
+        request = Request(compiled, layout, training, call.all_states, dtype, self._static_plan(call, compiled))
         results = EngineRun.apply(request, *tensors)
         n_out, n_state = len(program.outputs), len(loop.states)
         outputs = unflatten(list(results[:n_out]), step.trace.output_spec)
