@@ -59,6 +59,11 @@ def map_leaves(
 
 def named_leaves(tree: Nest, name: str) -> list[tuple[str, Any]]:
     """Return `(path, leaf)` pairs, each path written as a user would: `state[0].h`."""
+    if isinstance(tree, Tensor):
+        return [(name, tree)]
+    if isinstance(tree, tuple) and _is_flat(tree):
+        keys = [f".{key}" for key in tree._fields] if hasattr(tree, "_fields") else map("[{}]".format, range(len(tree)))  # type: ignore[attr-defined]
+        return list(zip([name + key for key in keys], tree, strict=True))
     pairs, _ = pytree.tree_flatten_with_path(tree)
     return [(name + pytree.keystr(path), leaf) for path, leaf in pairs]
 

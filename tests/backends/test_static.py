@@ -14,13 +14,12 @@ from unspool.backends._buffers import BufferPool
 from unspool.backends._static import StaticPlan
 from unspool.backends.dispatch import BACKENDS
 
-T, B, I, H = 9, 16, 12, 33
-LENGTHS = torch.arange(B) % (T + 1)
+T, B, INPUT, H = 9, 16, 12, 33
 
 
 def twins(make=us.LSTM) -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(0)
-    dynamic, static = make(I, H), make(I, H, unroll=True)
+    dynamic, static = make(INPUT, H), make(INPUT, H, unroll=True)
     static.load_state_dict(dynamic.state_dict())
     return dynamic, static
 
@@ -45,9 +44,9 @@ def plans_of(layer: us.LSTM) -> list[StaticPlan]:
 @pytest.mark.parametrize("steps", [T, 4])
 def test_the_same_numbers_as_dynamic(make, batch, steps):
     dynamic, static = twins(make)
-    results(static, torch.randn(T, B, I))
+    results(static, torch.randn(T, B, INPUT))
     for options in ({}, {"lengths": torch.arange(batch) % (steps + 1)}):
-        x = torch.randn(steps, batch, I)
+        x = torch.randn(steps, batch, INPUT)
         for _ in range(2):
             for got, want in zip(results(static, x, **options), results(dynamic, x, **options), strict=True):
                 assert torch.equal(got, want)
@@ -55,14 +54,14 @@ def test_the_same_numbers_as_dynamic(make, batch, steps):
 
 def test_longer_input_is_refused():
     _, static = twins()
-    static(torch.randn(T, B, I))
+    static(torch.randn(T, B, INPUT))
     with pytest.raises(ValueError, match="unrolled for 9 steps and received 10"):
-        static(torch.randn(T + 1, B, I))
+        static(torch.randn(T + 1, B, INPUT))
 
 
 def test_no_memory_is_made_after_the_first_calls():
     _, static = twins()
-    x = torch.randn(T, 8 * B, I)
+    x = torch.randn(T, 8 * B, INPUT)
     for _ in range(2):
         results(static, x)
     (plan,) = plans_of(static)
@@ -75,7 +74,7 @@ def test_no_memory_is_made_after_the_first_calls():
 
 def test_results_that_somebody_holds_are_left_alone():
     _, static = twins()
-    inputs = [torch.randn(T, 8 * B, I) for _ in range(4)]
+    inputs = [torch.randn(T, 8 * B, INPUT) for _ in range(4)]
     held = [static(x)[0] for x in inputs]
     copies = [output.detach().clone() for output in held]
     views = [output.detach()[3:5] for output in held]
@@ -89,7 +88,7 @@ def test_results_that_somebody_holds_are_left_alone():
 
 def test_graphs_that_somebody_holds_are_left_alone():
     dynamic, static = twins()
-    inputs = [torch.randn(T, 8 * B, I) for _ in range(3)]
+    inputs = [torch.randn(T, 8 * B, INPUT) for _ in range(3)]
     losses = [[layer(x)[0].square().sum() for x in inputs] for layer in (dynamic, static)]
     for layer, terms in zip((dynamic, static), losses, strict=True):
         torch.stack(terms).sum().backward()
@@ -118,7 +117,7 @@ def change_by_another_parameter(layer: nn.Module) -> None:
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_changed_weights_are_noticed(change, mode):
     dynamic, static = twins()
-    x = torch.randn(T, B, I)
+    x = torch.randn(T, B, INPUT)
     with mode():
         before = static(x)[0].clone()
     change(static)
@@ -130,7 +129,7 @@ def test_changed_weights_are_noticed(change, mode):
 
 def test_threads_may_share_a_plan():
     dynamic, static = twins()
-    inputs = [torch.randn(T, B, I) for _ in range(4)]
+    inputs = [torch.randn(T, B, INPUT) for _ in range(4)]
     with torch.no_grad():
         wanted = [dynamic(x)[0] for x in inputs]
         static(inputs[0])
@@ -149,8 +148,8 @@ def test_threads_may_share_a_plan():
 
 
 def test_static_rnn_keeps_its_plan_with_the_cell():
-    cell = us.GRUCell(I, H)
-    steps = [torch.randn(B, I) for _ in range(T)]
+    cell = us.GRUCell(INPUT, H)
+    steps = [torch.randn(B, INPUT) for _ in range(T)]
     want = us.dynamic_rnn(cell, torch.stack(steps), time_major=True)[0]
     for _ in range(3):
         outputs, _ = us.static_rnn(cell, steps)

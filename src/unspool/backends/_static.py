@@ -9,7 +9,6 @@ from typing import Any
 
 from unspool.backends._buffers import BufferPool
 
-
 SMALL = 1 << 14
 """Bytes below which PyTorch's allocator is as good."""
 
@@ -17,8 +16,8 @@ SMALL = 1 << 14
 class StaticPlan:
     """Kept for one program at one number of steps.
 
-    The memory grows to what the largest batch needs, and stays. Results are the caller's: the memory of an array is used
-    again only when no tensor looks into it any more.
+    The memory grows to what the largest batch needs, and stays. Results are the caller's: the memory of an array is
+    used again only when no tensor looks into it any more.
 
     Parameters
     ----------

@@ -58,17 +58,16 @@ class NativeBackend:
         """Return why the engine cannot run a call."""
         if engine is None:
             return [missing]
-        tensors = [t for t in leaves_of((call.inputs, call.initial_state, call.row_inputs)) if isinstance(t, Tensor)]
         states = leaves_of(call.initial_state)
-        tensors += [*call.cell.parameters(), *call.cell.buffers()]
+        tensors = [*leaves_of(call.inputs), *states, *call.cell.parameters(), *call.cell.buffers()]
+        tensors += [] if call.row_inputs is None else leaves_of(call.row_inputs)
         found = []
-        if any(t.device.type != "cpu" for t in tensors):
-            found.append(f"tensors are on {next(t.device for t in tensors if t.device.type != 'cpu')}, not on the CPU")
+        away = next((t.device for t in tensors if not t.is_cpu), None)
+        if away is not None:
+            found.append(f"tensors are on {away}, not on the CPU")
         if not states or states[0].dtype not in (torch.float32, torch.float64):
             found.append(f"the state is {states[0].dtype if states else 'empty'}; the engine has float32 and float64")
-        elif len({t.dtype for t in tensors if t.is_floating_point()}) > 1 or not all(
-            s.is_floating_point() for s in states
-        ):
+        elif any(t.dtype != states[0].dtype for t in (*states, *(t for t in tensors if t.is_floating_point()))):
             found.append("inputs, state and parameters have several dtypes")
         if torch.is_autocast_enabled("cpu"):
             found.append("torch.autocast is on")
