@@ -1,0 +1,171 @@
+"""Memory of a training step: what it takes at its peak, against what backward must keep for the real tokens.
+
+    kept    = 4 bytes * N * (features of `saved`, `output` and `state_tokens`, in the forward plan for training)
+    results = 4 bytes * (T B I + parameters [+ T B H where lengths are not full])
+
+`kept` is what the plan saves for every real token. `results` is what the step hands to its caller in any case: the
+gradients of inputs and parameters and, where padding makes them another array than the outputs that are kept, the
+padded outputs. `growth` is the peak of resident memory during the step less what was resident before it: inputs,
+weights, the gradient of the outputs, and whatever a first step of the same layer over two time steps has left (code,
+threads, plans). It is measured in a process of its own. A step is judged by (growth - results) / kept.
+
+Letters: B rows, T steps, I input features, H hidden features, N real tokens.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import re
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.configurations import KINDS, SHAPES, Case, Kind, Lengths
+from benchmarks.contenders import Data, players
+from unspool.program.step import StepProgram, forward_plan
+from unspool.program.trace import trace
+
+KEPT = ("saved", "output", "state_tokens")
+NUMBER = 4
+"""Bytes of a float32."""
+
+ROLES = ("ours", "padded", "packed")
+MIB = 2**20
+
+
+def kept_features(kind: Kind, inputs: int, hidden: int) -> int:
+    """Return how many numbers a training plan keeps for every real token.
+
+    Parameters
+    ----------
+    kind : Kind
+    inputs, hidden : int
+        I and H.
+    """
+    cell = kind.cell(inputs, hidden)
+    state = cell.initial_state(1)  # type: ignore[operator]
+    plan = forward_plan(StepProgram.of(trace(cell, torch.zeros(1, inputs), state, None)), True, False)
+    return sum(width for (role, _), width in plan.widths.items() if role in KEPT)
+
+
+def kept_bytes(case: Case) -> int:
+    """Return `kept`.
+
+    Parameters
+    ----------
+    case : Case
+        Of one batch.
+    """
+    return NUMBER * case.tokens * kept_features(case.kind, case.shape.inputs, case.shape.hidden)
+
+
+def results_bytes(case: Case) -> int:
+    """Return `results`.
+
+    Parameters
+    ----------
+    case : Case
+        Of one batch.
+    """
+    shape = case.shape
+    places = int(shape.lengths(case.lengths).max()) * shape.batch
+    features = shape.inputs if case.lengths == "full" else shape.inputs + shape.hidden
+    parameters = sum(p.numel() for p in case.kind.cell(shape.inputs, shape.hidden).parameters())
+    return NUMBER * (places * features + parameters)
+
+
+def measure_memory(case: Case, pool: ProcessPoolExecutor) -> dict[str, float]:
+    """Measure the memory of a training step of ours and of PyTorch's.
+
+    Parameters
+    ----------
+    case : Case
+        Of several batches, one is taken.
+    pool : ProcessPoolExecutor
+        See `fresh_processes`.
+
+    Returns
+    -------
+    dict of str to float
+        MiB: `kept`, `results`, and the growth by role.
+    """
+    case = one_batch(case)
+    roles = [player.role for player in players(case) if player.role in ROLES]
+    found = {"kept": kept_bytes(case), "results": results_bytes(case)}
+    names = (case.shape.name, case.kind.name, case.lengths)
+    found |= {role: pool.submit(growth, *names, role, torch.get_num_threads()).result() for role in roles}
+    return {name: value / MIB for name, value in found.items()}
+
+
+def one_batch(case: Case) -> Case:
+    """Return a case with at most one batch of reviews.
+
+    Parameters
+    ----------
+    case : Case
+    """
+    return replace(case, shape=replace(case.shape, reviews=min(1, case.shape.reviews)))
+
+
+@contextmanager
+def fresh_processes() -> Iterator[ProcessPoolExecutor]:
+    """Give processes of which each runs one call only.
+
+    They are forked from one that has imported PyTorch and computed nothing.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.memory"])
+    with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
+        yield pool
+
+
+def growth(shape_name: str, kind_name: str, lengths: Lengths, role: str, threads: int) -> int:
+    """Return by how many bytes resident memory grows at the peak of a training step; to be called in a fresh process.
+
+    Parameters
+    ----------
+    shape_name, kind_name, lengths : str
+        The case, by names, since cells cannot be sent to another process.
+    role : {"ours", "padded", "packed"}
+    threads : int
+    """
+    torch.set_num_threads(threads)
+    shape = next(shape for shape in SHAPES if shape.name == shape_name)
+    case = one_batch(Case(shape, next(kind for kind in KINDS if kind.name == kind_name), lengths, "train"))
+    player = next(player for player in players(case) if player.role == role)
+    Data(case.shortened(2)).runner(player)()
+    run = Data(case).runner(player)
+    gc.collect()
+    _give_back()
+    before = _reset_peak()
+    results: list[list[Tensor]] = run()
+    after = _status("VmHWM")
+    del results
+    return after - before
+
+
+def _reset_peak() -> int:
+    """Set the peak of resident memory to what is resident now, and return it."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return _status("VmRSS")
+
+
+def _give_back() -> None:
+    """Give free memory back to the system, so that what is resident is in use."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _status(name: str) -> int:
+    text = Path("/proc/self/status").read_text(encoding="ascii")
+    found = re.search(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE)
+    assert found is not None, f"/proc/self/status has no {name}"
+    return int(found[1]) * 1024
