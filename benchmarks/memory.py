@@ -17,15 +17,15 @@ from __future__ import annotations
 import ctypes
 import gc
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.configurations import KINDS, SHAPES, Case, Kind, Lengths
 from benchmarks.contenders import Data, players
@@ -141,27 +141,26 @@ def growth(shape_name: str, kind_name: str, lengths: Lengths, role: str, threads
     case = one_batch(Case(shape, next(kind for kind in KINDS if kind.name == kind_name), lengths, "train"))
     player = next(player for player in players(case) if player.role == role)
     Data(case.shortened(2)).runner(player)()
-    run = Data(case).runner(player)
+    return peak_over(Data(case).runner(player))
+
+
+def peak_over(run: Callable[[], Any]) -> int:
+    """Return by how many bytes resident memory grows at the peak of a call whose results are kept until its end.
+
+    Parameters
+    ----------
+    run : callable
+    """
     gc.collect()
-    _give_back()
-    before = _reset_peak()
-    results: list[list[Tensor]] = run()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)  # what is free goes back to the system, so that what is resident is in use
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak is now what is resident
+    before = _status("VmRSS")
+    results = run()
     after = _status("VmHWM")
     del results
     return after - before
-
-
-def _reset_peak() -> int:
-    """Set the peak of resident memory to what is resident now, and return it."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _status("VmRSS")
-
-
-def _give_back() -> None:
-    """Give free memory back to the system, so that what is resident is in use."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _status(name: str) -> int:

@@ -80,10 +80,12 @@ def parse_pythons(given: Sequence[str]) -> dict[str, str]:
     ValueError
         If one has another form or another name.
     """
-    found = dict(text.partition("=")[::2] for text in given)
-    wrong = [text for text in given if "=" not in text or text.partition("=")[0] not in PEERS]
-    if wrong:
-        raise ValueError(f"received {wrong[0]!r}; expected NAME=PATH with a NAME among {', '.join(PEERS)}.")
+    found = {}
+    for text in given:
+        name, sign, path = text.partition("=")
+        if not sign or name not in PEERS:
+            raise ValueError(f"received {text!r}; expected NAME=PATH with a NAME among {', '.join(PEERS)}.")
+        found[name] = path
     return found
 
 
@@ -183,8 +185,11 @@ class Peer:
 
     def _last_words(self) -> str:
         """Return why the process has ended, and end what is left of it."""
-        self._process.kill()
-        self._process.wait()
+        try:
+            self._process.wait(timeout=5.0)  # its output ends before it has said why
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         return f"it ended ({lines[-1] if lines else 'without a word'}), or took more than {PATIENCE:.0f} s"

@@ -67,11 +67,12 @@ class Task:
         return self.weights["bias_ih"] + self.weights["bias_hh"]
 
 
-Results = Mapping[str, Any]
-"""Of one batch: `outputs` (T, B, H); in training `inputs`, `weight_ih`, `weight_hh`, `bias_ih`, ...: gradients."""
+Prepare = Callable[[Task], tuple[Callable[[], Any], Callable[[], Sequence[Any]]]]
+"""Takes a task, gives `run`, which does it once and waits for its end, and `results`, which does it and tells all.
 
-Prepare = Callable[[Task], tuple[Callable[[], Any], Callable[[], Sequence[Results]]]]
-"""Takes a task, gives `run`, which does it once and waits for its end, and `results`, which does it and tells all."""
+Results are a dict for each batch: `outputs` (T, B, H); in training the gradients of `inputs`, `weight_ih`, `weight_hh`,
+`bias_ih`, and of `bias_hh` where the peer has it.
+"""
 
 
 def columns(rows: np.ndarray, order: Sequence[int]) -> np.ndarray:
@@ -118,7 +119,7 @@ def answers(lines: TextIO, versions: Mapping[str, str], prepare: Prepare) -> Ite
             run = None  # lets go of the case before this one
             run, results = prepare(read_task(request))
             named = {f"{k} {name}": np.asarray(a) for k, batch in enumerate(results()) for name, a in batch.items()}
-            np.savez(request["answer"], **named)
+            np.savez(request["answer"], allow_pickle=False, **named)
             yield {"done": "prepare"}
         elif request["do"] == "run" and run is not None:
             start = time.perf_counter()
@@ -140,5 +141,6 @@ def serve(versions: Mapping[str, str], prepare: Prepare) -> None:
     """
     with os.fdopen(os.dup(1), "w") as out:
         os.dup2(2, 1)
+        sys.stdout = sys.stderr
         for answer in answers(sys.stdin, versions, prepare):
             print(json.dumps(answer), file=out, flush=True)
