@@ -49,14 +49,14 @@ class Team:
                 self._drop(error)
         self.versions = {peer.name: peer.versions for peer in self.members}
 
-    def measure(self, case: Case, effort: Effort, pool: ProcessPoolExecutor) -> dict[str, Any]:
+    def measure(self, case: Case, effort: Effort, pool: ProcessPoolExecutor | None = None) -> dict[str, Any]:
         """Measure a case with the peers; if one fails, it takes no part any more, and the case is measured again.
 
         Parameters
         ----------
         case : Case
         effort : Effort
-        pool : ProcessPoolExecutor
+        pool : ProcessPoolExecutor, optional
             See `measure_case`.
         """
         while True:

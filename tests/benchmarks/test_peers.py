@@ -20,7 +20,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {folder!r})
 import numpy as np
-from serve import serve
+from serve import serve  # pyright: ignore[reportMissingImports]
 
 def prepare(task):
     print("noise on the standard output")
@@ -150,7 +150,7 @@ def test_a_peer_that_fails_later_is_dropped_and_the_case_measured_without_it(toy
     peer, said = toy(change="1 / 0"), []
     team = Team(False, {}, said.append)
     team.members = [peer]
-    result = team.measure(CASE, Effort(least=1, most=1, slow=1, seconds=0.0), None)
+    result = team.measure(CASE, Effort(least=1, most=1, slow=1, seconds=0.0))
     assert team.members == []
     assert team.failed.keys() == {"keras"}
     assert result["times"].keys() == {"ours", "padded", "packed"}
@@ -160,7 +160,7 @@ def serve_module():
     """The module of the peers' side, which is not part of a package."""
     sys.path.insert(0, str(peer_module.SCRIPTS))
     try:
-        import serve
+        import serve  # pyright: ignore[reportMissingImports]
     finally:
         sys.path.pop(0)
     return serve
@@ -179,7 +179,7 @@ def test_gate_orders_go_there_and_back():
 def test_requests_without_a_process(tmp_path):
     serve = serve_module()
     request, answer = tmp_path / "request.npz", tmp_path / "answer.npz"
-    np.savez(request, **{name: array.numpy() for name, array in arrays().items()})
+    np.savez(request, allow_pickle=False, **{name: array.numpy() for name, array in arrays().items()})
     seen = []
 
     def prepare(task):

@@ -16,8 +16,8 @@ def result(kind="GRU", **changed):
         "values": {"ratio": 2.0, "us_per_step": 1.0, "memory": 3.0, "tf1": 40 / 11},
         "memory": {"kept": 9.0, "results": 3.0, "ours": 30.0, "padded": 54.8},
     } | changed  # fmt: skip
-    case = Case(*(next(x for x in known if x.name == name) for known, name in ((SHAPES, "big"), (KINDS, kind))),
-                "ragged", "train")  # fmt: skip
+    shape = next(shape for shape in SHAPES if shape.name == "big")
+    case = Case(shape, next(found for found in KINDS if found.name == kind), "ragged", "train")
     return judge(case, found, 200.0)
 
 
