@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -35,6 +36,9 @@ from unspool.program.trace import trace
 KEPT = ("saved", "output", "state_tokens")
 NUMBER = 4
 """Bytes of a float32."""
+
+PEAK = Path("/proc/self/clear_refs")
+"""Writing 5 into it sets the peak of resident memory to what is resident."""
 
 ROLES = ("ours", "padded", "packed")
 MIB = 2**20
@@ -79,6 +83,11 @@ def results_bytes(case: Case) -> int:
     features = shape.inputs if case.lengths == "full" else shape.inputs + shape.hidden
     parameters = sum(p.numel() for p in case.kind.cell(shape.inputs, shape.hidden).parameters())
     return NUMBER * (places * features + parameters)
+
+
+def unmeasurable() -> str:
+    """Return why memory cannot be measured; empty if it can."""
+    return "" if os.access(PEAK, os.W_OK) else f"{PEAK} cannot be written; it is there on Linux only"
 
 
 def measure_memory(case: Case, pool: ProcessPoolExecutor) -> dict[str, float]:
@@ -155,7 +164,7 @@ def peak_over(run: Callable[[], Any]) -> int:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)  # what is free goes back to the system, so that what is resident is in use
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak is now what is resident
+    PEAK.write_text("5", encoding="ascii")
     before = _status("VmRSS")
     results = run()
     after = _status("VmHWM")

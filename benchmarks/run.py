@@ -21,7 +21,7 @@ from benchmarks.lengths import reviews_missing
 from benchmarks.machine import busy, describe_machine
 from benchmarks.measure import QUICK as QUICK_EFFORT
 from benchmarks.measure import Effort, first_calls, measure_peak
-from benchmarks.memory import fresh_processes
+from benchmarks.memory import fresh_processes, unmeasurable
 from benchmarks.peer import PEERS, parse_pythons
 from benchmarks.report import as_text
 from benchmarks.table import tables
@@ -56,8 +56,10 @@ def main(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     skipped = dict(team.missing)
-    if not quick and reviews_missing():
-        skipped["lengths of reviews"] = reviews_missing()
+    if reviews_missing():
+        skipped |= {s.name: reviews_missing() for s in SHAPES if s.reviews and (not chosen or s.name in chosen)}
+    if unmeasurable():
+        skipped["memory"] = unmeasurable()
     for name, why in skipped.items():
         say(f"{name}: skipped, {why}")
     if busy(machine):
@@ -103,7 +105,7 @@ def _measure(
                 peaks.append(measure_peak())
             minutes = (time.monotonic() - start) / 60
             say(f"[{number}/{len(wanted)}, {minutes:.1f} min] {case.name}")
-            results.append(team.measure(case, effort, pool))
+            results.append(team.measure(case, effort, None if unmeasurable() else pool))
             if results[-1]["wrong"]:
                 say(f"WRONG: {results[-1]['wrong']}")
     return results, [*peaks, measure_peak()]

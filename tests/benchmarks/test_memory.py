@@ -1,9 +1,7 @@
-import os
-
 import pytest
 import torch
 from benchmarks.configurations import KINDS, Case, Shape
-from benchmarks.memory import MIB, NUMBER, kept_bytes, kept_features, one_batch, peak_over, results_bytes
+from benchmarks.memory import MIB, NUMBER, kept_bytes, kept_features, one_batch, peak_over, results_bytes, unmeasurable
 
 SHAPE = Shape("small", batch=4, steps=10, inputs=3, hidden=5)
 KIND = {kind.name: kind for kind in KINDS}
@@ -34,7 +32,7 @@ def test_one_batch():
     assert one_batch(Case(SHAPE, KIND["LSTM"], "full", "train")).shape == SHAPE
 
 
-@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="there is no /proc/self/clear_refs")
+@pytest.mark.skipif(unmeasurable() != "", reason=unmeasurable())
 def test_the_peak_counts_what_is_let_go_before_the_end():
     def run():
         first = torch.ones(40 * MIB // NUMBER)
