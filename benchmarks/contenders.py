@@ -6,17 +6,16 @@ Everything is time-major: inputs `[T, B, I]`, outputs `[T, B, H]`. K batches, N 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch import Tensor
 
 import unspool as us
 from benchmarks.configurations import Case
 from benchmarks.peer import Peer
+from benchmarks.players import Player, players, run_ours, same_weights
 
 Results = dict[str, Tensor]
 
@@ -46,66 +45,6 @@ class Contender:
     slow: bool = False
 
 
-@dataclass(frozen=True)
-class Player:
-    """A contender in this process, without inputs.
-
-    Attributes
-    ----------
-    role : str
-    layer : Module
-    forward : callable (layer, x, lengths) -> Tensor
-        Returns the outputs; lengths are None where all rows have T steps.
-    against, slow
-        See `Contender`.
-    """
-
-    role: str
-    layer: nn.Module
-    forward: Callable[[nn.Module, Tensor, Tensor | None], Tensor]
-    against: str = "ours"
-    slow: bool = False
-
-
-def players(case: Case) -> Iterator[Player]:
-    """Yield the contenders of a case in this process, ours first, all with the same weights.
-
-    Parameters
-    ----------
-    case : Case
-    """
-    shape, kind = case.shape, case.kind
-    ours = kind.ours(shape.inputs, shape.hidden)
-    yield Player("ours", ours, _run_ours, against="")
-    if kind.torch_layer is not None:
-        peer = kind.torch_layer(shape.inputs, shape.hidden)
-        peer.load_state_dict(ours.state_dict())
-        yield Player("padded", peer, lambda m, x, _: m(x)[0], against="ours" if case.lengths == "full" else "")
-        if case.lengths == "full":
-            yield Player("static", same_weights(ours, case, unroll=True), _run_ours)
-        else:
-            yield Player("packed", peer, _run_packed)
-    else:
-        yield Player("eager", same_weights(ours, case, backend="reference"), _run_ours, slow=True)
-    if kind.builtin is not None:
-        yield Player("builtin", kind.builtin(shape.inputs, shape.hidden), _run_ours, against="")
-
-
-def same_weights(layer: nn.Module, case: Case, **options: Any) -> nn.Module:
-    """Return our layer of a case with other options and the weights of another.
-
-    Parameters
-    ----------
-    layer : Module
-    case : Case
-    **options
-        Of the new layer.
-    """
-    other = case.kind.ours(case.shape.inputs, case.shape.hidden, **options)
-    other.load_state_dict(layer.state_dict())
-    return other
-
-
 def prepare(case: Case, peers: Sequence[Peer] = ()) -> tuple[list[Contender], str]:
     """Make inputs, weights and contenders of a case.
 
@@ -126,7 +65,7 @@ def prepare(case: Case, peers: Sequence[Peer] = ()) -> tuple[list[Contender], st
     ours = inside[0].layer
     if case.kind.name == "GRU" and any(peer.name == "tf1" for peer in peers):
         # TensorFlow 1's GRU is another cell: it is held against ours of that form.
-        inside.append(Player("before", same_weights(ours, case, reset_after=False), _run_ours, against=""))
+        inside.append(Player("before", same_weights(ours, case, reset_after=False), run_ours, against=""))
     found = [data.contender(player) for player in inside]
     weights = {name.removesuffix("_l0"): value.detach() for name, value in ours.named_parameters()}
     for peer in peers:
@@ -245,14 +184,3 @@ def label(batch: int, name: str) -> str:
         `outputs`, or that of which this is the gradient.
     """
     return f"batch {batch}: {name if name == 'outputs' else f'gradient of {name}'}"
-
-
-def _run_ours(layer: nn.Module, x: Tensor, lengths: Tensor | None) -> Tensor:
-    return (layer(x) if lengths is None else layer(x, lengths=lengths))[0]
-
-
-def _run_packed(layer: nn.Module, x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Pack, run and unpack, so that the same outputs come out as from the others."""
-    assert lengths is not None
-    outputs, _ = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
-    return pad_packed_sequence(outputs, total_length=x.shape[0])[0]

@@ -6,7 +6,6 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -63,9 +62,7 @@ def timing(seconds: Sequence[float]) -> Timing:
     return [statistics.median(ms), min(ms), max(ms), len(ms)]
 
 
-def measure_case(
-    case: Case, effort: Effort, peers: Sequence[Peer] = (), pool: ProcessPoolExecutor | None = None
-) -> dict[str, Any]:
+def measure_case(case: Case, effort: Effort, peers: Sequence[Peer] = (), memory: bool = True) -> dict[str, Any]:
     """Check a case, then time it, then measure its memory.
 
     Parameters
@@ -74,8 +71,8 @@ def measure_case(
     effort : Effort
     peers : sequence of Peer
         Those in processes of their own that take part.
-    pool : ProcessPoolExecutor, optional
-        Processes for measuring memory.
+    memory : bool
+        Whether to measure memory.
 
     Returns
     -------
@@ -108,9 +105,10 @@ def measure_case(
     values |= {c.role: medians[c.role] / medians[c.against] for c in contenders if c.role in {p.name for p in peers}}
     if "builtin" in medians:
         values["over_builtin"] = ours / medians["builtin"]
-    if pool is not None and measures_memory(case):
-        result["memory"] = memory = measure_memory(case, pool)
-        values["memory"] = (memory["ours"] - memory["results"]) / memory["kept"]
+    if memory and measures_memory(case):
+        result["memory"] = sizes = measure_memory(case)
+        if "ours" in sizes:
+            values["memory"] = (sizes["ours"] - sizes["results"]) / sizes["kept"]
     return result
 
 

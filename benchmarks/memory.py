@@ -18,9 +18,9 @@ import ctypes
 import gc
 import os
 import re
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -29,7 +29,8 @@ from typing import Any
 import torch
 
 from benchmarks.configurations import KINDS, SHAPES, Case, Kind, Lengths
-from benchmarks.contenders import Data, players
+from benchmarks.contenders import Data
+from benchmarks.players import players
 from unspool.program.step import StepProgram, forward_plan
 from unspool.program.trace import trace
 
@@ -90,26 +91,25 @@ def unmeasurable() -> str:
     return "" if os.access(PEAK, os.W_OK) else f"{PEAK} cannot be written; it is there on Linux only"
 
 
-def measure_memory(case: Case, pool: ProcessPoolExecutor) -> dict[str, float]:
+def measure_memory(case: Case) -> dict[str, float]:
     """Measure the memory of a training step of ours and of PyTorch's.
 
     Parameters
     ----------
     case : Case
         Of several batches, one is taken.
-    pool : ProcessPoolExecutor
-        See `fresh_processes`.
 
     Returns
     -------
     dict of str to float
-        MiB: `kept`, `results`, and the growth by role.
+        MiB: `kept`, `results`, and the growth by role; without those whose process was ended by the system.
     """
     case = one_batch(case)
-    roles = [player.role for player in players(case) if player.role in ROLES]
     found = {"kept": kept_bytes(case), "results": results_bytes(case)}
     names = (case.shape.name, case.kind.name, case.lengths)
-    found |= {role: pool.submit(growth, *names, role, torch.get_num_threads()).result() for role in roles}
+    for role in [player.role for player in players(case) if player.role in ROLES]:
+        with suppress(BrokenExecutor):
+            found[role] = in_fresh_process(growth, *names, role, torch.get_num_threads())
     return {name: value / MIB for name, value in found.items()}
 
 
@@ -123,16 +123,24 @@ def one_batch(case: Case) -> Case:
     return replace(case, shape=replace(case.shape, reviews=min(1, case.shape.reviews)))
 
 
-@contextmanager
-def fresh_processes() -> Iterator[ProcessPoolExecutor]:
-    """Give processes of which each runs one call only.
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a process that is forked from one that has imported PyTorch and computed nothing.
 
-    They are forked from one that has imported PyTorch and computed nothing.
+    Parameters
+    ----------
+    function : callable
+    *arguments
+        Of the call.
+
+    Raises
+    ------
+    BrokenExecutor
+        If the process ends before the call does.
     """
     context = get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.memory"])
-    with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
-        yield pool
+    context.set_forkserver_preload(["benchmarks.run"])  # what a child would import itself otherwise
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def growth(shape_name: str, kind_name: str, lengths: Lengths, role: str, threads: int) -> int:

@@ -120,6 +120,7 @@ class Peer:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, env=environment
         )
+        _keep_to_cores(self._process.pid, torch.get_num_threads())
         try:
             self.versions: dict[str, str] = self._answer()["versions"]
         except PeerError:
@@ -193,3 +194,10 @@ class Peer:
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         return f"it ended ({lines[-1] if lines else 'without a word'}), or took more than {PATIENCE:.0f} s"
+
+
+def _keep_to_cores(process: int, threads: int) -> None:
+    """Give a process that has just started no more cores than PyTorch has threads: the libraries count them."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(process))
+        os.sched_setaffinity(process, cores[:threads])

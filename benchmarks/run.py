@@ -21,10 +21,10 @@ from benchmarks.lengths import reviews_missing
 from benchmarks.machine import busy, describe_machine
 from benchmarks.measure import QUICK as QUICK_EFFORT
 from benchmarks.measure import Effort, first_calls, measure_peak
-from benchmarks.memory import fresh_processes, unmeasurable
+from benchmarks.memory import unmeasurable
 from benchmarks.peer import PEERS, parse_pythons
 from benchmarks.report import as_text
-from benchmarks.table import tables
+from benchmarks.rows import tables
 from benchmarks.targets import all_targets, judge, summary
 from benchmarks.team import Team
 
@@ -99,15 +99,13 @@ def _measure(
 ) -> tuple[list[dict[str, Any]], list[float]]:
     """Measure the cases, and the machine's peak between configurations."""
     peaks, results, start = [measure_peak()], [], time.monotonic()
-    with fresh_processes() as pool:
-        for number, case in enumerate(wanted, 1):
-            if number > 1 and case.shape != wanted[number - 2].shape:
-                peaks.append(measure_peak())
-            minutes = (time.monotonic() - start) / 60
-            say(f"[{number}/{len(wanted)}, {minutes:.1f} min] {case.name}")
-            results.append(team.measure(case, effort, None if unmeasurable() else pool))
-            if results[-1]["wrong"]:
-                say(f"WRONG: {results[-1]['wrong']}")
+    for number, case in enumerate(wanted, 1):
+        if number > 1 and case.shape != wanted[number - 2].shape:
+            peaks.append(measure_peak())
+        say(f"[{number}/{len(wanted)}, {(time.monotonic() - start) / 60:.1f} min] {case.name}")
+        results.append(team.measure(case, effort, memory=not unmeasurable()))
+        if results[-1]["wrong"]:
+            say(f"WRONG: {results[-1]['wrong']}")
     return results, [*peaks, measure_peak()]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from benchmarks.configurations import Case
@@ -49,21 +48,21 @@ class Team:
                 self._drop(error)
         self.versions = {peer.name: peer.versions for peer in self.members}
 
-    def measure(self, case: Case, effort: Effort, pool: ProcessPoolExecutor | None = None) -> dict[str, Any]:
+    def measure(self, case: Case, effort: Effort, memory: bool = True) -> dict[str, Any]:
         """Measure a case with the peers; if one fails, it takes no part any more, and the case is measured again.
 
         Parameters
         ----------
         case : Case
         effort : Effort
-        pool : ProcessPoolExecutor, optional
+        memory : bool
             See `measure_case`.
         """
         while True:
             # Peers have the built-in cells, and rows that can be ragged are what they are compared on.
             some = self.members if case.kind.is_builtin and case.shape.batch > 1 else []
             try:
-                return measure_case(case, effort, some, pool)
+                return measure_case(case, effort, some, memory)
             except PeerError as error:
                 self._drop(error)
 
