@@ -42,7 +42,7 @@ class Effort:
     most: int = 51
     slow: int = 7
     slow_seconds: float = 2.0
-    seconds: float = 0.5
+    seconds: float = 0.3
 
 
 QUICK = Effort(least=5, most=15, slow=1, seconds=0.2)

@@ -138,7 +138,9 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
         If the process ends before the call does.
     """
     context = get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.run"])  # what a child would import itself otherwise
+    context.set_forkserver_preload(
+        ["benchmarks.team", "benchmarks.table"]
+    )  # what a child would import itself otherwise
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
 
