@@ -11,10 +11,11 @@ namespace unspool {
 namespace {
 
 constexpr int64_t kTileBytes = 24 * 1024;     // what a tile of rows may take of the first-level cache
-constexpr int64_t kChunkBytes = 1024 * 1024;  // what a chunk of tokens may take of the second-level cache, or nearly
+constexpr int64_t kChunkBytes = 512 * 1024;   // what a chunk of tokens may take: half of the second-level cache
 constexpr int64_t kChunkTokens = 256;         // more do not make products faster
 constexpr int64_t kFew = 4;                   // tokens for which packing a weight does not pay
 constexpr double kWorthSharing = 4e6;          // operations; with fewer, waking another thread takes longer
+constexpr int64_t kWorthPacking = 1 << 20;     // elements that several threads pack together
 constexpr int64_t kColumns = 32;              // parts of a weight's gradient begin at multiples of this
 
 template <class T>
@@ -107,7 +108,12 @@ class Runner {
       if (s.place == Place::temp || s.place == Place::previous) temp_width_ += scratch_stride(s.width);
       if (chunk) chunk_width_ += scratch_stride(s.width);
     }
-    const int64_t fitting = chunk_width_ ? kChunkBytes / static_cast<int64_t>(sizeof(T)) / chunk_width_ : kChunkTokens;
+    // A chunk reads and writes all gradients of weights: where they are large it pays to leave the cache for fewer chunks.
+    int64_t sums = 0;
+    for (const Instruction& in : plan_.instructions)
+      if (in.kind == Kind::weight_gradient) sums += in.width * in.groups;
+    const int64_t room = std::max(kChunkBytes / static_cast<int64_t>(sizeof(T)), sums / 4);
+    const int64_t fitting = chunk_width_ ? room / chunk_width_ : kChunkTokens;
     chunk_tokens_ = std::clamp<int64_t>(fitting, 1, kChunkTokens);
   }
 
@@ -140,7 +146,8 @@ class Runner {
     T* base = kept_ ? kept_memory(total) : packing_memory(total);
     for (int64_t a : at) packed_.push_back(base + a);
     if (kept_) kept_->digests.resize(weights_.size());
-    parallel_for(static_cast<int>(weights_.size()), threads, [&](int i) {
+    // Another job for all threads only where it is worth one: on a busy machine they take their time to come.
+    parallel_for(static_cast<int>(weights_.size()), total < kWorthPacking ? 1 : threads, [&](int i) {
       const auto index = static_cast<size_t>(i);
       const auto& w = weights_[index];
       if (few(w) || (kept_ && is_packed(w, kept_->digests[index]))) return;
