@@ -1,0 +1,211 @@
+// Everything that Plan::validate, Layout::validate and execute() refuse, one change of a good problem at a time. The arrays
+// and weights lie at address zero, so that whoever touches them ends the tests.
+#include <functional>
+#include <stdexcept>
+
+#include "problem.hpp"
+
+using namespace unspool;
+
+namespace {
+
+constexpr int64_t H = 4, far = int64_t{1} << 40;
+
+// Storages of the good problem, by number.
+enum : int64_t { token, row, fresh, previous, vector, slot, scalar, temp, none };
+
+// Its instructions, by number.
+enum : size_t { product, unary, binary, ternary, reduce, repeat, column_sums };
+
+struct Case {
+  Problem<double> p{ragged_batch(3, 2, 2, true)};
+  std::vector<Array<double>> arrays;
+  std::vector<Weight<double>> weights;
+  int threads = 2;
+
+  Case() {
+    p.token(H), p.row(H), p.row(H), p.previous(token), p.vector(H), p.slot(H), p.scalar(0.5), p.temp(H), p.none();
+    p.product(p.at(temp), H, p.at(previous), p.weight(H, H, false), p.at(vector));
+    p.unary(Unary::tanh, p.at(token), H, p.at(temp));
+    p.binary(Binary::add, p.at(temp), H, p.at(token), p.at(scalar));
+    p.ternary(Ternary::where, p.at(token), H, p.at(temp), p.at(row), p.at(vector, 0, Operand::vector));
+    p.reduce(Reduce::sum, p.at(temp), 2, 2, p.at(token));
+    p.repeat(p.at(row), 2, 2, p.at(temp));
+    p.column_sums(p.at(slot), H, p.at(token));
+    p.carry(row, fresh);
+    arrays = p.views(p.arrays), weights = p.weight_views();
+    for (auto& a : arrays) a.data = nullptr;
+    for (auto& w : weights) w.data = nullptr;
+  }
+  Storage& storage(int64_t i) { return p.plan.storages[size_t(i)]; }
+  Instruction& code(size_t i) { return p.plan.instructions[i]; }
+  Array<double>& array_of(int64_t i) { return arrays[size_t(storage(i).array)]; }
+};
+
+void refuses(const char* message, const std::function<void(Case&)>& change, int line) {
+  Case c;
+  change(c);
+  std::string found = "nothing";
+  try {
+    c.p.plan.validate();
+    c.p.batch.layout().validate();
+    execute<double>(c.p.plan, c.p.batch.layout(), c.arrays, c.weights, c.threads);
+  } catch (const std::invalid_argument& error) {
+    found = error.what();
+  }
+  CHECK(found.find(message) != found.npos, "line %d: expected '%s', got '%s'", line, message, found.c_str());
+}
+
+#define REFUSES(message, ...) refuses(message, [](Case & c) { __VA_ARGS__; }, __LINE__)
+
+void check_storages() {
+  for (const int64_t place : {int64_t{-1}, int64_t{8}, far})
+    refuses("a storage of an unknown kind", [=](Case& c) { c.storage(temp).place = Place(place); }, __LINE__);
+  for (const int64_t s : {token, row, previous, vector, slot})
+    for (const int64_t array : {int64_t{-1}, int64_t{7}, far})
+      refuses("a storage names an array that is not there", [=](Case& c) { c.storage(s).array = array; }, __LINE__);
+  REFUSES("a storage names an array that is not there", c.storage(previous).first = 7);
+  REFUSES("a storage names an array that is not there", c.storage(previous).fresh = -1);
+  for (const int64_t width : {int64_t{-1}, (int64_t{1} << 28) + 1, INT64_MAX})
+    refuses("a storage of negative or absurd width", [=](Case& c) { c.storage(temp).width = width; }, __LINE__);
+  REFUSES("a constant that is not there", c.storage(scalar).array = 1);
+  REFUSES("a constant that is not there", c.storage(scalar).array = -1);
+  REFUSES("as many carried arrays as reset arrays", c.p.plan.reset.clear());
+  REFUSES("a storage names an array that is not there", c.p.plan.carried[0] = 7);
+  REFUSES("a storage names an array that is not there", c.p.plan.reset[0] = -1);
+}
+
+void check_instructions() {
+  REFUSES("an unknown kind of instruction", c.code(unary).kind = Kind::count_);
+  REFUSES("an unknown kind of instruction", c.code(unary).kind = Kind(-1));
+  for (const size_t i : {unary, binary, ternary, reduce})
+    for (const int64_t op : {int64_t{-1}, int64_t{28}, int64_t{256}, far})
+      refuses("an unknown operation", [=](Case& c) { c.code(i).op = op; }, __LINE__);
+  REFUSES("an instruction with a bad width or constant", c.code(unary).width = -1);
+  REFUSES("an instruction with a bad width or constant", c.code(unary).width = far);
+  REFUSES("an instruction with a bad width or constant", c.code(unary).imm0 = 1);
+  REFUSES("an instruction with a bad width or constant", c.code(unary).imm1 = far);
+  for (const int64_t groups : {int64_t{-1}, int64_t{0}, int64_t{3}, far}) {
+    refuses("groups that do not divide a width", [=](Case& c) { c.code(reduce).groups = groups; }, __LINE__);
+    refuses("groups that do not divide a width", [=](Case& c) { c.code(repeat).groups = groups; }, __LINE__);
+  }
+}
+
+void check_operands() {
+  const std::pair<size_t, OperandRef Instruction::*> operands[] = {
+      {product, &Instruction::dst}, {product, &Instruction::a},     {product, &Instruction::b},
+      {unary, &Instruction::dst},   {unary, &Instruction::a},       {binary, &Instruction::dst},
+      {binary, &Instruction::a},    {binary, &Instruction::b},      {ternary, &Instruction::dst},
+      {ternary, &Instruction::a},   {ternary, &Instruction::b},     {ternary, &Instruction::c},
+      {reduce, &Instruction::dst},  {reduce, &Instruction::a},      {repeat, &Instruction::dst},
+      {repeat, &Instruction::a},    {column_sums, &Instruction::a}, {column_sums, &Instruction::dst}};
+  for (const auto& [i, operand] : operands) {
+    const auto change = [i = i, operand = operand](int64_t storage, int64_t column, Operand mode) {
+      return [=](Case& c) { c.code(i).*operand = {storage, column, mode}; };
+    };
+    const bool sums = i == column_sums && operand == &Instruction::dst, read = operand != &Instruction::dst;
+    const bool given = i == product && operand == &Instruction::a;  // its width is the weight's
+    const bool optional = i == product && operand == &Instruction::b;
+    for (const int64_t storage : {int64_t{-1}, int64_t{9}, far})
+      refuses("an operand without a storage", change(storage, 0, Operand::full), __LINE__);
+    const char* beyond = sums ? "column sums need a slot that is wide enough" : "an operand reaches beyond its storage";
+    const int64_t good = sums ? slot : given ? row : temp;
+    for (const int64_t column : {int64_t{-1}, H + 1, far, INT64_MIN, INT64_MAX})
+      refuses(beyond, change(good, column, Operand::full), __LINE__);
+    if (i != reduce && i != repeat && !given) refuses(beyond, change(good, 1, Operand::full), __LINE__);
+    if (read) {
+      refuses("a sum over tokens is read while it is summed", change(slot, 0, Operand::full), __LINE__);
+      if (!optional) refuses("an operand is missing", change(none, 0, Operand::full), __LINE__);
+    } else if (!sums) {
+      for (const int64_t s : {vector, previous})
+        refuses("a result goes where nothing may be written", change(s, 0, Operand::full), __LINE__);
+      refuses("a sum over tokens is read", change(slot, 0, Operand::full), __LINE__);
+      refuses("one value where a row is taken or written", change(scalar, 0, Operand::full), __LINE__);
+      refuses("an operand is missing", change(none, 0, Operand::full), __LINE__);
+    } else {
+      for (const int64_t s : {vector, previous, row, token, temp, scalar, none})
+        refuses("column sums need a slot", change(s, 0, Operand::full), __LINE__);
+    }
+    // One value per row, or one value, where the kernel takes all columns: the last column would be beyond the end.
+    const bool pointwise = read && (i == unary || i == binary || i == ternary);
+    for (const Operand mode : {Operand::row_scalar, Operand::scalar, Operand(4), Operand(255)}) {
+      if (sums) continue;  // the mode of a slot is not looked at
+      const char* what = pointwise ? "an operand of an unknown mode" : "one value where a row is taken or written";
+      if (!pointwise || mode > Operand::scalar) refuses(what, change(good, 0, mode), __LINE__);
+    }
+    if (!pointwise && read) refuses("one value where a row is taken", change(scalar, 0, Operand::scalar), __LINE__);
+  }
+  REFUSES("a product names a weight that is not there", c.code(product).weight = 1);
+  REFUSES("a product names a weight that is not there", c.code(product).weight = -1);
+  REFUSES("a product takes one vector per row", c.code(product).a.storage = vector);
+  REFUSES("a product takes one vector per row", c.code(product).a.mode = Operand::vector);
+}
+
+void check_layouts() {
+  REFUSES("a negative or absurd number of steps or blocks", c.p.batch.steps = -1);
+  REFUSES("a negative or absurd number of steps or blocks", c.p.batch.blocks = -1);
+  REFUSES("a negative or absurd number of steps or blocks", c.p.batch.blocks = far);
+  REFUSES("a negative or absurd number of tokens or rows", c.p.batch.tokens = -1);
+  REFUSES("a negative or absurd number of tokens or rows", c.p.batch.rows = -1);
+  REFUSES("a negative or absurd number of tokens or rows", c.p.batch.rows = far);
+  REFUSES("a block leaves the rows", c.p.batch.row_start[0] = -1);
+  REFUSES("a block leaves the rows", c.p.batch.row_start[1] = 4);
+  REFUSES("a block leaves the rows", c.p.batch.row_start[0] = INT64_MAX);
+  REFUSES("a block leaves the rows", c.p.batch.counts[0] = 4);
+  REFUSES("a block leaves the rows", c.p.batch.counts[0] = -1);
+  REFUSES("a step of a block leaves the tokens", c.p.batch.counts[1] = c.p.batch.counts[0] + 1);  // grows
+  REFUSES("a step of a block leaves the tokens", c.p.batch.counts[1] = -1);
+  REFUSES("a step of a block leaves the tokens", c.p.batch.offsets[0] = -1);
+  REFUSES("a step of a block leaves the tokens", c.p.batch.offsets[0] = c.p.batch.tokens);
+  REFUSES("a step of a block leaves the tokens", c.p.batch.offsets[0] = INT64_MAX);
+  REFUSES("a step of a block leaves the tokens", c.p.batch.tokens = 0);
+}
+
+void check_arrays() {
+  REFUSES("another number of arrays", c.arrays.pop_back());
+  REFUSES("another number of arrays", c.arrays.push_back(c.arrays[0]));
+  REFUSES("another number of arrays", c.p.plan.arrays = 8);
+  REFUSES("another number of weights", c.weights.clear());
+  REFUSES("another number of weights", c.p.plan.weights = 2);
+  for (const int64_t s : {token, row, fresh, vector, slot}) {
+    refuses("an array is too small", [=](Case& c) { c.array_of(s).width = H - 1; }, __LINE__);
+    refuses("an array is too small", [=](Case& c) { c.array_of(s).rows = s == vector ? 0 : 1; }, __LINE__);
+    refuses("an array is too small", [=](Case& c) { c.array_of(s).rows = -1; }, __LINE__);
+    if (s != vector) refuses("an array is too small", [=](Case& c) { c.array_of(s).stride = H - 1; }, __LINE__);
+    if (s != vector) refuses("an array is too small", [=](Case& c) { c.array_of(s).stride = -H; }, __LINE__);
+  }
+  REFUSES("an array is too small", c.arrays[size_t(c.storage(previous).first)].rows = 2);
+  REFUSES("an array is too small", c.arrays[size_t(c.storage(previous).fresh)].width = 3);
+  REFUSES("an array is too small", c.threads = 9);  // sums have a row per thread
+  REFUSES("a reset array of another width", c.array_of(fresh).width = H + 1);
+  REFUSES("a weight of another width than its product", c.weights[0].N = H + 1);
+  REFUSES("a weight takes more than is given", c.weights[0].K = H + 1);
+  REFUSES("a weight takes more than is given", c.code(product).a.column = 1);
+  REFUSES("a weight of negative or absurd size", c.weights[0].K = -1);
+  REFUSES("a weight of negative or absurd size", c.weights[0].N = far);
+  REFUSES("larger weights than this machine has memory", c.weights[0].K = c.weights[0].N = 1 << 28);
+  // Not one storage is absurd, but all together.
+  REFUSES("more scratch than this machine has memory", for (int i = 0; i < 5000; ++i) c.p.temp(1 << 28));
+  REFUSES("at least one thread", c.threads = 0);
+  REFUSES("at least one thread", c.threads = -1);
+}
+
+// A layout without blocks has no counts to look at.
+void check_empty() {
+  for (const int threads : {1, 2}) {
+    const Batch empty{4, 0, 0, 3, {}, {}, {}, {}};
+    empty.layout().validate();
+    execute<float>({}, empty.layout(), {}, {}, threads);
+  }
+}
+
+}  // namespace
+
+void test_refusals() {
+  check_storages();
+  check_instructions();
+  check_operands();
+  check_layouts();
+  check_arrays();
+  check_empty();
+}
