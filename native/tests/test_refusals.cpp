@@ -59,7 +59,7 @@ void refuses(const char* message, const std::function<void(Case&)>& change, int 
 #define REFUSES(message, ...) refuses(message, [](Case & c) { __VA_ARGS__; }, __LINE__)
 
 void check_storages() {
-  for (const int64_t place : {int64_t{-1}, int64_t{8}, far})
+  for (const int64_t place : {int64_t{-1}, int64_t{99}, far})
     refuses("a storage of an unknown kind", [=](Case& c) { c.storage(temp).place = Place(place); }, __LINE__);
   for (const int64_t s : {token, row, previous, vector, slot})
     for (const int64_t array : {int64_t{-1}, int64_t{7}, far})
@@ -108,7 +108,7 @@ void check_operands() {
     const bool optional = i == product && operand == &Instruction::b;
     for (const int64_t storage : {int64_t{-1}, int64_t{9}, far})
       refuses("an operand without a storage", change(storage, 0, Operand::full), __LINE__);
-    const char* beyond = sums ? "column sums need a slot that is wide enough" : "an operand reaches beyond its storage";
+    const char* beyond = sums ? "need a slot that is wide enough" : "an operand reaches beyond its storage";
     const int64_t good = sums ? slot : given ? row : temp;
     for (const int64_t column : {int64_t{-1}, H + 1, far, INT64_MIN, INT64_MAX})
       refuses(beyond, change(good, column, Operand::full), __LINE__);
@@ -124,7 +124,7 @@ void check_operands() {
       refuses("an operand is missing", change(none, 0, Operand::full), __LINE__);
     } else {
       for (const int64_t s : {vector, previous, row, token, temp, scalar, none})
-        refuses("column sums need a slot", change(s, 0, Operand::full), __LINE__);
+        refuses("need a slot", change(s, 0, Operand::full), __LINE__);
     }
     // One value per row, or one value, where the kernel takes all columns: the last column would be beyond the end.
     const bool pointwise = read && (i == unary || i == binary || i == ternary);
