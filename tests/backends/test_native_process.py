@@ -148,8 +148,6 @@ def test_conformance_with_each_instruction_set(isa):
         pytest.skip(f"all other tests run on {isa}")
     check = f"from unspool import _engine; assert _engine.active_isa() == {isa!r}"
     script = f"{check}; import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))"
-    told = run_python(
-        "-c", script, "-p", "no:cacheprovider", "-p", "no:xdist", str(Path(__file__).with_name("test_native.py")), "-k", CONFORMANCE,
-        UNSPOOL_ISA=isa,
-    )  # fmt: skip
+    tests = str(Path(__file__).with_name("test_native.py"))
+    told = run_python("-c", script, "-p", "no:cacheprovider", tests, "-k", CONFORMANCE, UNSPOOL_ISA=isa)
     assert "100%" in told
