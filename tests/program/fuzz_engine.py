@@ -199,8 +199,7 @@ def main(number: int, cases: int) -> None:
 
 NO_RESETS = np.zeros(0, dtype=np.uint8)
 EMPTY = (
-    np.zeros((0, 5), dtype=np.int64),
-    np.zeros((0, PLANS[0][0].tables.instructions.shape[1]), dtype=np.int64),
+    *(table[:0] for table in (PLANS[0][0].tables.storages, PLANS[0][0].tables.instructions)),
     [],
     [],
     [],
@@ -269,9 +268,8 @@ def once_crashed() -> None:
     assert COUNTS["ran"] == 0, COUNTS
     # Without blocks there is nothing to do, on any number of threads.
     for threads in (1, 2):
-        layout = _engine.Layout(
-            B * T, B, *(np.zeros(shape, dtype=np.int64) for shape in (0, (0, T), (0, T))), NO_RESETS
-        )
+        tables = [np.zeros(shape, dtype=np.int64) for shape in (0, (0, T), (0, T))]
+        layout = _engine.Layout(B * T, B, *tables, NO_RESETS, TIMES, SEQUENCES)
         _engine.run_f32(_engine.make_plan(*EMPTY), layout, [], [], threads)
     print(COUNTS)
 
