@@ -18,16 +18,18 @@ struct Batch {
   int64_t steps = 0, blocks = 0, tokens = 0, rows = 0;
   std::vector<int64_t> row_start, counts, offsets;
   std::vector<uint8_t> resets;
+  std::vector<int64_t> times, sequences;  // where tokens stand in padded arrays
 
   Layout layout() const {
-    return {steps,         blocks,           tokens, rows, row_start.data(), counts.data(), offsets.data(),
-            resets.empty() ? nullptr : resets.data()};
+    return {steps, blocks, tokens, rows, row_start.data(), counts.data(), offsets.data(),
+            resets.empty() ? nullptr : resets.data(), times.data(), sequences.data()};
   }
 };
 
-// Rows of random lengths, the first as long as there are steps; between the tokens of two steps some that nobody visits.
-inline Batch ragged_batch(int64_t rows, int64_t blocks, int64_t steps, bool resets) {
-  Batch batch{steps, blocks, 0, rows, {}, std::vector<int64_t>(size_t(blocks * steps)), {}, {}};
+// Rows of random lengths, the first as long as there are steps. The tokens of a block follow each other, or there are some
+// between the tokens of two steps that nobody visits.
+inline Batch ragged_batch(int64_t rows, int64_t blocks, int64_t steps, bool resets, bool together = false) {
+  Batch batch{steps, blocks, 0, rows, {}, std::vector<int64_t>(size_t(blocks * steps)), {}, {}, {}, {}};
   batch.offsets = batch.counts;
   for (int64_t p = 0; p < blocks; ++p) {
     const int64_t first = rows * p / blocks, last = rows * (p + 1) / blocks;
@@ -37,11 +39,18 @@ inline Batch ragged_batch(int64_t rows, int64_t blocks, int64_t steps, bool rese
       for (int64_t k = 0; k < length; ++k) ++batch.counts[size_t(p * steps + k)];
     }
   }
-  for (int64_t k = 0; k < steps; ++k)
-    for (int64_t p = 0; p < blocks; ++p) {
-      batch.offsets[size_t(p * steps + k)] = batch.tokens;
-      batch.tokens += batch.counts[size_t(p * steps + k)] + random_int(0, 1);
-    }
+  for (int64_t i = 0; i < steps * blocks; ++i) {
+    const int64_t p = together ? i / steps : i % blocks, k = together ? i % steps : i / blocks, at = p * steps + k;
+    batch.offsets[size_t(at)] = batch.tokens;
+    batch.tokens += batch.counts[size_t(at)] + (together ? 0 : random_int(0, 1));
+  }
+  batch.times.resize(size_t(batch.tokens)), batch.sequences.resize(size_t(batch.tokens));
+  for (int64_t p = 0; p < blocks; ++p)
+    for (int64_t k = 0; k < steps; ++k)
+      for (int64_t r = 0; r < batch.counts[size_t(p * steps + k)]; ++r) {
+        const size_t token = size_t(batch.offsets[size_t(p * steps + k)] + r);
+        batch.times[token] = k, batch.sequences[token] = batch.row_start[size_t(p)] + r;
+      }
   if (resets)
     for (int64_t n = 0; n < batch.tokens; ++n) batch.resets.push_back(random_int(0, 3) == 0);
   return batch;
@@ -55,6 +64,8 @@ struct Problem {
   Batch batch;
   std::vector<Grid<T>> arrays, weights;
   std::vector<bool> transposed;
+  std::vector<int64_t> padded_arrays;
+  Phase phase = Phase::step;  // of the instructions to come
 
   explicit Problem(Batch b) : batch(std::move(b)) {}
 
@@ -79,6 +90,17 @@ struct Problem {
     const int64_t first = array(batch.rows, s.width), fresh = array(batch.rows, s.width);
     return storage(Place::previous, s.array, s.width, first, fresh);
   }
+  int64_t chunk(int64_t width) { return storage(Place::chunk, -1, width); }
+  // [steps, rows, width], as a grid of steps x rows.
+  int64_t padded(int64_t width) {
+    padded_arrays.push_back(array(batch.steps * batch.rows, width));
+    return storage(Place::padded, padded_arrays.back(), width);
+  }
+  int64_t padded_previous(int64_t of) {
+    const int64_t s = previous(of);
+    plan.storages[size_t(s)].place = Place::padded_previous;
+    return s;
+  }
   int64_t number(double value) {
     plan.constants.push_back(value);
     return int64_t(plan.constants.size()) - 1;
@@ -101,7 +123,7 @@ struct Problem {
   }
   void emit(Kind kind, int64_t op, OperandRef dst, int64_t width, int64_t groups, OperandRef a, OperandRef b = {},
             OperandRef c = {}, int64_t weight = -1, int64_t imm0 = -1, int64_t imm1 = -1) {
-    plan.instructions.push_back({kind, op, dst, width, groups, a, b, c, weight, imm0, imm1});
+    plan.instructions.push_back({kind, op, dst, width, groups, a, b, c, weight, imm0, imm1, phase});
   }
   void unary(Unary op, OperandRef dst, int64_t width, OperandRef a) { emit(Kind::unary, int64_t(op), dst, width, 1, a); }
   void binary(Binary op, OperandRef dst, int64_t width, OperandRef a, OperandRef b) {
@@ -119,12 +141,21 @@ struct Problem {
   void product(OperandRef dst, int64_t width, OperandRef a, int64_t weight, OperandRef b) {
     emit(Kind::product, 0, dst, width, 1, a, b, {}, weight);
   }
+  void fetch(int64_t dst, int64_t width, int64_t a) { emit(Kind::fetch, 0, at(dst), width, 1, at(a)); }
+  void store(int64_t dst, int64_t width, int64_t a) { emit(Kind::store, 0, at(dst), width, 1, at(a)); }
+  void weight_gradient(int64_t dst, int64_t a_width, int64_t a, int64_t b_width, int64_t b) {
+    emit(Kind::weight_gradient, 0, at(dst), a_width, b_width, at(a), at(b));
+  }
   void column_sums(OperandRef dst, int64_t width, OperandRef a) { emit(Kind::column_sums, 0, dst, width, 1, a); }
 
   // ---- what execute() takes; the arrays are given from outside, so that a problem can be run many times
-  static std::vector<Array<T>> views(std::vector<Grid<T>>& grids) {
+  std::vector<Array<T>> views(std::vector<Grid<T>>& grids) const {
     std::vector<Array<T>> found;
     for (auto& g : grids) found.push_back({g.data(), g.rows, g.width, g.stride});
+    for (const int64_t i : padded_arrays) {
+      const int64_t stride = grids[size_t(i)].stride;
+      found[size_t(i)] = {grids[size_t(i)].data(), batch.steps, grids[size_t(i)].width, stride * batch.rows, batch.rows, stride};
+    }
     return found;
   }
   std::vector<Weight<T>> weight_views() const {
@@ -215,7 +246,10 @@ class Plainly {
       for (int64_t j = 0; j < arrays[size_t(plan_.carried[i])].width; ++j)
         arrays[size_t(plan_.carried[i])](row_, j) = arrays[size_t(plan_.reset[i])](row_, j);
     reset_ = reset;
-    for (const Instruction& in : plan_.instructions) instruction(in);
+    // What is done for a whole chunk is done for each of its tokens alone here.
+    for (const Phase phase : {Phase::before, Phase::step, Phase::after})
+      for (const Instruction& in : plan_.instructions)
+        if (in.phase == phase) instruction(in);
     for (size_t i = 0; reset && plan_.backward && i < plan_.carried.size(); ++i)
       for (int64_t j = 0; j < arrays[size_t(plan_.carried[i])].width; ++j) {
         arrays[size_t(plan_.reset[i])](row_, j) += arrays[size_t(plan_.carried[i])](row_, j);
@@ -228,19 +262,29 @@ class Plainly {
     const auto of = [&](int64_t array) -> Grid<Real>& { return arrays[size_t(array)]; };
     const int64_t j = ref.column + (ref.mode == Operand::row_scalar || ref.mode == Operand::scalar ? 0 : i);
     switch (s.place) {
-      case Place::temp: return temps_[size_t(ref.storage)][size_t(j)];
+      case Place::temp:
+      case Place::chunk: return temps_[size_t(ref.storage)][size_t(j)];
       case Place::token: return of(s.array)(token_, j);
       case Place::previous: return reset_ ? of(s.fresh)(row_, j) : before_ < 0 ? of(s.first)(row_, j) : of(s.array)(before_, j);
+      case Place::padded: return of(s.array)(step_ * batch_.rows + row_, j);
+      case Place::padded_previous:
+        return reset_ ? of(s.fresh)(row_, j) : before_ < 0 ? of(s.first)(row_, j) : of(s.array)((step_ - 1) * batch_.rows + row_, j);
       case Place::row: return of(s.array)(row_, j);
       case Place::vector:
       case Place::slot: return of(s.array)(0, j);  // all slots in the first: only their sum is looked at
       case Place::scalar: return constant_ = problem_.plan.constants[size_t(s.array)];
-      case Place::none: break;
+      case Place::none:
+      case Place::count_: break;
     }
     return constant_ = 0;
   }
 
   void instruction(const Instruction& in) {
+    if (in.kind == Kind::weight_gradient) {
+      for (int64_t i = 0; i < in.width * in.groups; ++i)
+        value(in.dst, i) += value(in.a, i / in.groups) * value(in.b, i % in.groups);
+      return;
+    }
     std::vector<Real> result(size_t(in.kind == Kind::reduce ? in.groups : in.width));
     const int64_t n = in.width / std::max<int64_t>(in.groups, 1);
     for (int64_t i = 0; i < int64_t(result.size()); ++i) {
@@ -274,6 +318,9 @@ class Plainly {
           break;
         }
         case Kind::column_sums: to = value(in.dst, i) + value(in.a, i); break;
+        case Kind::fetch:
+        case Kind::store: to = value(in.a, i); break;
+        case Kind::weight_gradient:
         case Kind::count_: break;
       }
     }

@@ -138,6 +138,49 @@ void groups(Problem<T>& p, int64_t n, bool transposed) {
   p.product(p.at(out), width, p.at(z), first, p.at(none));
 }
 
+// Work on chunks of steps: user arrays are fetched from and stored to, the input's product is taken before the steps.
+template <class T>
+void chunks(Problem<T>& p, int64_t H, bool transposed) {
+  const int64_t input = p.padded(7), output = p.padded(H), x = p.chunk(7), sums = p.chunk(H), out = p.chunk(H);
+  const int64_t h = p.row(H), fresh = p.row(H), bias = p.vector(H), z = p.temp(H), kept = p.token(H);
+  p.phase = Phase::before;
+  p.fetch(x, 7, input);
+  p.product(p.at(sums), H, p.at(x), p.weight(7, H, transposed), p.at(bias, 0, vector));
+  p.phase = Phase::step;
+  p.product(p.at(z), H, p.at(h), p.weight(H, H, !transposed), p.at(sums));
+  p.unary(Unary::tanh, p.at(out), H, p.at(z));
+  p.unary(Unary::copy, p.at(h), H, p.at(out));
+  p.phase = Phase::after;
+  p.binary(Binary::mul, p.at(kept), H, p.at(out), p.at(bias, 0, vector));
+  p.store(output, H, out);
+  p.carry(h, fresh);
+}
+
+// The same backwards: gradients of the weights are summed over each chunk, the input's is stored.
+template <class T>
+void chunks_backward(Problem<T>& p, int64_t H, bool transposed) {
+  p.plan.backward = true;
+  const int64_t grad_out = p.padded(H), grad_in = p.padded(7), output = p.padded(H), input = p.padded(7);
+  const int64_t before = p.padded_previous(output), dh = p.row(H), fresh = p.row(H), none = p.none();
+  const int64_t y = p.chunk(H), g = p.chunk(H), x = p.chunk(7), taken = p.chunk(H), dx = p.chunk(7), gate = p.row(H);
+  const int64_t gates = p.chunk(H), of_input = p.slot(7 * H), of_state = p.slot(H * H), bias = p.slot(H);
+  p.phase = Phase::before;
+  p.fetch(y, H, output), p.fetch(g, H, grad_out), p.fetch(gates, H, gate);
+  p.phase = Phase::step;
+  p.binary(Binary::add, p.at(dh), H, p.at(dh), p.at(g));
+  p.binary(Binary::tanh_grad, p.at(g), H, p.at(dh), p.at(y));
+  p.product(p.at(dh), H, p.at(g), p.weight(H, H, transposed), p.at(none));
+  p.phase = Phase::after;
+  p.fetch(x, 7, input), p.fetch(taken, H, before);
+  p.weight_gradient(of_input, 7, x, H, g);
+  p.weight_gradient(of_state, H, taken, H, g);
+  p.binary(Binary::mul, p.at(gates), H, p.at(gates), p.at(g));
+  p.column_sums(p.at(bias), H, p.at(gates));
+  p.product(p.at(dx), 7, p.at(g), p.weight(H, 7, transposed), p.at(none));
+  p.store(grad_in, 7, dx);
+  p.carry(dh, fresh);
+}
+
 // Instructions by chance over storages by chance. What could grow is brought back by tanh, and a result never goes where
 // an operand lies, save in the operation that follows.
 template <class T>
@@ -217,6 +260,12 @@ void check_all() {
       check("lstm backward", [&](auto& p) { lstm_backward(p, H, transposed); });
       check("layer norm", [&](auto& p) { layer_norm(p, H, transposed); });
       check("groups", [&](auto& p) { groups(p, std::min<int64_t>(H, 17), transposed); });
+      // Two hundred steps are more than one chunk.
+      for (const int64_t steps : {3, H < 16 ? 200 : 20}) {
+        Problem<T> forward(ragged_batch(rows, blocks, steps, resets, true)), backward(forward.batch);
+        chunks(forward, H, transposed), chunks_backward(backward, H, transposed);
+        check_problem(forward, "chunks"), check_problem(backward, "chunks backward");
+      }
       if (H < 64) check_equations<T>(rows, blocks, H, 1 + turn % 4);
     }
   for (int i = 0; i < 40; ++i) {

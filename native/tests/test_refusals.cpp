@@ -18,12 +18,13 @@ enum : int64_t { token, row, fresh, previous, vector, slot, scalar, temp, none }
 enum : size_t { product, unary, binary, ternary, reduce, repeat, column_sums };
 
 struct Case {
-  Problem<double> p{ragged_batch(3, 2, 2, true)};
+  Problem<double> p;
   std::vector<Array<double>> arrays;
   std::vector<Weight<double>> weights;
   int threads = 2;
+  bool no_places = false;
 
-  Case() {
+  explicit Case(Batch batch) : p(std::move(batch)) {
     p.token(H), p.row(H), p.row(H), p.previous(token), p.vector(H), p.slot(H), p.scalar(0.5), p.temp(H), p.none();
     p.product(p.at(temp), H, p.at(previous), p.weight(H, H, false), p.at(vector));
     p.unary(Unary::tanh, p.at(token), H, p.at(temp));
@@ -43,13 +44,18 @@ struct Case {
 };
 
 void refuses(const char* message, const std::function<void(Case&)>& change, int line) {
-  Case c;
+  Case c(ragged_batch(3, 2, 2, true));
   change(c);
+  const auto layout = [&] {
+    Layout made = c.p.batch.layout();
+    if (c.no_places) made.times = made.sequences = nullptr;
+    return made;
+  };
   std::string found = "nothing";
   try {
     c.p.plan.validate();
-    c.p.batch.layout().validate();
-    execute<double>(c.p.plan, c.p.batch.layout(), c.arrays, c.weights, c.threads);
+    layout().validate();
+    execute<double>(c.p.plan, layout(), c.arrays, c.weights, c.threads);
   } catch (const std::invalid_argument& error) {
     found = error.what();
   }
@@ -130,10 +136,13 @@ void check_operands() {
     const bool pointwise = read && (i == unary || i == binary || i == ternary);
     for (const Operand mode : {Operand::row_scalar, Operand::scalar, Operand(4), Operand(255)}) {
       if (sums) continue;  // the mode of a slot is not looked at
-      const char* what = pointwise ? "an operand of an unknown mode" : "one value where a row is taken or written";
-      if (!pointwise || mode > Operand::scalar) refuses(what, change(good, 0, mode), __LINE__);
+      const char* one = given ? "a product takes one vector per row" : "one value where a row is taken or written";
+      if (mode > Operand::scalar)
+        refuses("an operand of an unknown mode", change(good, 0, mode), __LINE__);
+      else if (!pointwise)
+        refuses(one, change(good, 0, mode), __LINE__);
+      if (!pointwise && read) refuses(one, change(scalar, 0, mode), __LINE__);
     }
-    if (!pointwise && read) refuses("one value where a row is taken", change(scalar, 0, Operand::scalar), __LINE__);
   }
   REFUSES("a product names a weight that is not there", c.code(product).weight = 1);
   REFUSES("a product names a weight that is not there", c.code(product).weight = -1);
@@ -177,7 +186,7 @@ void check_arrays() {
   REFUSES("an array is too small", c.arrays[size_t(c.storage(previous).first)].rows = 2);
   REFUSES("an array is too small", c.arrays[size_t(c.storage(previous).fresh)].width = 3);
   REFUSES("an array is too small", c.threads = 9);  // sums have a row per thread
-  REFUSES("a reset array of another width", c.array_of(fresh).width = H + 1);
+  REFUSES("a reset array of another width", c.array_of(fresh).width = c.array_of(fresh).stride = H + 1);
   REFUSES("a weight of another width than its product", c.weights[0].N = H + 1);
   REFUSES("a weight takes more than is given", c.weights[0].K = H + 1);
   REFUSES("a weight takes more than is given", c.code(product).a.column = 1);
@@ -190,10 +199,60 @@ void check_arrays() {
   REFUSES("at least one thread", c.threads = -1);
 }
 
+// What is done for chunks of steps, and arrays of the user's.
+void check_chunks() {
+  enum : int64_t { user = none + 1, before, part };
+  enum : size_t { fetch = column_sums + 1, store, gradient };
+  const auto refuses_chunks = [](const char* message, const std::function<void(Case&)>& change, int line) {
+    refuses(message, [&](Case& c) {
+      c.p.batch = ragged_batch(3, 2, 2, true, true);
+      c = Case(std::move(c.p.batch));
+      c.p.padded(H), c.p.padded_previous(user), c.p.chunk(H);
+      c.p.phase = Phase::before, c.p.fetch(part, H, user);
+      c.p.phase = Phase::after, c.p.store(user, H, part);
+      c.p.weight_gradient(c.p.slot(H * H), H, part, H, part);
+      c.arrays = c.p.views(c.p.arrays);
+      for (auto& a : c.arrays) a.data = nullptr;
+      change(c);
+    }, line);
+  };
+#define REFUSES_CHUNKS(message, ...) refuses_chunks(message, [](Case & c) { __VA_ARGS__; }, __LINE__)
+  REFUSES_CHUNKS("an unknown phase", c.code(unary).phase = Phase::count_);
+  REFUSES_CHUNKS("an unknown phase", c.code(unary).phase = Phase(-1));
+  REFUSES_CHUNKS("a padded array is read without having been fetched", c.code(unary).a.storage = user);
+  REFUSES_CHUNKS("a padded array is read without having been fetched", c.code(unary).a.storage = before);
+  REFUSES_CHUNKS("a chunk takes something that is not there for each of its tokens", c.code(unary).phase = Phase::before);
+  REFUSES_CHUNKS("nothing is there to be fetched", c.code(fetch).a.storage = part);
+  REFUSES_CHUNKS("nothing is there to be fetched", c.code(fetch).a.storage = scalar);
+  REFUSES_CHUNKS("what is fetched goes into scratch", c.code(fetch).dst.storage = token);
+  REFUSES_CHUNKS("an operand reaches beyond its storage", c.code(fetch).a.column = 1);
+  REFUSES_CHUNKS("an operand reaches beyond its storage", c.code(fetch).dst.column = -1);
+  REFUSES_CHUNKS("an operand without a storage", c.code(fetch).a.storage = 99);
+  REFUSES_CHUNKS("only padded arrays are stored to", c.code(store).dst.storage = token);
+  REFUSES_CHUNKS("only padded arrays are stored to", c.code(store).dst.storage = before);
+  REFUSES_CHUNKS("an operand reaches beyond its storage", c.code(store).dst.column = 1);
+  REFUSES_CHUNKS("a store takes one vector per row", c.code(store).a.mode = Operand::row_scalar);
+  REFUSES_CHUNKS("weights' gradients are summed after a chunk", c.code(gradient).phase = Phase::step);
+  REFUSES_CHUNKS("a weight's gradient of absurd size", c.code(gradient).groups = -1);
+  REFUSES_CHUNKS("need a slot that is wide enough", c.code(gradient).dst.storage = slot);
+  REFUSES_CHUNKS("need a slot that is wide enough", c.code(gradient).dst.column = 1);
+  REFUSES_CHUNKS("a weight's gradient takes one vector", c.code(gradient).a.mode = Operand::scalar);
+  REFUSES_CHUNKS("an operand reaches beyond its storage", c.code(gradient).groups = H + 1);
+  REFUSES_CHUNKS("a padded array needs the places of the tokens", c.no_places = true);
+  REFUSES_CHUNKS("a padded array in the place of a matrix", c.storage(token).array = c.storage(user).array);
+  REFUSES_CHUNKS("outside of a padded array", c.storage(user).array = c.storage(token).array);
+  REFUSES_CHUNKS("an array is too small", c.array_of(user).width = H - 1);
+  REFUSES_CHUNKS("outside of a padded array", c.array_of(user).rows = 1);
+  REFUSES_CHUNKS("outside of a padded array", c.array_of(user).sequences = 0);
+  REFUSES_CHUNKS("outside of a padded array", c.p.batch.times[1] = -1);
+  REFUSES_CHUNKS("outside of a padded array", c.p.batch.sequences[0] = far);
+  REFUSES_CHUNKS("the tokens of a block do not follow each other", c.p.batch.offsets[1] = 0);
+}
+
 // A layout without blocks has no counts to look at.
 void check_empty() {
   for (const int threads : {1, 2}) {
-    const Batch empty{4, 0, 0, 3, {}, {}, {}, {}};
+    const Batch empty{4, 0, 0, 3, {}, {}, {}, {}, {}, {}};
     empty.layout().validate();
     execute<float>({}, empty.layout(), {}, {}, threads);
   }
@@ -207,5 +266,6 @@ void test_refusals() {
   check_operands();
   check_layouts();
   check_arrays();
+  check_chunks();
   check_empty();
 }
