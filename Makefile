@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check sanitize peers clean
+.PHONY: demo test check native-test sanitize peers clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.train
@@ -36,13 +36,22 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/python
 	@$(PIP_INSTALL) --editable '.[train,dev]'
 	@touch $@ $(VENV)/.train
 
-# The engine's own tests, under AddressSanitizer with UndefinedBehaviorSanitizer and under ThreadSanitizer.
+# The engine's own tests, with each instruction set that the machine has; and the same under AddressSanitizer with
+# UndefinedBehaviorSanitizer and under ThreadSanitizer. They need CMake and a C++20 compiler, and no Python.
+define run_native_tests
+	cmake -S native -B build/native$(1) -DUNSPOOL_NATIVE_TESTS=ON -DUNSPOOL_SANITIZE=$(1)
+	cmake --build build/native$(1) --parallel 2 --target unspool_native_tests
+	ctest --test-dir build/native$(1) --output-on-failure
+endef
+
+native-test:
+	$(call run_native_tests)
+
 sanitize:
-	@for kind in address,undefined thread; do \
-	    cmake -S native -B build/sanitize-$$kind -DUNSPOOL_NATIVE_TESTS=ON -DUNSPOOL_SANITIZE=$$kind \
-	    && cmake --build build/sanitize-$$kind --parallel 2 \
-	    && ctest --test-dir build/sanitize-$$kind --output-on-failure || exit 1; \
-	done
+	$(call run_native_tests,address$(comma)undefined)
+	$(call run_native_tests,thread)
+
+comma := ,
 
 # What `python -m benchmarks.run --peers` compares with, each in an environment of its own.
 peers: .peers/tensorflow/.installed .peers/jax/.installed

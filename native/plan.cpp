@@ -1,5 +1,7 @@
 #include "plan.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <stdexcept>
 #include <string>
@@ -12,6 +14,13 @@ void require(bool good, const char* what) {
 }
 
 constexpr int64_t kLargest = int64_t{1} << 31;  // of a width or a number of rows, so that no sum or product overflows
+constexpr int64_t kWidest = int64_t{1} << 28;   // of scratch: one row of it fills a gigabyte
+
+// Bytes of memory of this machine; as many as there can be where the system does not say.
+int64_t physical_memory() {
+  const int64_t pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGE_SIZE);
+  return pages > 0 && size > 0 ? pages * size : INT64_MAX;
+}
 
 bool is_padded(Place place) { return place == Place::padded || place == Place::padded_previous; }
 bool is_previous(Place place) { return place == Place::previous || place == Place::padded_previous; }
@@ -36,7 +45,7 @@ class PlanCheck {
 
   void storage(const Storage& s) const {
     require(s.place >= Place::temp && s.place < Place::count_, "a storage of an unknown kind");
-    require(s.width >= 0 && s.width <= kLargest, "a storage of negative or absurd width");
+    require(s.width >= 0 && s.width <= (scratch(s.place) ? kWidest : kLargest), "a storage of negative or absurd width");
     if (s.place == Place::scalar) {
       const auto constants = static_cast<int64_t>(plan_.constants.size());
       require(s.array >= 0 && s.array < constants, "a constant that is not there");
@@ -75,11 +84,19 @@ class PlanCheck {
     require(per_row && ref.mode == Operand::full, what);
   }
 
+  // Only pointwise operands have modes: everything else reads, or writes, `width` columns whatever the mode says.
+  void whole(const OperandRef& ref, int64_t width, Phase phase, bool optional = false) const {
+    operand(ref, width, phase, optional);
+    const Storage& s = at(ref);
+    if (s.place == Place::none) return;
+    require(s.place != Place::scalar && (ref.mode == Operand::full || ref.mode == Operand::vector),
+            "one value where a row is taken or written");
+  }
+
   void written(const OperandRef& ref, int64_t width, Phase phase) const {
-    operand(ref, width, phase);
+    whole(ref, width, phase);
     const Place place = at(ref).place;
     require(scratch(place) || place == Place::token || place == Place::row, "a result goes where nothing may be written");
-    reaches(ref, at(ref), width);
   }
 
   void sums(const OperandRef& ref, int64_t width) const {
@@ -116,19 +133,18 @@ class PlanCheck {
         const bool reduce = in.kind == Kind::reduce;
         require(in.groups > 0 && in.width % in.groups == 0, "groups that do not divide a width");
         if (reduce) counted(in.op, Reduce::count_);
-        operand(in.a, reduce ? in.width : in.groups, in.phase);
+        whole(in.a, reduce ? in.width : in.groups, in.phase);
         written(in.dst, reduce ? in.groups : in.width, in.phase);
         break;
       }
       case Kind::product:
         require(in.weight >= 0 && in.weight < plan_.weights, "a product names a weight that is not there");
-        operand(in.b, in.width, in.phase, true);
-        require(at(in.b).place != Place::scalar, "a product adds no scalar");
+        whole(in.b, in.width, in.phase, true);
         matrix(in.a, 0, in.phase, "a product takes one vector per row");
         written(in.dst, in.width, in.phase);
         break;
       case Kind::column_sums:
-        operand(in.a, in.width, in.phase), sums(in.dst, in.width);
+        whole(in.a, in.width, in.phase), sums(in.dst, in.width);
         break;
       case Kind::fetch:
         require(is_padded(at(in.a).place) || at(in.a).place == Place::previous ||
@@ -211,6 +227,7 @@ class ArrayCheck {
 void Plan::validate() const { PlanCheck(*this).run(); }
 
 void Layout::validate() const {
+  require(steps >= 0 && blocks >= 0 && blocks < kLargest, "a negative or absurd number of steps or blocks");
   require(tokens >= 0 && rows >= 0 && rows <= kLargest, "a negative or absurd number of tokens or rows");
   for (int64_t p = 0; p < blocks; ++p) {
     int64_t before = steps ? counts[p * steps] : 0;
@@ -234,7 +251,15 @@ void check(const Plan& plan, const Layout& layout, const std::vector<Array<T>>& 
     if (scratch(s.place) || s.place == Place::previous) width += scratch_stride(s.width);
   }
   for (int64_t p = 0; p < layout.blocks && layout.steps > 0; ++p) rows = std::max(rows, layout.counts[p * layout.steps]);
-  require(rows == 0 || width <= (int64_t{1} << 33) / rows, "more scratch than any machine has");
+  const int64_t memory = physical_memory() / static_cast<int64_t>(sizeof(T));
+  const int64_t at_once = std::max<int64_t>(1, std::min<int64_t>(layout.blocks, threads)) * std::max<int64_t>(1, rows);
+  require(width <= memory / at_once, "more scratch than this machine has memory");
+  int64_t packed = 0;
+  for (const auto& w : weights) {
+    require(w.K >= 0 && w.K <= kLargest && w.N >= 0 && w.N <= kLargest, "a weight of negative or absurd size");
+    packed += w.K * w.N;
+    require(packed <= memory, "larger weights than this machine has memory");
+  }
   ArrayCheck<T>(plan, layout, arrays).run(threads);
   bool chunks = false;
   for (const Instruction& in : plan.instructions) {

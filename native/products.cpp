@@ -40,6 +40,7 @@ void multiply(const Array<T>& x, const Weight<T>& weight, const Array<T>& init, 
           "shapes of a product do not fit together");
   require(init.rows == 0 || (init.width == weight.N && (init.rows == 1 || init.rows == x.rows)),
           "what a product is added to has another shape");
+  if (x.rows == 0) return;  // shapes without elements may be absurd
   const auto& table = kernels<T>();
   Aligned<T> packed(table.packed_size(weight.K, weight.N));
   T* const w = packed.data();

@@ -130,7 +130,8 @@ UNSPOOL_INLINE Vec<T> vector_log(Vec<T> x) {
   const auto subnormal = x < C::smallest_normal;
   const IntVec<T> bits = (IntVec<T>)(subnormal ? x * C::subnormal_scale : x);
   // x = 2^n m with m in [sqrt(1/2), sqrt(2)): subtracting sqrt(1/2) moves the exponent's step there.
-  const IntVec<T> shifted = bits - C::sqrt_half;
+  // Without the sign: with it, the subtraction would overflow for negative numbers, whose result is NaN anyway.
+  const IntVec<T> shifted = (bits & ~Lanes<T>::sign_bit) - C::sqrt_half;
   const IntVec<T> n = (shifted >> Lanes<T>::mantissa) - (subnormal & C::subnormal_exponent);
   const IntVec<T> fraction = shifted & ((typename Lanes<T>::Scalar(1) << Lanes<T>::mantissa) - 1);
   const Vec<T> f = (Vec<T>)(fraction + C::sqrt_half) - T(1);

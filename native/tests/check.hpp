@@ -29,6 +29,10 @@ void test_vecmath();
 void test_pointwise();
 void test_reduce();
 void test_thread_pool();
+void test_products();
+void test_executor();
+void test_refusals();
+void test_concurrency();
 
 inline std::mt19937_64& random_engine() {
   static std::mt19937_64 engine(20240607);

@@ -14,9 +14,11 @@ int main(int count, char** arguments) {
     std::printf("%s: %s\n", lacks ? "skipped" : "failed", error.what());
     return lacks ? 77 : 1;
   }
-  const std::pair<const char*, void (*)()> tests[] = {{"isa", test_isa},         {"gemm", test_gemm},
-                                                      {"vecmath", test_vecmath}, {"pointwise", test_pointwise},
-                                                      {"reduce", test_reduce},   {"thread_pool", test_thread_pool}};
+  const std::pair<const char*, void (*)()> tests[] = {
+      {"isa", test_isa},           {"gemm", test_gemm},         {"vecmath", test_vecmath},
+      {"pointwise", test_pointwise}, {"reduce", test_reduce},   {"thread_pool", test_thread_pool},
+      {"products", test_products}, {"executor", test_executor}, {"refusals", test_refusals},
+      {"concurrency", test_concurrency}};
   for (const auto& [name, test] : tests) {
     const int before = failures;
     test();

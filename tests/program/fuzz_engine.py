@@ -1,4 +1,6 @@
-"""Hands broken tables, layouts and arrays to the engine: it must refuse them or run, never crash.
+"""Hands broken tables, layouts and arrays to the engine: it must refuse them with ValueError or run, never crash.
+
+Nothing here needs much memory, so that MemoryError is a failure too: what asks for absurdly much must be refused.
 
 Run by `test_plan.py` in a process of its own; `python fuzz_engine.py SEED [CASES]` runs it by hand, and
 `python fuzz_engine.py once-crashed` runs cases that once crashed.
@@ -7,7 +9,9 @@ Run by `test_plan.py` in a process of its own; `python fuzz_engine.py SEED [CASE
 from __future__ import annotations
 
 import math
+import os
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +21,7 @@ from hypothesis import strategies as st
 
 from tests.program.steps import TRACED, Posed
 from unspool import _engine
-from unspool.program.plan import Kind
+from unspool.program.plan import Kind, Mode, Place, Tables
 from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan
 
 B, T, GUARD = 3, 4, 12345.0
@@ -73,10 +77,24 @@ def table(draw: Any, original: np.ndarray, changes: int) -> np.ndarray:
     return changed
 
 
+def operands(draw: Any, original: np.ndarray, changes: int) -> np.ndarray:
+    """Change whole operands of instructions, and now and then the width, to what might be right elsewhere."""
+    changed = original.copy()
+    for _ in range(changes):
+        i, start = draw(st.integers(0, changed.shape[0] - 1)), draw(st.sampled_from([2, 7, 10, 13]))
+        others = changed[:, [2, 7, 10, 13]].max() + 1
+        changed[i, start] = draw(st.integers(0, others))
+        changed[i, start + 1] = draw(st.sampled_from([0, 0, 1, 3]))
+        changed[i, start + 2] = draw(st.integers(0, 3))
+        if draw(st.booleans()):
+            changed[i, 5] = draw(st.sampled_from([1, 2, 8, 64, 1000]))
+    return changed
+
+
 @st.composite
 def problems(draw: Any) -> dict[str, Any]:
     plan, backward = draw(st.sampled_from(PLANS))
-    at = draw(st.sampled_from(["storages", "code", "both", "lists", "layout", "arrays", "weights", "flag"]))
+    at = draw(st.sampled_from(["storages", "code", "both", "operands", "lists", "layout", "arrays", "weights", "flag"]))
     few = draw(st.integers(1, 3))
     lists = [list(plan.carried), list(plan.reset)]
     constants = list(plan.tables.constants)
@@ -97,6 +115,8 @@ def problems(draw: Any) -> dict[str, Any]:
         counts, offsets = table(draw, counts, few - 1), table(draw, offsets, few)
         if draw(st.booleans()):
             starts[0] = draw(NUMBERS)
+        if draw(st.integers(0, 9)) == 0:  # no blocks
+            counts, offsets, starts = counts[:0], offsets[:0], starts[:0]
         tokens, rows = (draw(st.sampled_from([n, n, n - 1, n + 1, -1, 10**9])) for n in (tokens, rows))
         times, sequences = (
             table(draw, places[:, None], draw(st.integers(0, 1)))[:, 0].copy() for places in (times, sequences)
@@ -113,10 +133,12 @@ def problems(draw: Any) -> dict[str, Any]:
         k = draw(st.integers(0, len(weights) - 1))
         weights[k] = tuple(max(0, n + draw(st.integers(-2, 2))) for n in weights[k])  # type: ignore[assignment]
         weights = weights[: draw(st.integers(0, len(weights)))] if draw(st.integers(0, 4)) == 0 else weights
+    code = plan.tables.instructions
+    code = operands(draw, code, few) if at == "operands" else table(draw, code, few if at in ("code", "both") else 0)
     return {
         "tables": (
             table(draw, plan.tables.storages, few if at in ("storages", "both") else 0),
-            table(draw, plan.tables.instructions, few if at in ("code", "both") else 0),
+            code,
             constants, *lists,
             len(plan.arrays) + (draw(st.integers(-2, 3)) if at == "flag" else 0),
             len(plan.tables.weights) + (draw(st.integers(-1, 2)) if at == "flag" else 0),
@@ -144,7 +166,7 @@ def attempt(problem: dict[str, Any]) -> None:
     run = _engine.run_f32 if dtype == torch.float32 else _engine.run_f64
     try:
         run(plan, layout, [inner for _, inner in arrays], [inner for _, inner in weights], problem["threads"])
-    except (ValueError, MemoryError):  # scratch of a width that this machine does not have
+    except ValueError:
         COUNTS["refused"] += 1
     else:
         COUNTS["ran"] += 1
@@ -177,8 +199,22 @@ def main(number: int, cases: int) -> None:
     print(COUNTS)
 
 
+NO_RESETS = np.zeros(0, dtype=np.uint8)
+EMPTY = (
+    *(table[:0] for table in (PLANS[0][0].tables.storages, PLANS[0][0].tables.instructions)),
+    [],
+    [],
+    [],
+    0,
+    0,
+    False,
+)
 BROKEN_PRODUCTS = [(7, 18), (7, 10**6), (7, -1), (8, 3), (8, -1), (9, 2), (9, 9), (16, 1), (16, -1)]
 """Column 7 is the storage of what a product takes, 8 its first feature, 9 the mode, 16 the weight."""
+
+
+def physical_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def attempt_code(plan: StepPlan, backward: bool, code: np.ndarray, threads: int) -> None:
@@ -215,7 +251,28 @@ def once_crashed() -> None:
             code = plan.tables.instructions.copy()
             code[at, 0] = Kind.UNARY
             attempt_code(plan, backward, code, 2)
+    # Only pointwise operands may be one value per row: others are read, and results written, in their whole width.
+    for plan, backward in PLANS:
+        for at, row in enumerate(plan.tables.instructions):
+            whole = [2, *([7] if row[0] in (Kind.REDUCE, Kind.REPEAT, Kind.COLUMN_SUMS) else [])]
+            for start in whole if row[0] != Kind.COLUMN_SUMS else whole[1:]:
+                code = plan.tables.instructions.copy()
+                code[at, start + 2], code[at, 5] = Mode.ROW_SCALAR, 1000 * max(row[6], 1)
+                attempt_code(plan, backward, code, 1)
+    # Widths that no machine has the memory for.
+    for width in (2**31, 2**28, 10**8):
+        plan, backward = PLANS[0]
+        storages = plan.tables.storages.copy()
+        storages[storages[:, 0] == Place.TEMP, 2] = width
+        absurd = Tables(storages, plan.tables.instructions, plan.tables.constants, plan.tables.weights)
+        if width * 4 * B * int((storages[:, 0] == Place.TEMP).sum()) > physical_memory():
+            attempt_code(replace(plan, tables=absurd), backward, plan.tables.instructions, 1)
     assert COUNTS["ran"] == 0, COUNTS
+    # Without blocks there is nothing to do, on any number of threads.
+    for threads in (1, 2):
+        tables = [np.zeros(shape, dtype=np.int64) for shape in (0, (0, T), (0, T))]
+        layout = _engine.Layout(B * T, B, *tables, NO_RESETS, TIMES, SEQUENCES)
+        _engine.run_f32(_engine.make_plan(*EMPTY), layout, [], [], threads)
     print(COUNTS)
 
 

@@ -30,11 +30,17 @@ def load_engine() -> tuple[Any, str]:
     """Return the native module, or None and why it cannot be used; `info()` and `explain()` then say so."""
     try:
         module: Any = import_module("unspool._engine")
+    except ModuleNotFoundError as error:
+        if error.name != "unspool._engine":
+            raise
+        found = "there is no engine: unspool was installed without it, or for another Python"
+        return None, f"{found}; to have it, reinstall unspool where there is a C++20 compiler"
     except ImportError as error:
-        return None, f"the engine is not built ({error}); reinstall unspool where there is a C++ compiler"
-    if module.interface != INTERFACE:
-        found = f"the engine that is installed has interface {module.interface}, and this version needs {INTERFACE}"
-        return None, f"{found}; reinstall unspool"
+        return None, f"the engine cannot be loaded: {error}; reinstall unspool on this machine"
+    interface = getattr(module, "interface", None)
+    if interface != INTERFACE:
+        found = f"the engine has interface {interface}, and this version of unspool needs {INTERFACE}"
+        return None, f"{found}; reinstall unspool, so that both are of one version"
     module.active_isa()  # raises where UNSPOOL_ISA names an instruction set that cannot run here
     return module, ""
 

@@ -1,0 +1,153 @@
+"""The native backend in a process's life: ten thousand calls, many threads, worker processes, every instruction set.
+
+Letters: B batch, T steps, I input size, H hidden size.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+import unspool as US
+from tests.backends import native_cells as N
+from tests.conformance.oracle import leaves_of
+from unspool import _engine
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_python(*arguments: str, **variables: str) -> str:
+    """Run Python in a process of its own, and return what it printed."""
+    path = os.pathsep.join([str(Path(US.__file__).parents[1]), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **variables},
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+# A process of its own: in this one, memory that other tests gave back would hide what leaks. Each of the 5,000 rounds
+# runs the engine forward and backward.
+LEAK = """
+import gc, os
+import torch, unspool
+
+cell = unspool.LSTMCell(2, 3)
+x = torch.randn(3, 4, 2)
+
+def rounds(count):
+    for k in range(count):
+        y, s = unspool.dynamic_rnn(cell, x, [4, k % 5, 0], backend="native")
+        (y.sum() + s.c.sum()).backward()
+        cell.zero_grad()
+
+def resident():
+    gc.collect()
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+rounds(1000)
+before = resident()
+rounds(5000)
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux says how much memory a process has")
+def test_ten_thousand_runs_keep_no_memory():
+    grown = int(run_python("-c", LEAK))
+    assert grown < 512 * 1024, f"{grown} bytes more, {grown / 10_000:.0f} a run"
+
+
+def results(cell: Any, x: torch.Tensor, lengths: list[int]) -> list[torch.Tensor]:
+    y, s = US.dynamic_rnn(cell, x, lengths, backend="native")
+    loss = y.square().sum() + sum(leaf.sum() for leaf in leaves_of(s))
+    return [y.detach(), *torch.autograd.grad(loss, list(cell.parameters()))]
+
+
+def test_threads_with_cells_of_their_own():
+    """At the same time: cells that are read for the first time, training, refused calls, and several threads inside."""
+    cells = [US.LSTMCell, US.GRUCell, N.AttendingCell, N.NASCell, N.ScalarLSTMCell, N.LayerNormGRUCell]
+    x, lengths = torch.randn(7, 6, 3), [6, 1, 0, 4, 6, 2, 3]
+    made = [cell(3, 17) for cell in cells]
+    found: list[Any] = [None] * len(made)
+    go = threading.Barrier(len(made))
+
+    def work(k: int) -> None:
+        torch.set_num_threads(1 + k % 3)
+        go.wait()
+        for _ in range(10):
+            found[k] = results(made[k], x, lengths)
+            with pytest.raises(US.BackendError):
+                US.dynamic_rnn(made[k], x.to(torch.bfloat16), lengths, backend="native")
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(len(made))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for cell, tensors in zip(made, found, strict=True):
+        assert tensors is not None, f"{cell} failed"
+        for a, b in zip(tensors, results(cell, x, lengths), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+class Encoded(Dataset[list[float]]):
+    """Runs a cell where its items are asked for: in the workers of a `DataLoader`."""
+
+    def __init__(self) -> None:
+        self.cell = US.GRUCell(3, 5)
+        self.x = torch.randn(8, 6, 3, generator=torch.Generator().manual_seed(1))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> list[float]:
+        with torch.no_grad():
+            y, _ = US.dynamic_rnn(self.cell, self.x[index : index + 1], [1 + index % 6], backend="native")
+        return y.flatten().tolist()  # plain numbers: tensors would need shared memory
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_workers_of_a_data_loader(threads):
+    """Forked while the parent's threads are there, twice, and the parent goes on with them afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        data = Encoded()
+        expected = [data[k] for k in range(len(data))]
+        for _ in range(2):
+            loader = DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=60)
+            torch.testing.assert_close(list(loader), expected, rtol=0, atol=1e-6)
+            assert [data[k] for k in range(len(data))] == expected
+    finally:
+        torch.set_num_threads(before)
+
+
+CONFORMANCE = "test_values_and_gradients_equal_the_reference and (nn or layer or sLSTM or delay or dict)"
+
+
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
+def test_conformance_with_each_instruction_set(isa):
+    """Values and gradients of a part of the cells against the reference; the rest of the tests run on one set only."""
+    if isa not in _engine.available_isas():
+        pytest.skip(f"this machine has no {isa}")
+    if isa == _engine.active_isa():
+        pytest.skip(f"all other tests run on {isa}")
+    check = f"from unspool import _engine; assert _engine.active_isa() == {isa!r}"
+    script = f"{check}; import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))"
+    tests = str(Path(__file__).with_name("test_native.py"))
+    told = run_python("-c", script, "-p", "no:cacheprovider", tests, "-k", CONFORMANCE, UNSPOOL_ISA=isa)
+    assert "100%" in told
