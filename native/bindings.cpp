@@ -98,7 +98,8 @@ unspool::Array<T> matrix(const Tensor& t) {
 template <class T>
 unspool::Array<T> array(const Tensor& t) {
   if (t.ndim() != 3) return matrix<T>(t);
-  if (t.dtype() != nb::dtype<T>() || (t.shape(2) > 1 && t.stride(2) != 1)) {
+  const bool empty = t.shape(0) == 0 || t.shape(1) == 0;
+  if (t.dtype() != nb::dtype<T>() || (!empty && t.shape(2) > 1 && t.stride(2) != 1)) {
     throw std::invalid_argument("engine: a padded array is not of the run's dtype with its features side by side");
   }
   return {static_cast<T*>(t.data()), static_cast<int64_t>(t.shape(0)), static_cast<int64_t>(t.shape(2)), t.stride(0),
@@ -139,7 +140,7 @@ void run(const unspool::Plan& plan, const OwnedLayout& layout, const std::vector
   for (const Tensor& t : arrays) a.push_back(array<T>(t));
   for (const Tensor& t : weights) w.push_back(weight<T>(t));
   nb::gil_scoped_release release;
-  unspool::execute<T>(plan, layout.view, a, w, threads, kept);
+  unspool::execute<T>(plan, layout.view, a, w, unspool::worthwhile_threads(plan, layout.view, w, threads), kept);
 }
 
 }  // namespace

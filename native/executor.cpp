@@ -79,7 +79,6 @@ class Runner {
   }
 
   void run(int threads) {
-    if (work() < kWorthSharing) threads = 1;
     pack(threads);
     const int blocks = static_cast<int>(layout_.blocks);
     if (blocks > 1 || threads == 1) {
@@ -92,14 +91,6 @@ class Runner {
 
  private:
   // ---- preparation
-
-  // Floating-point operations, roughly: what a pointwise operation costs counts as several.
-  double work() const {
-    double per_token = 0;
-    for (const auto& w : weights_) per_token += 2.0 * static_cast<double>(w.K) * static_cast<double>(w.N);
-    for (const Instruction& in : plan_.instructions) per_token += 8.0 * static_cast<double>(in.width);
-    return per_token * static_cast<double>(layout_.tokens);
-  }
 
   void place() {
     for (const Storage& s : plan_.storages) {
@@ -467,12 +458,22 @@ class Runner {
 }  // namespace
 
 template <class T>
+int worthwhile_threads(const Plan& plan, const Layout& layout, const std::vector<Weight<T>>& weights, int threads) {
+  double per_token = 0;
+  for (const auto& w : weights) per_token += 2.0 * static_cast<double>(w.K) * static_cast<double>(w.N);
+  for (const Instruction& in : plan.instructions) per_token += 8.0 * static_cast<double>(in.width);
+  return per_token * static_cast<double>(layout.tokens) < kWorthSharing ? std::min(threads, 1) : threads;
+}
+
+template <class T>
 void execute(const Plan& plan, const Layout& layout, const std::vector<Array<T>>& arrays,
              const std::vector<Weight<T>>& weights, int threads, Workspace* kept) {
   check(plan, layout, arrays, weights, threads);
   Runner<T>(plan, layout, arrays, weights, kept).run(threads);
 }
 
+template int worthwhile_threads(const Plan&, const Layout&, const std::vector<Weight<float>>&, int);
+template int worthwhile_threads(const Plan&, const Layout&, const std::vector<Weight<double>>&, int);
 template void execute(const Plan&, const Layout&, const std::vector<Array<float>>&, const std::vector<Weight<float>>&, int,
                       Workspace*);
 template void execute(const Plan&, const Layout&, const std::vector<Array<double>>&, const std::vector<Weight<double>>&,

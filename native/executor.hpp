@@ -21,6 +21,11 @@ struct Workspace {
   std::vector<uint64_t> digests;  // of the weights that are packed, in their order
 };
 
+// Returns 1 where a run has too little to do for several threads, else `threads`. It counts floating-point operations,
+// roughly: what a pointwise operation costs counts as several.
+template <class T>
+int worthwhile_threads(const Plan& plan, const Layout& layout, const std::vector<Weight<T>>& weights, int threads);
+
 // Runs the plan forward (or backward) over all steps, on up to `threads` threads: by blocks where there are several, else
 // by columns of the weights. Throws std::invalid_argument before it touches memory where shapes do not fit.
 template <class T>
