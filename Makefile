@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check native-test sanitize clean
+.PHONY: demo test check native-test sanitize peers clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.train
@@ -53,5 +53,14 @@ sanitize:
 
 comma := ,
 
+# What `python -m benchmarks.run --peers` compares with, each in an environment of its own.
+peers: .peers/tensorflow/.installed .peers/jax/.installed
+
+.peers/%/.installed: benchmarks/peers/requirements-%.txt
+	@echo "Installing $* into .peers/$*"
+	@$(PYTHON) -m venv .peers/$*
+	@.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build runs dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .peers build runs dist .pytest_cache .ruff_cache .hypothesis

@@ -1,21 +1,22 @@
-"""What is measured: shapes, cells, lengths, modes and the floors that each case is held against.
+"""What is measured: shapes, cells, lengths and modes.
 
-Letters: B rows, T steps, I input features, H hidden features, N real tokens, G gates.
+Letters: B rows, T steps, I input features, H hidden features, K batches, N real tokens, G gates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 import unspool as us
 from benchmarks.cells import LayerNormLSTMCell, MinimalGatedCell, PlainLSTMCell
+from benchmarks.lengths import reviews, reviews_missing, spread
 
-Lengths = Literal["full", "ragged"]
+Lengths = Literal["full", "ragged", "real"]
 Mode = Literal["forward", "train"]
 
 
@@ -28,6 +29,8 @@ class Shape:
     name : str
     batch, steps, inputs, hidden : int
         B, T, I and H.
+    reviews : int
+        K, for batches whose lengths are those of film reviews, cut to T; 0 for one batch with lengths made up.
     """
 
     name: str
@@ -35,78 +38,72 @@ class Shape:
     steps: int
     inputs: int
     hidden: int
+    reviews: int = 0
 
     def lengths(self, kind: Lengths) -> Tensor:
-        """Return `[B]`: T for all rows, or from 15 % to 100 % of T in a random order that is always the same."""
+        """Return `[K, B]`. The steps of a batch are those of its longest row."""
         if kind == "full":
-            return torch.full((self.batch,), self.steps)
-        spread = torch.linspace(0.15 * self.steps, self.steps, self.batch).round().long().clamp(min=1)
-        return spread[torch.randperm(self.batch, generator=torch.Generator().manual_seed(7))]
+            return torch.full((1, self.batch), self.steps)
+        if kind == "ragged":
+            return spread(self.steps, self.batch)[None]
+        return reviews(self.steps, self.batch, self.reviews)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A cell with its rival.
+    """A cell with its rivals.
 
     Attributes
     ----------
     name : str
     gates : int
         G, the number of `[I + H, H]` products in a step.
-    ours : callable (I, H, backend) -> Module
-        The layer, time-major.
+    cell : callable (I, H) -> Module
+        One step.
+    layer : callable (I, H, **options) -> Module, optional
+        Our layer of it, time-major; `us.RNN` over the cell by default.
     torch_layer : callable (I, H) -> Module, optional
         The same layer of PyTorch, with the same state dict. None for cells that PyTorch does not have.
-    builtin : callable (I, H, backend) -> Module, optional
+    builtin : callable (I, H) -> Module, optional
         Our own layer with the same products, for a cell that a user has written.
     """
 
     name: str
     gates: int
-    ours: Callable[[int, int, str], nn.Module]
+    cell: Callable[[int, int], nn.Module]
+    layer: Callable[..., nn.Module] | None = None
     torch_layer: Callable[[int, int], nn.Module] | None = None
-    builtin: Callable[[int, int, str], nn.Module] | None = None
+    builtin: Callable[[int, int], nn.Module] | None = None
 
     @property
     def is_builtin(self) -> bool:
         """Tell whether PyTorch has the cell too."""
         return self.torch_layer is not None
 
+    def ours(self, inputs: int, hidden: int, **options: Any) -> nn.Module:
+        """Return our layer.
 
-@dataclass(frozen=True)
-class Target:
-    """A floor (`at_least`) or a ceiling for one measured quantity.
-
-    Attributes
-    ----------
-    quantity : str
-        `"ratio"`, `"peak"` (a share), `"us_per_step"` or `"over_builtin"`.
-    bound : float
-    at_least : bool
-    """
-
-    quantity: str
-    bound: float
-    at_least: bool = True
-
-    def met(self, value: float) -> bool:
-        """Tell whether a value keeps the bound."""
-        return value >= self.bound if self.at_least else value <= self.bound
-
-    def __str__(self) -> str:
-        sign = "≥" if self.at_least else "≤"
-        text = {
-            "ratio": f"{self.bound:g}x",
-            "peak": f"{self.bound:.0%} of peak",
-            "us_per_step": f"{self.bound:g} µs a step",
-            "over_builtin": f"{self.bound:g}x the built-in's time",
-        }
-        return f"{sign} {text[self.quantity]}"
+        Parameters
+        ----------
+        inputs, hidden : int
+            I and H.
+        **options
+            Of the layer.
+        """
+        return self.layer(inputs, hidden, **options) if self.layer else us.RNN(self.cell(inputs, hidden), **options)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the results."""
+    """One row of the results.
+
+    Attributes
+    ----------
+    shape : Shape
+    kind : Kind
+    lengths : {"full", "ragged", "real"}
+    mode : {"forward", "train"}
+    """
 
     shape: Shape
     kind: Kind
@@ -124,6 +121,12 @@ class Case:
         return int(self.shape.lengths(self.lengths).sum())
 
     @property
+    def share(self) -> float:
+        """Return the share of real tokens in padded batches."""
+        lengths = self.shape.lengths(self.lengths)
+        return self.tokens / int(lengths.max(1).values.sum() * self.shape.batch)
+
+    @property
     def gflop(self) -> float:
         """Return the work on real tokens in 10^9 operations: products only, three times as many for training."""
         shape = self.shape
@@ -131,33 +134,14 @@ class Case:
         return forward * (3 if self.mode == "train" else 1) / 1e9
 
     def shortened(self, steps: int) -> Case:
-        """Return the same case with at most so many steps."""
-        return replace(self, shape=replace(self.shape, steps=min(steps, self.shape.steps)))
+        """Return the same case with at most so many steps; lengths of reviews, which would all be cut, become spread.
 
-    @property
-    def targets(self) -> tuple[Target, ...]:
-        """Return what the case is held against."""
-        shape, kind, found = self.shape, self.kind, []
-        if not kind.is_builtin:
-            if self.mode == "train" and self.lengths == "ragged" and shape.batch > 1 and shape.steps >= 200:
-                found.append(Target("ratio", 8.0))
-            if kind.builtin is not None:
-                found.append(Target("over_builtin", 1.25, at_least=False))
-            return tuple(found)
-        if shape.batch == 1:
-            if kind.gates > 1 and self.mode == "forward":
-                found.append(Target("us_per_step", 60.0 if shape.steps == 1 else 15.0, at_least=False))
-            return tuple(found)
-        if self.mode == "train":
-            full, ragged = TRAIN_RATIOS[kind.name, shape.name]
-            found.append(Target("ratio", full if self.lengths == "full" else ragged))
-        elif self.lengths == "ragged":
-            found.append(Target("ratio", 1.6))
-        else:
-            found.append(Target("ratio", 1.0 if kind.name == "LSTM" else 1.5))
-        if kind.gates > 1:
-            found.append(Target("peak", 0.75 if self.mode == "forward" else 0.60))
-        return tuple(found)
+        Parameters
+        ----------
+        steps : int
+        """
+        lengths: Lengths = "ragged" if self.lengths == "real" else self.lengths
+        return replace(self, shape=replace(self.shape, steps=min(steps, self.shape.steps), reviews=0), lengths=lengths)
 
 
 SHAPES = (
@@ -167,45 +151,35 @@ SHAPES = (
     Shape("big", 32, 50, 512, 512),
     Shape("b1", 1, 200, 256, 256),
     Shape("step", 1, 1, 256, 256),
+    Shape("imdb-400", 32, 400, 128, 128, reviews=2),
+    Shape("imdb-1000", 32, 1000, 128, 128, reviews=2),
 )
 
 QUICK = ("mnist", "imdb")
 """Names of the shapes of a quick run."""
 
 KINDS = (
-    Kind("LSTM", 4, lambda i, h, b: us.LSTM(i, h, backend=b), lambda i, h: nn.LSTM(i, h)),
-    Kind("GRU", 3, lambda i, h, b: us.GRU(i, h, backend=b), lambda i, h: nn.GRU(i, h)),
-    Kind("SimpleRNN", 1, lambda i, h, b: us.SimpleRNN(i, h, backend=b), lambda i, h: nn.RNN(i, h)),
-    Kind("layer-norm LSTM", 4, lambda i, h, b: us.RNN(LayerNormLSTMCell(i, h), backend=b)),
-    Kind("minimal gated unit", 2, lambda i, h, b: us.RNN(MinimalGatedCell(i, h), backend=b)),
-    Kind("peephole LSTM", 4, lambda i, h, b: us.RNN(us.LSTMCell(i, h, peephole=True), backend=b)),
-    Kind(
-        "plain LSTM, user's", 4, lambda i, h, b: us.RNN(PlainLSTMCell(i, h), backend=b),
-        builtin=lambda i, h, b: us.LSTM(i, h, backend=b),
-    ),
-)  # fmt: skip
-
-TRAIN_RATIOS = {
-    ("LSTM", "mnist"): (1.05, 1.7),
-    ("LSTM", "imdb"): (1.6, 3.0),
-    ("LSTM", "mid"): (1.05, 1.7),
-    ("LSTM", "big"): (1.0, 1.6),
-    ("GRU", "mnist"): (2.0, 3.0),
-    ("GRU", "imdb"): (2.4, 4.0),
-    ("GRU", "mid"): (1.6, 2.6),
-    ("GRU", "big"): (1.4, 2.0),
-    ("SimpleRNN", "mnist"): (1.5, 2.4),
-    ("SimpleRNN", "imdb"): (2.0, 3.2),
-    ("SimpleRNN", "mid"): (1.1, 2.0),
-    ("SimpleRNN", "big"): (1.2, 1.8),
-}
-"""Floors for training against the better of torch padded and packed: (full, ragged)."""
+    Kind("LSTM", 4, us.LSTMCell, us.LSTM, nn.LSTM),
+    Kind("GRU", 3, us.GRUCell, us.GRU, nn.GRU),
+    Kind("SimpleRNN", 1, us.SimpleRNNCell, us.SimpleRNN, nn.RNN),
+    Kind("layer-norm LSTM", 4, LayerNormLSTMCell),
+    Kind("minimal gated unit", 2, MinimalGatedCell),
+    Kind("peephole LSTM", 4, lambda i, h: us.LSTMCell(i, h, peephole=True)),
+    Kind("plain LSTM, user's", 4, PlainLSTMCell, builtin=us.LSTM),
+)
 
 
 def cases(shapes: tuple[str, ...] = (), kinds: tuple[str, ...] = (), quick: bool = False) -> Iterator[Case]:
     """Yield the cases of these shapes and cells; all of them where none are named.
 
-    A quick run leaves out, of the cells that a user has written, all but ragged training: Python loops are slow.
+    Shapes with the lengths of reviews are left out where there are none. A quick run leaves out, of the cells that a
+    user has written, all but ragged training: Python loops are slow.
+
+    Parameters
+    ----------
+    shapes, kinds : tuple of str
+        Names.
+    quick : bool
 
     Raises
     ------
@@ -217,12 +191,19 @@ def cases(shapes: tuple[str, ...] = (), kinds: tuple[str, ...] = (), quick: bool
         if unknown:
             raise ValueError(f"received {unknown[0]!r}; expected one of {', '.join(map(repr, known))}.")
     for shape in SHAPES:
+        if (shapes and shape.name not in shapes) or (shape.reviews and reviews_missing()):
+            continue
         for kind in KINDS:
-            if (shapes and shape.name not in shapes) or (kinds and kind.name not in kinds):
-                continue
-            # The lengths of one row cannot be ragged, and a single step is there for the cost of a call.
-            some: tuple[Lengths, ...] = ("full", "ragged") if shape.batch > 1 else ("full",)
-            modes: tuple[Mode, ...] = ("forward", "train") if shape.steps > 1 else ("forward",)
-            if quick and not kind.is_builtin and shape.steps > 1:
-                some, modes = some[-1:], ("train",)
-            yield from (Case(shape, kind, lengths, mode) for lengths in some for mode in modes)
+            if not (kinds and kind.name not in kinds) and (kind.is_builtin or not shape.reviews):
+                yield from _cases_of(shape, kind, quick)
+
+
+def _cases_of(shape: Shape, kind: Kind, quick: bool) -> Iterator[Case]:
+    # The lengths of one row cannot be ragged, and a single step is there for the cost of a call.
+    lengths: tuple[Lengths, ...] = ("full", "ragged") if shape.batch > 1 else ("full",)
+    modes: tuple[Mode, ...] = ("forward", "train") if shape.steps > 1 else ("forward",)
+    if shape.reviews:
+        lengths = ("real",)
+    elif quick and not kind.is_builtin and shape.steps > 1:
+        lengths, modes = lengths[-1:], ("train",)
+    yield from (Case(shape, kind, some, mode) for some in lengths for mode in modes)

@@ -1,22 +1,23 @@
 """Who runs a case: each contender does the same work on the same inputs and weights, and returns what it computed.
 
-Everything is time-major: inputs `[T, B, I]`, outputs `[T, B, H]`.
+Everything is time-major: inputs `[T, B, I]`, outputs `[T, B, H]`. K batches, N real tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch import Tensor
 
 import unspool as us
 from benchmarks.configurations import Case
+from benchmarks.peer import Peer
+from benchmarks.players import Player, players, run_ours, same_weights
 
-Role = Literal["ours", "padded", "packed", "eager", "builtin"]
+Results = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -26,92 +27,160 @@ class Contender:
     Attributes
     ----------
     role : str
-    run : callable () -> list of Tensor
-        Outputs; in training the gradients of the inputs and of all parameters too.
-    comparable : bool
-        Whether all it returns must equal what we return (torch padded runs through the padding: it does not there).
+    results : callable () -> dict of str to Tensor
+        Runs once: outputs; in training the gradients of the inputs and of all parameters too.
+    seconds : callable () -> float
+        Runs once, tells how long it took.
+    against : str
+        The role of the contender before whose results these must equal; empty for nobody (torch padded runs through
+        the padding).
     slow : bool
-        A Python loop: few repetitions are enough.
+        A Python loop: few repetitions are enough in a quick run.
     """
 
-    role: Role
-    run: Callable[[], list[Tensor]]
-    comparable: bool = True
+    role: str
+    results: Callable[[], Results]
+    seconds: Callable[[], float]
+    against: str = "ours"
     slow: bool = False
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Contenders of a case, ours first, and the backend that runs ours."""
+def prepare(case: Case, peers: Sequence[Peer] = ()) -> tuple[list[Contender], str]:
+    """Make inputs, weights and contenders of a case.
 
-    contenders: tuple[Contender, ...]
-    backend: str
+    Parameters
+    ----------
+    case : Case
+    peers : sequence of Peer
+        Those in processes of their own who take part.
 
-
-def prepare(case: Case) -> Prepared:
-    """Make inputs, weights and contenders of a case."""
-    data = _Data(case)
-    ours = case.kind.ours(case.shape.inputs, case.shape.hidden, "auto")
-    given = {"lengths": data.lengths} if case.lengths == "ragged" else {}
-    found = [Contender("ours", data.runner(ours, lambda m, x: m(x, **given)[0]))]
-    if case.kind.torch_layer is not None:
-        peer = case.kind.torch_layer(case.shape.inputs, case.shape.hidden)
-        peer.load_state_dict(ours.state_dict())
-        padded = data.runner(peer, lambda m, x: m(x)[0])
-        found.append(Contender("padded", padded, comparable=case.lengths == "full"))
-        if case.lengths == "ragged":
-            found.append(Contender("packed", data.runner(peer, lambda m, x: _packed(m, x, data.lengths))))
-    else:
-        eager = with_backend(ours, case, "reference")
-        found.append(Contender("eager", data.runner(eager, lambda m, x: m(x, **given)[0]), slow=True))
-    if case.kind.builtin is not None:
-        same = case.kind.builtin(case.shape.inputs, case.shape.hidden, "auto")
-        found.append(Contender("builtin", data.runner(same, lambda m, x: m(x, **given)[0]), comparable=False))
+    Returns
+    -------
+    list of Contender
+        Ours first.
+    str
+        The backend that runs ours.
+    """
+    data, inside = Data(case), list(players(case))
+    ours = inside[0].layer
+    if case.kind.name == "GRU" and any(peer.name == "tf1" for peer in peers):
+        # TensorFlow 1's GRU is another cell: it is held against ours of that form.
+        inside.append(Player("before", same_weights(ours, case, reset_after=False), run_ours, against=""))
+    found = [data.contender(player) for player in inside]
+    weights = {name.removesuffix("_l0"): value.detach() for name, value in ours.named_parameters()}
+    for peer in peers:
+        against = "before" if peer.name == "tf1" and case.kind.name == "GRU" else "ours"
+        first = data.given_to(peer, weights)
+        found.append(Contender(peer.name, first, peer.seconds, against))
     with torch.no_grad():
-        backend = backend_of(ours, data.inputs, given)
-    return Prepared(tuple(found), backend)
+        x, lengths, _ = data.batches[0]
+        given = {} if lengths is None else {"lengths": lengths}
+        decisions = us.explain(ours, x, **given).decisions
+    return found, ", ".join(dict.fromkeys(decision.chosen for decision in decisions))
 
 
-def with_backend(layer: nn.Module, case: Case, backend: str) -> nn.Module:
-    """Return a copy of our layer of a case that runs on another backend, with the same weights."""
-    other = case.kind.ours(case.shape.inputs, case.shape.hidden, backend)
-    other.load_state_dict(layer.state_dict())
-    return other
+class Data:
+    """Inputs, lengths and gradients of the outputs of a case.
 
+    Parameters
+    ----------
+    case : Case
 
-def backend_of(layer: nn.Module, inputs: Tensor, given: dict[str, Any]) -> str:
-    """Return the name of the backend that runs a layer on these inputs."""
-    return ", ".join(dict.fromkeys(decision.chosen for decision in us.explain(layer, inputs, **given).decisions))
-
-
-def _packed(layer: nn.Module, x: Tensor, lengths: Tensor) -> Tensor:
-    """Pack, run and unpack, so that the same outputs come out as from the others."""
-    outputs, _ = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
-    return pad_packed_sequence(outputs, total_length=x.shape[0])[0]
-
-
-class _Data:
-    """Inputs, lengths and the gradient of the outputs of a case."""
+    Attributes
+    ----------
+    batches : list of (Tensor, Tensor or None, Tensor)
+        Inputs, lengths and the gradient of the outputs, which is zero for padding.
+    """
 
     def __init__(self, case: Case) -> None:
         torch.manual_seed(0)
-        shape = case.shape
+        self.case, shape = case, case.shape
         self.training = case.mode == "train"
         self.lengths = shape.lengths(case.lengths)
         self.inputs = torch.randn(shape.steps, shape.batch, shape.inputs)
-        real = torch.arange(shape.steps)[:, None] < self.lengths
-        self.grad = torch.randn(shape.steps, shape.batch, shape.hidden) * real[:, :, None]
+        self.grad = torch.randn(shape.steps, shape.batch, shape.hidden)
+        self.batches: list[tuple[Tensor, Tensor | None, Tensor]] = []
+        for lengths in self.lengths:
+            steps = int(lengths.max())
+            real = torch.arange(steps)[:, None] < lengths
+            x = self.inputs[:steps].clone().requires_grad_(self.training)
+            self.batches.append((x, None if case.lengths == "full" else lengths, self.grad[:steps] * real[:, :, None]))
 
-    def runner(self, layer: nn.Module, forward: Callable[[nn.Module, Tensor], Tensor]) -> Callable[[], list[Tensor]]:
-        """Return a function that runs a layer once."""
-        x = self.inputs.clone().requires_grad_(self.training)
-        wanted = [x, *layer.parameters()]
+    def runner(self, player: Player) -> Callable[[], list[list[Tensor]]]:
+        """Return a function that runs a layer once over all batches.
 
-        def run() -> list[Tensor]:
+        Parameters
+        ----------
+        player : Player
+        """
+        layer, forward, parameters = player.layer, player.forward, list(player.layer.parameters())
+
+        def run() -> list[list[Tensor]]:
             if not self.training:
                 with torch.no_grad():
-                    return [forward(layer, x)]
-            outputs = forward(layer, x)
-            return [outputs.detach(), *torch.autograd.grad(outputs, wanted, self.grad)]
+                    return [[forward(layer, x, lengths)] for x, lengths, _ in self.batches]
+            found = []
+            for x, lengths, grad in self.batches:
+                outputs = forward(layer, x, lengths)
+                found.append([outputs.detach(), *torch.autograd.grad(outputs, [x, *parameters], grad)])
+            return found
 
         return run
+
+    def contender(self, player: Player) -> Contender:
+        """Return a contender in this process.
+
+        Parameters
+        ----------
+        player : Player
+        """
+        run = self.runner(player)
+        names = ["outputs", "inputs", *(name.removesuffix("_l0") for name, _ in player.layer.named_parameters())]
+
+        def results() -> Results:
+            batches = enumerate(run())
+            return {label(k, n): v for k, values in batches for n, v in zip(names, values, strict=False)}
+
+        def seconds() -> float:
+            start = time.perf_counter()
+            run()
+            return time.perf_counter() - start
+
+        return Contender(player.role, results, seconds, player.against, player.slow)
+
+    def given_to(self, peer: Peer, weights: Results) -> Callable[[], Results]:
+        """Return a function that gives the case to a peer, and returns what the peer computes of real tokens.
+
+        Parameters
+        ----------
+        peer : Peer
+        weights : dict of str to Tensor
+        """
+        arrays = {"inputs": self.inputs, "grad": self.grad, "lengths": self.lengths, **weights}
+
+        def first() -> Results:
+            task = {"cell": self.case.kind.name, "ragged": self.case.lengths != "full", "training": self.training}
+            found = {}
+            for name, value in peer.prepare(task, arrays).items():
+                k, _, what = name.partition(" ")
+                lengths = self.lengths[int(k)]
+                real = (torch.arange(int(lengths.max()))[:, None] < lengths)[:, :, None]
+                found[label(int(k), what)] = value * real if what == "outputs" else value
+                if what == "bias_ih":  # where a peer has one bias for our two, their gradients are the same
+                    found.setdefault(label(int(k), "bias_hh"), value)
+            return found
+
+        return first
+
+
+def label(batch: int, name: str) -> str:
+    """Return what a result is called.
+
+    Parameters
+    ----------
+    batch : int
+        Its number.
+    name : str
+        `outputs`, or that of which this is the gradient.
+    """
+    return f"batch {batch}: {name if name == 'outputs' else f'gradient of {name}'}"

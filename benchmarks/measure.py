@@ -6,7 +6,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,9 @@ import unspool as us
 from benchmarks.cells import LayerNormLSTMCell
 from benchmarks.configurations import Case
 from benchmarks.contenders import Contender, prepare
+from benchmarks.memory import measure_memory
+from benchmarks.peer import Peer
+from benchmarks.targets import FIRST_CALL, measures_memory
 from benchmarks.verify import verify, verify_contenders
 from unspool import _engine
 
@@ -37,78 +40,76 @@ class Effort:
 
     least: int = 7
     most: int = 51
-    slow: int = 3
+    slow: int = 7
     slow_seconds: float = 2.0
-    seconds: float = 1.0
+    seconds: float = 0.3
 
 
 QUICK = Effort(least=5, most=15, slow=1, seconds=0.2)
 
-
-NOISY = 1.5
-"""A case is noisy, and no target is judged, where a median is more than that many times the least."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Milliseconds of one contender: median, least, most, and how often it ran."""
-
-    median: float
-    least: float
-    most: float
-    repetitions: int
-
-    @classmethod
-    def of(cls, seconds: Sequence[float]) -> Timing:
-        """Sum up measured seconds."""
-        ms = [1e3 * s for s in seconds]
-        return cls(statistics.median(ms), min(ms), max(ms), len(ms))
+Timing = list[float]
+"""Milliseconds of one contender: median, least, most; and how often it ran."""
 
 
-def measure_case(case: Case, effort: Effort) -> dict[str, Any]:
-    """Check a case, then time it.
+def timing(seconds: Sequence[float]) -> Timing:
+    """Sum up measured seconds.
+
+    Parameters
+    ----------
+    seconds : sequence of float
+    """
+    ms = [1e3 * s for s in seconds]
+    return [statistics.median(ms), min(ms), max(ms), len(ms)]
+
+
+def measure_case(case: Case, effort: Effort, peers: Sequence[Peer] = (), memory: bool = True) -> dict[str, Any]:
+    """Check a case, then time it, then measure its memory.
+
+    Parameters
+    ----------
+    case : Case
+    effort : Effort
+    peers : sequence of Peer
+        Those in processes of their own that take part.
+    memory : bool
+        Whether to measure memory.
 
     Returns
     -------
     dict
         What goes into the JSON. A case whose numbers are wrong has `wrong` and no times.
     """
+    shape = case.shape
     result: dict[str, Any] = {
-        "config": case.shape.name, "shape": asdict(case.shape), "cell": case.kind.name, "lengths": case.lengths,
-        "mode": case.mode, "tokens": case.tokens, "gflop": case.gflop, "wrong": "", "times": {},
+        "config": shape.name, "shape": [shape.batch, shape.steps, shape.inputs, shape.hidden], "cell": case.kind.name,
+        "lengths": case.lengths, "mode": case.mode, "tokens": case.tokens, "real": case.share, "gflop": case.gflop,
+        "times": {},
     }  # fmt: skip
-    wrong = verify(case)
-    prepared = prepare(case)
-    result["backend"] = prepared.backend
+    wrong, first, contenders = verify(case), {}, []
+    if not wrong:
+        contenders, result["backend"] = prepare(case, peers)
+        wrong, first = verify_contenders(contenders)
+    result["wrong"] = wrong
     if wrong:
-        return {**result, "wrong": wrong}
-    wrong, first = verify_contenders(prepared.contenders)
-    if wrong:
-        return {**result, "wrong": wrong}
-    taken = _interleaved(prepared.contenders, first, effort)
-    times = {role: Timing.of(seconds) for role, seconds in taken.items()}
-    ours = times["ours"].median
-    result["times"] = {role: asdict(timing) for role, timing in times.items()}
+        return result
+    result["times"] = times = {
+        role: timing(seconds) for role, seconds in _interleaved(contenders, first, effort).items()
+    }
+    medians = {role: median for role, (median, *_) in times.items()}
+    ours = medians["ours"]
     result["gflops"] = case.gflop / ours * 1e3
-    result["us_per_step"] = 1e3 * ours / case.shape.steps
-    peers = [times[role].median for role in ("padded", "packed", "eager") if role in times]
-    result["ratio"] = min(peers) / ours
-    result["noisy"] = any(timing.median > NOISY * timing.least for timing in times.values())
-    if "builtin" in times:
-        result["over_builtin"] = ours / times["builtin"].median
+    result["values"] = values = {
+        "ratio": min(medians[role] for role in ("padded", "packed", "eager") if role in medians) / ours,
+        "us_per_step": 1e3 * ours / int(shape.lengths(case.lengths).max(1).values.sum()),
+    }
+    values |= {c.role: medians[c.role] / medians[c.against] for c in contenders if c.role in {p.name for p in peers}}
+    if "builtin" in medians:
+        values["over_builtin"] = ours / medians["builtin"]
+    if memory and measures_memory(case):
+        result["memory"] = sizes = measure_memory(case)
+        if "ours" in sizes:
+            values["memory"] = (sizes["ours"] - sizes["results"]) / sizes["kept"]
     return result
-
-
-def judge(case: Case, result: dict[str, Any], peak: float) -> dict[str, Any]:
-    """Add the share of the peak, and which targets are met."""
-    if result["wrong"]:
-        return {**result, "targets": []}
-    result = {**result, "peak": result["gflops"] / peak}
-    targets = [
-        {"quantity": t.quantity, "text": str(t), "value": result[t.quantity], "met": t.met(result[t.quantity])}
-        for t in case.targets
-    ]
-    return {**result, "targets": targets}
 
 
 def measure_peak() -> float:
@@ -120,6 +121,11 @@ def first_calls(repetitions: int = 3) -> list[dict[str, Any]]:
     """Time the first call of a cell that was never seen before, at T = 10 and T = 10,000, against its second call.
 
     The difference is what reading, checking and planning the step costs.
+
+    Parameters
+    ----------
+    repetitions : int
+        With a new cell each.
     """
     found = []
     for steps in (10, 10_000):
@@ -131,12 +137,10 @@ def first_calls(repetitions: int = 3) -> list[dict[str, Any]]:
                 first.append(_seconds(run))
                 second.append(_seconds(run))
         extra = [a - b for a, b in zip(first, second, strict=True)]
-        found.append(
-            {"steps": steps} | {
-                name: asdict(Timing.of(seconds))
-                for name, seconds in (("first", first), ("second", second), ("extra", extra))
-            }
-        )  # fmt: skip
+        found.append({
+            "steps": steps, "first": timing(first), "second": timing(second), "extra": timing(extra),
+            "targets": [FIRST_CALL.judged(statistics.median(extra))],
+        })  # fmt: skip
     return found
 
 
@@ -145,16 +149,16 @@ def _interleaved(contenders: Sequence[Contender], first: dict[str, float], effor
     rounds = {}
     for contender in contenders:
         few = contender.slow or first[contender.role] > effort.slow_seconds
-        once = first[contender.role] if few else _seconds(contender.run)
+        once = contender.seconds()
         wished = min(max(round(effort.seconds / max(once, 1e-9)), effort.least), effort.most)
-        rounds[contender.role] = effort.slow if few else wished
+        rounds[contender.role] = effort.slow if few and once > effort.seconds / effort.least else wished
     times: dict[str, list[float]] = {contender.role: [] for contender in contenders}
     gc.collect()
     for turn in range(max(rounds.values())):
         shift = turn % len(contenders)
         for contender in [*contenders[shift:], *contenders[:shift]]:
             if len(times[contender.role]) < rounds[contender.role]:
-                times[contender.role].append(_seconds(contender.run))
+                times[contender.role].append(contender.seconds())
     return times
 
 

@@ -1,14 +1,13 @@
-"""Run the benchmarks: `python -m benchmarks.run [--quick] [--only CONFIG] [--cells CELL]`."""
+"""Run the benchmarks: `python -m benchmarks.run [--quick] [--peers] [--only CONFIG] [--cells CELL]`."""
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import statistics
-import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,18 +16,25 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-import unspool as us
-from benchmarks.configurations import KINDS, QUICK, SHAPES, cases
+from benchmarks.configurations import KINDS, QUICK, SHAPES, Case, cases
+from benchmarks.lengths import reviews_missing
+from benchmarks.machine import busy, describe_machine
 from benchmarks.measure import QUICK as QUICK_EFFORT
-from benchmarks.measure import Effort, first_calls, judge, measure_case, measure_peak
-from benchmarks.table import COLUMNS, LEFT_ALIGNED, row_of
-from unspool import _engine
+from benchmarks.measure import Effort, first_calls, measure_peak
+from benchmarks.memory import unmeasurable
+from benchmarks.peer import PEERS, parse_pythons
+from benchmarks.report import as_text
+from benchmarks.rows import tables
+from benchmarks.targets import all_targets, judge, summary
+from benchmarks.team import Team
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def main(
     quick: Annotated[bool, typer.Option(help=f"Only {' and '.join(QUICK)}, fewer cases and repetitions.")] = False,
+    peers: Annotated[bool, typer.Option("--peers", help=f"Measure {', '.join(PEERS)} too: see `make peers`.")] = False,
+    peer_python: Annotated[list[str] | None, typer.Option(help="NAME=PATH of the Python that has a peer.")] = None,
     only: Annotated[
         list[str] | None, typer.Option(help=f"A configuration, may be repeated: {', '.join(s.name for s in SHAPES)}.")
     ] = None,
@@ -38,113 +44,95 @@ def main(
     output: Annotated[Path | None, typer.Option(help="Results file. By default benchmarks/results/DATE.json.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of PyTorch and of the engine.")] = None,
 ) -> None:
-    """Check every case against the reference backend, then time it against its rivals."""
+    """Check every case against the reference backend and all rivals, then time it, then judge it by the targets."""
     if threads is not None:
         torch.set_num_threads(threads)
-    effort = QUICK_EFFORT if quick else Effort()
     chosen = tuple(only or (QUICK if quick else ()))
+    say = partial(Console(stderr=True, highlight=False).print, markup=False)
+    started, machine = datetime.now(UTC), describe_machine()
     try:
         wanted = list(cases(chosen, tuple(cells or ()), quick))
+        team = Team(peers, parse_pythons(peer_python or ()), say)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    log = Console(stderr=True)
-    started, machine = datetime.now(UTC), _machine()
-    if machine["load"] and machine["load"][0] > machine["cores"] / 2:
-        log.print(f"the machine is busy (load {machine['load'][0]}): ratios will show nothing", style="bold red")
-    peaks, measured = [measure_peak()], []
-    for number, case in enumerate(wanted, 1):
-        if number > 1 and case.shape != wanted[number - 2].shape:
-            peaks.append(measure_peak())
-        log.print(f"[{number}/{len(wanted)}] {case.name}", highlight=False, markup=False)
-        measured.append(measure_case(case, effort))
-    peaks.append(measure_peak())
+    skipped = dict(team.missing)
+    if reviews_missing():
+        skipped |= {s.name: reviews_missing() for s in SHAPES if s.reviews and (not chosen or s.name in chosen)}
+    if unmeasurable():
+        skipped["memory"] = unmeasurable()
+    for name, why in skipped.items():
+        say(f"{name}: skipped, {why}")
+    if busy(machine):
+        say(busy(machine))
+    try:
+        results, peaks = _measure(wanted, QUICK_EFFORT if quick else Effort(), team, say)
+    finally:
+        team.close()
     peak = statistics.median(peaks)
-    results = [judge(case, result, peak) for case, result in zip(wanted, measured, strict=True)]
     report = {
         "date": started.isoformat(timespec="seconds"),
-        "command": _command(quick, only, cells, threads),
-        "seconds": (datetime.now(UTC) - started).total_seconds(),
+        "command": _command(quick, peers, only, cells, threads),
         "machine": machine,
-        "peak_gflops": {"median": peak, "least": min(peaks), "most": max(peaks), "measured": peaks},
-        "effort": vars(effort),
-        "results": results,
+        "peers": team.versions,
+        "skipped": skipped,
+        "failed": team.failed,
+        "peak_gflops": [peak, min(peaks), max(peaks)],
+        "results": [judge(case, result, peak) for case, result in zip(wanted, results, strict=True)],
         "first_calls": first_calls(),
     }
+    report["seconds"] = (datetime.now(UTC) - started).total_seconds()
     path = output or RESULTS / f"{started:%Y-%m-%d-%H%M%S}{'-quick' if quick else ''}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    path.write_text(as_text(report), encoding="utf-8")
     _print(report)
     typer.echo(f"wrote {path}")
     wrong = [result for result in results if result["wrong"]]
-    if wrong:
+    if wrong or team.failed:
         typer.echo(f"{len(wrong)} of {len(results)} cases compute wrong numbers", err=True)
+        for name, why in team.failed.items():
+            typer.echo(f"{name} failed: {why}", err=True)
         raise typer.Exit(1)
+
+
+def _measure(
+    wanted: Sequence[Case], effort: Effort, team: Team, say: Callable[[str], None]
+) -> tuple[list[dict[str, Any]], list[float]]:
+    """Measure the cases, and the machine's peak between configurations."""
+    peaks, results, start = [measure_peak()], [], time.monotonic()
+    for number, case in enumerate(wanted, 1):
+        if number > 1 and case.shape != wanted[number - 2].shape:
+            peaks.append(measure_peak())
+        say(f"[{number}/{len(wanted)}, {(time.monotonic() - start) / 60:.1f} min] {case.name}")
+        results.append(team.measure(case, effort, memory=not unmeasurable()))
+        if results[-1]["wrong"]:
+            say(f"WRONG: {results[-1]['wrong']}")
+    return results, [*peaks, measure_peak()]
 
 
 def _print(report: dict[str, Any]) -> None:
     """Print a report as tables."""
-    console = Console(width=None if os.isatty(1) else 240)
-    table = Table()
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name in LEFT_ALIGNED else "right", no_wrap=name != "met")
-    for result in report["results"]:
-        missed = result.get("noisy") or any(not target["met"] for target in result["targets"])
-        style = "bold red" if result["wrong"] else "yellow" if missed else None
-        table.add_row(*row_of(result), style=style)
-    console.print(table)
-    peak, targets = report["peak_gflops"], [t for result in report["results"] for t in result["targets"]]
-    noisy = sum(result.get("noisy", False) for result in report["results"])
-    console.print(f"measured peak {peak['median']:.0f} GFLOP/s ({peak['least']:.0f} to {peak['most']:.0f})")
-    console.print(f"targets met: {sum(t['met'] for t in targets)} of {len(targets)}; noisy cases: {noisy}")
-    for entry in report["first_calls"]:
-        console.print(
-            f"first call of a new cell at T = {entry['steps']}: {entry['first']['median']:.0f} ms, "
-            f"second {entry['second']['median']:.1f} ms, difference {entry['extra']['median']:.0f} ms"
-        )
+    console = Console(width=None if os.isatty(1) else 240, highlight=False)
+    for found in tables(report):
+        table = Table(title=found.title, title_justify="left")
+        for name, left in zip(found.headers, found.left, strict=True):
+            table.add_column(name, justify="left" if left else "right", no_wrap=name != "met?")
+        for row in found.rows:
+            table.add_row(*row, style="bold red" if "WRONG" in row[-1] else "yellow" if "no" in row[-1] else None)
+        console.print(table)
+    peak, least, most = report["peak_gflops"]
+    console.print(f"measured peak {peak:.0f} GFLOP/s ({least:.0f} to {most:.0f}); {report['seconds'] / 60:.1f} minutes")
+    console.print(summary(all_targets(report)))
 
 
-def _command(quick: bool, only: Sequence[str] | None, cells: Sequence[str] | None, threads: int | None) -> str:
+def _command(
+    quick: bool, peers: bool, only: Sequence[str] | None, cells: Sequence[str] | None, threads: int | None
+) -> str:
     """Return the command that repeats this run."""
-    words = ["python -m benchmarks.run", *(["--quick"] if quick else [])]
+    words = ["python -m benchmarks.run", *(["--quick"] if quick else []), *(["--peers"] if peers else [])]
     words += [f"--only {name}" for name in only or ()]
     words += [f'--cells "{name}"' if " " in name else f"--cells {name}" for name in cells or ()]
     words += [f"--threads {threads}"] if threads is not None else []
     return " ".join(words)
-
-
-def _machine() -> dict[str, Any]:
-    """Tell on what the figures were measured."""
-    return {
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "instruction_set": _engine.active_isa(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "load": [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else [],
-        "revision": _revision(),
-        "versions": us.info().versions,
-    }
-
-
-def _cpu() -> str:
-    """Return the processor's name, with family and model, which tell apart what has one name."""
-    path = Path("/proc/cpuinfo")
-    if not path.exists():
-        return platform.processor() or platform.machine()
-    first = path.read_text(encoding="utf-8").split("\n\n")[0]
-    entries = dict(line.split("\t: ") for line in first.replace("\t\t:", "\t:").splitlines() if "\t: " in line)
-    name = entries.get("model name", platform.machine())
-    return f"{name} (family {entries.get('cpu family', '?')}, model {entries.get('model', '?')})"
-
-
-def _revision() -> str:
-    """Return the revision of the sources, if they lie in a repository."""
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
-        done = subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":

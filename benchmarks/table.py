@@ -6,80 +6,71 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from benchmarks.machine import busy
+from benchmarks.rows import tables
+from benchmarks.targets import OUTSIDE, all_targets, summary
+
 DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 BEGIN = "<!-- tables: begin (made by benchmarks.table; do not edit) -->"
 END = "<!-- tables: end -->"
-COLUMNS = (
-    "config", "cell", "lengths", "mode", "ours ms", "GFLOP/s", "% peak", "torch padded", "torch packed", "eager loop",
-    "ratio", "target", "met",
-)  # fmt: skip
-LEFT_ALIGNED = ("config", "cell", "lengths", "mode", "target", "met")
 
 
-def row_of(result: dict[str, Any]) -> list[str]:
-    """Return the cells of a result's row, in the order of `COLUMNS`."""
-    head = [result["config"], result["cell"], result["lengths"], result["mode"]]
-    if result["wrong"]:
-        return [*head, *["-"] * 7, "equal numbers", f"WRONG: {result['wrong']}"]
-    times = result["times"]
+def markdown(report: Mapping[str, Any]) -> str:
+    """Return what a report says, with all tables.
 
-    def ms(role: str) -> str:
-        return milliseconds(times[role]["median"]) if role in times else ""
-
-    targets = result["targets"]
-    met = "noisy" if result["noisy"] else ", ".join(_verdict(target) for target in targets)
-    ours = ms("ours") if result["backend"] == "native" else f"{ms('ours')} ({result['backend']})"
-    return [
-        *head, ours, f"{result['gflops']:.0f}", f"{result['peak']:.0%}", ms("padded"), ms("packed"), ms("eager"),
-        f"{result['ratio']:.2f}", ", ".join(target["text"] for target in targets), met,
-    ]  # fmt: skip
-
-
-def milliseconds(value: float) -> str:
-    """Return a time with three digits that mean something."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.3g}"
-
-
-def _verdict(target: dict[str, Any]) -> str:
-    """Return yes or no, with the value where no column shows it."""
-    word = "yes" if target["met"] else "no"
-    return word if target["quantity"] in ("ratio", "peak") else f"{word} ({target['value']:.3g})"
-
-
-def markdown(report: dict[str, Any]) -> str:
-    """Return all tables of a report."""
+    Parameters
+    ----------
+    report : dict
+    """
     return "\n".join(_lines(report)) + "\n"
 
 
-def _lines(report: dict[str, Any]) -> Iterator[str]:
-    machine, peak = report["machine"], report["peak_gflops"]
-    versions = ", ".join(f"{name} {text}" for name, text in machine["versions"].items())
-    yield (
-        f"{report['date'][:10]}, {machine['cpu']}, {machine['threads']} threads, {machine['instruction_set']}, "
-        f"measured peak {peak['median']:.0f} GFLOP/s ({peak['least']:.0f} to {peak['most']:.0f} during the run); "
-        f"{versions}. Made by `{report['command']}`. Times are medians in ms."
+def _lines(report: Mapping[str, Any]) -> Iterator[str]:
+    machine, (peak, least, most) = report["machine"], report["peak_gflops"]
+    threading = (
+        ", ".join(f"{name}={value}" for name, value in machine["threading"].items()) or "no variables for threads"
     )
-    if machine["load"] and machine["load"][0] > machine["cores"] / 2:
-        yield from ("", f"**The machine was busy (load {machine['load'][0]}): these ratios show nothing.**")
-    yield from ("", f"| {' | '.join(COLUMNS)} |")
-    yield f"| {' | '.join('---' if name in LEFT_ALIGNED else '---:' for name in COLUMNS)} |"
-    yield from (f"| {' | '.join(row_of(result))} |" for result in report["results"])
-    if report["first_calls"]:
-        yield from ("", "| first call of a new cell | first ms | second ms | reading, checking, planning ms |")
-        yield "| --- | ---: | ---: | ---: |"
-        for entry in report["first_calls"]:
-            medians = " | ".join(milliseconds(entry[name]["median"]) for name in ("first", "second", "extra"))
-            yield f"| T = {entry['steps']:,} | {medians} |"
+    yield (
+        f"{report['date'][:10]}, {machine['cpu']}, {machine['threads']} threads ({threading}), "
+        f"{machine['instruction_set']}, measured peak {peak:.0f} GFLOP/s ({least:.0f} to {most:.0f} during the run); "
+        f"{_versions(machine['versions'])}. Made by `{report['command']}` in {report['seconds'] / 60:.0f} minutes. "
+        "Times are medians in ms; ~ marks noisy ones."
+    )
+    if machine["load"] and busy(machine):
+        yield from ("", f"**{busy(machine)}**")
+    yield from ("", summary(all_targets(report)))
+    for name, versions in report["peers"].items():
+        yield from ("", f"{OUTSIDE[name]}: {_versions(versions)}.")
+    for word in ("skipped", "failed"):
+        for name, why in report[word].items():
+            yield from ("", f"{OUTSIDE.get(name, name)}: {word}, {why}.")
+    shares = {result["config"]: result["real"] for result in report["results"] if result["lengths"] != "full"}
+    if shares:
+        listed = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+        yield from ("", f"Share of real tokens where lengths are not full: {listed}.")
+    for table in reversed(tables(report)):  # what is short comes first
+        yield from table.markdown()
 
 
-def insert(text: str, tables: str) -> str:
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {text}" for name, text in versions.items())
+
+
+def insert(text: str, made: str) -> str:
     """Put tables between the markers of a document.
+
+    Parameters
+    ----------
+    text : str
+        The document.
+    made : str
+        The tables.
 
     Raises
     ------
@@ -90,7 +81,7 @@ def insert(text: str, tables: str) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"the document lacks {BEGIN!r} or, after it, {END!r}; add them where the tables belong.")
-    return f"{before}{BEGIN}\n\n{tables}\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{made}\n{END}{after}"
 
 
 def main(

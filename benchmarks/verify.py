@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.configurations import Case
-from benchmarks.contenders import Contender, with_backend
+from benchmarks.contenders import Contender
+from benchmarks.players import same_weights
 
 TOLERANCE = 1e-4
 """Largest allowed difference as a share of the largest value; sums over thousands of tokens are in float32."""
@@ -35,34 +36,42 @@ def verify(case: Case) -> str:
     case = case.shortened(STEPS)
     torch.manual_seed(1)
     shape = case.shape
-    ours = case.kind.ours(shape.inputs, shape.hidden, "auto")
+    ours = case.kind.ours(shape.inputs, shape.hidden)
     x = torch.randn(shape.steps, shape.batch, shape.inputs)
-    lengths = shape.lengths(case.lengths) if case.lengths == "ragged" else None
-    layers = (ours, with_backend(ours, case, "reference"))
+    lengths = shape.lengths(case.lengths)[0] if case.lengths == "ragged" else None
+    layers = (ours, same_weights(ours, case, backend="reference"))
     found, expected = (_everything(layer, x, lengths, case.mode == "train") for layer in layers)
     return difference(found, expected)
 
 
 def verify_contenders(contenders: Sequence[Contender]) -> tuple[str, dict[str, float]]:
-    """Compare ours, which is the first, with all others that compute the same, at the full size of a case.
+    """Compare each contender with the one before it that must compute the same, at the full size of a case.
+
+    Parameters
+    ----------
+    contenders : sequence of Contender
+        Ours first.
 
     Returns
     -------
     str
         What differs; empty if nothing does.
     dict of str to float
-        By role, the seconds of this first run: enough to plan how often to repeat it.
+        By role, the seconds of this first run.
     """
     seconds: dict[str, float] = {}
-    expected: dict[str, Tensor] = {}
+    computed: dict[str, dict[str, Tensor]] = {}
+    wanted = {contender.against for contender in contenders} | {"ours"}
     for contender in contenders:
         start = time.perf_counter()
-        results = _named(contender.run())
+        results = contender.results()
         seconds[contender.role] = time.perf_counter() - start
-        if contender is contenders[0]:
-            expected = results
-        elif contender.comparable and (text := difference(expected, results)):
-            return f"against {contender.role}: {text}", seconds
+        if contender.role in wanted:
+            computed[contender.role] = results
+        if contender.against:
+            text = difference(results, computed[contender.against])
+            if text:
+                return f"{contender.role} against {contender.against}: {text}", seconds
     return "", seconds
 
 
@@ -100,7 +109,3 @@ def _everything(layer: nn.Module, x: Tensor, lengths: Tensor | None, training: b
 
 def _leaves(state: Any) -> list[Tensor]:
     return [state] if isinstance(state, Tensor) else [leaf for part in state for leaf in _leaves(part)]
-
-
-def _named(results: list[Tensor]) -> dict[str, Tensor]:
-    return {("outputs" if i == 0 else f"gradient {i - 1}"): r for i, r in enumerate(results)}

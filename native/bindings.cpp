@@ -133,13 +133,13 @@ void multiply_transposed(const Tensor& a, const Tensor& b, const Tensor& out, in
 
 template <class T>
 void run(const unspool::Plan& plan, const OwnedLayout& layout, const std::vector<Tensor>& arrays,
-         const std::vector<Tensor>& weights, int threads) {
+         const std::vector<Tensor>& weights, int threads, unspool::Workspace* kept) {
   std::vector<unspool::Array<T>> a;
   std::vector<unspool::Weight<T>> w;
   for (const Tensor& t : arrays) a.push_back(array<T>(t));
   for (const Tensor& t : weights) w.push_back(weight<T>(t));
   nb::gil_scoped_release release;
-  unspool::execute<T>(plan, layout.view, a, w, threads);
+  unspool::execute<T>(plan, layout.view, a, w, threads, kept);
 }
 
 }  // namespace
@@ -147,15 +147,19 @@ void run(const unspool::Plan& plan, const OwnedLayout& layout, const std::vector
 NB_MODULE(_engine, m) {
   m.doc() = "The native CPU engine: runs plans over ragged batches.";
   nb::set_leak_warnings(false);  // plans are kept for the life of the process
-  m.attr("interface") = 2;  // changes whenever the tables do
+  m.attr("interface") = 3;  // changes whenever the tables do
   nb::class_<unspool::Plan>(m, "Plan", "A checked plan: what one step does, in terms of arrays.");
   m.def("make_plan", &make_plan, "storages"_a, "instructions"_a, "constants"_a, "carried"_a, "reset"_a, "arrays"_a,
         "weights"_a, "backward"_a, "Check tables and make a plan of them. Raises ValueError where they do not fit.");
   nb::class_<OwnedLayout>(m, "Layout", "Where the tokens of a batch lie: blocks of rows, and their live rows per step.")
       .def("__init__", &make_layout, "tokens"_a, "rows"_a, "row_start"_a, "counts"_a, "offsets"_a, "resets"_a, "times"_a,
            "sequences"_a);
-  m.def("run_f32", &run<float>, "plan"_a, "layout"_a, "arrays"_a, "weights"_a, "threads"_a, "Run a plan in float32.");
-  m.def("run_f64", &run<double>, "plan"_a, "layout"_a, "arrays"_a, "weights"_a, "threads"_a, "Run a plan in float64.");
+  nb::class_<unspool::Workspace>(m, "Workspace", "Packed weights that are kept for the next run of the same plan.")
+      .def(nb::init<>());
+  m.def("run_f32", &run<float>, "plan"_a, "layout"_a, "arrays"_a, "weights"_a, "threads"_a, "workspace"_a.none() = nb::none(),
+        "Run a plan in float32.");
+  m.def("run_f64", &run<double>, "plan"_a, "layout"_a, "arrays"_a, "weights"_a, "threads"_a,
+        "workspace"_a.none() = nb::none(), "Run a plan in float64.");
   m.def("multiply", &multiply, "x"_a, "weight"_a, "init"_a, "out"_a, "threads"_a,
         "out = init + x @ weight; init has no row, one, or as many as x.");
   m.def("multiply_transposed", &multiply_transposed, "a"_a, "b"_a, "out"_a, "threads"_a, "out = a.T @ b.");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "isa.hpp"
 #include "thread_pool.hpp"
@@ -10,8 +11,11 @@ namespace unspool {
 namespace {
 
 constexpr int64_t kTileBytes = 24 * 1024;     // what a tile of rows may take of the first-level cache
-constexpr int64_t kChunkBytes = 1024 * 1024;  // what a chunk of tokens may take of the second-level cache, or nearly
+constexpr int64_t kChunkBytes = 512 * 1024;   // what a chunk of tokens may take: half of the second-level cache
 constexpr int64_t kChunkTokens = 256;         // more do not make products faster
+constexpr int64_t kFew = 4;                   // tokens for which packing a weight does not pay
+constexpr double kWorthSharing = 4e6;          // operations; with fewer, waking another thread takes longer
+constexpr int64_t kWorthPacking = 1 << 20;     // elements that several threads pack together
 constexpr int64_t kColumns = 32;              // parts of a weight's gradient begin at multiples of this
 
 template <class T>
@@ -68,13 +72,14 @@ template <class T>
 class Runner {
  public:
   Runner(const Plan& plan, const Layout& layout, const std::vector<Array<T>>& arrays,
-         const std::vector<Weight<T>>& weights)
-      : plan_(plan), layout_(layout), arrays_(arrays), weights_(weights), kernels_(kernels<T>()) {
+         const std::vector<Weight<T>>& weights, Workspace* kept)
+      : plan_(plan), layout_(layout), arrays_(arrays), weights_(weights), kept_(kept), kernels_(kernels<T>()) {
     place();
     for (int phase = 0; phase < 3; ++phase) cut(static_cast<Phase>(phase));
   }
 
   void run(int threads) {
+    if (work() < kWorthSharing) threads = 1;
     pack(threads);
     const int blocks = static_cast<int>(layout_.blocks);
     if (blocks > 1 || threads == 1) {
@@ -88,6 +93,14 @@ class Runner {
  private:
   // ---- preparation
 
+  // Floating-point operations, roughly: what a pointwise operation costs counts as several.
+  double work() const {
+    double per_token = 0;
+    for (const auto& w : weights_) per_token += 2.0 * static_cast<double>(w.K) * static_cast<double>(w.N);
+    for (const Instruction& in : plan_.instructions) per_token += 8.0 * static_cast<double>(in.width);
+    return per_token * static_cast<double>(layout_.tokens);
+  }
+
   void place() {
     for (const Storage& s : plan_.storages) {
       const bool chunk = s.place == Place::chunk;
@@ -95,7 +108,12 @@ class Runner {
       if (s.place == Place::temp || s.place == Place::previous) temp_width_ += scratch_stride(s.width);
       if (chunk) chunk_width_ += scratch_stride(s.width);
     }
-    const int64_t fitting = chunk_width_ ? kChunkBytes / static_cast<int64_t>(sizeof(T)) / chunk_width_ : kChunkTokens;
+    // A chunk reads and writes all gradients of weights: where they are large it pays to leave the cache for fewer chunks.
+    int64_t sums = 0;
+    for (const Instruction& in : plan_.instructions)
+      if (in.kind == Kind::weight_gradient) sums += in.width * in.groups;
+    const int64_t room = std::max(kChunkBytes / static_cast<int64_t>(sizeof(T)), sums / 4);
+    const int64_t fitting = chunk_width_ ? room / chunk_width_ : kChunkTokens;
     chunk_tokens_ = std::clamp<int64_t>(fitting, 1, kChunkTokens);
   }
 
@@ -123,16 +141,46 @@ class Runner {
     std::vector<int64_t> at;
     for (const auto& w : weights_) {
       at.push_back(total);
-      total += (kernels_.packed_size(w.K, w.N) + kAlign - 1) / kAlign * kAlign;
+      if (!few(w)) total += (kernels_.packed_size(w.K, w.N) + kAlign - 1) / kAlign * kAlign;
     }
-    thread_local Scratch<T> memory;
-    T* base = memory.reserve(total);
+    T* base = kept_ ? kept_memory(total) : packing_memory(total);
     for (int64_t a : at) packed_.push_back(base + a);
-    parallel_for(static_cast<int>(weights_.size()), threads, [&](int i) {
-      const auto& w = weights_[static_cast<size_t>(i)];
-      kernels_.pack(w.data, w.stride_k, w.stride_n, w.K, w.N, packed_[static_cast<size_t>(i)]);
+    if (kept_) kept_->digests.resize(weights_.size());
+    // Another job for all threads only where it is worth one: on a busy machine they take their time to come.
+    parallel_for(static_cast<int>(weights_.size()), total < kWorthPacking ? 1 : threads, [&](int i) {
+      const auto index = static_cast<size_t>(i);
+      const auto& w = weights_[index];
+      if (few(w) || (kept_ && is_packed(w, kept_->digests[index]))) return;
+      kernels_.pack(w.data, w.stride_k, w.stride_n, w.K, w.N, packed_[index]);
     });
   }
+
+  static T* packing_memory(int64_t total) {
+    thread_local Scratch<T> memory;
+    return memory.reserve(total);
+  }
+
+  T* kept_memory(int64_t total) {
+    const size_t bytes = static_cast<size_t>(total) * sizeof(T) + 64;
+    if (kept_->bytes != bytes) {
+      kept_->memory.reset(new char[bytes]);
+      kept_->bytes = bytes;
+      kept_->digests.clear();  // zero means: never packed
+    }
+    char* start = kept_->memory.get();
+    return reinterpret_cast<T*>(start + (64 - reinterpret_cast<uintptr_t>(start) % 64) % 64);
+  }
+
+  // Notes what the weight holds now, and tells whether it is what was packed. Both ways a weight's rows or its columns
+  // lie side by side; any other form is packed each time.
+  bool is_packed(const Weight<T>& w, uint64_t& known) const {
+    const bool rows = w.stride_n == 1;
+    if (!rows && w.stride_k != 1) return false;
+    const uint64_t now = kernels_.digest(w.data, rows ? w.K : w.N, rows ? w.N : w.K, rows ? w.stride_k : w.stride_n);
+    return std::exchange(known, now) == now;
+  }
+
+  bool few(const Weight<T>& w) const { return layout_.tokens < kFew && w.stride_k == 1; }
 
   int64_t count(int64_t block, int64_t step) const { return layout_.counts[block * layout_.steps + step]; }
   int64_t offset(int64_t block, int64_t step) const { return layout_.offsets[block * layout_.steps + step]; }
@@ -333,6 +381,10 @@ class Runner {
     const int64_t n0 = p0 * kernels_.panel, n1 = std::min(w.N, p1 * kernels_.panel);
     if (n0 >= n1) return;
     const Rows a = locate(f, in.a), dst = locate(f, in.dst), init = locate(f, in.b);
+    if (few(w)) {
+      return kernels_.gemm_few(f.count, w.K, a.data, a.stride, w.data, w.stride_n, init.data, init.stride, dst.data,
+                               dst.stride, n0, n1);
+    }
     kernels_.gemm(f.count, w.N, w.K, a.data, a.stride, packed_[static_cast<size_t>(in.weight)], init.data, init.stride,
                   dst.data, dst.stride, n0, n1);
   }
@@ -403,6 +455,7 @@ class Runner {
   const Layout& layout_;
   const std::vector<Array<T>>& arrays_;
   const std::vector<Weight<T>>& weights_;
+  Workspace* const kept_;
   const Kernels<T>& kernels_;
   std::vector<Instruction> code_[3];     // by phase
   std::vector<Segment> segments_[3];     // by phase
@@ -415,12 +468,14 @@ class Runner {
 
 template <class T>
 void execute(const Plan& plan, const Layout& layout, const std::vector<Array<T>>& arrays,
-             const std::vector<Weight<T>>& weights, int threads) {
+             const std::vector<Weight<T>>& weights, int threads, Workspace* kept) {
   check(plan, layout, arrays, weights, threads);
-  Runner<T>(plan, layout, arrays, weights).run(threads);
+  Runner<T>(plan, layout, arrays, weights, kept).run(threads);
 }
 
-template void execute(const Plan&, const Layout&, const std::vector<Array<float>>&, const std::vector<Weight<float>>&, int);
-template void execute(const Plan&, const Layout&, const std::vector<Array<double>>&, const std::vector<Weight<double>>&, int);
+template void execute(const Plan&, const Layout&, const std::vector<Array<float>>&, const std::vector<Weight<float>>&, int,
+                      Workspace*);
+template void execute(const Plan&, const Layout&, const std::vector<Array<double>>&, const std::vector<Weight<double>>&,
+                      int, Workspace*);
 
 }  // namespace unspool

@@ -6,16 +6,25 @@
 // done for all tokens of a chunk of steps, before or after them.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "plan.hpp"
 
 namespace unspool {
 
+// Packed weights, kept from run to run of one plan by one caller at a time. A weight is packed anew where its contents
+// have changed, whoever changed them.
+struct Workspace {
+  std::unique_ptr<char[]> memory;
+  size_t bytes = 0;
+  std::vector<uint64_t> digests;  // of the weights that are packed, in their order
+};
+
 // Runs the plan forward (or backward) over all steps, on up to `threads` threads: by blocks where there are several, else
 // by columns of the weights. Throws std::invalid_argument before it touches memory where shapes do not fit.
 template <class T>
 void execute(const Plan& plan, const Layout& layout, const std::vector<Array<T>>& arrays,
-             const std::vector<Weight<T>>& weights, int threads);
+             const std::vector<Weight<T>>& weights, int threads, Workspace* kept = nullptr);
 
 }  // namespace unspool

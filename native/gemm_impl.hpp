@@ -218,6 +218,70 @@ void gemm(int64_t M, int64_t /*N*/, int64_t K, const T* A, int64_t lda, const T*
   }
 }
 
+// A few products with a weight that is not worth packing, whose columns lie in memory one after the other: column n is
+// w[n * stride_n .. + K].
+template <class T>
+void gemm_few(int64_t M, int64_t K, const T* A, int64_t lda, const T* w, int64_t stride_n, const T* init,
+              int64_t ld_init, T* C, int64_t ldc, int64_t n0, int64_t n1) {
+  constexpr int together = 8;  // columns whose sums hide the latency of a multiply-add
+  for (int64_t n = n0; n < n1; n += together) {
+    const int columns = int(n1 - n < together ? n1 - n : together);
+    const T* column[together];
+    for (int j = 0; j < together; ++j) column[j] = w + (n + (j < columns ? j : 0)) * stride_n;
+    for (int64_t m = 0; m < M; ++m) {
+      const T* a = A + m * lda;
+      Vec<T> sum[together];
+#pragma GCC unroll 8
+      for (int j = 0; j < together; ++j) sum[j] = Vec<T>{};
+      int64_t k = 0;
+      for (; k + lanes<T> <= K; k += lanes<T>) {
+        const Vec<T> x = load<T>(a + k);
+#pragma GCC unroll 8
+        for (int j = 0; j < together; ++j) sum[j] += x * load<T>(column[j] + k);
+      }
+      if (const int rest = int(K - k)) {
+        const Vec<T> x = load_first(a + k, rest);
+#pragma GCC unroll 8
+        for (int j = 0; j < together; ++j) sum[j] += x * load_first(column[j] + k, rest);
+      }
+      for (int j = 0; j < columns; ++j) {
+        T values[lanes<T>];
+        store<T>(values, sum[j]);
+        for (int half = lanes<T> / 2; half > 0; half /= 2)
+          for (int i = 0; i < half; ++i) values[i] += values[i + half];
+        C[m * ldc + n + j] = init ? values[0] + init[m * ld_init + n + j] : values[0];
+      }
+    }
+  }
+}
+
+// A polynomial over 32-bit words in each of many lanes: multiplying with an odd number loses nothing, so that a change
+// of one word always changes its lane.
+template <class T>
+uint64_t digest(const T* data, int64_t rows, int64_t width, int64_t stride) {
+  constexpr int64_t count = 64;
+  constexpr uint32_t odd = 0x9E3779B1u;
+  const int64_t words = width * int64_t(sizeof(T) / 4);
+  uint32_t lane[count] = {};
+  for (int64_t r = 0; r < rows; ++r) {
+    const char* row = reinterpret_cast<const char*>(data + r * stride);
+    int64_t i = 0;
+    for (; i + count <= words; i += count) {
+      uint32_t word[count];
+      __builtin_memcpy(word, row + i * 4, sizeof word);
+      for (int64_t j = 0; j < count; ++j) lane[j] = lane[j] * odd + word[j];
+    }
+    for (int64_t j = 0; i < words; ++i, ++j) {
+      uint32_t word;
+      __builtin_memcpy(&word, row + i * 4, 4);
+      lane[j] = lane[j] * odd + word;
+    }
+  }
+  uint64_t all = uint64_t(rows) * 31 + uint64_t(width);
+  for (int64_t j = 0; j < count; ++j) all = all * 0x9E3779B97F4A7C15u + lane[j];
+  return all ? all : 1;
+}
+
 // ---- A^T B, blocked so that a panel of B [R block, panel] stays in the first-level cache while tiles of A pass by,
 // which come from the second-level cache, as does the next panel.
 constexpr int64_t tn_block_r = 256;

@@ -99,6 +99,12 @@ struct Kernels {
   // for all. init may be C itself, with ld_init == ldc.
   void (*gemm)(int64_t M, int64_t N, int64_t K, const T* A, int64_t lda, const T* packed, const T* init,
                int64_t ld_init, T* C, int64_t ldc, int64_t n0, int64_t n1);
+  // The same without packing, for few rows: element (k, n) of the weight is w[k + n * stride_n].
+  void (*gemm_few)(int64_t M, int64_t K, const T* A, int64_t lda, const T* w, int64_t stride_n, const T* init,
+                   int64_t ld_init, T* C, int64_t ldc, int64_t n0, int64_t n1);
+
+  // A number, never 0, that differs where a matrix differs in one element, and nearly surely where it differs in several.
+  uint64_t (*digest)(const T* data, int64_t rows, int64_t width, int64_t stride);
 
   // ---- weight gradients: C[M, N] (+)= A^T B with A[R, M] and B[R, N]; scratch holds gemm_tn_scratch(M, N, R)
   // elements, best at a multiple of 64 bytes

@@ -31,7 +31,15 @@ def unflatten(leaves: list[Any], spec: Spec) -> Nest:
 
 def leaves_of(tree: Nest) -> list[Any]:
     """Return the leaves of a structure in the order of `flatten`."""
-    return pytree.tree_leaves(tree)
+    if isinstance(tree, Tensor):
+        return [tree]
+    return list(tree) if _is_flat(tree) else pytree.tree_leaves(tree)
+
+
+def _is_flat(tree: Nest) -> bool:
+    """Tell whether this is a tuple of tensors or sizes: nearly every state is, and pytree takes its time."""
+    plain = type(tree) is tuple or (isinstance(tree, tuple) and hasattr(tree, "_fields"))
+    return plain and all(isinstance(item, Tensor | int) for item in tree)
 
 
 def map_leaves(
@@ -41,11 +49,21 @@ def map_leaves(
 
     What `stop_at` is true for counts as a leaf.
     """
+    if stop_at is None and isinstance(tree, Tensor) and all(isinstance(other, Tensor) for other in others):
+        return function(tree, *others)
+    if not others and stop_at is None and _is_flat(tree):
+        leaves = map(function, tree)
+        return type(tree)(*leaves) if hasattr(tree, "_fields") else type(tree)(leaves)
     return pytree.tree_map(function, tree, *others, is_leaf=stop_at)
 
 
 def named_leaves(tree: Nest, name: str) -> list[tuple[str, Any]]:
     """Return `(path, leaf)` pairs, each path written as a user would: `state[0].h`."""
+    if isinstance(tree, Tensor):
+        return [(name, tree)]
+    if isinstance(tree, tuple) and _is_flat(tree):
+        keys = [f".{key}" for key in tree._fields] if hasattr(tree, "_fields") else map("[{}]".format, range(len(tree)))  # type: ignore[attr-defined]
+        return list(zip([name + key for key in keys], tree, strict=True))
     pairs, _ = pytree.tree_flatten_with_path(tree)
     return [(name + pytree.keystr(path), leaf) for path, leaf in pairs]
 
@@ -58,6 +76,8 @@ def require_tensors(tree: Nest, name: str) -> None:
     TypeError
         If a leaf is not a tensor, naming the leaf.
     """
+    if all(isinstance(leaf, Tensor) for leaf in leaves_of(tree)):
+        return
     for path, leaf in named_leaves(tree, name):
         if not isinstance(leaf, Tensor):
             raise TypeError(

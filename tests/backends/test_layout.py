@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from unspool import _engine
 from unspool.backends import Schedule
-from unspool.backends._layout import layout_of
+from unspool.backends._layout import TokenLayout, layout_of
 
 CPU = torch.device("cpu")
 

@@ -144,7 +144,9 @@ def problems(draw: Any) -> dict[str, Any]:
             len(plan.tables.weights) + (draw(st.integers(-1, 2)) if at == "flag" else 0),
             backward != (at == "flag" and draw(st.booleans())),
         ),
-        "layout": (tokens, rows, starts, counts, offsets, resets if draw(st.booleans()) else resets[:0], times, sequences),
+        "layout": (
+            tokens, rows, starts, counts, offsets, resets if draw(st.booleans()) else resets[:0], times, sequences,
+        ),
         "shapes": shapes, "weights": weights, "threads": draw(st.sampled_from([1, 1, 2])),
         "dtype": draw(st.sampled_from([torch.float32, torch.float64])),
     }  # fmt: skip

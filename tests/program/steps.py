@@ -38,6 +38,8 @@ class StepCell(Cell):
         self.w, self.w2, self.u = parameter(H, H), parameter(2 * H, H), parameter(H, 2 * H)
         self.v, self.one = parameter(H), parameter(1)
         self.positive = nn.Parameter(parameter(H).detach().abs() + 0.5)
+        self.linear = nn.Linear(H, H, dtype=torch.float64)
+        self.linear.weight, self.linear.bias = parameter(H, H), parameter(H)
 
     def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         return self.function(x, h, self), h * 1.0

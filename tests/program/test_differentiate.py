@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from tests.conformance.oracle import leaves_of
+from tests.program.rules.spellings import EXPRESSIONS, KINKS, posed, spellings, step_of
 from tests.program.steps import TRACED, Posed, StepCell, known_leaves
-from tests.program.test_trace import BINARY, MOVES, PRODUCTS, REDUCTIONS, UNARY, posed, spellings, step_of
 from unspool.program.differentiate import RULES
 from unspool.program.evaluate import constant, evaluate
 from unspool.program.ir import BINARY as BINARY_OPS
@@ -103,16 +103,13 @@ def compare(traced: Trace, cell: Any, x: Any, state: Any, rows: Any = None) -> N
         )
 
 
-ALL = [t for text in (UNARY, BINARY, REDUCTIONS, PRODUCTS, MOVES) for t in spellings(text)]
-
-
-@pytest.mark.parametrize("text", ALL)
+@pytest.mark.parametrize("text", EXPRESSIONS)
 def test_gradients_of_a_spelling(text):
     cell, (x, h) = StepCell(step_of(text)), posed()
     compare(trace(cell, x, h, None), cell, x, h)
 
 
-@pytest.mark.parametrize("text", ALL)
+@pytest.mark.parametrize("text", EXPRESSIONS)
 def test_gradients_through_what_is_computed_before_and_after(text):
     """The function in the midst of others: its values are saved or computed again."""
     function = step_of(text)
@@ -121,15 +118,7 @@ def test_gradients_through_what_is_computed_before_and_after(text):
     compare(trace(cell, x, h, None), cell, x, h)
 
 
-TIES = [
-    "torch.maximum(h, h * 1.0)", "torch.minimum(x, h * 0 + x)", "h.relu()", "h.abs()", "h.amax(1, keepdim=True) + h",
-    "h.clamp(0.0, 1.0)", "F.hardtanh(h)", "F.leaky_relu(h)", "F.elu(h)", "F.hardsigmoid(3 * h)", "F.relu6(6 * h)",
-    "torch.sign(h) * h", "torch.where(h > 0, h, -h)", "h.clamp_min(0.0)", "h.square()", "F.softsign(h)",
-    "F.softplus(h, 1.0, 1.0)", "torch.max(h, torch.zeros_like(h))", "h.softmax(1)", "h ** 3", "h.pow(2)",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("text", TIES)
+@pytest.mark.parametrize("text", spellings(KINKS))
 def test_gradients_at_kinks_and_ties_are_those_of_pytorch(text):
     h = torch.tensor([[0.0, 1.0, -1.0, 1.0, 0.0, 2.0], [0.0] * 6, [1.0, 1.0, 1.0, -3.0, 3.0, 1.0]])
     cell, x = StepCell(step_of(text)), h.flip(1)

@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from tests.conformance.cases import CellRow
+from tests.program.rules.spellings import EXPRESSIONS, posed, step_of
 from tests.program.steps import TRACED, H, Posed, StepCell, assert_same, operations, run_program
-from tests.program.test_trace import EXPRESSIONS, posed, step_of
 from unspool import GRUCell, LSTMCell, SimpleRNNCell
 from unspool.program.hoist import hoist
 from unspool.program.ir import Program
@@ -38,7 +38,7 @@ def test_a_hoisted_program_is_in_order_and_complete(row):
     assert [v.shape for v in after.outputs] == [v.shape for v in before.outputs]
 
 
-@pytest.mark.parametrize("text", [text for group in EXPRESSIONS for text in group])
+@pytest.mark.parametrize("text", EXPRESSIONS)
 def test_hoisting_changes_no_spelling(text):
     cell, (x, h) = StepCell(step_of(text)), posed()
     traced = trace(cell, x, h, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unspool.backends._buffers import DYNAMIC, BufferPool
 from unspool.backends._layout import TokenLayout
 from unspool.backends._loop_in_torch import run_loop
+from unspool.backends._static import StaticPlan
 from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan
-
 
 PADDED = ("input", "output", "grad_input", "grad_output")
 """Roles of arrays `[T, B, ...]`."""
@@ -31,6 +33,7 @@ class CompiledStep:
     def __init__(self, step: StepProgram, engine: Any) -> None:
         self.step, self.engine = step, engine
         self._plans: dict[object, tuple[StepPlan, Any]] = {}
+        self.static_plans: dict[int, StaticPlan] = {}
 
     def plan(self, key: object) -> tuple[StepPlan, Any]:
         """Return a plan and the engine's form of it: forward for `(training, all_states)`, backward for `Wanted`."""
@@ -45,31 +48,23 @@ class CompiledStep:
             self._plans[key] = plan, native
         return self._plans[key]
 
-    def execute(self, key: object, layout: TokenLayout, arrays: dict[tuple[str, int], Tensor], params: Any) -> None:
+    def execute(self, key: object, request: Request, arrays: dict[tuple[str, int], Tensor], params: Any) -> None:
         """Run a plan over arrays, by role, and weights."""
         plan, native = self.plan(key)
         forward = self.step.backward.forward  # a backward plan names weights by leaves that stand for them
         taken = [(params[forward.get(v, v)].detach(), transposed) for v, transposed in plan.tables.weights]
         weights = [weight if transposed else weight.t() for weight, transposed in taken]
-        run = self.engine.run_f64 if weights_dtype(arrays, weights) == torch.float64 else self.engine.run_f32
-        run(
-            native,
-            layout.engine,
-            [(_padded if k[0] in PADDED else _matrix)(arrays[k]) for k in plan.arrays],
-            weights,
-            layout.threads,
-        )
+        run = self.engine.run_f64 if request.dtype == torch.float64 else self.engine.run_f32
+        inputs = [(_padded if k[0] in PADDED else _matrix)(arrays[k]) for k in plan.arrays]
+        layout = request.layout
+        with request.static.workspace(key) if request.static else nullcontext() as workspace:
+            run(native, layout.engine, inputs, weights, layout.threads, workspace)
 
     @cached_property
     def counts(self) -> tuple[int, int, int, int, int]:
         """Numbers of inputs, tokens, rows, states and parameters that the loop takes."""
         loop = self.step.loop
         return len(loop.inputs), len(loop.tokens), len(loop.rows), len(loop.states), len(loop.params)
-
-
-def weights_dtype(arrays: dict[tuple[str, int], Tensor], weights: list[Tensor]) -> torch.dtype:
-    """Return the dtype of a run."""
-    return next(iter([*(a.dtype for a in arrays.values()), *(w.dtype for w in weights)]))
 
 
 def _matrix(tensor: Tensor) -> Tensor:
@@ -97,12 +92,20 @@ class Request:
     training: bool
     all_states: bool
     dtype: torch.dtype
+    static: StaticPlan | None
+
+    @property
+    def buffers(self) -> BufferPool:
+        """Where the memory comes from that is kept for the backward pass."""
+        return DYNAMIC if self.static is None else self.static.buffers
 
     def padded(self, shape: tuple[int, ...]) -> Tensor:
         """Return an array `[T, B, *shape]` for the engine to fill where there are tokens; elsewhere it is zero."""
         schedule = self.layout.schedule
-        make = torch.zeros if self.layout.has_padding else torch.empty
-        return make((schedule.steps, schedule.batch, *shape), dtype=self.dtype)
+        whole = schedule.steps, schedule.batch, *shape
+        if self.static is None:
+            return (torch.zeros if self.layout.has_padding else torch.empty)(whole, dtype=self.dtype)
+        return (self.buffers.zeros if self.layout.has_padding else self.buffers.empty)(whole, self.dtype)
 
 
 class EngineRun(torch.autograd.Function):
@@ -125,9 +128,9 @@ class EngineRun(torch.autograd.Function):
         for role, number in plan.arrays:
             if role in ("state_tokens", "saved"):
                 shape = loop.states[number].shape if role == "state_tokens" else (plan.widths[role, number],)
-                arrays[role, number] = torch.empty((layout.tokens, *shape), dtype=request.dtype)
+                arrays[role, number] = request.buffers.empty((layout.tokens, *shape), request.dtype)
         params = dict(zip(loop.params, given["param"], strict=True))
-        compiled.execute(key, layout, arrays, params)
+        compiled.execute(key, request, arrays, params)
         outputs = [arrays["output", i] for i in range(len(loop.program.outputs))]
         per_token = [arrays["state_tokens", i] for i in range(len(finals))] if request.all_states else []
         if request.training:
@@ -178,7 +181,7 @@ def _gradients(
     """Run the backward plan and collect the gradients of all inputs."""
     compiled, layout = request.compiled, request.layout
     batch = layout.schedule.batch
-    step, loop = compiled.step, compiled.step.loop
+    loop = compiled.step.loop
     given, wants = _split(compiled, tensors), _split(compiled, needs)
     n_out, n_final, _ = results
     grad_out, grad_final, grad_tokens = grads[:n_out], grads[n_out : n_out + n_final], grads[n_out + n_final :]
@@ -189,7 +192,7 @@ def _gradients(
     plan, _ = compiled.plan(wanted)
 
     def zeros(rows: int, width: int) -> Tensor:
-        return torch.zeros((rows, width), dtype=request.dtype)
+        return request.buffers.zeros((rows, width), request.dtype)
 
     arrays = {**_outside_arrays(given), **made}
     for i, state in enumerate(given["initial"]):
@@ -211,7 +214,7 @@ def _gradients(
         if role == "grad_input":
             arrays[role, number] = request.padded(loop.inputs[number].shape)
         elif role == "grad_token":
-            arrays[role, number] = torch.empty((layout.tokens, width), dtype=request.dtype)
+            arrays[role, number] = request.buffers.empty((layout.tokens, width), request.dtype)
         elif role == "grad_row":
             arrays[role, number] = zeros(batch, width)
         elif role == "grad_vector":
@@ -219,7 +222,7 @@ def _gradients(
         elif role == "grad_weight":
             arrays[role, number] = zeros(layout.blocks, width)
     params = dict(zip(loop.params, given["param"], strict=True))
-    compiled.execute(wanted, layout, arrays, params)
+    compiled.execute(wanted, request, arrays, params)
 
     input_grads = [arrays.get(("grad_input", i)) for i in range(len(loop.inputs))]
     token_grads = [

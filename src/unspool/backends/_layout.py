@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -108,9 +108,7 @@ class TokenLayout:
 
 
 def layout_of(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
-    """Lay out the tokens of a schedule.
-
-    Rows are sorted by their number of tokens and dealt to the blocks in turn, so that the blocks have equal work.
+    """Lay out the tokens of a schedule; where all are real, the layout is kept for the next time.
 
     Parameters
     ----------
@@ -119,6 +117,22 @@ def layout_of(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
         The native module.
     threads : int
         With more threads than rows there is one block, on which all threads work together.
+    """
+    if schedule.dense and schedule.resets_in_order is None:
+        return _dense_layout(schedule.steps, schedule.batch, schedule.reverse, engine, threads)
+    return _make_layout(schedule, engine, threads)
+
+
+@lru_cache(maxsize=32)
+def _dense_layout(steps: int, batch: int, reverse: bool, engine: Any, threads: int) -> TokenLayout:
+    schedule = Schedule(steps, batch, None, None, reverse=reverse, device=torch.device("cpu"))
+    return _make_layout(schedule, engine, threads)
+
+
+def _make_layout(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
+    """Lay out the tokens of a schedule.
+
+    Rows are sorted by their number of tokens and dealt to the blocks in turn, so that the blocks have equal work.
     """
     live = schedule.live_in_order.numpy()  # [T, B] in the order of computation
     batch = live.shape[1]

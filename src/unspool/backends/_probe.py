@@ -53,6 +53,8 @@ def probe(backend: Backend, call: Call) -> str:
         schedule=Schedule(STEPS, ROWS, live, None, reverse=False, device=torch.device("cpu")),
         pad_output="zero",
         all_states=True,
+        static=False,
+        notes={},
     )
     sources = [t for t in leaves_of((small.inputs, states, small.row_inputs)) if isinstance(t, Tensor)]
     sources = [t for t in [*sources, *small.cell.parameters()] if t.requires_grad]

@@ -32,11 +32,6 @@ class Schedule:
         Compute from the last step to the first.
     device : torch.device
         Where the rows are gathered.
-
-    Attributes
-    ----------
-    order : list of int
-        Time indices in the order of computation; steps without a token are left out.
     """
 
     def __init__(
@@ -50,20 +45,44 @@ class Schedule:
         device: torch.device,
     ) -> None:
         self.steps, self.batch, self.reverse, self.device = steps, batch, reverse, device
-        if live is None:
-            live = torch.ones(steps, batch, dtype=torch.bool)
-        self.dense = bool(live.all())
-        if reverse:  # time runs backwards from here on; `order` translates
-            live = live.flip(0)
-            resets = None if resets is None else resets.flip(0)
-        self.live_in_order = live
-        counts = live.sum(1)
-        computed = counts.nonzero().squeeze(1)
-        self.order: list[int] = (steps - 1 - computed if reverse else computed).tolist()
-        self._counts: list[int] = counts[computed].tolist()
-        self._rows = None if self.dense else live.nonzero()[:, 1].to(device).split(self._counts)
-        self.resets_in_order = None if resets is None else self._pending(resets)
-        self._resets = self._token_resets()
+        self.dense = live is None or bool(live.all())
+        # Time runs backwards from here on where the direction does; `order` translates.
+        self._live = live.flip(0) if live is not None and reverse else live
+        self._given_resets = resets.flip(0) if resets is not None and reverse else resets
+
+    # What only some backends want is computed when they ask.
+
+    @cached_property
+    def live_in_order(self) -> Tensor:
+        """Where there is a token, in the order of computation: `[T, B]`."""
+        return torch.ones(self.steps, self.batch, dtype=torch.bool) if self._live is None else self._live
+
+    @cached_property
+    def _computed(self) -> Tensor:
+        """The steps that have a token, in the order of computation."""
+        return self.live_in_order.any(1).nonzero().squeeze(1)
+
+    @cached_property
+    def order(self) -> list[int]:
+        """Time indices in the order of computation; steps without a token are left out."""
+        return (self.steps - 1 - self._computed if self.reverse else self._computed).tolist()
+
+    @cached_property
+    def _counts(self) -> list[int]:
+        return self.live_in_order.sum(1)[self._computed].tolist()
+
+    @cached_property
+    def _rows(self) -> tuple[Tensor, ...] | None:
+        return None if self.dense else self.live_in_order.nonzero()[:, 1].to(self.device).split(self._counts)
+
+    @cached_property
+    def resets_in_order(self) -> Tensor | None:
+        """Which tokens the state is reset before: `[T, B]`, or None."""
+        return None if self._given_resets is None else self._pending(self._given_resets)
+
+    @cached_property
+    def _resets(self) -> list[Tensor | None] | None:
+        return self._token_resets()
 
     def rows(self, k: int) -> Tensor | None:
         """Return the rows `[n]` that are live at the k-th computed step, or None if all are."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from unspool._nest import Nest, describe
@@ -36,6 +36,8 @@ class Call:
         Whether the state after every step is wanted.
     static : bool
         Whether T and the largest batch are fixed, so that a backend may keep a plan.
+    notes : dict
+        What backends have found out about the call and do not want to find out twice.
     """
 
     cell: Any
@@ -47,6 +49,7 @@ class Call:
     pad_output: str
     all_states: bool
     static: bool
+    notes: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __str__(self) -> str:
         mode = "static" if self.static else "dynamic"

@@ -9,11 +9,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from unspool._nest import flatten, leaves_of, map_leaves, unflatten
+from unspool._nest import leaves_of, map_leaves, unflatten
 from unspool.backends._engine_run import CompiledStep, EngineRun, Request
 from unspool.backends._layout import layout_of
 from unspool.backends._probe import probe
 from unspool.backends._products import linear_by
+from unspool.backends._static import StaticPlan
 from unspool.backends.base import Call, Result
 from unspool.program.evaluate import evaluate
 from unspool.program.fingerprint import fingerprint, has_hooks
@@ -21,7 +22,7 @@ from unspool.program.ir import Value
 from unspool.program.step import StepProgram
 from unspool.program.trace import TraceError, trace
 
-INTERFACE = 2
+INTERFACE = 3
 """The form of the tables that this version writes; the engine says which one it reads."""
 
 
@@ -63,17 +64,16 @@ class NativeBackend:
         """Return why the engine cannot run a call."""
         if engine is None:
             return [missing]
-        tensors = [t for t in leaves_of((call.inputs, call.initial_state, call.row_inputs)) if isinstance(t, Tensor)]
         states = leaves_of(call.initial_state)
-        tensors += [*call.cell.parameters(), *call.cell.buffers()]
+        tensors = [*leaves_of(call.inputs), *states, *call.cell.parameters(), *call.cell.buffers()]
+        tensors += [] if call.row_inputs is None else leaves_of(call.row_inputs)
         found = []
-        if any(t.device.type != "cpu" for t in tensors):
-            found.append(f"tensors are on {next(t.device for t in tensors if t.device.type != 'cpu')}, not on the CPU")
+        away = next((t.device for t in tensors if not t.is_cpu), None)
+        if away is not None:
+            found.append(f"tensors are on {away}, not on the CPU")
         if not states or states[0].dtype not in (torch.float32, torch.float64):
             found.append(f"the state is {states[0].dtype if states else 'empty'}; the engine has float32 and float64")
-        elif len({t.dtype for t in tensors if t.is_floating_point()}) > 1 or not all(
-            s.is_floating_point() for s in states
-        ):
+        elif any(t.dtype != states[0].dtype for t in (*states, *(t for t in tensors if t.is_floating_point()))):
             found.append("inputs, state and parameters have several dtypes")
         if torch.is_autocast_enabled("cpu"):
             found.append("torch.autocast is on")
@@ -88,6 +88,11 @@ class NativeBackend:
 
     def compiled(self, call: Call) -> CompiledStep | str:
         """Return the cell's program, read and checked at its first use, or why there is none."""
+        if "native" not in call.notes:
+            call.notes["native"] = self._compiled(call)
+        return call.notes["native"]
+
+    def _compiled(self, call: Call) -> CompiledStep | str:
         owner = vars(call.cell).get("bound_from", call.cell)
         programs = self._programs.setdefault(owner, {})
         forms = tuple((tuple(t.shape[2:]), t.dtype) for t in leaves_of(call.inputs))
@@ -103,6 +108,12 @@ class NativeBackend:
             if fingerprint(call.cell) != key[0]:
                 programs[key] = "the step changes attributes of the cell"
         return programs[key]
+
+    def _static_plan(self, call: Call, compiled: CompiledStep) -> StaticPlan | None:
+        """Return what is kept for a static call, made at the first one of these many steps."""
+        if not call.static:
+            return None
+        return compiled.static_plans.setdefault(call.schedule.steps, StaticPlan(engine))
 
     def _read(self, call: Call) -> CompiledStep | str:
         inputs = map_leaves(lambda leaf: leaf.new_zeros((1, *leaf.shape[2:])), call.inputs)
@@ -138,21 +149,18 @@ class NativeBackend:
         outside = [v for v in loop.outside if v.level != "token"]
         evaluate(outside, known, schedule.batch)
         _evaluate_tokens(loop, known, inputs, layout)
-        tensors = [
-            *(inputs[v] for v in loop.inputs), *(known[v] for v in loop.tokens), *(known[v] for v in loop.rows), *leaves_of(states), *leaves_of(fresh),
-            *(known[v] for v in loop.params),
-        ]  # fmt: skip
+        tensors = [inputs[v] for v in loop.inputs]
+        tensors += [known[v] for v in (*loop.tokens, *loop.rows)] + leaves_of(states) + leaves_of(fresh)
+        tensors += [known[v] for v in loop.params]
         training = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        request = Request(compiled, layout, training, call.all_states, dtype)
+        request = Request(compiled, layout, training, call.all_states, dtype, self._static_plan(call, compiled))
         results = EngineRun.apply(request, *tensors)
         n_out, n_state = len(program.outputs), len(loop.states)
         outputs = unflatten(list(results[:n_out]), step.trace.output_spec)
-        final = map_leaves(
-            layout.put_rows, unflatten(list(results[n_out : n_out + n_state]), flatten(call.initial_state)[1])
-        )
+        final = map_leaves(layout.put_rows, unflatten(list(results[n_out : n_out + n_state]), step.trace.state_spec))
         everything = None
         if call.all_states:
-            per_token = unflatten(list(results[n_out + n_state :]), flatten(call.initial_state)[1])
+            per_token = unflatten(list(results[n_out + n_state :]), step.trace.state_spec)
             everything = map_leaves(
                 lambda tokens, first: layout.repeat(first, tokens, first), per_token, call.initial_state
             )

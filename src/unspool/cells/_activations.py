@@ -68,3 +68,10 @@ def activation(spec: str | Activation) -> Activation:
 def activation_name(spec: str | Activation) -> str:
     """Return how to print an activation."""
     return spec if isinstance(spec, str) else getattr(spec, "__name__", type(spec).__name__)
+
+
+def unusual_activations(cell: object) -> list[str]:
+    """Return how to print the activations of a gated cell that are not the usual ones."""
+    usual = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+    found = {name: getattr(cell, name) for name in usual}
+    return [f"{name}={activation_name(value)}" for name, value in found.items() if value != usual[name]]

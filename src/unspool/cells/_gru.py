@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unspool.cells._activations import Activation, activation_name
+from unspool.cells._activations import Activation, unusual_activations
 from unspool.cells._activations import activation as resolve
 from unspool.cells._builtin import BuiltinCell
 from unspool.cells._initializers import Initializer
@@ -123,7 +123,4 @@ class GRUCell(BuiltinCell):
         """Return the sizes and the options that are on."""
         parts = [super().extra_repr()]
         parts += [] if self.reset_after else ["reset_after=False"]
-        for name, default in (("activation", "tanh"), ("recurrent_activation", "sigmoid")):
-            if (value := getattr(self, name)) != default:
-                parts.append(f"{name}={activation_name(value)}")
-        return ", ".join(parts)
+        return ", ".join([*parts, *unusual_activations(self)])

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unspool._nest import describe
-from unspool.cells._activations import Activation, activation_name
+from unspool.cells._activations import Activation, unusual_activations
 from unspool.cells._activations import activation as resolve
 from unspool.cells._builtin import BuiltinCell
 from unspool.cells._contract import LSTMState
@@ -199,7 +199,4 @@ class LSTMCell(BuiltinCell):
             for name in ("proj_size", "cell_clip", "proj_clip", "forget_bias")
             if (v := getattr(self, name))
         ]
-        for name, default in (("activation", "tanh"), ("recurrent_activation", "sigmoid")):
-            if (value := getattr(self, name)) != default:
-                parts.append(f"{name}={activation_name(value)}")
-        return ", ".join(parts)
+        return ", ".join([*parts, *unusual_activations(self)])

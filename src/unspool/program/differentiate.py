@@ -109,6 +109,8 @@ class _Differentiator:
                 new = self.number(number)
             elif value in self.again:
                 args = [self.fwd(a) for a in value.args]
+                if value.op == "concat":  # a constant elsewhere fits any number of features, but here it has its own
+                    args = [self._as_wide_as(a, old) for a, old in zip(args, value.args, strict=True)]
                 new = self.out.program.add(value.op, args, value.shape, "state", value.source, **value.attrs)
             else:
                 level = "param" if value.level == "param" else "state"
@@ -116,6 +118,10 @@ class _Differentiator:
                 self.out.forward[new] = value
             self.forward_of[value] = new
         return self.forward_of[value]
+
+    def _as_wide_as(self, value: Value, old: Value) -> Value:
+        wider = constant(old) is not None and old.width > 1
+        return self.out.program.add("expand", [value], (old.width,)) if wider else value
 
     def give(self, value: Value, gradient: Value | None) -> None:
         """Add to the gradient of a forward value, brought to its shape."""
@@ -260,6 +266,7 @@ def _gate(*condition: object) -> Rule:
 
 
 _SIGMOID_OF_A = ("a", "sigmoid")
+_SIXTH = 0.1666666716337204  # PyTorch's hardsigmoid multiplies its gradient by 1/6 in single precision, in any dtype
 RULES: dict[str, tuple[Rule, ...]] = {
     "neg": (_through("g", "neg"),),
     "reciprocal": (_through("g", "y", "square", "mul", "neg"),),
@@ -287,7 +294,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "silu": (_through("g", *_SIGMOID_OF_A, "a", *_SIGMOID_OF_A, 1, *_SIGMOID_OF_A, "sub", "mul", "mul", "add", "mul"),),
     "softplus": (_through("a", "imm0", "mul", "imm1", "gt", "g", "g", "a", "imm0", "mul", "sigmoid", "mul", "where"),),
     "softsign": (_through("g", "a", "abs", 1, "add", "square", "div"),),
-    "hard_sigmoid": (_through("a", -3, "ge", "a", 3, "le", "mul", "g", 1 / 6, "mul", 0, "where"),),
+    "hard_sigmoid": (_through("a", -3, "gt", "a", 3, "lt", "mul", "g", _SIXTH, "mul", 0, "where"),),
     "hard_tanh": (_gate("a", "imm0", "gt", "a", "imm1", "lt", "mul"),),
     "clamp": (_gate("a", "imm0", "ge", "a", "imm1", "le", "mul"),),
     "erf": (_through("g", 2 / math.sqrt(math.pi), "mul", "a", "square", "neg", "exp", "mul"),),

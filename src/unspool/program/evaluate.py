@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unspool._nest import unflatten
+from unspool.program.calls import find_function, spec_of
 from unspool.program.ir import Value
-from unspool.program.trace import find_function, spec_of
 
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "leaky_relu": F.leaky_relu,
@@ -22,7 +22,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "silu": F.silu,
     "softplus": F.softplus,
     "softsign": F.softsign,
-    "hard_sigmoid": lambda x: (x / 6.0 + 0.5).clamp(0.0, 1.0),
+    "hard_sigmoid": F.hardsigmoid,
     "hard_tanh": F.hardtanh,
     "clamp": lambda x, low, high: x.clamp(low, high),
     "sigmoid_grad": lambda g, y: g * y * (1 - y),

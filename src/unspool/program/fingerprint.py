@@ -34,13 +34,14 @@ def has_hooks(cell: nn.Module) -> bool:
 
 
 def _of_module(module: nn.Module, first: dict[int, int]) -> tuple[Any, ...]:
-    tensors = tuple(
-        (name, None if t is None else (tuple(t.shape), t.dtype, first.setdefault(id(t), len(first))))
-        for group in (module._parameters, module._buffers)
-        for name, t in group.items()
-    )
-    plain = tuple((k, _of_value(v, ())) for k, v in module.__dict__.items() if k not in _OF_MODULES)
-    return type(module), module.training, tensors, plain
+    found: list[Any] = [type(module), module.training]
+    for group in (module._parameters, module._buffers):
+        for name, t in group.items():
+            found += (name, None) if t is None else (name, t.shape, t.dtype, first.setdefault(id(t), len(first)))
+    for name, value in module.__dict__.items():
+        if name not in _OF_MODULES:
+            found += (name, type(value), value) if isinstance(value, _PLAIN) else (name, _of_value(value, ()))
+    return tuple(found)
 
 
 def _of_value(value: Any, inside: tuple[int, ...]) -> Any:

@@ -108,8 +108,8 @@ class StepProgram:
 def forward_plan(step: StepProgram, training: bool, all_states: bool) -> StepPlan:
     """Plan a step forward.
 
-    Roles of arrays: `input` (padded), `token`, `row`, `vector` (taken from outside), `state` (carried, one row per row),
-    `fresh` (the state after a reset), `output` (padded), `state_tokens`, `saved` (one row per token).
+    Roles of arrays: `input` (padded), `token`, `row`, `vector` (taken from outside), `state` (carried, one row per
+    row), `fresh` (the state after a reset), `output` (padded), `state_tokens`, `saved` (one row per token).
     """
     loop, arrays, widths = step.loop, Arrays(), {}
     body = set(loop.body)

@@ -9,25 +9,22 @@ Letters: B the number of rows of the trace.
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode, resolve_name
+from torch.overrides import TorchFunctionMode
 
 from unspool._nest import Nest, Spec, flatten, leaves_of, map_leaves
 from unspool.cells import match_state, step
+from unspool.program import rules
+from unspool.program.calls import find_function, function_name, remember
 from unspool.program.ir import LEVELS, Program, Value
-
-
-class TraceError(Exception):
-    """A cell's step cannot be read as a program; the message names the operation and the user's line."""
+from unspool.program.rules import kinds
+from unspool.program.source import TraceError as TraceError
+from unspool.program.source import source_line
 
 
 @dataclass
@@ -52,41 +49,6 @@ class Trace:
     state_spec: Spec
 
 
-_HERE = str(Path(__file__).parent)
-_TORCH = str(Path(torch.__file__).parent)
-
-
-def source_line() -> str:
-    """Return file and line of the innermost frame that is neither PyTorch's nor the recorder's."""
-    for frame in reversed(traceback.extract_stack(sys._getframe(1))):
-        if not frame.filename.startswith((_HERE, _TORCH)):
-            return f"{Path(frame.filename).name}:{frame.lineno}"
-    return ""
-
-
-def function_name(func: Callable[..., Any]) -> str:
-    """Return a name by which `find_function` finds a function again, if there is one."""
-    name = resolve_name(func)
-    return name or f"torch.{getattr(func, '__name__', func)}"
-
-
-@cache
-def find_function(name: str) -> Callable[..., Any]:
-    """Return the PyTorch function of a name such as `torch.nn.functional.embedding`.
-
-    Raises
-    ------
-    TraceError
-        If there is none.
-    """
-    found: Any = torch
-    for part in name.split(".")[1:]:
-        found = getattr(found, part, None)
-    if not name.startswith("torch.") or not callable(found):
-        raise TraceError(f"{name} is not a function that can be found by its name")
-    return found
-
-
 @dataclass
 class Recorder(TorchFunctionMode):
     """Records what is called with tensors that it knows.
@@ -96,8 +58,18 @@ class Recorder(TorchFunctionMode):
     batch : int
         The number of rows B of the trace: unlike every other size in sight, so that it can be told from them.
     program : Program
+    names : dict
+        From the identity of the cell's parameters and buffers to their names.
     known : dict
         From the identity of a tensor to its value; the tensor is kept alive beside it.
+    parameters, captured
+        See `Trace`.
+    stored : set of int
+        Where the memory of parameters and buffers is.
+    fresh : dict of int to Tensor
+        Tensors that the step has made and that nobody else has.
+    unread : dict of int to (Tensor, str)
+        Tensors of which a program knows nothing, and what they are.
     """
 
     batch: int
@@ -107,6 +79,8 @@ class Recorder(TorchFunctionMode):
     parameters: list[str] = field(default_factory=list)
     captured: dict[int, Tensor] = field(default_factory=dict)
     stored: set[int] = field(default_factory=set)
+    fresh: dict[int, Tensor] = field(default_factory=dict)
+    unread: dict[int, tuple[Tensor, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -157,74 +131,96 @@ class Recorder(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run a function and record what it means."""
-        from unspool.program import rules
-
         kwargs = kwargs or {}
-        if func in rules.PASSIVE:
+        if func in kinds.PASSIVE:
             return func(*args, **kwargs)
         name = function_name(func)
         short = name.rsplit(".", 1)[-1]
         tensors = [t for t in leaves_of((args, kwargs)) if isinstance(t, Tensor)]
         tracked = [self.known[id(t)][1].level if id(t) in self.known else "param" for t in tensors if self._seen(t)]
         level = max(map(LEVELS.index, tracked), default=0)
-        if short in rules.RANDOM and not rules.draws_nothing(short, args, kwargs):
-            raise TraceError(f"{name} ({source_line()}) draws random numbers inside of the step")
-        if short in rules.BATCHWISE and level > 0:
-            raise TraceError(f"{name} ({source_line()}) lets the rows of a batch influence each other")
-        if level > 0 and short in rules.DATA_DEPENDENT:
-            raise TraceError(f"{name} ({source_line()}) makes the step depend on the values in it")
-        if "out" in kwargs:
-            raise TraceError(f"{name} with out= ({source_line()}) writes into a tensor in place")
-        in_place = (short.endswith("_") and not short.endswith("__")) or (
-            short.startswith("__i") and short in rules.IN_PLACE
-        )
-        if in_place:
-            return self._in_place(func, name, short, args, kwargs, level)
+        self._refuse(name, short, level, tensors, args, kwargs)
+        functional = kinds.functional_name(short, kwargs)
+        if functional is not None:
+            return self._in_place(func, name, functional, args, kwargs, level)
         result = func(*args, **kwargs)
-        if tracked and short not in rules.EMPTY:
-            rule = rules.RULES.get(short) if level > 0 else rules.BROADCASTS.get(short)
-            recorded = rule(self, result, *args, **kwargs) if rule is not None else None
-            self._bind_results(result, self._call(name, level, result, args, kwargs) if recorded is None else recorded)
+        if short in kinds.FRESH:
+            self.fresh[id(result)] = result
+        if tracked and short not in kinds.EMPTY:
+            self._bind_results(name, result, self._meaning(name, short, level, result, args, kwargs))
         return result
+
+    def _meaning(self, name: str, short: str, level: int, result: Any, args: Any, kwargs: Any) -> Any:
+        """Return the values of results: by a rule or, below the level of the state, as a call to PyTorch."""
+        rule, recorded = (rules.RULES if level > 0 else rules.BROADCASTS).get(short), None
+        try:
+            recorded = None if rule is None else rules.apply(rule, self, result, args, kwargs)
+            if recorded is None and level > 0 and short in kinds.BATCHWISE:
+                raise TraceError(f"{name} ({source_line()}) lets the rows of a batch influence each other")
+        except rules.TooManyPieces as error:
+            if level == LEVELS.index("state"):
+                raise TraceError(f"{name} ({source_line()}) {error}") from None
+        return self._call(name, level, result, args, kwargs) if recorded is None else recorded
+
+    def _refuse(
+        self, name: str, short: str, level: int, tensors: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Refuse what no program can express, before it is run."""
+        if short in kinds.RANDOM and not kinds.draws_nothing(short, args, kwargs):
+            raise TraceError(f"{name} ({source_line()}) draws random numbers inside of the step")
+        if level > 0 and short in kinds.DATA_DEPENDENT:
+            raise TraceError(f"{name} ({source_line()}) makes the step depend on the values in it")
+        if kwargs.get("out") is not None:
+            raise TraceError(f"{name} with out= ({source_line()}) writes into a tensor in place")
+        for tensor in tensors:
+            if id(tensor) in self.unread:
+                raise TraceError(f"{name} ({source_line()}) takes {self.unread[id(tensor)][1]}, which no program has")
 
     def _seen(self, tensor: Tensor) -> bool:
         return id(tensor) in self.known or id(tensor) in self.names
 
-    def _bind_results(self, result: Any, recorded: Any) -> None:
+    def _bind_results(self, name: str, result: Any, recorded: Any) -> None:
         if isinstance(result, Tensor):
             self.bind(result, recorded)
         elif isinstance(result, tuple | list):
             for part, value in zip(result, recorded, strict=True):
-                self.bind(part, value)
+                if value is None:
+                    self.unread[id(part)] = (part, f"indices of {name} ({source_line()})")
+                else:
+                    self.bind(part, value)
 
     def _in_place(
-        self, func: Callable[..., Any], name: str, short: str, args: tuple[Any, ...], kwargs: dict[str, Any], level: int
+        self,
+        func: Callable[..., Any],
+        name: str,
+        functional: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        level: int,
     ) -> Any:
         """Give a tensor that the step itself has made a new value; refuse to write into anything else."""
-        from unspool.program import rules
-
-        target = args[0]
+        target = args[0] if args else next(iter(kwargs.values()))
         entry = self.known.get(id(target))
         storage = target.untyped_storage().data_ptr()
         if storage in self.stored:
             raise TraceError(f"{name} ({source_line()}) writes in place into a parameter or buffer of the cell")
         if entry is None and level == 0:
             return func(*args, **kwargs)
-        shared = any(t.untyped_storage().data_ptr() == storage for t, _ in self.known.values() if t is not target)
+        if entry is None and id(target) in self.fresh:
+            entry = (target, self.value(target))
+        others = [*(t for t, _ in self.known.values()), *self.fresh.values()]
+        shared = any(t.untyped_storage().data_ptr() == storage for t in others if t is not target)
         if entry is None or entry[1].op in ("param", "input", "state", "row") or shared:
             raise TraceError(f"{name} ({source_line()}) writes in place into a tensor that others see")
-        functional = "__" + short[3:] if short.startswith("__i") else short[:-1]
-        rule = rules.RULES.get(functional)
-        if rule is None:
-            raise TraceError(f"{name} ({source_line()}) is not an operation of a program")
         before = target.clone()
         self.bind(before, entry[1])
         result = func(*args, **kwargs)
-        value = rule(self, result, before, *args[1:], **kwargs)
+        kwargs = {key: value for key, value in kwargs.items() if key != "inplace"}
+        rule = rules.RULES.get(functional)
+        value = None if rule is None else rules.apply(rule, self, target, (before, *args[1:]), kwargs)
         if value is None:
             raise TraceError(f"{name} ({source_line()}) is not an operation of a program")
         self.bind(target, value)
-        self.bind(result, value)
         return result
 
     def _call(self, name: str, level: int, result: Any, args: Any, kwargs: Any) -> Any:
@@ -258,7 +254,7 @@ class Recorder(TorchFunctionMode):
             out.append(
                 self.program.add(
                     "call", values, shape, LEVELS[level], where,
-                    function=name, template=template, spec=_remember(spec),
+                    function=name, template=template, spec=remember(spec),
                     index=None if isinstance(result, Tensor) else index, **_dtype(part),
                 )
             )  # fmt: skip
@@ -268,23 +264,6 @@ class Recorder(TorchFunctionMode):
 def _dtype(tensor: Tensor) -> dict[str, str]:
     """Return the attribute of values that are no floating-point numbers, which only PyTorch computes with."""
     return {} if tensor.is_floating_point() else {"dtype": str(tensor.dtype)}
-
-
-_SPECS: list[Spec] = []
-
-
-def spec_of(index: int) -> Spec:
-    """Return a structure of a call's arguments by its place in the table."""
-    return _SPECS[index]
-
-
-def _remember(spec: Spec) -> int:
-    """Keep the structure of a call's arguments in a table, so that programs hold plain numbers only."""
-    for index, known in enumerate(_SPECS):
-        if known == spec:
-            return index
-    _SPECS.append(spec)
-    return len(_SPECS) - 1
 
 
 def trace(cell: nn.Module, inputs: Nest, state: Nest, rows: Nest | None) -> Trace:

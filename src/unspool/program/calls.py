@@ -1,0 +1,53 @@
+"""PyTorch's functions by their names: what a program keeps of a call that it has no operation for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch.overrides import resolve_name
+
+from unspool._nest import Spec
+from unspool.program.source import TraceError
+
+
+def function_name(func: Callable[..., Any]) -> str:
+    """Return a name by which `find_function` finds a function again, if there is one."""
+    name = resolve_name(func)
+    return name or f"torch.{getattr(func, '__name__', func)}"
+
+
+@cache
+def find_function(name: str) -> Callable[..., Any]:
+    """Return the PyTorch function of a name such as `torch.nn.functional.embedding`.
+
+    Raises
+    ------
+    TraceError
+        If there is none.
+    """
+    found: Any = torch
+    for part in name.split(".")[1:]:
+        found = getattr(found, part, None)
+    if not name.startswith("torch.") or not callable(found):
+        raise TraceError(f"{name} is not a function that can be found by its name")
+    return found
+
+
+_SPECS: list[Spec] = []
+
+
+def spec_of(index: int) -> Spec:
+    """Return a structure of a call's arguments by its place in the table."""
+    return _SPECS[index]
+
+
+def remember(spec: Spec) -> int:
+    """Keep the structure of a call's arguments in a table, so that programs hold plain numbers only."""
+    for index, known in enumerate(_SPECS):
+        if known == spec:
+            return index
+    _SPECS.append(spec)
+    return len(_SPECS) - 1

@@ -1,0 +1,15 @@
+"""What PyTorch's functions mean in terms of a program: one rule per function name.
+
+A rule takes the recorder, the result that PyTorch gave, and the call's arguments; it returns the value of the result, a
+list of values where there are several results, or None where the call is beyond it. The same rule serves
+`torch.f`, `torch.nn.functional.f` and `Tensor.f`.
+
+`registry` is the table, `build` the words that rules are written in; `pointwise`, `functions`, `reductions`, `norms`,
+`products`, `moves` and `cells` are the rules; `kinds` names the functions that are more, or less, than a computation.
+"""
+
+from unspool.program.rules import cells, functions, moves, norms, pointwise, products, reductions  # noqa: F401
+from unspool.program.rules.build import TooManyPieces as TooManyPieces
+from unspool.program.rules.registry import BROADCASTS as BROADCASTS
+from unspool.program.rules.registry import RULES as RULES
+from unspool.program.rules.registry import apply as apply

@@ -1,0 +1,191 @@
+"""The words that rules are written in: they append operations to the recorder's program."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unspool.program.evaluate import constant
+from unspool.program.ir import Value
+from unspool.program.rules.registry import Recorder
+from unspool.program.source import source_line
+
+PIECES = 128
+"""Cutting features into more pieces than this is refused: each is an instruction of its own."""
+
+
+class TooManyPieces(Exception):
+    """Moving features would take too many instructions."""
+
+
+def add(rec: Recorder, op: str, args: Iterable[Value], shape: tuple[int, ...], **attrs: Any) -> Value:
+    """Append an operation, with the user's line."""
+    return rec.program.add(op, args, shape, source=source_line(), **attrs)
+
+
+def number(rec: Recorder, value: float) -> Value:
+    """Return a constant."""
+    return rec.value(float(value))
+
+
+# ------------------------------------------------------------------------------------------------ pointwise
+
+
+def fitted(rec: Recorder, value: Value, shape: tuple[int, ...]) -> Value:
+    """Return a value that can stand beside others of this feature shape: equal, one per row, or one for all rows."""
+    if value.level == "param":
+        own = value.shape
+        while len(own) > len(shape) and own[:1] == (1,):
+            own = own[1:]
+        if value.width == 1 or own == shape:
+            return (
+                value if value.shape in ((), shape) else add(rec, "reshape", [value], () if value.width == 1 else shape)
+            )
+        return add(rec, "expand", [value], shape)
+    if value.shape == shape:
+        return value
+    if value.width == 1 and len(value.shape) == len(shape):
+        return value
+    return add(rec, "expand", [value], shape)
+
+
+def pointwise(rec: Recorder, op: str, args: list[Any], result: Tensor, **attrs: Any) -> Value | None:
+    """Append a function of values that PyTorch has broadcast to the shape of its result."""
+    values = [a if isinstance(a, Value) else rec.value(a) for a in args]
+    ranks = {len(v.shape) for v in values if v.level != "param"}
+    shape = tuple(result.shape[1:])
+    if ranks != {len(shape)}:
+        return None  # PyTorch has lined up the batch of one with features of another
+    return add(rec, op, [fitted(rec, v, shape) for v in values], shape, **attrs)
+
+
+def unary(rec: Recorder, op: str, x: Any, *imm: float) -> Value:
+    """Append a function of one value."""
+    value = x if isinstance(x, Value) else rec.value(x)
+    return add(rec, op, [value], value.shape, **({"imm": list(imm)} if imm else {}))
+
+
+def both(rec: Recorder, op: str, a: Value, b: Value | float) -> Value:
+    """Append a function of two values of one shape, either of which may be one per row, a parameter or a number."""
+    b = b if isinstance(b, Value) else number(rec, b)
+    shape = a.shape if (a.level != "param" or b.level == "param") and a.width >= b.width else b.shape
+    return add(rec, op, [fitted(rec, a, shape), fitted(rec, b, shape)], shape)
+
+
+def where(rec: Recorder, condition: Value, a: Value | float, b: Value | float) -> Value:
+    """Append a choice; numbers stand for constants."""
+    a, b = (x if isinstance(x, Value) else number(rec, x) for x in (a, b))
+    return add(rec, "where", [condition, a, b], condition.shape)
+
+
+# ------------------------------------------------------------------------------------------------ moves
+
+
+def reshaped(rec: Recorder, value: Value, shape: tuple[int, ...]) -> Value:
+    """Return a value with another feature shape."""
+    return value if value.shape == shape else add(rec, "reshape", [value], shape)
+
+
+def flat_slice(rec: Recorder, value: Value, start: int, stop: int, shape: tuple[int, ...] | None = None) -> Value:
+    """Append a slice of a value's features in their order in memory."""
+    return add(rec, "slice", [value], (stop - start,) if shape is None else shape, start=start, stop=stop)
+
+
+def filled(rec: Recorder, value: float, width: int) -> Value:
+    """Return a vector of one number."""
+    return add(rec, "expand", [number(rec, value)], (width,))
+
+
+def gathered(rec: Recorder, values: list[Value], order: list[int], shape: tuple[int, ...]) -> Value | None:
+    """Append a choice of features.
+
+    Parameters
+    ----------
+    rec : Recorder
+    values : list of Value
+    order : list of int
+        For each feature of the result its place among the features of all values, side by side.
+    shape : tuple of int
+
+    Returns
+    -------
+    Value or None
+        None if it would take a part of a parameter.
+
+    Raises
+    ------
+    TooManyPieces
+        If it would take more than `PIECES`.
+    """
+    starts = [0]
+    for value in values:
+        starts.append(starts[-1] + value.width)
+    borders = set(starts)
+    cuts = [k for k, (a, b) in enumerate(pairwise(order), 1) if b != a + 1 or b in borders]
+    if len(cuts) >= PIECES:
+        raise TooManyPieces(f"moves features in {len(cuts) + 1} pieces, more than {PIECES}")
+    pieces = []
+    for first, last in pairwise([0, *cuts, len(order)]) if order else []:
+        at = next(k for k in range(len(values)) if starts[k] <= order[first] < starts[k + 1])
+        value, start = values[at], order[first] - starts[at]
+        width = last - first
+        if width == value.width:
+            pieces.append(value)
+        elif value.level != "param":
+            pieces.append(flat_slice(rec, value, start, start + width, (width,) if cuts else shape))
+        else:
+            same = constant(value)
+            if same is None:
+                return None
+            pieces.append(filled(rec, same, width))
+    if not pieces:
+        return None if values[0].level == "param" else flat_slice(rec, values[0], 0, 0, shape)
+    whole = len(pieces) == 1 and pieces[0].level != "param"
+    return reshaped(rec, pieces[0], shape) if whole else add(rec, "concat", pieces, shape)
+
+
+def permuted(rec: Recorder, value: Value, axes: list[int]) -> Value | None:
+    """Return a value with its feature axes in another order."""
+    moved = torch.arange(value.width).view(value.shape).permute(axes)
+    return gathered(rec, [value], moved.flatten().tolist(), tuple(moved.shape))
+
+
+# ------------------------------------------------------------------------------------------------ reductions
+
+
+def axes_of(value: Value, dim: Any) -> list[int] | None:
+    """Return which of a value's feature axes `dim` names, or None if it names the batch, all axes, or no axes."""
+    rank = len(value.shape) + 1
+    dims = dim if isinstance(dim, tuple | list) else (dim,)
+    if value.level == "param" or not dims or any(isinstance(d, bool) or not isinstance(d, int) for d in dims):
+        return None
+    axes = sorted({d % rank - 1 for d in dims})
+    return None if -1 in axes else axes
+
+
+def reduced(rec: Recorder, op: str, value: Value, axes: list[int], keepdim: bool = True) -> Value | None:
+    """Append a reduction over feature axes: `sum`, `mean` or `max`."""
+    shape = value.shape
+    rest = [k for k in range(len(shape)) if k not in axes]
+    kept = tuple(1 if k in axes else n for k, n in enumerate(shape)) if keepdim else tuple(shape[k] for k in rest)
+    long = [k for k in axes if shape[k] != 1]
+    if op != "max" and len(long) == 1 and all(n == 1 for n in shape[: long[0]]) and 1 < shape[long[0]] <= PIECES:
+        inner = math.prod(shape[long[0] + 1 :])
+        if inner > 1:  # the pieces lie one after the other: add them up
+            count = shape[long[0]]
+            total = flat_slice(rec, value, 0, inner)
+            for k in range(1, count):
+                total = both(rec, "add", total, flat_slice(rec, value, k * inner, (k + 1) * inner))
+            total = total if op == "sum" else both(rec, "mul", total, 1.0 / count)
+            return reshaped(rec, total, kept)
+    at_end = permuted(rec, value, [*rest, *axes])
+    if at_end is None:
+        return None
+    outer = tuple(shape[k] for k in rest)
+    flat = reshaped(rec, at_end, (*outer, math.prod(shape[k] for k in axes)))
+    return reshaped(rec, add(rec, op, [flat], (*outer, 1)), kept)

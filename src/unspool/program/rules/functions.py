@@ -1,0 +1,145 @@
+"""Functions of one value, activations among them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor
+
+from unspool.program.ir import Value
+from unspool.program.rules.build import both, flat_slice, number, unary, where
+from unspool.program.rules.registry import Recorder, Rule, rule
+
+
+def _function(make: Callable[[Recorder, Value], Value]) -> Rule:
+    def apply(rec: Recorder, result: Tensor, x: Tensor, *, inplace: bool = False) -> Value:
+        return make(rec, rec.value(x))
+
+    return apply
+
+
+def _operation(op: str) -> Rule:
+    return _function(lambda rec, x: unary(rec, op, x))
+
+
+for _op, _names in {
+    "neg": "neg negative __neg__", "reciprocal": "reciprocal", "exp": "exp", "log": "log", "log1p": "log1p",
+    "expm1": "expm1", "sqrt": "sqrt", "rsqrt": "rsqrt", "square": "square", "abs": "abs absolute __abs__",
+    "sign": "sign sgn",
+    "sigmoid": "sigmoid expit", "tanh": "tanh", "softsign": "softsign", "hard_sigmoid": "hardsigmoid",
+    "silu": "silu", "erf": "erf", "sin": "sin", "cos": "cos", "relu": "relu",
+}.items():  # fmt: skip
+    rule(*_names.split())(_operation(_op))
+
+# ------------------------------------------------------------------------------------------------ made of operations
+
+
+def _scaled(op: str, factor: float) -> Rule:
+    return _function(lambda rec, x: both(rec, "mul", unary(rec, op, x), factor))
+
+
+rule("positive", "__pos__")(_function(lambda _, x: x))
+rule("log2")(_scaled("log", 1 / math.log(2)))
+rule("log10")(_scaled("log", 1 / math.log(10)))
+rule("exp2")(_function(lambda rec, x: both(rec, "pow", number(rec, 2.0), x)))
+rule("erfc")(_function(lambda rec, x: both(rec, "sub", number(rec, 1.0), unary(rec, "erf", x))))
+rule("tan")(_function(lambda rec, x: both(rec, "div", unary(rec, "sin", x), unary(rec, "cos", x))))
+rule("mish")(_function(lambda rec, x: both(rec, "mul", x, unary(rec, "tanh", unary(rec, "softplus", x, 1.0, 20.0)))))
+rule("tanhshrink")(_function(lambda rec, x: both(rec, "sub", x, unary(rec, "tanh", x))))
+rule("relu6")(_function(lambda rec, x: unary(rec, "hard_tanh", x, 0.0, 6.0)))
+
+
+rule("logsigmoid", "log_sigmoid")(
+    _function(lambda rec, x: unary(rec, "neg", unary(rec, "softplus", unary(rec, "neg", x), 1.0, 20.0)))
+)
+
+
+@rule("hardswish")
+def _hardswish(rec: Recorder, result: Tensor, x: Tensor, inplace: bool = False) -> Value:
+    value = rec.value(x)
+    return both(
+        rec, "mul", value, unary(rec, "hard_tanh", both(rec, "add", both(rec, "mul", value, 1 / 6), 0.5), 0.0, 1.0)
+    )
+
+
+@rule("hardtanh")
+def _hardtanh(
+    rec: Recorder, result: Tensor, x: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Value:
+    return unary(rec, "hard_tanh", x, min_val, max_val)
+
+
+@rule("leaky_relu")
+def _leaky_relu(rec: Recorder, result: Tensor, x: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Value:
+    return unary(rec, "leaky_relu", x, negative_slope)
+
+
+@rule("prelu")
+def _prelu(rec: Recorder, result: Tensor, x: Tensor, weight: Tensor) -> Value | None:
+    value, slope = rec.value(x), rec.value(weight)
+    if len(value.shape) != 1 and slope.width != 1:
+        return None  # the slopes are those of the first feature axis
+    return where(rec, both(rec, "gt", value, 0.0), value, both(rec, "mul", value, slope))
+
+
+@rule("elu")
+def _elu(rec: Recorder, result: Tensor, x: Tensor, alpha: float = 1.0, inplace: bool = False) -> Value:
+    return unary(rec, "elu", x, alpha)
+
+
+@rule("celu")
+def _celu(rec: Recorder, result: Tensor, x: Tensor, alpha: float = 1.0, inplace: bool = False) -> Value:
+    value = rec.value(x)
+    return both(rec, "mul", unary(rec, "elu", both(rec, "mul", value, 1 / alpha), 1.0), alpha)
+
+
+@rule("selu")
+def _selu(rec: Recorder, result: Tensor, x: Tensor, inplace: bool = False) -> Value:
+    return both(rec, "mul", unary(rec, "elu", x, 1.6732632423543772), 1.0507009873554805)
+
+
+@rule("gelu")
+def _gelu(rec: Recorder, result: Tensor, x: Tensor, *, approximate: str = "none") -> Value:
+    return unary(rec, "gelu" if approximate == "none" else "gelu_tanh", x)
+
+
+@rule("softplus")
+def _softplus(rec: Recorder, result: Tensor, x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Value:
+    return unary(rec, "softplus", x, beta, threshold)
+
+
+@rule("threshold")
+def _threshold(
+    rec: Recorder, result: Tensor, x: Tensor, threshold: float, value: float, inplace: bool = False
+) -> Value:
+    old = rec.value(x)
+    return where(rec, both(rec, "le", old, threshold), value, old)
+
+
+@rule("hardshrink")
+def _hardshrink(rec: Recorder, result: Tensor, x: Tensor, lambd: float = 0.5) -> Value:
+    value = rec.value(x)
+    return where(rec, both(rec, "le", unary(rec, "abs", value), lambd), 0.0, value)
+
+
+@rule("softshrink")
+def _softshrink(rec: Recorder, result: Tensor, x: Tensor, lambd: float = 0.5) -> Value:
+    value = rec.value(x)
+    return both(rec, "sub", value, unary(rec, "clamp", value, -lambd, lambd))
+
+
+@rule("logit")
+def _logit(rec: Recorder, result: Tensor, x: Tensor, eps: float | None = None) -> Value:
+    value = rec.value(x) if eps is None else unary(rec, "clamp", x, eps, 1.0 - eps)
+    return unary(rec, "log", both(rec, "div", value, both(rec, "sub", number(rec, 1.0), value)))
+
+
+@rule("glu")
+def _glu(rec: Recorder, result: Tensor, x: Tensor, dim: int = -1) -> Value | None:
+    value = rec.value(x)
+    if len(value.shape) != 1 or dim not in (-1, 1):
+        return None
+    half = value.width // 2
+    left, right = flat_slice(rec, value, 0, half), flat_slice(rec, value, half, 2 * half)
+    return both(rec, "mul", left, unary(rec, "sigmoid", right))

@@ -1,0 +1,56 @@
+"""PyTorch's functions that are more, or less, than a computation on values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+_PASSIVE = (
+    "shape dtype device ndim requires_grad is_leaf layout is_sparse is_nested is_quantized names grad_fn _version"
+)
+PASSIVE = {
+    *(getattr(torch.Tensor, name).__get__ for name in _PASSIVE.split() if hasattr(torch.Tensor, name)),
+    *(
+        getattr(torch.Tensor, name)
+        for name in "size dim is_floating_point is_complex numel nelement element_size stride is_contiguous __len__ "
+        "untyped_storage data_ptr get_device is_signed ndimension __hash__ __repr__".split()
+    ),
+    torch.is_floating_point, torch.is_complex, torch.is_tensor, torch.numel, torch.get_device,
+}  # fmt: skip
+"""Functions that look at a tensor's form and not at what is in it."""
+
+RANDOM = set(
+    "dropout dropout_ feature_dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d dropout3d native_dropout "
+    "bernoulli bernoulli_ rand rand_like randn randn_like randint randint_like normal normal_ uniform_ multinomial "
+    "gumbel_softmax rrelu rrelu_ exponential_ random_ poisson".split()
+)
+BATCHWISE = set("batch_norm instance_norm sync_batch_norm flip roll sort argsort cumsum cumprod".split())
+"""Functions that may let the rows of a batch influence each other: only what has a rule is known not to."""
+
+DATA_DEPENDENT = set("item tolist __bool__ __int__ __float__ __index__ nonzero unique masked_select numpy".split())
+EMPTY = set("empty_like new_empty".split())
+"""What makes tensors that hold nothing yet: they are known once something is written into them."""
+
+FRESH = set("zeros ones full".split())
+"""What makes tensors that nobody else has."""
+
+_IN_PLACE = set("__iadd__ __isub__ __imul__ __itruediv__ __ipow__ __iand__ __ior__ __setitem__".split())
+
+
+def functional_name(name: str, kwargs: dict[str, Any]) -> str | None:
+    """Return the name of the function that gives what a function writes into its first argument, if it does so."""
+    if name == "__setitem__" or (kwargs.get("inplace") and not name.endswith("_")):
+        return name
+    if name in _IN_PLACE:
+        return "__" + name[3:]
+    return name[:-1] if name.endswith("_") and not name.endswith("__") else None
+
+
+def draws_nothing(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Tell whether a dropout is off."""
+    if "dropout" not in name or name.endswith("_"):
+        return False
+    p = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
+    training = kwargs.get("training", kwargs.get("train", args[2] if len(args) > 2 else True))
+    return not training or p == 0.0

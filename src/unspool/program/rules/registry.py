@@ -1,0 +1,76 @@
+"""The table of rules, and what a rule sees of the recorder."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from unspool.program.ir import Program, Value
+
+Rule = Callable[..., Any]
+RULES: dict[str, Rule] = {}
+"""For values with a batch."""
+
+BROADCASTS: dict[str, Rule] = {}
+"""For parameters alone, which else stay calls to PyTorch."""
+
+
+class Recorder(Protocol):
+    """What records a step: see `unspool.program.trace`.
+
+    Attributes
+    ----------
+    batch : int
+        The number of rows of the trace.
+    program : Program
+    """
+
+    batch: int
+    program: Program
+
+    def value(self, thing: Any) -> Value:
+        """Return the value that a tensor or number stands for."""
+        ...
+
+    def uniform(self, tensor: Tensor) -> Value | None:
+        """Return a constant for a tensor of one value throughout."""
+        ...
+
+
+_TORCH_NAMES = {"axis": "dim", "keepdims": "keepdim"}
+
+
+def rule(*names: str, table: dict[str, Rule] = RULES) -> Callable[[Rule], Rule]:
+    """Register a rule under names."""
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            table[name] = function
+        return function
+
+    return register
+
+
+def apply(function: Rule, rec: Recorder, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what a rule makes of a call, or None where the call is beyond it.
+
+    PyTorch's names of the first arguments may be written out, and NumPy's names stand for PyTorch's.
+    """
+    kwargs = {_TORCH_NAMES.get(name, name): value for name, value in kwargs.items() if value is not None}
+    for place, name in enumerate(("condition",) * ("condition" in kwargs) + ("input", "other")):
+        if len(args) == place and name in kwargs:
+            args = (*args, kwargs.pop(name))
+    try:
+        _signature(function).bind(rec, result, *args, **kwargs)
+    except TypeError:
+        return None
+    return function(rec, result, *args, **kwargs)
+
+
+@cache
+def _signature(function: Rule) -> inspect.Signature:
+    return inspect.signature(function)

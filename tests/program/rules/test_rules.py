@@ -1,0 +1,101 @@
+"""Every spelling that has a rule gives PyTorch's own numbers: as a program, and run by the engine.
+
+Letters: B batch, T steps, H features.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.conformance.oracle import leaves_of
+from tests.program.rules.spellings import EXPRESSIONS, KINKS, STATEMENTS, posed, spellings, step_of
+from tests.program.steps import H, StepCell, run_program
+from unspool import dynamic_rnn
+from unspool.program import rules
+from unspool.program.trace import TraceError, trace
+
+
+@pytest.mark.parametrize("text", EXPRESSIONS)
+def test_a_spelling_gives_the_numbers_of_pytorch(text):
+    cell, (x, h) = StepCell(step_of(text)), posed()
+    traced = trace(cell, x, h, None)
+    (got,), _ = run_program(traced.program, traced, cell, x, h)
+    want, _ = cell(x, h)
+    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("text", [text for text in EXPRESSIONS if "h.T" not in text])
+def test_a_spelling_of_inputs_alone_leaves_the_loop(text):
+    """With the input in place of the state: either a rule or a call to PyTorch."""
+    function = step_of(text)
+    cell, (x, h) = StepCell(lambda a, b, m: function(a * 0.5, a, m) + b), posed()
+    traced = trace(cell, x, h, None)
+    (got,), _ = run_program(traced.program, traced, cell, x, h)
+    torch.testing.assert_close(got, cell(x, h)[0], rtol=1e-10, atol=1e-11)
+    in_loop = [v.op for v in traced.program.live() if v.in_loop and v.op not in ("state", "expand")]
+    assert in_loop == ["add", "mul"]  # the mul is the cell's own new state
+
+
+class Recurrent(StepCell):
+    """What the function makes of input and state goes on into the next state."""
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.function(x, h, self)
+        return y, torch.tanh(y + 0.3 * h)
+
+
+def on_both(cell: Any, x: Tensor, h: Tensor) -> list[list[Tensor]]:
+    """Return values and gradients of a run [B, T, H], of the engine and of the reference."""
+    found = []
+    for backend in ("native", "reference"):
+        sources = [x.clone().requires_grad_(), h.clone().requires_grad_(), *cell.parameters()]
+        results = leaves_of(dynamic_rnn(cell, sources[0], [x.shape[1]] * len(x), sources[1], backend=backend))
+        weights = [torch.linspace(-1.0, 2.0, r.numel(), dtype=r.dtype).view(r.shape) for r in results]
+        total = torch.stack([(r * w).sum() for r, w in zip(results, weights, strict=True)]).sum()
+        grads = torch.autograd.grad(total, sources, allow_unused=True, materialize_grads=True)
+        found.append([*(r.detach() for r in results), *grads])
+    return found
+
+
+@pytest.mark.parametrize("text", EXPRESSIONS)
+def test_the_engine_gives_the_numbers_of_the_reference(text):
+    x = torch.randn(3, 2, H, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    for got, want in zip(*on_both(Recurrent(step_of(text)), x, posed()[1]), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10 * max(1.0, float(want.abs().max())))
+
+
+@pytest.mark.parametrize("text", spellings(KINKS))
+def test_gradients_at_kinks_and_ties_are_those_of_pytorch(text):
+    h = torch.tensor([[0.0, 1.0, -1.0, 1.0, 0.0, 2.0], [0.0] * 6, [1.0, 1.0, 1.0, -3.0, 3.0, 1.0]]).double()
+    x = torch.tensor([[0.0, 2.0, -1.0, 0.5, 0.0, 2.0], [0.0] * 6, [1.0, 1.0, -1.0, -3.0, 3.0, 0.0]]).double()
+    for got, want in zip(*on_both(StepCell(step_of(text)), x.unsqueeze(1), h), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-11)
+
+
+def test_every_rule_is_met_by_a_spelling():
+    """A rule without a test here is a rule that nobody has seen work."""
+    reached: set[str] = set()
+
+    class Noting(dict):
+        def get(self, key, default=None):
+            if key in self:
+                reached.add(key)
+            return super().get(key, default)
+
+    before, rules.RULES = rules.RULES, Noting(rules.RULES)
+    try:
+        for text in [*EXPRESSIONS, *STATEMENTS]:
+            cell, (x, h) = StepCell(step_of(text)), posed()
+            try:
+                trace(cell, x, h, None)
+            except TraceError:
+                continue
+    finally:
+        rules.RULES = before
+    elsewhere = set("lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell".split())  # torch.nn's cells: see `ROWS`
+    aliases = {name for name in rules.RULES if any(rules.RULES[name] is rules.RULES[r] for r in reached)}
+    assert rules.RULES.keys() - aliases - elsewhere == set()
