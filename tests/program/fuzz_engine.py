@@ -270,9 +270,9 @@ def once_crashed() -> None:
     assert COUNTS["ran"] == 0, COUNTS
     # Without blocks there is nothing to do, on any number of threads.
     for threads in (1, 2):
-        tables: Any = [np.zeros(shape, dtype=np.int64) for shape in (0, (0, T), (0, T))]
-        layout = _engine.Layout(B * T, B, *tables, NO_RESETS, TIMES, SEQUENCES)
-        _engine.run_f32(_engine.make_plan(*EMPTY), layout, [], [], threads)
+        tables = [np.zeros(shape, dtype=np.int64) for shape in (0, (0, T), (0, T))]
+        nowhere: Any = (B * T, B, *tables, NO_RESETS, TIMES, SEQUENCES)
+        _engine.run_f32(_engine.make_plan(*EMPTY), _engine.Layout(*nowhere), [], [], threads)
     print(COUNTS)
 
 
