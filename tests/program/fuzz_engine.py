@@ -200,7 +200,7 @@ def main(number: int, cases: int) -> None:
 
 
 NO_RESETS = np.zeros(0, dtype=np.uint8)
-EMPTY = (
+EMPTY: Any = (
     *(table[:0] for table in (PLANS[0][0].tables.storages, PLANS[0][0].tables.instructions)),
     [],
     [],
@@ -271,8 +271,8 @@ def once_crashed() -> None:
     # Without blocks there is nothing to do, on any number of threads.
     for threads in (1, 2):
         tables = [np.zeros(shape, dtype=np.int64) for shape in (0, (0, T), (0, T))]
-        layout = _engine.Layout(B * T, B, *tables, NO_RESETS, TIMES, SEQUENCES)
-        _engine.run_f32(_engine.make_plan(*EMPTY), layout, [], [], threads)
+        nowhere: Any = (B * T, B, *tables, NO_RESETS, TIMES, SEQUENCES)
+        _engine.run_f32(_engine.make_plan(*EMPTY), _engine.Layout(*nowhere), [], [], threads)
     print(COUNTS)
 
 
