@@ -16,7 +16,11 @@ class Layout:
         counts: np.ndarray,
         offsets: np.ndarray,
         resets: np.ndarray,
+        times: np.ndarray,
+        sequences: np.ndarray,
     ) -> None: ...
+
+class Workspace: ...
 
 def make_plan(
     storages: np.ndarray,
@@ -28,8 +32,22 @@ def make_plan(
     weights: int,
     backward: bool,
 ) -> Plan: ...
-def run_f32(plan: Plan, layout: Layout, arrays: Sequence[Tensor], weights: Sequence[Tensor], threads: int) -> None: ...
-def run_f64(plan: Plan, layout: Layout, arrays: Sequence[Tensor], weights: Sequence[Tensor], threads: int) -> None: ...
+def run_f32(
+    plan: Plan,
+    layout: Layout,
+    arrays: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    threads: int,
+    workspace: Workspace | None = None,
+) -> None: ...
+def run_f64(
+    plan: Plan,
+    layout: Layout,
+    arrays: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    threads: int,
+    workspace: Workspace | None = None,
+) -> None: ...
 def multiply(x: Tensor, weight: Tensor, init: Tensor, out: Tensor, threads: int) -> None: ...
 def multiply_transposed(a: Tensor, b: Tensor, out: Tensor, threads: int) -> None: ...
 def available_isas() -> list[str]: ...

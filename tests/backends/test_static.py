@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from unspool.backends.dispatch import BACKENDS
 T, B, INPUT, H = 9, 16, 12, 33
 
 
-def twins(make=us.LSTM) -> tuple[nn.Module, nn.Module]:
+def twins(make: Any = us.LSTM) -> tuple[Any, Any]:
     torch.manual_seed(0)
     dynamic, static = make(INPUT, H), make(INPUT, H, unroll=True)
     static.load_state_dict(dynamic.state_dict())
@@ -96,20 +97,20 @@ def test_graphs_that_somebody_holds_are_left_alone():
     assert torch.equal(dynamic.weight_hh_l0.grad, static.weight_hh_l0.grad)
 
 
-def change_data(layer: nn.Module) -> None:
+def change_data(layer: Any) -> None:
     layer.weight_hh_l0.data[3, 5] += 0.5
 
 
-def change_by_optimizer(layer: nn.Module) -> None:
+def change_by_optimizer(layer: Any) -> None:
     layer.weight_ih_l0.grad = torch.ones_like(layer.weight_ih_l0)
     torch.optim.SGD([layer.weight_ih_l0], lr=0.1).step()
 
 
-def change_from_numpy(layer: nn.Module) -> None:
+def change_from_numpy(layer: Any) -> None:
     layer.weight_hh_l0.detach().numpy()[-1, -1] = 2.0
 
 
-def change_by_another_parameter(layer: nn.Module) -> None:
+def change_by_another_parameter(layer: Any) -> None:
     layer.weight_hh_l0 = nn.Parameter(torch.randn_like(layer.weight_hh_l0))
 
 
