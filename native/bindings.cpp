@@ -8,7 +8,6 @@
 
 #include "executor.hpp"
 #include "isa.hpp"
-#include "products.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -113,25 +112,6 @@ unspool::Weight<T> weight(const Tensor& t) {
           t.stride(0), t.stride(1)};
 }
 
-void multiply(const Tensor& x, const Tensor& w, const Tensor& init, const Tensor& out, int threads) {
-  const auto call = [&]<class T>(T) {
-    const auto a = matrix<T>(x), i = matrix<T>(init), o = matrix<T>(out);
-    const auto b = weight<T>(w);
-    nb::gil_scoped_release release;
-    unspool::multiply<T>(a, b, i, o, threads);
-  };
-  x.dtype() == nb::dtype<double>() ? call(double{}) : call(float{});
-}
-
-void multiply_transposed(const Tensor& a, const Tensor& b, const Tensor& out, int threads) {
-  const auto call = [&]<class T>(T) {
-    const auto x = matrix<T>(a), y = matrix<T>(b), o = matrix<T>(out);
-    nb::gil_scoped_release release;
-    unspool::multiply_transposed<T>(x, y, o, threads);
-  };
-  a.dtype() == nb::dtype<double>() ? call(double{}) : call(float{});
-}
-
 template <class T>
 void run(const unspool::Plan& plan, const OwnedLayout& layout, const std::vector<Tensor>& arrays,
          const std::vector<Tensor>& weights, int threads, unspool::Workspace* kept) {
@@ -161,9 +141,6 @@ NB_MODULE(_engine, m) {
         "Run a plan in float32.");
   m.def("run_f64", &run<double>, "plan"_a, "layout"_a, "arrays"_a, "weights"_a, "threads"_a,
         "workspace"_a.none() = nb::none(), "Run a plan in float64.");
-  m.def("multiply", &multiply, "x"_a, "weight"_a, "init"_a, "out"_a, "threads"_a,
-        "out = init + x @ weight; init has no row, one, or as many as x.");
-  m.def("multiply_transposed", &multiply_transposed, "a"_a, "b"_a, "out"_a, "threads"_a, "out = a.T @ b.");
   m.def("available_isas", &unspool::available_isas, "Instruction sets that can run here, best last.");
   m.def("active_isa", [] { return unspool::active_isa(); }, "The instruction set in use.");
   m.def("measure_peak_gflops", &unspool::measure_peak_gflops, "seconds"_a, nb::call_guard<nb::gil_scoped_release>(),

@@ -29,7 +29,6 @@ void test_vecmath();
 void test_pointwise();
 void test_reduce();
 void test_thread_pool();
-void test_products();
 void test_executor();
 void test_refusals();
 void test_concurrency();

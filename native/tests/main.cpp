@@ -17,7 +17,7 @@ int main(int count, char** arguments) {
   const std::pair<const char*, void (*)()> tests[] = {
       {"isa", test_isa},           {"gemm", test_gemm},         {"vecmath", test_vecmath},
       {"pointwise", test_pointwise}, {"reduce", test_reduce},   {"thread_pool", test_thread_pool},
-      {"products", test_products}, {"executor", test_executor}, {"refusals", test_refusals},
+      {"executor", test_executor}, {"refusals", test_refusals},
       {"concurrency", test_concurrency}};
   for (const auto& [name, test] : tests) {
     const int before = failures;

@@ -13,7 +13,6 @@ from unspool._nest import leaves_of, map_leaves, unflatten
 from unspool.backends._engine_run import CompiledStep, EngineRun, Request
 from unspool.backends._layout import layout_of
 from unspool.backends._probe import probe
-from unspool.backends._products import linear_by
 from unspool.backends._static import StaticPlan
 from unspool.backends.base import Call, Result
 from unspool.program.evaluate import evaluate
@@ -185,5 +184,5 @@ def _evaluate_tokens(loop: Any, known: dict[Value, Tensor], inputs: dict[Value, 
                 per_token[arg] = known[arg].index_select(0, layout.row_of_token)
             elif arg in inputs and arg not in per_token:
                 per_token[arg] = layout.take_tokens(inputs[arg])
-    evaluate(values, per_token, layout.tokens, linear_by(engine))
+    evaluate(values, per_token, layout.tokens)
     known.update({v: per_token[v] for v in (*values, *loop.tokens)})

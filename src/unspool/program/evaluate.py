@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -31,19 +30,14 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 """Those that are not functions of `torch` by the same name."""
 
 
-Linear: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-
-
-def linear_in_torch(x: Tensor, weight: Tensor, addend: Tensor | None) -> Tensor:
+def _linear(x: Tensor, weight: Tensor, addend: Tensor | None) -> Tensor:
     """Return x W^T + addend for `[N, K]` and `[M, K]`; the addend is a vector, a matrix or None."""
     if addend is None or addend.dim() == 1:
         return F.linear(x, weight, addend)
     return torch.addmm(addend, x, weight.t())
 
 
-def evaluate(
-    values: Iterable[Value], known: dict[Value, Tensor], batch: int, linear: Linear = linear_in_torch
-) -> dict[Value, Tensor]:
+def evaluate(values: Iterable[Value], known: dict[Value, Tensor], batch: int) -> dict[Value, Tensor]:
     """Compute values in order.
 
     Parameters
@@ -54,8 +48,6 @@ def evaluate(
         What is given; extended in place. From level `row` on of shape (batch, *shape).
     batch : int
         Number of rows or tokens.
-    linear : callable
-        What computes products.
 
     Returns
     -------
@@ -64,11 +56,11 @@ def evaluate(
     """
     for value in values:
         if value not in known:
-            known[value] = _compute(value, [known[a] for a in value.args], batch, linear)
+            known[value] = _compute(value, [known[a] for a in value.args], batch)
     return known
 
 
-def _compute(value: Value, args: list[Tensor], batch: int, linear: Linear) -> Tensor:
+def _compute(value: Value, args: list[Tensor], batch: int) -> Tensor:
     op, batched = value.op, value.level != "param"
     shape = (batch, *value.shape) if batched else value.shape
     number = constant(value)
@@ -76,7 +68,7 @@ def _compute(value: Value, args: list[Tensor], batch: int, linear: Linear) -> Te
         # Without axes, in double precision: it takes on the dtype of whatever it meets, and loses no digit before.
         return torch.tensor(number, dtype=torch.float64)
     if op == "product":
-        return linear(args[0].reshape(batch, value.args[0].width), args[1], args[2] if len(args) == 3 else None)
+        return _linear(args[0].reshape(batch, value.args[0].width), args[1], args[2] if len(args) == 3 else None)
     if op == "where":
         return torch.where(args[0] != 0, args[1], args[2])
     if op in ("eq", "ne", "lt", "le", "gt", "ge"):
