@@ -252,7 +252,8 @@ def with_tensors(module: nn.Module, tensors: dict[str, Tensor], function: Callab
 
 torch.library.define(
     "unspool::run",
-    "(Tensor[] tensors, str plan, str forms, int[] wanted) -> Tensor[]",
+    # The first tensor stands alone, since that is where activation checkpointing looks for the device.
+    "(Tensor first, Tensor[] others, str plan, str forms, int[] wanted) -> Tensor[]",
     # Whether a run draws random numbers is known to the cell alone, so each may.
     tags=(torch.Tag.pt2_compliant_tag, torch.Tag.nondeterministic_seeded),
 )
@@ -264,18 +265,19 @@ torch.library.define(
 
 
 @torch.library.impl("unspool::run", "CompositeExplicitAutograd")
-def _run(tensors: list[Tensor], plan: str, forms: str, wanted: list[int]) -> list[Tensor]:
+def _run(first: Tensor, others: list[Tensor], plan: str, forms: str, wanted: list[int]) -> list[Tensor]:
     known: Plan | None = getattr(PLANS, plan, None)
     if known is None:
         raise RuntimeError(
             f"there is no run named {plan!r} in this process: the cell or layer that it was compiled or exported from "
             "is gone, or was in another process. Compile or export the model again, in the process that runs it."
         )
-    expected = Forms.read(forms)
+    tensors, expected = [first, *others], Forms.read(forms)
     versions = [0 if t.is_inference() else t._version for t in tensors]
     # Operators are called below autograd; this leads back above it, whether gradients are wanted or not.
     with torch.inference_mode(False), torch.set_grad_enabled(bool(wanted)):
-        sources = [t.detach() for t in tensors]
+        # Compiled code uses the memory of what it passes and receives again, knowing nothing of a graph that is kept.
+        sources = [t.detach().clone() if wanted and not isinstance(t, nn.Parameter) else t.detach() for t in tensors]
         for i in wanted:
             sources[i].requires_grad_()
         results, structure = flatten(known.run(sources))
@@ -285,7 +287,7 @@ def _run(tensors: list[Tensor], plan: str, forms: str, wanted: list[int]) -> lis
                 f"{known.title} writes into its parameters, buffers or inputs; expected a step without side effects, "
                 "the only kind that torch.compile can run. Put what changes into the state."
             )
-        fresh = _fresh(results, [form.order for form in expected.results], tensors)
+        fresh = _fresh(results, [form.order for form in expected.results], tensors, copy=bool(wanted))
         return [*fresh, _issue(Kept(tuple(results), tuple(sources[i] for i in wanted)))] if wanted else fresh
 
 
@@ -305,25 +307,26 @@ def _check_results(plan: Plan, results: list[Tensor], structure: Spec, forms: Fo
         )
 
 
-def _fresh(values: Sequence[Tensor], orders: Sequence[list[int]], others: Sequence[Tensor]) -> list[Tensor]:
+def _fresh(
+    values: Sequence[Tensor], orders: Sequence[list[int]], others: Sequence[Tensor], copy: bool = False
+) -> list[Tensor]:
     """Return values without their graph, each in memory of its own, with the axes in the given order."""
     taken = {t.untyped_storage().data_ptr() for t in others}
     found = []
     for value, order in zip(values, orders, strict=True):
         memory = value.detach().permute(order)
-        memory = memory.clone() if value.untyped_storage().data_ptr() in taken else memory
-        memory = memory.contiguous()
-        memory = memory.resolve_conj().resolve_neg()
+        copied = copy or value.untyped_storage().data_ptr() in taken
+        memory = memory.clone(memory_format=torch.contiguous_format) if copied else memory.contiguous()
         taken.add(memory.untyped_storage().data_ptr())
         found.append(memory.permute([order.index(axis) for axis in range(len(order))]))
     return found
 
 
 @torch.library.register_fake("unspool::run")
-def _run_fake(tensors: list[Tensor], plan: str, forms: str, wanted: list[int]) -> list[Tensor]:
+def _run_fake(first: Tensor, others: list[Tensor], plan: str, forms: str, wanted: list[int]) -> list[Tensor]:
     del plan
     known = Forms.read(forms)
-    sizes = known.sizes(tensors)
+    sizes = known.sizes([first, *others])
     results = [f.empty([sizes[d] if isinstance(d, str) else d for d in f.dims]) for f in known.results]
     return [*results, torch.empty(1, dtype=torch.long, device="cpu")] if wanted else results
 
@@ -367,8 +370,8 @@ def _run_backward_fake(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    tensors, *ctx.names = inputs
-    *_, wanted = ctx.names
+    first, others, *ctx.names = inputs
+    tensors, wanted = [first, *others], ctx.names[-1]
     ctx.set_materialize_grads(False)
     ctx.count = len(tensors)
     ctx.sizes = [size for i in wanted for size in tensors[i].shape]
@@ -384,7 +387,7 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
     found: list[Tensor | None] = [None] * ctx.count
     for i, grad in zip(wanted, made, strict=True):
         found[i] = grad
-    return found, None, None, None
+    return found[0], found[1:], None, None, None
 
 
 def _refuse(ctx: Any, *grads: Any) -> None:

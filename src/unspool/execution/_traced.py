@@ -87,7 +87,7 @@ def run_traced(
     plan = getattr(PLANS, name)
     if isinstance(plan, Failure):
         raise plan.kind(plan.message)
-    results = torch.ops.unspool.run(given, name, plan.forms, wanted)
+    results = torch.ops.unspool.run(given[0], given[1:], name, plan.forms, wanted)
     return unflatten(list(results[: plan.count]), plan.structure)
 
 
