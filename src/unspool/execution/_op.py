@@ -154,10 +154,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Failure:
-    """In place of a plan: the error that was raised."""
+    """In place of a plan: a function that raises what the run has raised."""
 
-    kind: type[Exception]
-    message: str
+    fail: Callable[[], None]
 
 
 TENSOR = object()
@@ -190,22 +189,22 @@ class Kept:
 
 
 class _Ticket(np.ndarray):
-    """An array of one number, whose memory owns a graph."""
+    """An array whose memory owns a graph."""
 
     kept: Kept
 
 
-_ticket_numbers = itertools.count(1)
 _tickets: WeakValueDictionary[int, _Ticket] = WeakValueDictionary()
+"""By address: a copy of a ticket is none."""
 
 
 def _issue(kept: Kept) -> Tensor:
     """Return a ticket for a graph: it lives as long as the memory of this tensor."""
-    number = next(_ticket_numbers)
-    array = np.array([number], dtype=np.int64).view(_Ticket)
+    array = np.zeros(1, dtype=np.int64).view(_Ticket)
     array.kept = kept
-    _tickets[number] = array
-    return torch.from_numpy(array)
+    ticket = torch.from_numpy(array)
+    _tickets[ticket.data_ptr()] = array
+    return ticket
 
 
 def kept_graphs() -> int:
@@ -273,22 +272,27 @@ def _run(first: Tensor, others: list[Tensor], plan: str, forms: str, wanted: lis
             "is gone, or was in another process. Compile or export the model again, in the process that runs it."
         )
     tensors, expected = [first, *others], Forms.read(forms)
-    versions = [0 if t.is_inference() else t._version for t in tensors]
     # Operators are called below autograd; this leads back above it, whether gradients are wanted or not.
     with torch.inference_mode(False), torch.set_grad_enabled(bool(wanted)):
         # Compiled code uses the memory of what it passes and receives again, knowing nothing of a graph that is kept.
         sources = [t.detach().clone() if wanted and not isinstance(t, nn.Parameter) else t.detach() for t in tensors]
         for i in wanted:
             sources[i].requires_grad_()
+        versions = _versions(sources)
         results, structure = flatten(known.run(sources))
         _check_results(known, results, structure, expected, expected.sizes(tensors))
-        if versions != [0 if t.is_inference() else t._version for t in tensors]:
+        if versions != _versions(sources):
             raise RuntimeError(
                 f"{known.title} writes into its parameters, buffers or inputs; expected a step without side effects, "
                 "the only kind that torch.compile can run. Put what changes into the state."
             )
         fresh = _fresh(results, [form.order for form in expected.results], tensors, copy=bool(wanted))
         return [*fresh, _issue(Kept(tuple(results), tuple(sources[i] for i in wanted)))] if wanted else fresh
+
+
+def _versions(tensors: Sequence[Tensor]) -> list[int]:
+    """Return how often each tensor has been written to; inference tensors do not count."""
+    return [0 if t.is_inference() else t._version for t in tensors]
 
 
 def _check_results(plan: Plan, results: list[Tensor], structure: Spec, forms: Forms, sizes: dict[str, int]) -> None:
@@ -336,7 +340,7 @@ def _run_backward(
     ticket: Tensor, grads: list[Tensor | None], sizes: list[int], plan: str, forms: str, wanted: list[int]
 ) -> list[Tensor]:
     del sizes
-    holder = _tickets.get(int(ticket))
+    holder = _tickets.get(ticket.data_ptr())
     if holder is None:
         raise RuntimeError(
             f"the graph of {plan} is gone: what was saved for the backward pass has been copied or moved (by hooks on "
@@ -372,6 +376,9 @@ def _run_backward_fake(
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     first, others, *ctx.names = inputs
     tensors, wanted = [first, *others], ctx.names[-1]
+    if not wanted:  # traced where there were no gradients, and called where there are
+        ctx.mark_non_differentiable(*output)
+        return
     ctx.set_materialize_grads(False)
     ctx.count = len(tensors)
     ctx.sizes = [size for i in wanted for size in tensors[i].shape]

@@ -82,11 +82,11 @@ def run_traced(
         result_axes,
         tuple(options.items()),
         autocast,
-        bool(wanted),
+        torch.is_grad_enabled(),
     )
     plan = getattr(PLANS, name)
     if isinstance(plan, Failure):
-        raise plan.kind(plan.message)
+        plan.fail()
     results = torch.ops.unspool.run(given[0], given[1:], name, plan.forms, wanted)
     return unflatten(list(results[: plan.count]), plan.structure)
 
@@ -136,7 +136,7 @@ def plan_run(
     autocast : (str, dtype), optional
         Device type and dtype, where `torch.autocast` is on.
     training : bool
-        Whether gradients are wanted.
+        Whether gradients may be wanted.
     """
     title = type(module).__name__
     given = [_as_form(form) for form in forms if isinstance(form, tuple)]
@@ -153,16 +153,24 @@ def plan_run(
     )
     try:
         # The modes of an exporter would see what is none of its business.
-        with _disable_current_modes():
+        with _disable_current_modes(), torch._C.DisableTorchFunction():  # type: ignore[attr-defined]
             results = _sample(draft, given, training)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where the user sees it
-        kind = type(error) if isinstance(error, TypeError | ValueError) else RuntimeError
-        return PLANS.add(module, Failure(kind, str(error)))
+        return PLANS.add(module, Failure(_failing(error)))
     made: list[Form] = []
     for result, where in zip(results, result_axes, strict=True):
         made += [_as_form(_form(leaf, where)) for leaf in leaves_of(result)]
     text = str(Forms(tuple(given), tuple(made)))
     return PLANS.add(module, replace(draft, count=len(made), structure=flatten(results)[1], forms=text))
+
+
+def _failing(error: Exception) -> Callable[[], None]:
+    """Return a function at which the graph breaks; where it must not, the compiler gives the reason."""
+
+    def fail() -> None:
+        raise error.with_traceback(None)
+
+    return torch.compiler.disable(fail, reason=f"{type(error).__name__}: {error}")
 
 
 def _as_form(form: tuple[Any, ...]) -> Form:
@@ -181,12 +189,13 @@ def _sample(plan: Plan, given: list[Form], training: bool) -> tuple[Nest, ...]:
         tensor = state.get(name)  # absent where something else than a parameter stands in a layer's place for one
         real = isinstance(tensor, Tensor) and not isinstance(tensor, FakeTensor)
         tensors.append(tensor.detach().clone() if real else _sample_tensor(form))
+        tensors[-1].requires_grad_(training and (tensor.requires_grad if real else tensors[-1].is_floating_point()))
     with torch.inference_mode(False), torch.random.fork_rng(devices=range(torch.cuda.device_count())), recording():
         if not training:
             with torch.no_grad():
                 return plan.run(tensors)
         with torch.enable_grad():
-            for tensor in tensors:
+            for tensor in tensors[:count]:
                 tensor.requires_grad_(tensor.is_floating_point())
             results = plan.run(tensors)
         _refuse_strangers(plan, leaves_of(results), tensors)
