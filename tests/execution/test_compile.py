@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import Unsupported
+from torch.fx.node import map_arg
 from torch.nn.utils import parametrizations
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 import unspool as us
@@ -58,7 +61,7 @@ class Recorder:
         given = dict(zip(graph.graph.find_nodes(op="placeholder"), inputs, strict=True))
         taken = {n for run in found for n in run.all_input_nodes}
         if taken <= given.keys():
-            self.calls += [torch.fx.node.map_arg(n.args, lambda a: given[a]) for n in found]
+            self.calls += [map_arg(n.args, lambda a: given[a]) for n in found]
         return graph.forward
 
 
@@ -76,7 +79,7 @@ def assert_same(function: Any, fast: Any, sources: list[Tensor], *args: Any, see
 
     def measured(f: Any) -> dict[str, Tensor]:
         torch.manual_seed(seed)
-        values = [v for v in torch.utils._pytree.tree_leaves(f(*args, **kwargs)) if isinstance(v, Tensor)]
+        values = [v for v in tree_leaves(f(*args, **kwargs)) if isinstance(v, Tensor)]
         weights = torch.Generator().manual_seed(1)
         loss = sum((v * torch.randn(v.shape, generator=weights, dtype=v.dtype)).sum() for v in values)
         grads = torch.autograd.grad(loss, sources, allow_unused=True)  # type: ignore[arg-type]
@@ -139,7 +142,9 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
         3, 4, 2, dropout=0.3, input_dropout=0.2, recurrent_dropout=0.5, batch_first=True, pad_output="repeat"
     ),
     "RNN": lambda: us.RNN(us.ZoneoutCell(us.GRUCell(3, 4), 0.3), batch_first=True, reverse=True),
-    "Bidirectional": lambda: us.Bidirectional(us.LSTM(3, 4, batch_first=True, return_sequences=False), merge_mode="sum"),
+    "Bidirectional": lambda: us.Bidirectional(
+        us.LSTM(3, 4, batch_first=True, return_sequences=False), merge_mode="sum"
+    ),
 }
 
 
@@ -285,7 +290,7 @@ def test_packed_sequences_run_outside_of_the_graph():
     packed = nn.utils.rnn.pack_padded_sequence(torch.randn(6, 3, 3), torch.tensor([2, 6, 3]), enforce_sorted=False)
     assert torch.equal(torch.compile(layer, backend="eager")(packed)[0].data, layer(packed)[0].data)
     torch._dynamo.reset()
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="a PackedSequence has shapes that depend on its data"):
+    with pytest.raises(Unsupported, match="a PackedSequence has shapes that depend on its data"):
         compiled(layer)(packed)
 
 
@@ -351,7 +356,9 @@ class Wrong(NamedTuple):
 
 
 WRONG = [
-    Wrong(ValueError, r"sequence_length\[0\] is 9; expected integers of shape \[4\]", lengths=torch.tensor([9, 1, 1, 1])),
+    Wrong(
+        ValueError, r"sequence_length\[0\] is 9; expected integers of shape \[4\]", lengths=torch.tensor([9, 1, 1, 1])
+    ),
     Wrong(ValueError, r"sequence_length has shape \[2\]; expected", lengths=torch.tensor([1, 1])),
     Wrong(TypeError, "sequence_length has dtype torch.float32", lengths=torch.ones(4)),
     Wrong(ValueError, "hx has the structure", args=(torch.ones(2, 2),)),
@@ -365,13 +372,15 @@ def test_errors_are_those_of_the_uncompiled_layer(wrong):
     with pytest.raises(wrong.kind, match=wrong.message):
         torch.compile(layer, backend="eager")(x, *wrong.args, lengths=wrong.lengths)
     # What is wrong whatever the data is refused by the compiler, where it may not leave the graph.
-    with pytest.raises((wrong.kind, torch._dynamo.exc.Unsupported), match=wrong.message):
+    with pytest.raises((wrong.kind, Unsupported), match=wrong.message):
         compiled(layer, "aot_eager")(x, *wrong.args, lengths=wrong.lengths)
 
 
 def test_a_backend_that_refuses():
     x, _ = batch()
-    layer = us.LSTM(3, 4, batch_first=True, backend="native", activation=lambda t: t.sin() + float(t.detach().sum() > 0))
+    layer = us.LSTM(
+        3, 4, batch_first=True, backend="native", activation=lambda t: t.sin() + float(t.detach().sum() > 0)
+    )
     with pytest.raises(us.BackendError, match="cannot run LSTMCell"):
         torch.compile(layer, backend="eager")(x)
 
@@ -397,7 +406,7 @@ class WritesBuffer(SumCell):
 
 
 def test_a_tensor_whose_gradient_would_be_lost():
-    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"uses a tensor \[3\] that requires gradients"):
+    with pytest.raises(Unsupported, match=r"uses a tensor \[3\] that requires gradients"):
         compiled(us.RNN(LooseTensor()))(torch.randn(5, 2, 3))
 
 
@@ -419,7 +428,7 @@ def test_code_outlives_no_cell():
     torch._dynamo.reset()
     gc.collect()
     assert len(plans - set(vars(_op.PLANS))) >= 1
-    with pytest.raises(RuntimeError, match="there is no run named 'LSTM_.*is gone"):
+    with pytest.raises(RuntimeError, match=r"there is no run named 'LSTM_.*is gone"):
         torch.ops.unspool.run(*call)
 
 

@@ -156,7 +156,7 @@ class Plan:
 class Failure:
     """In place of a plan: a function that raises what the run has raised."""
 
-    fail: Callable[[], None]
+    fail: Callable[[], Any]
 
 
 TENSOR = object()

@@ -84,11 +84,11 @@ def run_traced(
         autocast,
         torch.is_grad_enabled(),
     )
-    plan = getattr(PLANS, name)
+    plan: Plan | Failure = getattr(PLANS, name)
     if isinstance(plan, Failure):
-        plan.fail()
+        return plan.fail()
     results = torch.ops.unspool.run(given[0], given[1:], name, plan.forms, wanted)
-    return unflatten(list(results[: plan.count]), plan.structure)
+    return unflatten(list(results[: plan.count]), plan.structure)  # type: ignore[arg-type]
 
 
 def _nothing(leaf: Any) -> int:
@@ -164,10 +164,10 @@ def plan_run(
     return PLANS.add(module, replace(draft, count=len(made), structure=flatten(results)[1], forms=text))
 
 
-def _failing(error: Exception) -> Callable[[], None]:
+def _failing(error: Exception) -> Any:
     """Return a function at which the graph breaks; where it must not, the compiler gives the reason."""
 
-    def fail() -> None:
+    def fail() -> Any:
         raise error.with_traceback(None)
 
     return torch.compiler.disable(fail, reason=f"{type(error).__name__}: {error}")
@@ -187,9 +187,11 @@ def _sample(plan: Plan, given: list[Form], training: bool) -> tuple[Nest, ...]:
     state = dict([*module.named_parameters(), *module.named_buffers()])
     for name, form in zip(plan.names, given[count:], strict=True):
         tensor = state.get(name)  # absent where something else than a parameter stands in a layer's place for one
-        real = isinstance(tensor, Tensor) and not isinstance(tensor, FakeTensor)
-        tensors.append(tensor.detach().clone() if real else _sample_tensor(form))
-        tensors[-1].requires_grad_(training and (tensor.requires_grad if real else tensors[-1].is_floating_point()))
+        if tensor is None or isinstance(tensor, FakeTensor):
+            tensors.append(_sample_tensor(form))
+            tensors[-1].requires_grad_(training and tensors[-1].is_floating_point())
+        else:
+            tensors.append(tensor.detach().clone().requires_grad_(training and tensor.requires_grad))
     with torch.inference_mode(False), torch.random.fork_rng(devices=range(torch.cuda.device_count())), recording():
         if not training:
             with torch.no_grad():
@@ -261,7 +263,14 @@ def traced_dynamic_rnn(
 
 
 def _dynamic(
-    cell: Any, tensors: dict[str, Tensor], inputs: Nest, lengths: Any, state: Any, mask: Any, resets: Any, **options: Any
+    cell: Any,
+    tensors: dict[str, Tensor],
+    inputs: Nest,
+    lengths: Any,
+    state: Any,
+    mask: Any,
+    resets: Any,
+    **options: Any,
 ) -> Any:
     return with_tensors(
         cell, tensors, lambda: run_dynamic(cell, inputs, lengths, state, mask=mask, resets=resets, **options)
@@ -303,9 +312,9 @@ def as_tensor(value: Any) -> Tensor | None:
     return value if value is None or isinstance(value, Tensor) else torch.as_tensor(value)
 
 
-def outside(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function outside of the graph, which breaks there."""
+def _call(function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
-outside = torch.compiler.disable(outside, reason="a PackedSequence has shapes that depend on its data")
+outside: Any = torch.compiler.disable(_call, reason="a PackedSequence has shapes that depend on its data")
+"""Calls a function with arguments, outside of the graph, which breaks there."""

@@ -273,7 +273,7 @@ class RecurrentLayer(nn.Module, ABC):
 def _run_layer(layer: RecurrentLayer, tensors: dict[str, Tensor], *arguments: Any, settings: Any) -> tuple[Nest, Nest]:
     """Run a layer as the operator does: with the tensors that it is given in place of the layer's."""
     del settings
-    return layer._run_padded(*arguments, tensors)
+    return layer._run_padded(*arguments, tensors=tensors)
 
 
 def last_or_all(schedule: Schedule, outputs: Nest, return_sequences: bool) -> Nest:
