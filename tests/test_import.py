@@ -32,3 +32,7 @@ def test_no_package_is_imported_that_torch_and_numpy_do_not_import(imported):
     without = {name.partition(".")[0] for name in modules_after("import torch, numpy")}
     added = {name for name in imported - without - {"unspool"} if name not in sys.stdlib_module_names}
     assert added == set()
+
+
+def test_the_compiler_is_not_imported():
+    assert "torch._dynamo" not in modules_after("import unspool")

@@ -827,9 +827,10 @@ def _forward_in_child(queue: Any, cell: Any) -> None:
 
 
 @pytest.mark.parametrize("cell", [US.LSTMCell, N.NASCell, N.AttendingCell])
-def test_one_and_two_threads_agree(cell):
+@pytest.mark.parametrize(("batch", "steps"), [(67, 13), (1, 500)])  # enough work for several threads, by rows and columns
+def test_one_and_two_threads_agree(cell, batch, steps):
     made = cell(3, 33)
-    x, lengths = torch.randn(19, 6, 3), [k % 7 for k in range(19)]
+    x, lengths = torch.randn(batch, steps, 3), [steps - k % 7 for k in range(batch)]
     before, found = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3, 1):

@@ -144,7 +144,8 @@ class EngineRun(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         request: Request = ctx.request
-        tensors, made = ctx.saved_tensors[: ctx.inputs], ctx.saved_tensors[ctx.inputs :]
+        saved = ctx.saved_tensors  # asked for once: torch.utils.checkpoint refuses a second time
+        tensors, made = saved[: ctx.inputs], saved[ctx.inputs :]
         if torch.is_grad_enabled():  # create_graph=True: somebody wants derivatives of these gradients
             return (None, *differentiable_gradients(request, tensors, grads, ctx.needs_input_grad[1:]))
         return (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from unspool._nest import Nest, map_leaves
 from unspool.backends import check_backend
 from unspool.cells import require_cell
@@ -84,6 +86,37 @@ def dynamic_rnn(
     >>> outputs.shape, state.h.shape, bool((outputs[1, 1:] == 0).all())
     (torch.Size([2, 4, 5]), torch.Size([2, 5]), True)
     """
+    options = {
+        "mask": mask,
+        "resets": resets,
+        "time_major": time_major,
+        "reverse": reverse,
+        "pad_output": pad_output,
+        "return_all_states": return_all_states,
+        "backend": backend,
+    }
+    if torch.compiler.is_compiling():
+        from unspool.execution._traced import traced_dynamic_rnn
+
+        return traced_dynamic_rnn(cell, inputs, sequence_length, initial_state, **options)
+    return run_dynamic(cell, inputs, sequence_length, initial_state, **options)
+
+
+def run_dynamic(
+    cell: Any,
+    inputs: Nest,
+    sequence_length: IntArray | None,
+    initial_state: Nest | None,
+    *,
+    mask: BoolArray | None,
+    resets: BoolArray | None,
+    time_major: bool,
+    reverse: bool,
+    pad_output: str,
+    return_all_states: bool,
+    backend: str,
+) -> Any:
+    """Do what `dynamic_rnn` does where nothing is traced; the arguments are its own."""
     require_cell(cell)
     check_backend(backend)
     inputs = time_major_inputs(inputs, time_major)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from unspool._nest import Nest, map_leaves
 from unspool.backends import check_backend
 from unspool.cells import require_cell
@@ -49,12 +51,35 @@ def static_rnn(
     TypeError, ValueError, BackendError
         See `dynamic_rnn`; also if the list is empty or its elements differ in shape.
     """
+    options = {"mask": mask, "resets": resets, "reverse": reverse, "pad_output": pad_output, "backend": backend}
+    run = run_static
+    if torch.compiler.is_compiling():
+        from unspool.execution._traced import traced_static_rnn
+
+        run = traced_static_rnn
+    outputs, final_state = run(cell, inputs, sequence_length, initial_state, **options)
+    return steps_of(outputs, len(inputs)), final_state
+
+
+def run_static(
+    cell: Any,
+    inputs: Sequence[Nest],
+    sequence_length: IntArray | None,
+    initial_state: Nest | None,
+    *,
+    mask: BoolArray | None,
+    resets: BoolArray | None,
+    reverse: bool,
+    pad_output: str,
+    backend: str,
+) -> tuple[Nest, Nest]:
+    """Do what `static_rnn` does where nothing is traced, but return outputs of shape (T, B, ...)."""
     require_cell(cell)
     check_backend(backend)
     stacked = stacked_inputs(inputs)
     schedule = make_schedule(stacked, sequence_length, mask, resets, reverse)
     result = run_cell(cell, stacked, schedule, initial_state, pad_output=pad_output, static=True, backend=backend)
-    return steps_of(result.outputs, len(inputs)), result.final_state
+    return result.outputs, result.final_state
 
 
 def steps_of(values: Nest, steps: int) -> list[Nest]:

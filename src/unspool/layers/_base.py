@@ -95,8 +95,12 @@ class RecurrentLayer(nn.Module, ABC):
             )
 
     @abstractmethod
-    def _run(self, x: Nest, hx: Nest | None, schedules: list[Schedule]) -> tuple[Nest, Nest]:
+    def _run(
+        self, x: Nest, hx: Nest | None, schedules: list[Schedule], tensors: dict[str, Tensor] | None
+    ) -> tuple[Nest, Nest]:
         """Run the cells over checked time-major inputs, with one schedule per direction.
+
+        With `tensors`, these stand for what `_tensors` returns.
 
         Returns
         -------
@@ -159,6 +163,18 @@ class RecurrentLayer(nn.Module, ABC):
 
         Parameters, errors and shapes are those of `forward`.
         """
+        if torch.compiler.is_compiling():
+            return self._run_traced(input, hx, lengths, mask, resets)
+        return self._run_any(input, hx, lengths, mask, resets)
+
+    def _run_any(
+        self,
+        input: Nest | PackedSequence,
+        hx: Nest | None,
+        lengths: IntArray | None,
+        mask: BoolArray | None,
+        resets: BoolArray | None,
+    ) -> tuple[Nest, Nest]:
         if not isinstance(input, PackedSequence):
             return self._run_padded(input, hx, lengths, mask, resets)
         if lengths is not None or mask is not None or resets is not None:
@@ -168,6 +184,47 @@ class RecurrentLayer(nn.Module, ABC):
         padded, lengths = pad_packed_sequence(input, batch_first=self.batch_first)
         output, state = self._run_padded(padded, hx, lengths, None, None)
         return (self._pack_like(input, output, lengths) if self.return_sequences else output), state
+
+    def _run_traced(
+        self,
+        input: Nest | PackedSequence,
+        hx: Nest | None,
+        lengths: IntArray | None,
+        mask: BoolArray | None,
+        resets: BoolArray | None,
+    ) -> tuple[Nest, Nest]:
+        """Put the whole run into the graph that is being traced, as one call of an operator."""
+        from unspool.execution._traced import as_tensor, outside, run_traced
+
+        if isinstance(input, PackedSequence):
+            return outside(self._run_any, input, hx, lengths, mask, resets)
+        steps, state, rows = ("BT" if self.batch_first else "TB"), self._state_axes, "B"
+        if self._without_batch(input):
+            steps, state, rows = "T", state.replace("B", ""), "."
+        return run_traced(
+            self,
+            self._tensors(),
+            _run_layer,
+            (input, hx, as_tensor(lengths), as_tensor(mask), as_tensor(resets)),
+            (steps, state, rows, rows + "T", rows + "T"),
+            (steps if self.return_sequences else steps.replace("T", ""), state),
+            # A trace that has read these is made anew when they change; the run reads them from the layer.
+            settings=(self.reverse, self.go_backwards, self.pad_output, self.unroll, self.backend),
+        )
+
+    @property
+    @abstractmethod
+    def _state_axes(self) -> str:
+        """The first axes of states: `"B"`, or `".B"` where those of layers are stacked."""
+
+    @abstractmethod
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return all tensors that `_run` reads from the layer, by names of the layer's own."""
+
+    def _without_batch(self, input: Nest) -> bool:
+        """Tell whether the input is a single sequence without a batch axis."""
+        del input
+        return False
 
     def _pack_like(self, packed: PackedSequence, output: Nest, lengths: Tensor) -> PackedSequence:
         """Pack outputs in the order of the rows of a given packed sequence."""
@@ -189,11 +246,12 @@ class RecurrentLayer(nn.Module, ABC):
         lengths: IntArray | None,
         mask: BoolArray | None,
         resets: BoolArray | None,
+        tensors: dict[str, Tensor] | None = None,
     ) -> tuple[Nest, Nest]:
         x = time_major_inputs(input, time_major=not self.batch_first)
         self._check_steps(leaves_of(x)[0].shape[0])
         schedules = [make_schedule(x, lengths, mask, resets, reverse) for reverse in self._directions]
-        output, state = self._run(x, hx, schedules)
+        output, state = self._run(x, hx, schedules, tensors)
         if self.return_sequences:
             output = map_leaves(lambda leaf: leaf.flip(0), output) if self.go_backwards else output
             output = in_layout(output, time_major=not self.batch_first)
@@ -210,6 +268,12 @@ class RecurrentLayer(nn.Module, ABC):
                 f"{type(self).__name__} is unrolled for {limit} steps and received {steps}; expected at most {limit}. "
                 f"Cut the input, build the layer with num_steps={steps}, or use unroll=False."
             )
+
+
+def _run_layer(layer: RecurrentLayer, tensors: dict[str, Tensor], *arguments: Any, settings: Any) -> tuple[Nest, Nest]:
+    """Run a layer as the operator does: with the tensors that it is given in place of the layer's."""
+    del settings
+    return layer._run_padded(*arguments, tensors=tensors)
 
 
 def last_or_all(schedule: Schedule, outputs: Nest, return_sequences: bool) -> Nest:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from torch import nn
+from torch import Tensor, nn
 
 from unspool._nest import Nest
-from unspool.backends import Schedule
+from unspool.backends import Result, Schedule
 from unspool.cells import require_cell
-from unspool.execution import run_cell
+from unspool.execution import run_cell, with_tensors
 from unspool.layers._base import RecurrentLayer, RunOptions, last_or_all
 
 
@@ -50,16 +50,29 @@ class RNN(RecurrentLayer):
         require_cell(cell)
         self.cell = cell
 
-    def _run(self, x: Nest, hx: Nest | None, schedules: list[Schedule]) -> tuple[Nest, Nest]:
+    @property
+    def _state_axes(self) -> str:
+        return "B"
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return dict([*self.named_parameters(), *self.named_buffers()])
+
+    def _run(
+        self, x: Nest, hx: Nest | None, schedules: list[Schedule], tensors: dict[str, Tensor] | None
+    ) -> tuple[Nest, Nest]:
         (schedule,) = schedules
-        result = run_cell(
-            self.cell,
-            x,
-            schedule,
-            hx,
-            pad_output=self.pad_output,
-            static=self.unroll,
-            backend=self.backend,
-            state_name="hx",
-        )
+
+        def run() -> Result:
+            return run_cell(
+                self.cell,
+                x,
+                schedule,
+                hx,
+                pad_output=self.pad_output,
+                static=self.unroll,
+                backend=self.backend,
+                state_name="hx",
+            )
+
+        result = run() if tensors is None else with_tensors(self, tensors, run)
         return last_or_all(schedule, result.outputs, self.return_sequences), result.final_state

@@ -84,10 +84,22 @@ class TorchLikeLayer(RecurrentLayer):
     def _directions(self) -> tuple[bool, ...]:
         return (False, True) if self.bidirectional else (self.reverse,)
 
-    def _bound_cells(self) -> list[BuiltinCell]:
-        """Return the cells with the layer's parameters in place, by layer, then direction."""
+    @property
+    def _state_axes(self) -> str:
+        return ".B"
+
+    def _tensors(self) -> dict[str, Tensor]:
+        names = [name + suffix for suffix, cell in self._cells for name in cell._parameters]
+        return {name: value for name in names if (value := getattr(self, name, None)) is not None}
+
+    def _without_batch(self, input: Nest) -> bool:
+        return isinstance(input, Tensor) and input.dim() == 2
+
+    def _bound_cells(self, tensors: dict[str, Tensor] | None = None) -> list[BuiltinCell]:
+        """Return the cells with the layer's parameters, or the tensors given, in place, by layer, then direction."""
+        tensors = self._tensors() if tensors is None else tensors
         return [
-            cell.bind({name: getattr(self, name + suffix, None) for name in cell._parameters}, self.training)
+            cell.bind({name: tensors.get(name + suffix) for name in cell._parameters}, self.training)
             for suffix, cell in self._cells
         ]
 
@@ -114,6 +126,7 @@ class TorchLikeLayer(RecurrentLayer):
         lengths: IntArray | None,
         mask: BoolArray | None,
         resets: BoolArray | None,
+        tensors: dict[str, Tensor] | None = None,
     ) -> tuple[Nest, Nest]:
         """Run the layer; a sequence without a batch axis, `[T, I]`, is taken and given back as such."""
         if not isinstance(input, Tensor) or input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
@@ -124,14 +137,16 @@ class TorchLikeLayer(RecurrentLayer):
                 f"[T, {self.input_size}] (batch_first={self.batch_first}, input_size={self.input_size})."
             )
         if input.dim() == 3:
-            return super()._run_padded(input, hx, lengths, mask, resets)
+            return super()._run_padded(input, hx, lengths, mask, resets, tensors)
         axis = 0 if self.batch_first else 1
         hx = None if hx is None else map_leaves(lambda leaf: leaf.unsqueeze(1), hx)
-        output, state = super()._run_padded(input.unsqueeze(axis), hx, lengths, mask, resets)
+        output, state = super()._run_padded(input.unsqueeze(axis), hx, lengths, mask, resets, tensors)
         return output.squeeze(axis if self.return_sequences else 0), map_leaves(lambda leaf: leaf.squeeze(1), state)
 
-    def _run(self, x: Tensor, hx: Nest | None, schedules: list[Schedule]) -> tuple[Nest, Nest]:
-        cells = self._bound_cells()
+    def _run(
+        self, x: Tensor, hx: Nest | None, schedules: list[Schedule], tensors: dict[str, Tensor] | None
+    ) -> tuple[Nest, Nest]:
+        cells = self._bound_cells(tensors)
         starts = self._initial_states(cells, hx, schedules[0].batch)
         final_states = []
         output: Any = x
