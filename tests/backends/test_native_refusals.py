@@ -827,7 +827,9 @@ def _forward_in_child(queue: Any, cell: Any) -> None:
 
 
 @pytest.mark.parametrize("cell", [US.LSTMCell, N.NASCell, N.AttendingCell])
-@pytest.mark.parametrize(("batch", "steps"), [(67, 13), (1, 500)])  # enough work for several threads, by rows and columns
+@pytest.mark.parametrize(
+    ("batch", "steps"), [(67, 13), (1, 500)]
+)  # enough work for several threads, by rows and columns
 def test_one_and_two_threads_agree(cell, batch, steps):
     made = cell(3, 33)
     x, lengths = torch.randn(batch, steps, 3), [steps - k % 7 for k in range(batch)]
