@@ -10,13 +10,14 @@
 namespace unspool {
 namespace {
 
-constexpr int64_t kTileBytes = 24 * 1024;     // what a tile of rows may take of the first-level cache
-constexpr int64_t kChunkBytes = 512 * 1024;   // what a chunk of tokens may take: half of the second-level cache
-constexpr int64_t kChunkTokens = 256;         // more do not make products faster
-constexpr int64_t kFew = 4;                   // tokens for which packing a weight does not pay
-constexpr double kWorthSharing = 4e6;          // operations; with fewer, waking another thread takes longer
-constexpr int64_t kWorthPacking = 1 << 20;     // elements that several threads pack together
-constexpr int64_t kColumns = 32;              // parts of a weight's gradient begin at multiples of this
+constexpr int64_t kTileBytes = 64 * 1024;    // what the results of a tile of rows may take, not all of them at once
+constexpr int64_t kFewestRows = 8;           // of a tile: with fewer, calling costs more than the cache saves
+constexpr int64_t kChunkBytes = 512 * 1024;  // what a chunk of tokens may take: half of the second-level cache
+constexpr int64_t kChunkTokens = 256;        // more do not make products faster
+constexpr int64_t kFew = 4;                  // tokens for which packing a weight does not pay
+constexpr double kWorthSharing = 4e6;        // operations; with fewer, waking another thread takes longer
+constexpr int64_t kWorthPacking = 1 << 20;   // elements that several threads pack together
+constexpr int64_t kColumns = 32;             // parts of a weight's gradient begin at multiples of this
 
 template <class T>
 class Scratch {  // memory of one thread, kept from call to call
@@ -121,7 +122,7 @@ class Runner {
         for (; s.end != stop && !ends(*s.end); ++s.end) width += s.end->width;
       }
       // Most instructions read about as much as they write, and some of it again.
-      s.tile = std::max<int64_t>(1, kTileBytes / static_cast<int64_t>(sizeof(T)) / width);
+      s.tile = std::max<int64_t>(kFewestRows, kTileBytes / static_cast<int64_t>(sizeof(T)) / width);
       segments_[static_cast<size_t>(phase)].push_back(s);
       in = s.end;
     }
