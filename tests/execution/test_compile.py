@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -416,6 +417,17 @@ def test_a_step_that_writes_into_a_buffer():
     fast = compiled(lambda x: us.dynamic_rnn(cell, x)[0])
     with pytest.raises(RuntimeError, match="WritesBuffer writes into its parameters, buffers or inputs"):
         fast(x)
+
+
+def test_a_layer_that_was_refused_is_not_kept():
+    layer = us.LSTM(3, 4)
+    with pytest.raises(ValueError, match="expected"):
+        torch.compile(layer, backend="eager")(torch.randn(5, 2, 7))
+    kept = weakref.ref(layer)
+    del layer
+    torch._dynamo.reset()
+    gc.collect()
+    assert kept() is None
 
 
 def test_code_outlives_no_cell():

@@ -166,11 +166,13 @@ def plan_run(
 
 def _failing(error: Exception) -> Any:
     """Return a function at which the graph breaks; where it must not, the compiler gives the reason."""
+    # Not the error itself: through its traceback it would keep the module.
+    kind, message = type(error) if isinstance(error, TypeError | ValueError) else RuntimeError, str(error)
 
     def fail() -> Any:
-        raise error.with_traceback(None)
+        raise kind(message)
 
-    return torch.compiler.disable(fail, reason=f"{type(error).__name__}: {error}")
+    return torch.compiler.disable(fail, reason=f"{kind.__name__}: {message}")
 
 
 def _as_form(form: tuple[Any, ...]) -> Form:
