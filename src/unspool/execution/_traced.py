@@ -20,7 +20,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 from unspool._nest import Nest, flatten, leaves_of, map_leaves, unflatten
 from unspool.backends import recording
 from unspool.execution._dynamic import run_dynamic
-from unspool.execution._op import PLANS, TENSOR, Failure, Form, Forms, Plan, Runner, with_tensors
+from unspool.execution._op import with_tensors
+from unspool.execution._plans import PLANS, TENSOR, Failure, Form, Forms, Plan, Runner
 from unspool.execution._static import run_static
 
 SAMPLE = {"T": 1, "B": 2}
