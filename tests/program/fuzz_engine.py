@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from tests.program.steps import TRACED, Posed
 from unspool import _engine
-from unspool.program.plan import Kind, Mode, Place, Tables
 from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan
+from unspool.program.tables import Kind, Mode, Place, Tables
 
 B, T, GUARD = 3, 4, 12345.0
 COUNTS = {"refused": 0, "ran": 0}

@@ -11,8 +11,8 @@ import pytest
 
 from tests.program.steps import TRACED, Posed
 from unspool import _engine
-from unspool.program.plan import BINARY_CODES, REDUCE_CODES, TERNARY_CODES, UNARY_CODES, Kind, Mode, Phase, Place
 from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan
+from unspool.program.tables import BINARY_CODES, REDUCE_CODES, TERNARY_CODES, UNARY_CODES, Kind, Mode, Phase, Place
 
 CODES = {Kind.UNARY: UNARY_CODES, Kind.BINARY: BINARY_CODES, Kind.TERNARY: TERNARY_CODES, Kind.REDUCE: REDUCE_CODES}
 

@@ -9,93 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 import numpy as np
 
 from unspool.program.evaluate import constant
-from unspool.program.ir import BINARY, REDUCTIONS, TERNARY, UNARY, Value
-
-
-class Place(IntEnum):
-    """Where a value lives: see `native/plan.hpp`."""
-
-    TEMP, TOKEN, PREVIOUS, ROW, VECTOR, SLOT, SCALAR, NONE, CHUNK, PADDED, PADDED_PREVIOUS = range(11)
-
-
-class Kind(IntEnum):
-    """What an instruction does."""
-
-    UNARY, BINARY, TERNARY, REDUCE, REPEAT, PRODUCT, COLUMN_SUMS, FETCH, STORE, WEIGHT_GRADIENT = range(10)
-
-
-class Phase(IntEnum):
-    """When an instruction is run: at every step, or for all tokens of a chunk of steps before or after them."""
-
-    STEP, BEFORE, AFTER = range(3)
-
-
-class Mode(IntEnum):
-    """How an operand covers rows and features."""
-
-    FULL, ROW_SCALAR, VECTOR, SCALAR = range(4)
-
-
-UNARY_CODES = {
-    name: code
-    for code, name in enumerate(
-        "copy neg reciprocal exp log log1p expm1 sqrt rsqrt square abs sign sigmoid tanh relu leaky_relu elu gelu "
-        "gelu_tanh silu softplus softsign hard_sigmoid hard_tanh erf sin cos clamp".split()
-    )
-}
-BINARY_CODES = {name: code for code, name in enumerate(BINARY)}
-TERNARY_CODES = {"where": 0}
-REDUCE_CODES = {name: code for code, name in enumerate(REDUCTIONS)}
-assert set(UNARY) == UNARY_CODES.keys() - {"copy"}
-assert set(TERNARY) == TERNARY_CODES.keys()
-
-
-@dataclass(frozen=True)
-class Storage:
-    """A place for values: an array, scratch or a constant, and how wide it is."""
-
-    place: Place
-    array: int
-    width: int
-    first: int = -1
-    fresh: int = -1
-
-
-@dataclass(frozen=True)
-class Operand:
-    """A part of a storage, as an instruction sees it."""
-
-    storage: int
-    column: int
-    mode: Mode
-
-    def row(self) -> list[int]:
-        """Return it as the engine's table has it."""
-        return [self.storage, self.column, int(self.mode)]
-
-
-@dataclass
-class Tables:
-    """What the engine takes.
-
-    Attributes
-    ----------
-    storages : array of shape (S, 5)
-    instructions : array of shape (N, 20)
-    constants : list of float
-    weights : list of (Value, bool)
-        For each weight of a product the value `[out, in]`, and whether the product takes its transpose.
-    """
-
-    storages: np.ndarray
-    instructions: np.ndarray
-    constants: list[float]
-    weights: list[tuple[Value, bool]]
+from unspool.program.ir import Value
+from unspool.program.tables import (
+    BINARY_CODES,
+    REDUCE_CODES,
+    TERNARY_CODES,
+    UNARY_CODES,
+    Kind,
+    Mode,
+    Operand,
+    Phase,
+    Place,
+    Storage,
+    Tables,
+)
 
 
 @dataclass

@@ -10,7 +10,8 @@ from unspool.program.differentiate import Backward, differentiate
 from unspool.program.hoist import hoist
 from unspool.program.ir import Value
 from unspool.program.loop import Loop, extract_loop
-from unspool.program.plan import BINARY_CODES, Kind, Mode, Operand, Phase, Place, Planner, Storage, Tables
+from unspool.program.plan import Planner
+from unspool.program.tables import BINARY_CODES, Kind, Mode, Operand, Phase, Place, Storage, Tables
 from unspool.program.trace import Trace
 
 Key = tuple[str, int]
