@@ -5,6 +5,8 @@ Nothing here knows a model. Importing it needs torch and NumPy only.
 A padded batch has inputs of shape (B, T, I): B sequences, T steps, I features.
 """
 
+from ._buckets import BucketBatchSampler as BucketBatchSampler
+from ._buckets import SameLengthBatchSampler as SameLengthBatchSampler
 from ._collate import SequenceBatch as SequenceBatch
 from ._collate import collate as collate
 from ._collate import pad_sequences as pad_sequences
@@ -12,6 +14,7 @@ from ._dataset import SequenceDataset as SequenceDataset
 from ._errors import DataError as DataError
 from ._files import read_sequences as read_sequences
 from ._idx import read_idx as read_idx
+from ._length_sampler import LengthBatchSampler as LengthBatchSampler
 from ._loader import BatchLoader as BatchLoader
 from ._sampler import ResumableBatchSampler as ResumableBatchSampler
 from ._split import stratified_split as stratified_split
@@ -21,8 +24,11 @@ from .datasets import load_mnist as load_mnist
 
 __all__ = [
     "BatchLoader",
+    "BucketBatchSampler",
     "DataError",
+    "LengthBatchSampler",
     "ResumableBatchSampler",
+    "SameLengthBatchSampler",
     "SequenceBatch",
     "SequenceDataset",
     "collate",
