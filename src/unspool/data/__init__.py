@@ -16,6 +16,9 @@ from ._files import read_sequences as read_sequences
 from ._idx import read_idx as read_idx
 from ._length_sampler import LengthBatchSampler as LengthBatchSampler
 from ._loader import BatchLoader as BatchLoader
+from ._ragged import RaggedBatch as RaggedBatch
+from ._ragged import collate_ragged as collate_ragged
+from ._ragged import ragged_from_padded as ragged_from_padded
 from ._sampler import ResumableBatchSampler as ResumableBatchSampler
 from ._split import stratified_split as stratified_split
 from ._ts import read_ts as read_ts
@@ -27,14 +30,17 @@ __all__ = [
     "BucketBatchSampler",
     "DataError",
     "LengthBatchSampler",
+    "RaggedBatch",
     "ResumableBatchSampler",
     "SameLengthBatchSampler",
     "SequenceBatch",
     "SequenceDataset",
     "collate",
+    "collate_ragged",
     "load_japanese_vowels",
     "load_mnist",
     "pad_sequences",
+    "ragged_from_padded",
     "read_idx",
     "read_sequences",
     "read_ts",
