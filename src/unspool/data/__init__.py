@@ -21,7 +21,9 @@ from ._ragged import collate_ragged as collate_ragged
 from ._ragged import ragged_from_padded as ragged_from_padded
 from ._sampler import ResumableBatchSampler as ResumableBatchSampler
 from ._split import stratified_split as stratified_split
+from ._tokens import TokenDataset as TokenDataset
 from ._ts import read_ts as read_ts
+from .datasets import load_imdb as load_imdb
 from .datasets import load_japanese_vowels as load_japanese_vowels
 from .datasets import load_mnist as load_mnist
 
@@ -35,8 +37,10 @@ __all__ = [
     "SameLengthBatchSampler",
     "SequenceBatch",
     "SequenceDataset",
+    "TokenDataset",
     "collate",
     "collate_ragged",
+    "load_imdb",
     "load_japanese_vowels",
     "load_mnist",
     "pad_sequences",
