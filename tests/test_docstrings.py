@@ -15,7 +15,7 @@ from torch import nn
 
 import unspool
 
-PACKAGES = ["unspool", "unspool.cells", "unspool.execution", "unspool.backends", "unspool.layers"]
+PACKAGES = ["unspool", "unspool.cells", "unspool.execution", "unspool.backends", "unspool.layers", "unspool.data"]
 
 
 def exports(package: str) -> dict[str, Any]:

@@ -1,15 +1,14 @@
 import gzip
 import hashlib
-import http.server
 import os
 import socket
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.data.serving import serving
 from unspool.data import DataError, load_mnist
 from unspool.data.datasets import mnist
 
@@ -47,20 +46,8 @@ def make_small(monkeypatch, directory, train=6, test=4):
 @pytest.fixture
 def serve(small):
     """An address on this machine that serves the small files."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=str(small))
-
-        def log_message(self, format, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
-        thread.join()
+    with serving(small) as address:
+        yield address
 
 
 @pytest.fixture

@@ -50,6 +50,16 @@ def test_a_position_does_not_hold_for_another_epoch():
     assert len(list(sampler)) == 5
 
 
+def test_a_state_saved_between_two_batches_is_that_of_the_next():
+    sampler = ResumableBatchSampler(10, 2)
+    state = {"epoch": 1, "position": 3, "seed": 0, "size": 10, "batch_size": 2}
+    sampler.load_state_dict(state)
+    assert sampler.state_dict() == state, "saved again before it goes on"
+    assert len(list(sampler)) == 2
+    sampler.set_epoch(2)
+    assert sampler.state_dict() == {**state, "epoch": 2, "position": 0}, "saved before the first batch of an epoch"
+
+
 def test_a_state_of_another_order_is_refused():
     sampler = ResumableBatchSampler(10, 2)
     with pytest.raises(ValueError, match="the state has size=11, this sampler 10"):

@@ -5,6 +5,8 @@ Nothing here knows a model. Importing it needs torch and NumPy only.
 A padded batch has inputs of shape (B, T, I): B sequences, T steps, I features.
 """
 
+from ._buckets import BucketBatchSampler as BucketBatchSampler
+from ._buckets import SameLengthBatchSampler as SameLengthBatchSampler
 from ._collate import SequenceBatch as SequenceBatch
 from ._collate import collate as collate
 from ._collate import pad_sequences as pad_sequences
@@ -12,23 +14,37 @@ from ._dataset import SequenceDataset as SequenceDataset
 from ._errors import DataError as DataError
 from ._files import read_sequences as read_sequences
 from ._idx import read_idx as read_idx
+from ._length_sampler import LengthBatchSampler as LengthBatchSampler
 from ._loader import BatchLoader as BatchLoader
+from ._ragged import RaggedBatch as RaggedBatch
+from ._ragged import collate_ragged as collate_ragged
+from ._ragged import ragged_from_padded as ragged_from_padded
 from ._sampler import ResumableBatchSampler as ResumableBatchSampler
 from ._split import stratified_split as stratified_split
+from ._tokens import TokenDataset as TokenDataset
 from ._ts import read_ts as read_ts
+from .datasets import load_imdb as load_imdb
 from .datasets import load_japanese_vowels as load_japanese_vowels
 from .datasets import load_mnist as load_mnist
 
 __all__ = [
     "BatchLoader",
+    "BucketBatchSampler",
     "DataError",
+    "LengthBatchSampler",
+    "RaggedBatch",
     "ResumableBatchSampler",
+    "SameLengthBatchSampler",
     "SequenceBatch",
     "SequenceDataset",
+    "TokenDataset",
     "collate",
+    "collate_ragged",
+    "load_imdb",
     "load_japanese_vowels",
     "load_mnist",
     "pad_sequences",
+    "ragged_from_padded",
     "read_idx",
     "read_sequences",
     "read_ts",

@@ -20,14 +20,14 @@ def pad_sequences(sequences: Sequence[Tensor], *, pad_to: int | None = None) -> 
 
     Parameters
     ----------
-    sequences : sequence of Tensor of shape (T, I)
-        At least one; T may differ, I and the dtype may not.
+    sequences : sequence of Tensor of shape (T, ...)
+        At least one; T may differ, the other sizes and the dtype may not.
     pad_to : int, optional
         Number of steps of the result; the longest sequence's by default.
 
     Returns
     -------
-    inputs : Tensor of shape (B, T, I)
+    inputs : Tensor of shape (B, T, ...)
         The padded sequences, in the order given.
     lengths : Tensor of shape (B,), int64
         The number of steps of each.
@@ -46,7 +46,7 @@ def pad_sequences(sequences: Sequence[Tensor], *, pad_to: int | None = None) -> 
         raise DataError(f"received a sequence of {longest} steps; expected at most {steps} (pad_to)")
     if steps == longest == int(lengths.min()):
         return torch.stack(list(sequences)), lengths
-    inputs = sequences[0].new_zeros(len(sequences), steps, sequences[0].shape[1])
+    inputs = sequences[0].new_zeros(len(sequences), steps, *sequences[0].shape[1:])
     for row, sequence in enumerate(sequences):
         inputs[row, : len(sequence)] = sequence
     return inputs, lengths

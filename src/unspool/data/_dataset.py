@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from ._errors import DataError
@@ -48,6 +49,11 @@ class SequenceDataset:
     def input_size(self) -> int:
         """Number of features of one step."""
         return self.sequences[0].shape[-1]
+
+    @property
+    def lengths(self) -> Tensor:
+        """Number of steps of each sequence, int64 of shape (N,): what samplers batch by."""
+        return torch.tensor([len(sequence) for sequence in self.sequences])
 
     def __len__(self) -> int:
         return len(self.labels)

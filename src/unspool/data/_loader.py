@@ -1,31 +1,56 @@
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 from torch import Tensor
 
 from ._collate import SequenceBatch, collate
-from ._dataset import SequenceDataset
+from ._length_sampler import LengthBatchSampler
 from ._sampler import ResumableBatchSampler
 
 
-class BatchLoader:
-    """Iterate over a `SequenceDataset` in batches; the data lie in memory, so no worker process is needed.
+class Pairs(Protocol):
+    """A data set of labelled sequences."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[Tensor, int]: ...
+
+
+Batch = TypeVar("Batch")
+Samples = Iterable[tuple[Tensor, int]]
+
+
+class BatchLoader(Generic[Batch]):
+    """Iterate over a data set in batches; the data lie in memory, so no worker process is needed.
 
     Parameters
     ----------
     dataset : SequenceDataset
-        The sequences.
-    sampler : ResumableBatchSampler
+        The sequences; anything whose items are (sequence, label) pairs will do.
+    sampler : ResumableBatchSampler or LengthBatchSampler
         The order of the rows. Its state is the loader's state.
     collate_fn : callable
-        Makes a `SequenceBatch` of (sequence, label) pairs.
+        Makes a batch of (sequence, label) pairs: a `SequenceBatch` by default.
     """
+
+    @overload
+    def __init__(
+        self: "BatchLoader[SequenceBatch]", dataset: Pairs, sampler: ResumableBatchSampler | LengthBatchSampler
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        dataset: Pairs,
+        sampler: ResumableBatchSampler | LengthBatchSampler,
+        collate_fn: Callable[[Samples], Batch],
+    ) -> None: ...
 
     def __init__(
         self,
-        dataset: SequenceDataset,
-        sampler: ResumableBatchSampler,
-        collate_fn: Callable[[Iterable[tuple[Tensor, int]]], SequenceBatch] = collate,
+        dataset: Pairs,
+        sampler: ResumableBatchSampler | LengthBatchSampler,
+        collate_fn: Callable[[Samples], Any] = collate,
     ) -> None:
         self.dataset = dataset
         # Both names, as a DataLoader has them: trainers look there for the sampler, to set its epoch.
@@ -36,7 +61,7 @@ class BatchLoader:
         """Return the number of batches of a whole epoch."""
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[SequenceBatch]:
+    def __iter__(self) -> Iterator[Batch]:
         for rows in self.sampler:
             yield self.collate_fn([self.dataset[row] for row in rows])
 

@@ -94,7 +94,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
             The epoch, from 0.
         """
         if epoch != self.epoch:
-            self._start = 0
+            self._start = self._position = 0
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, Any]:
@@ -127,4 +127,4 @@ class ResumableBatchSampler(Sampler[list[int]]):
                     "an order can only be continued with the same numbers"
                 )
         self.epoch = state["epoch"]
-        self._start = state["position"]
+        self._start = self._position = state["position"]

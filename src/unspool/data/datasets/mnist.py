@@ -1,15 +1,15 @@
 """MNIST: found in a directory or a cache, or downloaded; always checked."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from .._dataset import SequenceDataset
+from .._download import default_cache_dir, download
 from .._errors import DataError
 from .._idx import parse_idx, read_bytes
 
@@ -37,16 +37,6 @@ MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
 DIGITS = tuple(str(digit) for digit in range(10))
-DOWNLOAD_TIMEOUT_SECONDS = 20
-
-
-def default_cache_dir() -> Path:
-    """Return where downloads are kept: ``UNSPOOL_CACHE_DIR``, else the user's cache directory."""
-    named = os.environ.get("UNSPOOL_CACHE_DIR")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "unspool"
 
 
 def load_mnist(
@@ -116,7 +106,14 @@ def _find(file: MnistFile, data_dir: str | Path | None, cache_dir: str | Path | 
             )
         return found
     cache = (Path(cache_dir) if cache_dir is not None else default_cache_dir()).expanduser() / "mnist"
-    return _present(file.name, [cache]) or _download(file, cache, mirrors)
+    return _present(file.name, [cache]) or download(
+        f"{file.name}.gz",
+        cache,
+        mirrors,
+        known_hash=f"md5:{file.download_md5}",
+        called="MNIST",
+        files="the four .gz files",
+    )
 
 
 def _present(name: str, directories: list[Path]) -> Path | None:
@@ -125,53 +122,3 @@ def _present(name: str, directories: list[Path]) -> Path | None:
             if path.is_file():
                 return path
     return None
-
-
-def _download(file: MnistFile, cache: Path, mirrors: Sequence[str]) -> Path:
-    try:
-        import pooch
-        from requests.exceptions import RequestException
-    except ModuleNotFoundError as error:
-        raise DataError(
-            f"MNIST is not in {cache}, and a download needs pooch, which is not installed.\n"
-            "Install it with: pip install 'unspool[train]', or name a directory that has the files with --data-dir"
-        ) from error
-    pooch.get_logger().setLevel("WARNING")
-    # Any, because pooch's own downloader does not have the parameter names of pooch's protocol for downloaders.
-    downloader: Any = pooch.HTTPDownloader(timeout=DOWNLOAD_TIMEOUT_SECONDS)
-    failures = []
-    for mirror in mirrors:
-        try:
-            path = pooch.retrieve(
-                f"{mirror}{file.name}.gz",
-                known_hash=f"md5:{file.download_md5}",
-                fname=f"{file.name}.gz",
-                path=cache,
-                downloader=downloader,
-            )
-        except RequestException as error:
-            failures.append(f"{mirror}: {_reason(error)}")
-        except ValueError as error:
-            failures.append(f"{mirror}: {error}")
-        except OSError as error:
-            raise DataError(
-                f"cannot keep MNIST in {cache}: {error}.\n"
-                "Name another cache with UNSPOOL_CACHE_DIR, or a directory that has the files with --data-dir"
-            ) from error
-        else:
-            return Path(path)
-    raise DataError(
-        f"MNIST is not in {cache}, and {file.name}.gz cannot be downloaded ({'; '.join(failures)}).\n"
-        "Name a directory that has the four .gz files with --data-dir or UNSPOOL_DATA_DIR, or connect to the network"
-    )
-
-
-def _reason(error: Exception) -> str:
-    """Say in a few words what is at the bottom of an error of requests, which nests several."""
-    response = getattr(error, "response", None)
-    if response is not None:
-        return f"{response.status_code} {response.reason}"
-    cause: BaseException = error
-    while cause.__cause__ or cause.__context__:
-        cause = cause.__cause__ or cause.__context__ or cause
-    return f"{type(cause).__name__}: {cause}" if str(cause) else type(error).__name__

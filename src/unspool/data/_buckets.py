@@ -1,0 +1,145 @@
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from ._length_sampler import LengthBatchSampler, as_lengths
+
+
+class BucketBatchSampler(LengthBatchSampler):
+    """Batches of rows whose lengths lie between two bounds, as TensorFlow's ``bucket_by_sequence_length`` makes them.
+
+    Parameters
+    ----------
+    lengths : sequence of int, ndarray or Tensor of shape (N,)
+        The number of steps of each row of the data set.
+    boundaries : sequence of int
+        Ascending; G - 1 of them bound G buckets. A row as long as a boundary is in the bucket above it.
+    batch_sizes : int or sequence of int, optional
+        Rows per batch, for all buckets or for each of the G. The last batch of a bucket may have fewer.
+    tokens_per_batch : int, optional
+        Instead of `batch_sizes`: the most tokens of a padded batch, rows times steps. A bucket's batches have as
+        many rows as its longest one allows, so that an epoch's number of batches does not depend on its order.
+    shuffle : bool
+        Whether every epoch has an order of its own. Otherwise rows come in order, bucket after bucket.
+    seed : int
+        What the orders are drawn from.
+    rank, num_replicas : int
+        The share of this process where several train together, as `LengthBatchSampler` says.
+    drop_uneven : bool
+        Whether batches that do not make a full step for all replicas are left out.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, one row alone is over the budget, or there are too few rows for the replicas.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int] | np.ndarray | Tensor,
+        boundaries: Sequence[int],
+        batch_sizes: int | Sequence[int] | None = None,
+        *,
+        tokens_per_batch: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        rank: int = 0,
+        num_replicas: int = 1,
+        drop_uneven: bool = False,
+    ) -> None:
+        steps = as_lengths(lengths)
+        bounds = np.asarray(boundaries, np.int64)
+        if bounds.ndim != 1 or np.any(np.diff(bounds) <= 0) or np.any(bounds < 1):
+            raise ValueError(f"received boundaries={list(boundaries)}; expected ascending whole numbers from 1")
+        groups = np.searchsorted(bounds, steps, side="right")
+        longest = np.zeros(len(bounds) + 1, np.int64)
+        np.maximum.at(longest, groups, steps)
+        super().__init__(
+            steps,
+            groups,
+            _rows_per_batch(longest, batch_sizes, tokens_per_batch),
+            shuffle=shuffle,
+            seed=seed,
+            rank=rank,
+            num_replicas=num_replicas,
+            drop_uneven=drop_uneven,
+        )
+        self.boundaries = tuple(bounds.tolist())
+        self.tokens_per_batch = tokens_per_batch
+
+
+class SameLengthBatchSampler(LengthBatchSampler):
+    """Batches of rows of one and the same length, which need no padding; with ``batch_size=1``, single rows.
+
+    Parameters
+    ----------
+    lengths : sequence of int, ndarray or Tensor of shape (N,)
+        The number of steps of each row of the data set.
+    batch_size : int, optional
+        Rows per batch, at most: the last batch of a length has fewer.
+    tokens_per_batch : int, optional
+        Instead of `batch_size`: the most tokens of a batch.
+    shuffle : bool
+        Whether every epoch has an order of its own. Otherwise rows come in order, from the shortest to the longest.
+    seed : int
+        What the orders are drawn from.
+    rank, num_replicas : int
+        The share of this process where several train together, as `LengthBatchSampler` says.
+    drop_uneven : bool
+        Whether batches that do not make a full step for all replicas are left out.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, one row alone is over the budget, or there are too few rows for the replicas.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int] | np.ndarray | Tensor,
+        batch_size: int | None = None,
+        *,
+        tokens_per_batch: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        rank: int = 0,
+        num_replicas: int = 1,
+        drop_uneven: bool = False,
+    ) -> None:
+        steps = as_lengths(lengths)
+        values, groups = np.unique(steps, return_inverse=True)
+        super().__init__(
+            steps,
+            groups.astype(np.int64),
+            _rows_per_batch(values, batch_size, tokens_per_batch),
+            shuffle=shuffle,
+            seed=seed,
+            rank=rank,
+            num_replicas=num_replicas,
+            drop_uneven=drop_uneven,
+        )
+        self.tokens_per_batch = tokens_per_batch
+
+
+def _rows_per_batch(
+    longest: np.ndarray, batch_sizes: int | Sequence[int] | None, tokens_per_batch: int | None
+) -> np.ndarray:
+    if (batch_sizes is None) == (tokens_per_batch is None):
+        raise ValueError("received both or none of the batch size and tokens_per_batch; expected one of them")
+    if tokens_per_batch is not None:
+        if tokens_per_batch < max(1, longest.max()):
+            raise ValueError(
+                f"received tokens_per_batch={tokens_per_batch} and a row of {longest.max()} steps, which no batch "
+                "can hold; raise the budget or shorten the row"
+            )
+        # Rows of no steps cost nothing; a bucket of them takes as many rows as one of single steps.
+        return tokens_per_batch // np.maximum(longest, 1)
+    sizes = np.asarray(batch_sizes, np.int64)
+    if sizes.ndim == 0:
+        sizes = np.full(len(longest), sizes)
+    if len(sizes) != len(longest):
+        raise ValueError(f"received {len(sizes)} batch sizes; expected {len(longest)}, one more than boundaries")
+    if sizes.min() < 1:
+        raise ValueError(f"received a batch size of {sizes.min()}; expected at least 1")
+    return sizes

@@ -1,0 +1,85 @@
+"""Files fetched into a cache, with a checksum."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ._errors import DataError
+
+DOWNLOAD_TIMEOUT_SECONDS = 20
+
+
+def default_cache_dir() -> Path:
+    """Return where downloads are kept: ``UNSPOOL_CACHE_DIR``, else the user's cache directory."""
+    named = os.environ.get("UNSPOOL_CACHE_DIR")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "unspool"
+
+
+def download(name: str, cache: Path, mirrors: Sequence[str], *, known_hash: str, called: str, files: str) -> Path:
+    """Fetch a file into a directory with pooch; where it cannot be had or is another one, nothing is left there.
+
+    Parameters
+    ----------
+    name : str
+        The file's name, there and here.
+    cache : Path
+        The directory that it goes to; made where there is none.
+    mirrors : sequence of str
+        Addresses to download from, tried in order; each ends in ``/``.
+    known_hash : str
+        The checksum that the file must have, after the name of the algorithm and a colon.
+    called, files : str
+        What errors call the data set, and what they tell the user to look for.
+
+    Raises
+    ------
+    DataError
+        If no mirror has the file, its checksum is another, or it cannot be kept.
+    """
+    try:
+        import pooch
+        from requests.exceptions import RequestException
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"{called} is not in {cache}, and a download needs pooch, which is not installed.\n"
+            "Install it with: pip install 'unspool[train]', or name a directory that has the files with --data-dir"
+        ) from error
+    pooch.get_logger().setLevel("WARNING")
+    # Any, because pooch's own downloader does not have the parameter names of pooch's protocol for downloaders.
+    downloader: Any = pooch.HTTPDownloader(timeout=DOWNLOAD_TIMEOUT_SECONDS)
+    failures = []
+    for mirror in mirrors:
+        try:
+            path = pooch.retrieve(
+                f"{mirror}{name}", known_hash=known_hash, fname=name, path=cache, downloader=downloader
+            )
+        except RequestException as error:
+            failures.append(f"{mirror}: {_reason(error)}")
+        except ValueError as error:
+            failures.append(f"{mirror}: {error}")
+        except OSError as error:
+            raise DataError(
+                f"cannot keep {called} in {cache}: {error}.\n"
+                "Name another cache with UNSPOOL_CACHE_DIR, or a directory that has the files with --data-dir"
+            ) from error
+        else:
+            return Path(path)
+    raise DataError(
+        f"{called} is not in {cache}, and {name} cannot be downloaded ({'; '.join(failures)}).\n"
+        f"Name a directory that has {files} with --data-dir or UNSPOOL_DATA_DIR, or connect to the network"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Say in a few words what is at the bottom of an error of requests, which nests several."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"{response.status_code} {response.reason}"
+    cause: BaseException = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__ or cause
+    return f"{type(cause).__name__}: {cause}" if str(cause) else type(error).__name__

@@ -1,0 +1,203 @@
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from ._shard import divide, full_steps
+
+
+class LengthBatchSampler(Sampler[list[int]]):
+    """Batches of rows of like length: what `BucketBatchSampler` and `SameLengthBatchSampler` have in common.
+
+    Every row is in one batch of an epoch. Rows are divided into groups and batches are cut within a group. With
+    `shuffle`, which rows share a batch and the order of the batches are drawn anew for every epoch, from the seed
+    and the epoch alone. The number of batches is the same in every epoch.
+
+    It serves as the ``batch_sampler`` of a `torch.utils.data.DataLoader`, which consumes it in the main process
+    also where it has workers, or as the sampler of a `BatchLoader`.
+
+    Parameters
+    ----------
+    lengths : sequence of int, ndarray or Tensor of shape (N,)
+        The number of steps of each row of the data set.
+    groups : ndarray of shape (N,), int64
+        The group of each row, from 0.
+    batch_sizes : ndarray of shape (G,), int64
+        The largest number of rows of a batch, for each group.
+    shuffle : bool
+        Whether every epoch has an order of its own. Otherwise rows come in order, group after group.
+    seed : int
+        What the orders are drawn from.
+    rank, num_replicas : int
+        The share of this process where several train together: one whole batch of every step. All have equally
+        many batches, and the batches of one step have nearly equally many tokens. What is left after the last
+        full step is made a full one by halving the largest batches.
+    drop_uneven : bool
+        Whether batches of the epoch that do not make a full step are left out instead.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or there are too few rows to give every replica equally many batches.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int] | np.ndarray | Tensor,
+        groups: np.ndarray,
+        batch_sizes: np.ndarray,
+        *,
+        shuffle: bool = True,
+        seed: int = 0,
+        rank: int = 0,
+        num_replicas: int = 1,
+        drop_uneven: bool = False,
+    ) -> None:
+        if not 0 <= rank < num_replicas:
+            raise ValueError(f"received rank={rank}; expected 0 to {num_replicas - 1} with {num_replicas} replicas")
+        self.lengths = as_lengths(lengths)
+        self.size = len(self.lengths)
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.num_replicas = num_replicas
+        self.drop_uneven = drop_uneven
+        self.epoch = 0
+        self._position: int = 0
+        self._start: int = 0
+        self._groups = groups
+        self._batch_sizes = batch_sizes
+        counts = np.bincount(groups, minlength=len(batch_sizes))
+        batches = int((-(-counts // batch_sizes)).sum())
+        self._steps = batches // num_replicas if drop_uneven else -(-batches // num_replicas)
+        if self._steps == 0 or self._steps * num_replicas > self.size:
+            raise ValueError(
+                f"received {self.size} rows in {batches} batches for {num_replicas} replicas: too few to give each "
+                "equally many batches. Leave rows out with drop_uneven=True, or use fewer replicas"
+            )
+
+    def __len__(self) -> int:
+        """Return the number of this process's batches of a whole epoch, also after a position was loaded."""
+        return self._steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self._position, self._start = self._start, 0
+        batches = self.batches(self.epoch)
+        while self._position < len(batches):
+            self._position += 1
+            yield batches[self._position - 1].tolist()
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """Return this process's batches of an epoch, in order: an int64 array of rows for each.
+
+        Parameters
+        ----------
+        epoch : int
+            The epoch, from 0.
+        """
+        generator = np.random.default_rng([self.seed, epoch])
+        batches = self._cut(generator.permutation(self.size) if self.shuffle else np.arange(self.size))
+        if self.drop_uneven:
+            chosen = generator.permutation(len(batches)) if self.shuffle else np.arange(len(batches))
+            batches = [batches[index] for index in chosen[: self._steps * self.num_replicas]]
+        else:
+            batches = full_steps(batches, self.num_replicas)
+        tokens = np.array([int(self.lengths[batch].sum()) for batch in batches])
+        steps = divide(tokens, self.num_replicas)
+        if self.shuffle:
+            steps = generator.permutation(steps)
+        return [batches[index] for index in steps[:, self.rank]]
+
+    def _cut(self, order: np.ndarray) -> list[np.ndarray]:
+        """Cut rows into batches within their groups; the last of a group may be smaller."""
+        order = order[np.argsort(self._groups[order], kind="stable")]
+        batches = []
+        first = 0
+        for count, size in zip(np.bincount(self._groups), self._batch_sizes, strict=False):
+            batches += [order[start : min(start + size, first + count)] for start in range(first, first + count, size)]
+            first += count
+        return batches
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration; a loaded position holds for its own epoch only.
+
+        Parameters
+        ----------
+        epoch : int
+            The epoch, from 0.
+        """
+        if epoch != self.epoch:
+            self._start = self._position = 0
+        self.epoch = epoch
+
+    def state_dict(self, *, position: int | None = None) -> dict[str, Any]:
+        """Return where this epoch stands, with what its order depends on. It is the same for all replicas.
+
+        Parameters
+        ----------
+        position : int, optional
+            How many batches of the epoch were trained on, counted from its start; by default the number that was
+            handed out. The two differ where a `DataLoader` has workers, since these fetch batches ahead.
+
+        Raises
+        ------
+        ValueError
+            If `position` is out of range.
+        """
+        done: int = self._position if position is None else position
+        if not 0 <= done <= len(self):
+            raise ValueError(f"received position={done}; expected 0 to {len(self)}, the batches of an epoch")
+        return {"epoch": self.epoch, "position": done, **self._identity()}
+
+    def _identity(self) -> dict[str, Any]:
+        checksum = 0
+        for array in (self.lengths, self._groups, self._batch_sizes):
+            checksum = zlib.crc32(np.ascontiguousarray(array, np.int64).tobytes(), checksum)
+        names = ("seed", "size", "shuffle", "num_replicas", "drop_uneven")
+        return {**{name: getattr(self, name) for name in names}, "batching": checksum}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state: the next iteration starts with the batch after those that it counts.
+
+        Parameters
+        ----------
+        state : dict
+            What `state_dict` returned, on any replica.
+
+        Raises
+        ------
+        ValueError
+            If the state is of a sampler with another order: another seed, other lengths or bounds.
+        """
+        for name, value in self._identity().items():
+            if state.get(name) != value:
+                raise ValueError(
+                    f"the state has {name}={state.get(name)}, this sampler {value}; an order can only be continued "
+                    "with the same arguments (batching is a checksum of lengths, bounds and batch sizes)"
+                )
+        self.epoch = state["epoch"]
+        self._start = self._position = state["position"]
+
+
+def as_lengths(lengths: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
+    """Return lengths as an int64 array of shape (N,).
+
+    Parameters
+    ----------
+    lengths : sequence of int, ndarray or Tensor of shape (N,)
+        The number of steps of each row.
+
+    Raises
+    ------
+    ValueError
+        If there is none, one is negative, or they are no whole numbers.
+    """
+    array = lengths.numpy(force=True) if isinstance(lengths, Tensor) else np.asarray(lengths)
+    if array.ndim != 1 or len(array) == 0 or array.dtype.kind not in "iu":
+        raise ValueError(f"received lengths of shape {array.shape} and type {array.dtype}; expected (N,) whole numbers")
+    if int(array.min()) < 0:
+        raise ValueError(f"received a length of {int(array.min())}; expected 0 or more")
+    return array.astype(np.int64)

@@ -1,0 +1,173 @@
+"""Keras's archive of IMDB reviews, read without trusting it.
+
+Its arrays of lists are pickles, and a pickle can name any function to be called on loading. Here the few names that an
+array of lists needs have stand-ins that do nothing, and any other name is refused before anything is called.
+"""
+
+import io
+import pickle
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib import format as npy
+
+from .._errors import DataError
+
+
+class Reviews(NamedTuple):
+    """``tokens`` (N,) int32, all reviews' words; ``offsets`` (R + 1,) int64, their starts; ``labels`` (R,) int64."""
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    labels: np.ndarray
+
+
+def read_archive(path: Path, split: str, *, classes: int = 2) -> Reviews:
+    """Read one split of an archive in the layout of Keras's ``imdb.npz``.
+
+    Parameters
+    ----------
+    path : Path
+        The archive: ``x_{split}``, lists of word ranks from 1, and ``y_{split}``, their labels.
+    split : str
+        "train" or "test".
+    classes : int
+        Labels run from 0 to one less.
+
+    Raises
+    ------
+    DataError
+        If the archive is damaged or not of this layout, its pickle wants anything but lists of whole numbers, a
+        review is empty, or a rank or a label is out of range.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # Whole members, because a checksum in the archive is compared at the end of its member only.
+            content, labels = archive.read(f"x_{split}.npy"), archive.read(f"y_{split}.npy")
+    except KeyError as error:
+        raise DataError(f"{path}: no {split} reviews in it ({error}); expected Keras's imdb.npz") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise DataError(f"{path}: damaged or truncated archive ({error}); fetch the file again") from error
+    return _reviews(_lists(content, path, split), _labels(labels, path, split), path, split, len(content), classes)
+
+
+def _lists(content: bytes, path: Path, split: str) -> list[Any]:
+    file = io.BytesIO(content)
+    array, shape, dtype = None, (), np.dtype(np.void)
+    try:
+        version = npy.read_magic(file)
+        shape, _, dtype = npy.read_array_header_1_0(file) if version == (1, 0) else npy.read_array_header_2_0(file)
+        if dtype.hasobject and len(shape) == 1:
+            array = ListUnpickler(file).load()
+    # A hostile pickle can make the unpickler raise nearly anything; whatever it is, the file is refused.
+    except Exception as error:
+        raise DataError(f"{path}: x_{split} is no array of lists of whole numbers ({error})") from error
+    if not dtype.hasobject or len(shape) != 1:
+        raise DataError(f"{path}: x_{split} is of type {dtype} and shape {shape}; expected a row of lists")
+    items = array.items if isinstance(array, _Array) else None
+    if not isinstance(items, list):
+        raise DataError(f"{path}: x_{split} holds {type(array).__name__}; expected an array of lists")
+    if len(items) != shape[0]:
+        raise DataError(f"{path}: x_{split} holds {len(items)} reviews; its header says {shape[0]}")
+    return items
+
+
+def _labels(content: bytes, path: Path, split: str) -> np.ndarray:
+    try:
+        labels = npy.read_array(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path}: y_{split} is no array of numbers ({error})") from error
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(f"{path}: y_{split} has shape {labels.shape} and type {labels.dtype}; expected whole numbers")
+    return labels.astype(np.int64)
+
+
+def _reviews(items: list[Any], labels: np.ndarray, path: Path, split: str, size: int, classes: int) -> Reviews:
+    if len(items) != len(labels) or not items:
+        raise DataError(f"{path}: {len(items)} {split} reviews and {len(labels)} labels; expected one label each")
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        raise DataError(
+            f"{path}: {split} review {wrong[0]} has the label {labels[wrong[0]]}; expected 0 to {classes - 1}"
+        )
+    for index, review in enumerate(items):
+        if not isinstance(review, list) or not review:
+            what = "empty" if review == [] else f"a {type(review).__name__}"
+            raise DataError(f"{path}: {split} review {index} is {what}; expected a list of word ranks, at least one")
+    offsets = np.zeros(len(items) + 1, np.int64)
+    np.cumsum([len(review) for review in items], out=offsets[1:])
+    # A pickle can name one list many times; written out, a small file would then fill the memory.
+    if offsets[-1] > size:
+        raise DataError(f"{path}: {offsets[-1]} words in {size} bytes of {split} reviews; expected a byte for each")
+    tokens = np.empty(offsets[-1], np.int32)
+    for index, review in enumerate(items):
+        if not all(type(rank) is int and 1 <= rank < 2**31 for rank in review):
+            raise DataError(f"{path}: {split} review {index} holds more than word ranks; expected numbers from 1")
+        tokens[offsets[index] : offsets[index + 1]] = review
+    return Reviews(tokens, offsets, labels)
+
+
+class _Array:
+    """Stands for an array or a dtype in a pickle. An array of objects keeps its list."""
+
+    __slots__ = ("items",)
+
+    def __init__(self) -> None:
+        self.items: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.items = state[-1] if isinstance(state, tuple) and state else None
+
+
+class _Name:
+    """Stands for a class or function in a pickle: called, it makes a stand-in; nothing can be set on it."""
+
+    __slots__ = ()
+
+    def __call__(self, *_: Any) -> _Array:
+        return _Array()
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError(f"the pickle sets a state ({type(state).__name__}) where an array has none")
+
+
+class ListUnpickler(pickle.Unpickler):
+    """Reads a pickled array of lists of numbers; no name is known but those of NumPy's array constructors.
+
+    Parameters
+    ----------
+    file : file object
+        Opened for reading bytes.
+    """
+
+    ADMITTED = frozenset(
+        {
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+        }
+    )
+
+    def find_class(self, module_name: str, global_name: str, /) -> Callable[..., _Array]:
+        """Return a stand-in for a name in the pickle, or refuse it.
+
+        Parameters
+        ----------
+        module_name, global_name : str
+            What the pickle asks for.
+
+        Raises
+        ------
+        pickle.UnpicklingError
+            If an array of lists has no use for it.
+        """
+        if (module_name, global_name) not in self.ADMITTED:
+            raise pickle.UnpicklingError(
+                f"the pickle wants {module_name}.{global_name}, which no list of numbers needs: do not trust this file"
+            )
+        return _Name()
