@@ -117,6 +117,7 @@ void check_fork() {
   const auto both = [&] { return same(problems[0].run(3), expected[0]) && same(problems[1].run(3), expected[1]); };
   CHECK(in_child(both));
   CHECK(in_child([&] { return both() && in_child(both) && both(); }));
+#if !defined(UNSPOOL_SANITIZE_ADDRESS)  // GCC 12's has no handlers for fork: its allocator's locks may stay locked
   // While another thread is in the middle of runs.
   std::atomic<bool> stop{false};
   std::thread other([&] {
@@ -125,6 +126,7 @@ void check_fork() {
   for (int i = 0; i < 5; ++i) CHECK(in_child(both));
   stop = true;
   other.join();
+#endif
   CHECK(both());
 }
 #endif
