@@ -13,9 +13,9 @@ from torch.nn.utils.rnn import PackedSequence
 class RaggedBatch(NamedTuple):
     """Sequences of different lengths, one after the other, without padding.
 
-    Layers and `unspool.dynamic_rnn` take it as it is. ``values`` (N, ...) holds the steps of all rows, N of them together, row after row; ``lengths`` (B,) int64 the
-    number of steps of each row; ``labels`` (B,) int64 their labels, or None; ``order`` (B,) int64 the place that each
-    row had among the samples that the batch was made of.
+    Layers and `unspool.dynamic_rnn` take it as it is. ``values`` (N, ...) holds the steps of all rows, N of them
+    together, row after row; ``lengths`` (B,) int64 the number of steps of each row; ``labels`` (B,) int64 their labels,
+    or None; ``order`` (B,) int64 the place that each row had among the samples that the batch was made of.
     """
 
     values: Tensor
@@ -101,8 +101,8 @@ class RaggedBatch(NamedTuple):
         """
         if int(self.lengths.min()) == 0:
             raise ValueError(
-                "received a row of no steps; expected at least one, all that a PackedSequence can hold. Leave the row out, "
-                "or pass the batch to a layer of unspool as it is."
+                "received a row of no steps; expected at least one, all that a PackedSequence can hold. Leave the row "
+                "out, or pass the batch to a layer of unspool as it is."
             )
         ranked, ranks = self.lengths.sort(descending=True, stable=True)
         # True at (t, b) where the b-th longest row has a step t: read row by row this is time-major without padding.

@@ -1,7 +1,7 @@
 """Every cell over a ragged batch, against the padded call with lengths.
 
-The native backend computes the same in the same order: bit for bit. The reference backend gives PyTorch's products rows that
-lie elsewhere in memory, which may round differently.
+The native backend computes the same in the same order: bit for bit. The reference backend gives PyTorch's products rows
+that lie elsewhere in memory, which may round differently.
 
 Letters: B batch, T steps, N tokens.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 import unspool
 from tests.conformance.cases import BACKENDS, CELLS, Case, vectors_and_images
@@ -32,7 +33,7 @@ WITH_TENSORS = [row for row in CELLS if row.draw is not vectors_and_images]
 
 
 def run_padded(case: Case, problem: Any, lengths: list[int], real: torch.Tensor) -> Run:
-    """Run a case over padded inputs; of outputs and states, return the rows of the tokens, as a ragged batch has them."""
+    """Run a case over padded inputs; return outputs and states of the tokens alone, row after row."""
     # In a ragged batch there is no step at which a reset in padding could be.
     resets = None if case.resets == "no resets" else torch.tensor(case.resets_list()) & real
     torch.manual_seed(case.seed)
@@ -53,11 +54,9 @@ def run_ragged(case: Case, problem: Any, lengths: list[int], real: torch.Tensor)
     )  # fmt: skip
 
     def values(tree: Any) -> Any:
-        found = torch.utils._pytree.tree_leaves(tree, is_leaf=lambda node: isinstance(node, RaggedBatch))
+        found, spec = tree_flatten(tree, is_leaf=lambda node: isinstance(node, RaggedBatch))
         assert all(leaf.lengths is batch.lengths and leaf.order is batch.order for leaf in found)
-        return torch.utils._pytree.tree_map(
-            lambda leaf: leaf.values, tree, is_leaf=lambda node: isinstance(node, RaggedBatch)
-        )
+        return tree_unflatten([leaf.values for leaf in found], spec)
 
     return Run(values(outputs), final, values(states))
 

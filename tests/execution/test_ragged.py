@@ -1,4 +1,4 @@
-"""`dynamic_rnn` and the bidirectional functions over ragged batches; every cell: see tests/conformance/test_ragged.py."""
+"""`dynamic_rnn` and the bidirectional functions over ragged batches; for every cell see tests/conformance."""
 
 from __future__ import annotations
 
@@ -149,7 +149,9 @@ class Model(nn.Module):
         return output.values.tanh()
 
 
-@pytest.mark.parametrize("recurrent", [GRUCell(I, H), GRU(I, H, 2), Bidirectional(GRU(I, H))], ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize(
+    "recurrent", [GRUCell(I, H), GRU(I, H, 2), Bidirectional(GRU(I, H))], ids=lambda r: type(r).__name__
+)
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_compiled_code_breaks_around_it_and_says_why_where_it_must_not(recurrent):
     torch._dynamo.reset()

@@ -3,8 +3,8 @@
 A *token* is one real step of one row. Tokens are numbered in the order in which they are computed: step by step,
 and by row within a step. Nothing is computed for what is no token.
 
-Arrays of inputs and outputs are *padded*, of shape (T, B, ...), or *ragged*, of shape (N, 1, ...): the tokens alone, row
-after row, each row in the order of time. A schedule says of either where a token stands in it.
+Arrays of inputs and outputs are *padded*, of shape (T, B, ...), or *ragged*, of shape (N, 1, ...): the tokens alone,
+row after row, each row in the order of time. A schedule says of either where a token stands in it.
 
 Letters: B batch, T steps, N tokens.
 """

@@ -78,8 +78,8 @@ def dynamic_rnn(
     TypeError
         If an argument is not of the kind described, or dtypes do not fit.
     ValueError
-        If shapes, structures, devices or lengths do not fit, lengths or a mask come beside a ragged batch, or there is no
-        backend of that name.
+        If shapes, structures, devices or lengths do not fit, lengths or a mask come beside a ragged batch, or there is
+        no backend of that name.
     BackendError
         If the backend asked for cannot run this call.
 

@@ -51,8 +51,8 @@ def ragged_inputs(batch: RaggedBatch, sequence_length: IntArray | None, mask: Bo
         )
     if lengths.dim() != 1 or bool((lengths < 0).any()) or int(lengths.sum()) != len(values):
         raise ValueError(
-            f"a RaggedBatch has values {list(values.shape)} and lengths {lengths.tolist()}, {int(lengths.sum())} steps in "
-            f"all; expected lengths of at least 0, one per row, {len(values)} in all. Make it with "
+            f"a RaggedBatch has values {list(values.shape)} and lengths {lengths.tolist()}, {int(lengths.sum())} steps "
+            f"in all; expected lengths of at least 0, one per row, {len(values)} in all. Make it with "
             "unspool.data.collate_ragged or ragged_from_padded, and change values token by token."
         )
     return values.unsqueeze(1)

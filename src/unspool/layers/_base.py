@@ -109,7 +109,7 @@ class RecurrentLayer(nn.Module, ABC):
     def _run(
         self, x: Nest, hx: Nest | None, schedules: list[Schedule], tensors: dict[str, Tensor] | None
     ) -> tuple[Nest, Nest]:
-        """Run the cells over checked inputs `[T, B, ...]`, or ragged ones `[N, 1, ...]`, with one schedule per direction.
+        """Run the cells over checked inputs `[T, B, ...]`, or ragged `[N, 1, ...]`, with one schedule per direction.
 
         With `tensors`, these stand for what `_tensors` returns.
 
