@@ -97,7 +97,12 @@ def ragged_schedule(
 
 
 def longest(batch: RaggedBatch) -> int:
-    """Return the number of steps of the longest row."""
+    """Return the number of steps of the longest row.
+
+    Parameters
+    ----------
+    batch : RaggedBatch
+    """
     return int(batch.lengths.max()) if len(batch.lengths) else 0
 
 
@@ -107,7 +112,15 @@ def like_batch(values: Nest, batch: RaggedBatch) -> Nest:
 
 
 def map_values(function: Callable[..., Any], tree: Nest, *others: Nest) -> Nest:
-    """Apply a function to the leaves of structures; to the values alone where these are ragged batches."""
+    """Apply a function to the leaves of structures; to the values alone where these are ragged batches.
+
+    Parameters
+    ----------
+    function : callable
+        Takes one leaf of each structure.
+    tree, *others : nesting of Tensor or RaggedBatch
+        Of the same structure.
+    """
 
     def apply(leaf: Any, *leaves: Any) -> Any:
         if not isinstance(leaf, RaggedBatch):
