@@ -1,8 +1,8 @@
 """A ragged batch taken as it is, against the same batch padded first: `python -m benchmarks.ragged [--threads N]`.
 
-Batches are of lengths of film reviews where `UNSPOOL_DATA_DIR` has them, else spread from 15 % to 100 % of T. The values of a
-batch ask for gradients, as those that come from an embedding do. Times are medians of rounds in which contenders take
-turns; memory is the growth of resident memory at the peak of a training step, in a process of its own.
+Batches are of lengths of film reviews where `UNSPOOL_DATA_DIR` has them, else spread from 15 % to 100 % of T. The values
+of a batch ask for gradients, as those that come from an embedding do. Times are medians of rounds in which contenders
+take turns; memory is the growth of resident memory at the peak of a training step, in a process of its own.
 
 Letters: B rows, T steps, I input features, H hidden features, N real tokens.
 """
@@ -89,16 +89,16 @@ def growth(contender: str, sequences: bool, threads: int) -> int:
     return peak_over(runner(contender, sequences, example(), train=True))
 
 
-def milliseconds(sequences: bool, train: bool, rounds: int = ROUNDS) -> dict[str, float]:
+def milliseconds(batch: us.RaggedBatch, sequences: bool, train: bool, rounds: int = ROUNDS) -> dict[str, float]:
     """Time both contenders in turns and return their medians.
 
     Parameters
     ----------
-    sequences, train
+    batch, sequences, train
         See `runner`.
     rounds : int
     """
-    runs = {name: runner(name, sequences, example(), train) for name in CONTENDERS}
+    runs = {name: runner(name, sequences, batch, train) for name in CONTENDERS}
     times: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(rounds + 2):  # the first two are not counted
         for name in CONTENDERS if turn % 2 else CONTENDERS[::-1]:
@@ -114,12 +114,12 @@ def main(threads: Annotated[int | None, typer.Option(help="Threads of PyTorch an
         torch.set_num_threads(threads)
     batch, used = example(), torch.get_num_threads()
     share = len(batch.values) / (BATCH * int(batch.lengths.max()))
-    print(f"LSTM, B {BATCH}, T {int(batch.lengths.max())}, I = H = {FEATURES}, {len(batch.values)} tokens ({share:.0%} real), "
-          f"threads: {used}")  # fmt: skip
+    sizes = f"B {BATCH}, T {int(batch.lengths.max())}, I = H = {FEATURES}"
+    print(f"LSTM, {sizes}, {len(batch.values)} tokens ({share:.0%} real), threads: {used}")
     print("\n| | ragged ms | padded ms | ragged MiB | padded MiB |\n| --- | ---: | ---: | ---: | ---: |")
     for what, sequences in RETURNS.items():
         for mode, train in {"forward": False, "training": True}.items():
-            taken = milliseconds(sequences, train)
+            taken = milliseconds(batch, sequences, train)
             memory = dict.fromkeys(CONTENDERS, "")
             if train and not unmeasurable():
                 grown = partial(in_fresh_process, growth)
