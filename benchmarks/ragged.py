@@ -1,8 +1,8 @@
 """A ragged batch taken as it is, against the same batch padded first: `python -m benchmarks.ragged [--threads N]`.
 
-Batches are of lengths of film reviews where `UNSPOOL_DATA_DIR` has them, else spread from 15 % to 100 % of T. The values
-of a batch ask for gradients, as those that come from an embedding do. Times are medians of rounds in which contenders
-take turns; memory is the growth of resident memory at the peak of a training step, in a process of its own.
+Batches are of lengths of film reviews where `UNSPOOL_DATA_DIR` has them, else spread from 15 % to 100 % of T. Their
+values ask for gradients, as those that come from an embedding do. Times are medians of rounds in which contenders take
+turns; memory is the growth of resident memory at the peak of a training step, in a process of its own.
 
 Letters: B rows, T steps, I input features, H hidden features, N real tokens.
 """
