@@ -45,8 +45,8 @@ class StepLabelledDataset:
                 )
             if wanted.ndim != 2 or wanted.shape[1:] != targets[0].shape[1:] or len(wanted) != len(steps):
                 raise DataError(
-                    f"targets {index} have shape {tuple(wanted.shape)}; expected ({len(steps)}, values), a row for each "
-                    f"step and as wide as the first, of shape {tuple(targets[0].shape)}"
+                    f"targets {index} have shape {tuple(wanted.shape)}; expected ({len(steps)}, values), a row "
+                    f"for each step, as wide as the first, of shape {tuple(targets[0].shape)}"
                 )
         self.inputs = inputs
         self.targets = targets

@@ -6,7 +6,7 @@ The arrays of a case, without pickles: `<case>/samples` int16, `<case>/settings`
 
 from pathlib import Path
 
-import librosa
+import librosa  # pyright: ignore[reportMissingImports]
 import numpy as np
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "log_mel.npz"

@@ -3,8 +3,8 @@
 import wave
 import zipfile
 import zlib
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,8 @@ RATE = 8000
 PER_SPEAKER = 50  # recordings of each digit by each speaker
 
 
-class Recordings(NamedTuple):
+@dataclass(frozen=True)
+class Recordings:
     """Recordings one after the other.
 
     `samples` is int16; recording r is ``samples[offsets[r] : offsets[r + 1]]``, of the digit ``labels[r]`` by speaker
@@ -26,6 +27,9 @@ class Recordings(NamedTuple):
     labels: np.ndarray
     speakers: np.ndarray
     index: np.ndarray
+
+
+NAMES = [field.name for field in fields(Recordings)]
 
 
 def read_recordings(path: Path) -> Recordings:
@@ -56,12 +60,13 @@ def read_recordings(path: Path) -> Recordings:
 
 def _read_archive(path: Path) -> Recordings:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in Recordings._fields}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in NAMES}
             rate = int(archive["rate"])
     except (ValueError, TypeError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        expected = ", ".join((*Recordings._fields, "rate"))
-        raise DataError(f"{path}: no archive with the arrays {expected} ({error}); fetch the file again") from error
+        raise DataError(
+            f"{path}: no archive with the arrays {', '.join(NAMES)}, rate ({error}); fetch the file again"
+        ) from error
     recordings = Recordings(**arrays)
     kinds = {name: (array.dtype.kind, array.ndim) for name, array in arrays.items()}
     if rate != RATE or recordings.samples.dtype != np.int16 or not set(kinds.values()) <= {("i", 1), ("u", 1)}:
@@ -83,7 +88,7 @@ def _read_archive(path: Path) -> Recordings:
             f"{path}: {len(offsets)} offsets, {rows} labels, {len(recordings.speakers)} speakers and "
             f"{len(recordings.samples)} samples do not fit together; fetch the file again"
         )
-    return recordings._replace(offsets=offsets)
+    return replace(recordings, offsets=offsets)
 
 
 def _read_wavs(directory: Path) -> Recordings:
