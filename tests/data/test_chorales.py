@@ -45,7 +45,7 @@ def test_other_files_are_refused(small, tmp_path):
         DataError, match=r"quarter\.json: damaged, or another file: .*sha256.*Fetch it again from https"
     ):
         load_chorales("train", data_dir=small)
-    with pytest.raises(DataError, match=r"no the chorales|no chorales in .*quarter\.json"):
+    with pytest.raises(DataError, match=r"no JSB Chorales in .*quarter\.json"):
         load_chorales("train", data_dir=tmp_path / "none")
     with pytest.raises(DataError, match="received split='valid'"):
         load_chorales("valid", data_dir=small)  # pyright: ignore[reportArgumentType]

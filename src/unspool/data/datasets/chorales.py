@@ -62,7 +62,7 @@ def load_chorales(
     """
     if split not in SPLITS:
         raise DataError(f"received split={split!r}; expected 'train', 'validation' or 'test'")
-    wanted = Wanted("the chorales", "jsb_chorales", [FILE], f"They are published at {ADDRESS.base}", ADDRESS)
+    wanted = Wanted("JSB Chorales", "jsb_chorales", [FILE], f"The file is published at {ADDRESS.base}", ADDRESS)
     content = read_verified(find(wanted, data_dir, cache_dir), ADDRESS)
     rolls = [piano_roll(chords) for chords in json.loads(content)[SPLITS[split]]]
     return StepLabelledDataset([roll[:-1] for roll in rolls], [roll[1:] for roll in rolls])
