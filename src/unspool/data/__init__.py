@@ -14,6 +14,8 @@ from ._dataset import SequenceDataset as SequenceDataset
 from ._errors import DataError as DataError
 from ._files import read_sequences as read_sequences
 from ._idx import read_idx as read_idx
+from ._labelled_texts import LabelledTexts as LabelledTexts
+from ._labelled_texts import read_labelled_texts as read_labelled_texts
 from ._length_sampler import LengthBatchSampler as LengthBatchSampler
 from ._loader import BatchLoader as BatchLoader
 from ._ragged import RaggedBatch as RaggedBatch
@@ -21,9 +23,14 @@ from ._ragged import collate_ragged as collate_ragged
 from ._ragged import ragged_from_padded as ragged_from_padded
 from ._sampler import ResumableBatchSampler as ResumableBatchSampler
 from ._split import stratified_split as stratified_split
+from ._token_dataset import token_dataset as token_dataset
+from ._tokenizer import TextTokenizer as TextTokenizer
 from ._tokens import TokenDataset as TokenDataset
 from ._ts import read_ts as read_ts
+from .datasets import load_acl_imdb_texts as load_acl_imdb_texts
 from .datasets import load_imdb as load_imdb
+from .datasets import load_imdb_texts as load_imdb_texts
+from .datasets import load_imdb_word_index as load_imdb_word_index
 from .datasets import load_japanese_vowels as load_japanese_vowels
 from .datasets import load_mnist as load_mnist
 
@@ -31,22 +38,29 @@ __all__ = [
     "BatchLoader",
     "BucketBatchSampler",
     "DataError",
+    "LabelledTexts",
     "LengthBatchSampler",
     "RaggedBatch",
     "ResumableBatchSampler",
     "SameLengthBatchSampler",
     "SequenceBatch",
     "SequenceDataset",
+    "TextTokenizer",
     "TokenDataset",
     "collate",
     "collate_ragged",
+    "load_acl_imdb_texts",
     "load_imdb",
+    "load_imdb_texts",
+    "load_imdb_word_index",
     "load_japanese_vowels",
     "load_mnist",
     "pad_sequences",
     "ragged_from_padded",
     "read_idx",
+    "read_labelled_texts",
     "read_sequences",
     "read_ts",
     "stratified_split",
+    "token_dataset",
 ]
