@@ -16,6 +16,8 @@ from ._dataset import SequenceDataset as SequenceDataset
 from ._errors import DataError as DataError
 from ._files import read_sequences as read_sequences
 from ._idx import read_idx as read_idx
+from ._labelled_texts import LabelledTexts as LabelledTexts
+from ._labelled_texts import read_labelled_texts as read_labelled_texts
 from ._length_sampler import LengthBatchSampler as LengthBatchSampler
 from ._loader import BatchLoader as BatchLoader
 from ._ragged import RaggedBatch as RaggedBatch
@@ -31,11 +33,16 @@ from ._steps import collate_steps as collate_steps
 from ._streams import StreamBatch as StreamBatch
 from ._streams import StreamBatchSampler as StreamBatchSampler
 from ._streams import StreamLoader as StreamLoader
+from ._token_dataset import token_dataset as token_dataset
+from ._tokenizer import TextTokenizer as TextTokenizer
 from ._tokens import TokenDataset as TokenDataset
 from ._ts import read_ts as read_ts
 from .datasets import CharacterText as CharacterText
+from .datasets import load_acl_imdb_texts as load_acl_imdb_texts
 from .datasets import load_chorales as load_chorales
 from .datasets import load_imdb as load_imdb
+from .datasets import load_imdb_texts as load_imdb_texts
+from .datasets import load_imdb_word_index as load_imdb_word_index
 from .datasets import load_japanese_vowels as load_japanese_vowels
 from .datasets import load_mnist as load_mnist
 from .datasets import load_names as load_names
@@ -49,6 +56,7 @@ __all__ = [
     "BucketBatchSampler",
     "CharacterText",
     "DataError",
+    "LabelledTexts",
     "LengthBatchSampler",
     "RaggedBatch",
     "ResumableBatchSampler",
@@ -60,14 +68,18 @@ __all__ = [
     "StreamBatch",
     "StreamBatchSampler",
     "StreamLoader",
+    "TextTokenizer",
     "TokenDataset",
     "collate",
     "collate_ragged",
     "collate_steps",
     "frame_samples",
     "grouped_split",
+    "load_acl_imdb_texts",
     "load_chorales",
     "load_imdb",
+    "load_imdb_texts",
+    "load_imdb_word_index",
     "load_japanese_vowels",
     "load_mnist",
     "load_names",
@@ -79,8 +91,10 @@ __all__ = [
     "pad_sequences",
     "ragged_from_padded",
     "read_idx",
+    "read_labelled_texts",
     "read_sequences",
     "read_ts",
     "stratified_folds",
     "stratified_split",
+    "token_dataset",
 ]

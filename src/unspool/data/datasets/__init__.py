@@ -6,6 +6,9 @@ from .dna import load_promoters as load_promoters
 from .dna import load_splice as load_splice
 from .imdb import SENTIMENTS as SENTIMENTS
 from .imdb import load_imdb as load_imdb
+from .imdb_texts import load_acl_imdb_texts as load_acl_imdb_texts
+from .imdb_texts import load_imdb_texts as load_imdb_texts
+from .imdb_texts import load_imdb_word_index as load_imdb_word_index
 from .japanese_vowels import SPEAKERS as SPEAKERS
 from .japanese_vowels import load_japanese_vowels as load_japanese_vowels
 from .mnist import DIGITS as DIGITS
@@ -23,8 +26,11 @@ __all__ = [
     "SENTIMENTS",
     "SPEAKERS",
     "CharacterText",
+    "load_acl_imdb_texts",
     "load_chorales",
     "load_imdb",
+    "load_imdb_texts",
+    "load_imdb_word_index",
     "load_japanese_vowels",
     "load_mnist",
     "load_names",

@@ -1,10 +1,10 @@
 """Where the files of a data set are: a directory that is named, else the cache, else a download into it."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from .._data_dir import find_data_dir
 from .._download import default_cache_dir, download
 from .._errors import DataError
 
@@ -49,9 +49,8 @@ def find(wanted: Wanted, data_dir: str | Path | None, cache_dir: str | Path | No
     DataError
         If there is none, and none can be downloaded.
     """
-    named = data_dir if data_dir is not None else os.environ.get("UNSPOOL_DATA_DIR")
-    if named:
-        directory = Path(named).expanduser()
+    directory = find_data_dir(data_dir)
+    if directory is not None:
         places = [directory / wanted.folder, directory]
     else:
         cache = (Path(cache_dir) if cache_dir is not None else default_cache_dir()).expanduser() / wanted.folder
@@ -60,9 +59,9 @@ def find(wanted: Wanted, data_dir: str | Path | None, cache_dir: str | Path | No
     for path in candidates:
         if path.exists():
             return path
-    if named:
+    if directory is not None:
         raise DataError(
-            f"no {wanted.called} in {named}: expected {' or '.join(map(str, candidates))}.\n"
+            f"no {wanted.called} in {directory}: expected {' or '.join(map(str, candidates))}.\n"
             f"{wanted.source}; name the right directory with data_dir or UNSPOOL_DATA_DIR"
         )
     if wanted.address is None:
