@@ -7,7 +7,17 @@ import sys
 
 import pytest
 
-OPTIONAL = ["lightning", "pytorch_lightning", "torchmetrics", "typer", "rich", "pooch", "matplotlib", "pandas"]
+OPTIONAL = [
+    "lightning",
+    "pytorch_lightning",
+    "torchmetrics",
+    "typer",
+    "rich",
+    "pooch",
+    "tokenizers",
+    "matplotlib",
+    "pandas",
+]
 
 
 def modules_after(statement: str) -> list[str]:

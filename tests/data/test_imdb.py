@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.data.serving import serving
-from unspool.data import BatchLoader, BucketBatchSampler, DataError, collate_ragged, load_imdb
+from unspool.data import BatchLoader, BucketBatchSampler, DataError, _token_cache, collate_ragged, load_imdb
 from unspool.data.datasets import imdb
 
 TRAIN = [[5, 1, 9], [2], [7, 7, 30, 4]]
@@ -42,8 +42,9 @@ def sha256(path):
 
 
 @pytest.fixture
-def load(tmp_path):
+def load(tmp_path, monkeypatch):
     """Load from `tmp_path / "data"` with a cache of the test's own."""
+    monkeypatch.delenv("UNSPOOL_DATA_DIR", raising=False)
 
     def load(split: Any = "train", **named: Any):
         return load_imdb(
@@ -97,7 +98,7 @@ def test_nothing_half_written_is_left(load, tmp_path, monkeypatch):
         if path.name == "test_offsets.npy":
             raise OSError("no space left on device")
 
-    monkeypatch.setattr(imdb.np, "save", fail)
+    monkeypatch.setattr(_token_cache.np, "save", fail)
     with pytest.raises(DataError, match=r"cannot keep IMDB in .*no space left.*\n.*UNSPOOL_CACHE_DIR"):
         load()
     assert list((tmp_path / "cache" / "imdb").iterdir()) == []
@@ -110,7 +111,7 @@ def test_another_process_that_was_first_is_no_error(load, tmp_path):
     folder = tmp_path / "cache" / "imdb" / sha256(path)
     load()
     before = sorted(folder.iterdir())
-    imdb._keep({split: imdb.read_archive(path, split) for split in imdb.SPLITS}, folder)
+    _token_cache.keep({split: imdb.read_archive(path, split) for split in imdb.SPLITS}, folder, called="IMDB")
     assert sorted(folder.iterdir()) == before
     assert list(folder.parent.iterdir()) == [folder]
 

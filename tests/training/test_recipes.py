@@ -48,7 +48,7 @@ def test_mnist_is_the_published_training():
 def test_unknown_names_are_refused(make):
     with pytest.raises(RunError, match="received model 'tcn'; expected one of simple_rnn, lstm, gru"):
         make("tcn")
-    with pytest.raises(RunError, match="received execution 'eager'; expected dynamic or static"):
+    with pytest.raises(RunError, match="received execution 'eager'; expected one of dynamic, static"):
         make("lstm", "eager")
 
 

@@ -1,6 +1,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,9 +24,19 @@ def test_a_few_epochs_of_the_recipe_learn_the_speakers(tmp_path):
 
 def test_a_run_leaves_its_files(finished):
     names = {path.name for path in finished.directory.iterdir()}
-    assert names == {"recipe.json", "metrics.csv", "last.ckpt", "best.ckpt", "result.json"}
+    assert names == {"recipe.json", "metrics.csv", "last.ckpt", "best.ckpt", "test.npz", "result.json"}
     assert json.loads((finished.directory / "recipe.json").read_text()) == tiny().to_dict()
     assert RunResult.read(finished.directory) == finished
+
+
+def test_the_test_sequences_are_written_down_one_by_one(finished):
+    with np.load(finished.directory / "test.npz", allow_pickle=False) as archive:
+        rows = dict(archive)
+    test = load_japanese_vowels("test")
+    assert rows["lengths"].tolist() == test.lengths.tolist()
+    assert rows["labels"].tolist() == test.labels.tolist()
+    assert rows["correct"].tolist() == (rows["labels"] == rows["predicted"]).tolist()
+    assert rows["correct"].mean() == pytest.approx(finished.test_accuracy)
 
 
 def test_the_log_has_every_step_and_every_epoch_once(finished):
@@ -43,7 +54,11 @@ def test_the_log_has_every_step_and_every_epoch_once(finished):
 @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
 def test_checkpoints_hold_plain_values_only(finished, name):
     checkpoint = torch.load(finished.directory / name, weights_only=True)
-    assert checkpoint["hyper_parameters"] == {"recipe": tiny().to_dict()}
+    assert checkpoint["hyper_parameters"] == {
+        "recipe": tiny().to_dict(),
+        "class_names": [str(speaker) for speaker in range(1, 10)],
+        "tokenizer": None,
+    }
     assert checkpoint["callbacks"]["RunRecord"]["rows"]
 
 
@@ -61,12 +76,17 @@ def test_evaluation_of_the_best_checkpoint_gives_the_runs_figures(finished):
 
 
 def test_no_test_utterance_takes_part_in_training():
+    def sequences(rows):
+        return [rows[index][0] for index in range(len(rows))]
+
     data = SequenceData(tiny())
-    seen = {tuple(s.flatten().tolist()) for part in (data.train, data.validation) for s in part.sequences}
+    seen = {tuple(s.flatten().tolist()) for part in (data.train, data.validation) for s in sequences(part)}
     assert len(seen) == 45 + 27
-    assert not seen & {tuple(s.flatten().tolist()) for s in data.test.sequences}
-    mean, scale = data.normalisation()
-    torch.testing.assert_close(mean, torch.cat(list(data.train.sequences)).mean(0))
+    assert not seen & {tuple(s.flatten().tolist()) for s in sequences(data.test)}
+    normalisation = data.normalisation()
+    assert normalisation is not None
+    mean, scale = normalisation
+    torch.testing.assert_close(mean, torch.cat(sequences(data.train)).mean(0))
     assert scale.shape == (12,)
 
 

@@ -1,10 +1,9 @@
-import gzip
 import math
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from ._bytes import read_bytes
 from ._errors import DataError
 
 _DTYPES = {
@@ -15,28 +14,6 @@ _DTYPES = {
     0x0D: np.dtype(">f4"),
     0x0E: np.dtype(">f8"),
 }
-
-
-def read_bytes(path: Path) -> bytes:
-    """Return a file's content, decompressed where it is a gzip stream.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Raises
-    ------
-    DataError
-        If the gzip stream is damaged or ends early.
-    """
-    raw = path.read_bytes()
-    if not raw.startswith(b"\x1f\x8b"):
-        return raw
-    try:
-        return gzip.decompress(raw)
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip stream ({error}); fetch the file again") from error
 
 
 def parse_idx(content: bytes, path: Path) -> np.ndarray:

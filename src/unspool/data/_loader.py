@@ -7,17 +7,17 @@ from ._collate import SequenceBatch, collate
 from ._length_sampler import LengthBatchSampler
 from ._sampler import ResumableBatchSampler
 
+Sample = TypeVar("Sample")
+SampleOf = TypeVar("SampleOf", covariant=True)
+Batch = TypeVar("Batch")
 
-class Pairs(Protocol):
-    """A data set of labelled sequences."""
+
+class Rows(Protocol[SampleOf]):
+    """A data set: samples by number."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> tuple[Tensor, int]: ...
-
-
-Batch = TypeVar("Batch")
-Samples = Iterable[tuple[Tensor, int]]
+    def __getitem__(self, index: int, /) -> SampleOf: ...
 
 
 class BatchLoader(Generic[Batch]):
@@ -26,31 +26,33 @@ class BatchLoader(Generic[Batch]):
     Parameters
     ----------
     dataset : SequenceDataset
-        The sequences; anything whose items are (sequence, label) pairs will do.
+        The sequences; anything whose items `collate_fn` takes will do.
     sampler : ResumableBatchSampler or LengthBatchSampler
         The order of the rows. Its state is the loader's state.
     collate_fn : callable
-        Makes a batch of (sequence, label) pairs: a `SequenceBatch` by default.
+        Makes a batch of the data set's items: by default a `SequenceBatch` of (sequence, label) pairs.
     """
 
     @overload
     def __init__(
-        self: "BatchLoader[SequenceBatch]", dataset: Pairs, sampler: ResumableBatchSampler | LengthBatchSampler
+        self: "BatchLoader[SequenceBatch]",
+        dataset: Rows[tuple[Tensor, int]],
+        sampler: ResumableBatchSampler | LengthBatchSampler,
     ) -> None: ...
 
     @overload
     def __init__(
         self,
-        dataset: Pairs,
+        dataset: Rows[Sample],
         sampler: ResumableBatchSampler | LengthBatchSampler,
-        collate_fn: Callable[[Samples], Batch],
+        collate_fn: Callable[[Iterable[Sample]], Batch],
     ) -> None: ...
 
     def __init__(
         self,
-        dataset: Pairs,
+        dataset: Rows[Any],
         sampler: ResumableBatchSampler | LengthBatchSampler,
-        collate_fn: Callable[[Samples], Any] = collate,
+        collate_fn: Callable[[Iterable[Any]], Any] = collate,
     ) -> None:
         self.dataset = dataset
         # Both names, as a DataLoader has them: trainers look there for the sampler, to set its epoch.

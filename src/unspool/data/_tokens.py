@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Sequence
 from typing import Literal
 
@@ -87,12 +88,12 @@ class TokenDataset:
         self.maxlen = maxlen
         self.truncation = truncation
         self._tokens = tokens
-        self._offsets = offsets
+        self._starts, self._ends = offsets[:-1], offsets[1:]
 
     @property
     def lengths(self) -> Tensor:
         """Number of steps of each text, int64 of shape (R,): what samplers batch by."""
-        lengths = torch.from_numpy(np.diff(self._offsets)) + (self.start_char is not None)
+        lengths = torch.from_numpy(self._ends - self._starts) + (self.start_char is not None)
         return lengths if self.maxlen is None else lengths.clamp(max=self.maxlen)
 
     def __len__(self) -> int:
@@ -100,7 +101,7 @@ class TokenDataset:
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         index = range(len(self))[index]
-        ranks = self._tokens[self._offsets[index] : self._offsets[index + 1]]
+        ranks = self._tokens[self._starts[index] : self._ends[index]]
         words = np.array(ranks, np.int64, subok=False) + self.index_from
         if self.start_char is not None:
             words = np.concatenate([[self.start_char], words])
@@ -109,3 +110,17 @@ class TokenDataset:
         if self.maxlen is not None:
             words = words[-self.maxlen :] if self.truncation == "pre" else words[: self.maxlen]
         return torch.from_numpy(words), int(self.labels[index])
+
+    def subset(self, indices: Sequence[int]) -> "TokenDataset":
+        """Return the data set of the given rows, in the given order; the tokens are shared.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Rows of this data set.
+        """
+        rows = list(indices)
+        picked = copy.copy(self)
+        picked.labels = self.labels[rows]
+        picked._starts, picked._ends = self._starts[rows], self._ends[rows]
+        return picked

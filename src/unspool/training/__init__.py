@@ -7,12 +7,13 @@ from .data_modules import SequenceData as SequenceData
 from .errors import RunError as RunError
 from .evaluate import evaluate as evaluate
 from .evaluate import load_module as load_module
-from .models import SequenceClassifier as SequenceClassifier
+from .models import SequenceNetwork as SequenceNetwork
 from .models import parameter_count as parameter_count
 from .module import SequenceModule as SequenceModule
 from .predict import predict as predict
 from .recipes import LayerSpec as LayerSpec
 from .recipes import Recipe as Recipe
+from .recipes import imdb_recipe as imdb_recipe
 from .recipes import mnist_recipe as mnist_recipe
 from .recipes import vowels_recipe as vowels_recipe
 from .results import Evaluation as Evaluation
@@ -30,12 +31,13 @@ __all__ = [
     "RunError",
     "RunRecord",
     "RunResult",
-    "SequenceClassifier",
     "SequenceData",
     "SequenceModule",
+    "SequenceNetwork",
     "StepSeeds",
     "evaluate",
     "fit",
+    "imdb_recipe",
     "is_main_process",
     "load_module",
     "mnist_recipe",

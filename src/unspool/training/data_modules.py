@@ -1,29 +1,32 @@
 """The LightningDataModule of the recipes."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
-import torch
+import numpy as np
 from torch import Tensor
 from typing_extensions import override
 
 from unspool.data import (
     BatchLoader,
+    BucketBatchSampler,
+    LengthBatchSampler,
     ResumableBatchSampler,
-    SequenceDataset,
+    SameLengthBatchSampler,
     collate,
-    load_japanese_vowels,
-    load_mnist,
+    collate_ragged,
     stratified_split,
 )
-from unspool.data.datasets import DIGITS, SPEAKERS
 
 from .errors import RunError
 from .recipes import Recipe
+from .sources import Part, Rows, source_of
 
-CLASS_NAMES = {"vowels": SPEAKERS, "mnist": DIGITS}
 _EVALUATION_BATCH = 256
+_BUCKETS = 16
 
 
 class SequenceData(pl.LightningDataModule):
@@ -45,30 +48,23 @@ class SequenceData(pl.LightningDataModule):
         super().__init__()
         self.recipe = recipe
         self.data_dir = data_dir
-        self._train: SequenceDataset | None = None
-        self._validation: SequenceDataset | None = None
-        self._test: SequenceDataset | None = None
+        self._source = source_of(recipe)
+        self._parts: dict[Part, Rows] = {}
 
     @property
-    def train(self) -> SequenceDataset:
+    def train(self) -> Rows:
         """The rows to train on."""
-        self._divide()
-        assert self._train is not None
-        return self._train
+        return self._part("train")
 
     @property
-    def validation(self) -> SequenceDataset:
-        """The rows that were held out of the training data."""
-        self._divide()
-        assert self._validation is not None
-        return self._validation
+    def validation(self) -> Rows:
+        """The rows that were held out of the training data, or the data set's own part for validation."""
+        return self._part("validation")
 
     @property
-    def test(self) -> SequenceDataset:
+    def test(self) -> Rows:
         """The test rows."""
-        if self._test is None:
-            self._test = self._load("test")
-        return self._test
+        return self._part("test")
 
     def load(self) -> None:
         """Load all parts now, so that what is missing is known before anything else is done.
@@ -78,67 +74,93 @@ class SequenceData(pl.LightningDataModule):
         DataError
             If data are missing or damaged.
         RunError
-            If the recipe holds out all rows.
+            If the recipe holds out all rows, or none where it should.
         """
-        self._divide()
-        _ = self.test
+        for part in ("train", "validation", "test"):
+            self._part(part)
 
-    def _load(self, split: str) -> SequenceDataset:
-        part = "train" if split == "train" else "test"
-        if self.recipe.dataset == "vowels":
-            return load_japanese_vowels(part)
-        return load_mnist(part, data_dir=self.data_dir)
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What each class, label or token is called."""
+        return self.train.class_names
+
+    def tokenizer(self) -> str | None:
+        """Return what makes tokens of a text, as JSON, or None where the data set has no such thing."""
+        return None if self._source.tokenizer is None else self._source.tokenizer(self.recipe, self.data_dir)
+
+    def normalisation(self) -> tuple[Tensor, Tensor] | None:
+        """Return what to subtract from raw features and what to divide by then, each (I,); None for tokens."""
+        return None if self._source.normalise is None else self._source.normalise(self.train)
+
+    def _part(self, part: Part) -> Rows:
+        if part not in self._parts:
+            if part == "test" or self._source.has_validation:
+                self._parts[part] = self._source.load(self.recipe, part, self.data_dir)
+                if part == "train":
+                    self._parts[part] = self._limited(self._parts[part])
+            else:
+                self._divide()
+        return self._parts[part]
 
     def _divide(self) -> None:
-        if self._train is not None:
-            return
-        whole = self._load("train")
+        whole = self._source.load(self.recipe, "train", self.data_dir)
         if not 0 < self.recipe.held_out < len(whole):
             raise RunError(f"the recipe holds out {self.recipe.held_out} of {len(whole)} rows; choose fewer")
         # The rows are the same for every seed, so that runs with different seeds can be compared.
         kept, held = stratified_split(whole.labels, self.recipe.held_out)
+        self._parts["train"] = self._limited(whole.subset(kept))
+        self._parts["validation"] = whole.subset(held)
+
+    def _limited(self, rows: Rows) -> Rows:
         limit = self.recipe.limit_train
-        if limit is not None and limit < len(kept):
-            _, rows = stratified_split(whole.labels[kept], limit)
-            kept = [kept[row] for row in rows]
-        self._train, self._validation = whole.subset(kept), whole.subset(held)
+        if limit is None or limit >= len(rows):
+            return rows
+        return rows.subset(stratified_split(rows.labels, limit)[1])
 
-    def normalisation(self) -> tuple[Tensor, Tensor]:
-        """Return what to subtract from raw inputs and what to divide by then, each of shape (I,).
-
-        For Japanese Vowels the mean and the standard deviation of each channel over all steps of the training rows;
-        for MNIST 0 and 255, which brings the pixels to 0 to 1.
-        """
-        width = self.recipe.input_size
-        if self.recipe.dataset == "mnist":
-            return torch.zeros(width), torch.full((width,), 255.0)
-        steps = torch.cat(list(self.train.sequences))
-        return steps.mean(0), steps.std(0)
-
-    def _loader(self, dataset: SequenceDataset, batch_size: int, shuffle: bool) -> BatchLoader:
+    def _replicas(self) -> dict[str, int]:
         trainer = self.trainer
-        sampler = ResumableBatchSampler(
-            len(dataset),
-            batch_size,
-            shuffle=shuffle,
-            seed=self.recipe.seed,
-            rank=trainer.global_rank if trainer else 0,
-            num_replicas=trainer.world_size if trainer else 1,
-        )
-        pad_to = self.recipe.num_steps if self.recipe.execution == "static" else None
-        return BatchLoader(dataset, sampler, partial(collate, pad_to=pad_to))
+        return {
+            "rank": trainer.global_rank if trainer else 0,
+            "num_replicas": trainer.world_size if trainer else 1,
+        }
+
+    def _sampler(self, rows: Rows) -> ResumableBatchSampler | LengthBatchSampler:
+        recipe = self.recipe
+        options: dict[str, Any] = {"seed": recipe.seed, **self._replicas()}
+        if recipe.batching == "bucketed":
+            lengths = rows.lengths
+            # Equally many rows per bucket, whatever the lengths are like.
+            bounds = np.unique(np.quantile(lengths.numpy(), np.arange(1, _BUCKETS) / _BUCKETS).astype(int))
+            return BucketBatchSampler(
+                lengths, [bound for bound in bounds.tolist() if bound > 0], recipe.batch_size, **options
+            )
+        if recipe.batching == "same-length":
+            return SameLengthBatchSampler(rows.lengths, recipe.batch_size, **options)
+        size = 1 if recipe.batching == "single" else recipe.batch_size
+        return ResumableBatchSampler(len(rows), size, **options)
+
+    @property
+    def _collate(self) -> Callable[[Any], Any]:
+        recipe = self.recipe
+        if recipe.execution == "static":
+            return partial(collate, pad_to=recipe.num_steps)
+        return collate_ragged if recipe.batching == "ragged" else collate
+
+    def _evaluation(self, rows: Rows) -> BatchLoader[Any]:
+        sampler = ResumableBatchSampler(len(rows), _EVALUATION_BATCH, shuffle=False, **self._replicas())
+        return BatchLoader(rows, sampler, self._collate)
 
     @override
-    def train_dataloader(self) -> BatchLoader:
+    def train_dataloader(self) -> BatchLoader[Any]:
         """Return the training batches; their order depends on the seed and the epoch."""
-        return self._loader(self.train, self.recipe.batch_size, shuffle=True)
+        return BatchLoader(self.train, self._sampler(self.train), self._collate)
 
     @override
-    def val_dataloader(self) -> BatchLoader:
+    def val_dataloader(self) -> BatchLoader[Any]:
         """Return the rows that were held out, in order."""
-        return self._loader(self.validation, _EVALUATION_BATCH, shuffle=False)
+        return self._evaluation(self.validation)
 
     @override
-    def test_dataloader(self) -> BatchLoader:
+    def test_dataloader(self) -> BatchLoader[Any]:
         """Return the test rows, in order."""
-        return self._loader(self.test, _EVALUATION_BATCH, shuffle=False)
+        return self._evaluation(self.test)

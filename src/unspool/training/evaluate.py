@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
 from .checkpoint_io import read_checkpoint
 from .data_modules import SequenceData
 from .models import parameter_count
@@ -25,7 +27,7 @@ def load_module(checkpoint: str | Path) -> SequenceModule:
         If it is no such file.
     """
     loaded = read_checkpoint(checkpoint)
-    module = SequenceModule(loaded["hyper_parameters"]["recipe"])
+    module = SequenceModule(**loaded["hyper_parameters"])
     module.load_state_dict(loaded["state_dict"])
     return module.eval()
 
@@ -59,7 +61,6 @@ def evaluate(
     """
     module = load_module(checkpoint)
     data = SequenceData(module.recipe, data_dir)
-    dataset = data.test if split == "test" else data.validation
     with quiet_lightning():
         trainer = make_trainer(
             module.recipe,
@@ -70,11 +71,14 @@ def evaluate(
         )
         loader = data.test_dataloader() if split == "test" else data.val_dataloader()
         trainer.test(module, dataloaders=loader, verbose=False)
+    rows = module.test_rows()
+    confusion = multiclass_confusion_matrix(rows.predicted, rows.labels, module.recipe.num_classes)
     return Evaluation(
         recipe=module.recipe,
         parameters=parameter_count(module),
         accuracy=float(trainer.callback_metrics["test_accuracy"]),
         loss=float(trainer.callback_metrics["test_loss"]),
-        confusion=module.test_confusion.compute().tolist(),
-        class_names=dataset.class_names,
+        sequences=len(rows.lengths),
+        confusion=confusion.tolist() if len(rows.labels) else None,
+        class_names=module.class_names,
     )

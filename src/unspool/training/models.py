@@ -1,9 +1,9 @@
-"""The network of a recipe: normalisation, recurrent layers, pooling, one dense layer.
+"""The network of a recipe: normalisation or embedding, recurrent layers, pooling, one dense layer.
 
-B sequences, T steps, I features, K classes.
+B sequences, T steps, I features, K classes, labels or tokens.
 """
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,15 @@ from .recipes import LayerSpec, Recipe
 _LAYERS = {"simple_rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
 
 
-class SequenceClassifier(nn.Module):
-    """Classify sequences as a recipe says.
+class NetworkOutput(NamedTuple):
+    """Logits, (B, K) or with pooling "none" (B, T, K), and the final state of each recurrent layer."""
+
+    logits: Tensor
+    states: tuple[Any, ...]
+
+
+class SequenceNetwork(nn.Module):
+    """Run sequences through the network that a recipe describes.
 
     Parameters
     ----------
@@ -25,8 +32,8 @@ class SequenceClassifier(nn.Module):
 
     Notes
     -----
-    Inputs are raw: the normalisation is part of the model, in the buffers ``input_mean`` and ``input_scale`` of shape
-    (I,), which `normalise_by` sets.
+    Inputs are raw. Tokens are numbers, which `embedding` turns into vectors. Features are normalised by the buffers
+    ``input_mean`` and ``input_scale`` of shape (I,), which `normalise_by` sets.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -35,22 +42,30 @@ class SequenceClassifier(nn.Module):
         self.num_steps = recipe.num_steps
         self.input_noise = recipe.input_noise
         self.input_offset = recipe.input_offset
+        self.binary_head = recipe.binary_head
+        self.embedding: nn.Embedding | None = None
+        self.embedding_dropout = nn.Dropout(recipe.embedding_dropout)
+        width = recipe.input_size
+        if recipe.embedding_size is not None:
+            width = recipe.embedding_size
+            self.embedding = nn.Embedding(recipe.input_size, width)
+            nn.init.uniform_(self.embedding.weight, -0.05, 0.05)  # Keras's; torch's normal(1) drowns the labels
+        else:
+            self.register_buffer("input_mean", torch.zeros(width))
+            self.register_buffer("input_scale", torch.ones(width))
+        self.input_mean: Tensor
+        self.input_scale: Tensor
         self.recurrent = nn.ModuleList()
         self.dropout = nn.ModuleList()
-        width = recipe.input_size
         for index, spec in enumerate(recipe.layers):
-            whole_sequence = index + 1 < len(recipe.layers) or recipe.pooling == "mean"
+            whole_sequence = index + 1 < len(recipe.layers) or recipe.pooling != "last"
             self.recurrent.append(_layer(spec, width, recipe, whole_sequence))
             self.dropout.append(nn.Dropout(spec.dropout_after))
             width = spec.hidden_size * (2 if spec.bidirectional else 1)
-        self.head = nn.Linear(width, recipe.num_classes)
-        self.input_mean: Tensor
-        self.input_scale: Tensor
-        self.register_buffer("input_mean", torch.zeros(recipe.input_size))
-        self.register_buffer("input_scale", torch.ones(recipe.input_size))
+        self.head = nn.Linear(width, 1 if recipe.binary_head else recipe.num_classes)
 
     def normalise_by(self, mean: Tensor, scale: Tensor) -> None:
-        """Set what is subtracted from the inputs and what the difference is divided by.
+        """Set what is subtracted from the features and what the difference is divided by.
 
         Parameters
         ----------
@@ -65,24 +80,60 @@ class SequenceClassifier(nn.Module):
 
         Parameters
         ----------
-        inputs : Tensor of shape (B, T, I)
+        inputs : Tensor of shape (B, T, I), or (B, T) of tokens
             Raw inputs of any numeric type; what lies after a sequence's end has no influence.
         lengths : Tensor of shape (B,), int64
             The number of steps of each sequence, at least 1.
 
         Returns
         -------
-        Tensor of shape (B, K)
-            The logits of the classes.
+        Tensor of shape (B, K), or (B, T, K) with pooling "none"
+            The logits of the classes. Where one output stands for two classes, that of the first is 0.
         """
+        return self.run(inputs, lengths).logits
+
+    def run(self, inputs: Tensor, lengths: Tensor | None, states: tuple[Any, ...] | None = None) -> NetworkOutput:
+        """Return the logits and the final states of the layers.
+
+        Parameters
+        ----------
+        inputs : Tensor of shape (B, T, I), or (B, T) of tokens
+            As in `forward`.
+        lengths : Tensor of shape (B,), int64, or None
+            None where all sequences have T steps.
+        states : tuple, optional
+            One initial state per layer, as an earlier call returned them.
+        """
+        values = self._enter(inputs)
+        finals = []
+        for index, (layer, dropout) in enumerate(zip(self.recurrent, self.dropout, strict=True)):
+            outputs, final = layer(values, None if states is None else states[index], lengths=lengths)
+            values = dropout(outputs)
+            finals.append(final)
+        logits = self.head(self._pool(values, lengths))
+        if self.binary_head:
+            logits = torch.cat([torch.zeros_like(logits), logits], -1)
+        return NetworkOutput(logits, tuple(finals))
+
+    def _enter(self, inputs: Tensor) -> Tensor:
+        """Return what the first layer sees, (B, T, I)."""
+        if self.embedding is not None:
+            return self.embedding_dropout(self.embedding(inputs))
         values = (inputs.to(self.input_mean.dtype) - self.input_mean) / self.input_scale
         if self.training and (self.input_noise or self.input_offset):
             values = values + self._noise(values)
-        for layer, dropout in zip(self.recurrent, self.dropout, strict=True):
-            values = dropout(layer(values, lengths=lengths))
+        return values
+
+    def _pool(self, outputs: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return what the dense layer sees of the last layer's outputs; they are zero after a sequence's end."""
+        if self.pooling in ("last", "none"):
+            return outputs
+        if lengths is None:
+            return outputs.mean(1) if self.pooling == "mean" else outputs.amax(1)
         if self.pooling == "mean":
-            values = values.sum(1) / lengths[:, None].to(values.dtype)
-        return self.head(values)
+            return outputs.sum(1) / lengths[:, None].to(outputs.dtype)
+        past = torch.arange(outputs.shape[1], device=lengths.device) >= lengths[:, None]
+        return outputs.masked_fill(past[:, :, None], -torch.inf).amax(1)
 
     def _noise(self, values: Tensor) -> Tensor:
         """Return what is added in training, (B, T, I).
@@ -96,7 +147,7 @@ class SequenceClassifier(nn.Module):
 
 
 def _layer(spec: LayerSpec, input_size: int, recipe: Recipe, whole_sequence: bool) -> nn.Module:
-    """Return the recurrent layer of a spec: (B, T, I) to (B, T, H), or to (B, H) where the last output is wanted."""
+    """Return the recurrent layer of a spec: its outputs (B, T, H), or the last (B, H), and its final state."""
     options: dict[str, Any] = {"activation": spec.activation} if spec.activation is not None else {}
     if recipe.execution == "static":
         options |= {"unroll": True, "num_steps": recipe.num_steps}
@@ -108,9 +159,11 @@ def _layer(spec: LayerSpec, input_size: int, recipe: Recipe, whole_sequence: boo
             batch_first=True,
             bidirectional=spec.bidirectional,
             recurrent_bias=spec.recurrent_bias,
+            input_dropout=spec.input_dropout,
+            recurrent_dropout=spec.recurrent_dropout,
             init=spec.init,
             return_sequences=whole_sequence,
-            return_state=False,
+            return_state=True,
             **options,
         ),
     )

@@ -1,109 +1,142 @@
 """The LightningModule that trains a recipe's network."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
-from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics import CatMetric, MeanMetric
 from typing_extensions import override
 
-from unspool.data import SequenceBatch
-
-from .models import SequenceClassifier
+from .models import SequenceNetwork
+from .objectives import Scored, objective
 from .recipes import Recipe
 
 
+class TestRows(NamedTuple):
+    """The test sequences one by one.
+
+    ``lengths`` int64 (R,) and ``correct`` float32 (R,), the share of right answers in a sequence; for classes also
+    ``labels`` and ``predicted`` int64 (R,), otherwise empty.
+    """
+
+    lengths: Tensor
+    correct: Tensor
+    labels: Tensor
+    predicted: Tensor
+
+
 class SequenceModule(pl.LightningModule):
-    """Train and test the classifier of a recipe.
+    """Train and test the network of a recipe.
 
     Parameters
     ----------
     recipe : dict
         `Recipe.to_dict()`; plain values, so that checkpoints load with ``weights_only=True``.
+    class_names : sequence of str
+        What each class, label or token is called.
+    tokenizer : str, optional
+        What makes tokens of a text, as JSON: see `unspool.data.TextTokenizer`.
 
     Attributes
     ----------
-    model : SequenceClassifier
+    model : SequenceNetwork
         The network, which takes raw inputs.
-    test_confusion : MulticlassConfusionMatrix
-        After a test: how often each true class (row) was taken for each class (column).
 
     Notes
     -----
-    The metrics of an epoch in training are part of the state dict: a run that continues within an epoch ends it with
-    the averages over the whole epoch.
+    The metrics of an epoch in training are part of the state dict, and the state that streams carry is part of the
+    checkpoint: a run that continues within an epoch ends it with the averages over the whole epoch.
     """
 
-    def __init__(self, recipe: dict[str, Any]) -> None:
+    def __init__(self, recipe: dict[str, Any], class_names: Sequence[str], tokenizer: str | None = None) -> None:
         super().__init__()
+        class_names = list(class_names)
         self.save_hyperparameters()
         self.recipe = Recipe.from_dict(recipe)
-        classes = self.recipe.num_classes
-        self.model = SequenceClassifier(self.recipe)
-        self.train_loss = MeanMetric()
-        self.train_accuracy = MulticlassAccuracy(classes, average="micro")
+        self.class_names = tuple(class_names)
+        self.tokenizer = tokenizer
+        self.model = SequenceNetwork(self.recipe)
+        self.objective = objective(self.recipe)
+        self.train_loss, self.train_accuracy = MeanMetric(), MeanMetric()
         self.train_loss.persistent(True)
         self.train_accuracy.persistent(True)
-        self.val_loss = MeanMetric()
-        self.val_accuracy = MulticlassAccuracy(classes, average="micro")
-        self.test_loss = MeanMetric()
-        self.test_accuracy = MulticlassAccuracy(classes, average="micro")
-        self.test_confusion = MulticlassConfusionMatrix(classes)
+        self.val_loss, self.val_accuracy = MeanMetric(), MeanMetric()
+        self.test_loss, self.test_accuracy = MeanMetric(), MeanMetric()
+        self._rows = {name: CatMetric(nan_strategy="ignore") for name in TestRows._fields}
+        self._rows_on_device = torch.nn.ModuleList(self._rows.values())  # moves them with the module
+        self._carried: dict[str, Any] = {}
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Return the logits (B, K) of raw inputs (B, T, I) with their lengths (B,)."""
+        """Return the logits of raw inputs (B, T, I), or tokens (B, T), with their lengths (B,)."""
         return self.model(inputs, lengths)
 
-    def _loss(self, batch: SequenceBatch) -> tuple[Tensor, Tensor]:
-        logits = self(batch.inputs, batch.lengths)
-        return cross_entropy(logits.float(), batch.labels), logits
+    def _score(self, part: str, batch: Any) -> Scored:
+        scored, self._carried[part] = self.objective.score(self.model, batch, self._carried.get(part))
+        getattr(self, f"{part}_loss").update(scored.loss.detach(), scored.weight)
+        getattr(self, f"{part}_accuracy").update(scored.accuracy, scored.answers)
+        return scored
 
     @override
-    def training_step(self, batch: SequenceBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the mean loss of a batch."""
-        loss, logits = self._loss(batch)
-        self.train_loss.update(loss.detach(), len(batch.labels))
-        self.train_accuracy.update(logits.detach(), batch.labels)
-        self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=len(batch.labels))
-        return loss
+        scored = self._score("train", batch)
+        self.log("loss", scored.loss.detach(), prog_bar=True, logger=False, batch_size=scored.weight)
+        return scored.loss
 
     @override
     def on_train_epoch_end(self) -> None:
         """Log the epoch's averages."""
-        self._log_epoch("train", self.train_loss, self.train_accuracy)
+        self._log_epoch("train")
 
     @override
-    def validation_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Count a batch that was held out."""
-        loss, logits = self._loss(batch)
-        self.val_loss.update(loss, len(batch.labels))
-        self.val_accuracy.update(logits, batch.labels)
+        self._score("val", batch)
 
     @override
     def on_validation_epoch_end(self) -> None:
         """Log the averages over the rows that were held out."""
-        self._log_epoch("val", self.val_loss, self.val_accuracy)
+        self._log_epoch("val")
 
     @override
-    def test_step(self, batch: SequenceBatch, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int) -> None:
         """Count a batch of the test data."""
-        loss, logits = self._loss(batch)
-        self.test_loss.update(loss, len(batch.labels))
-        self.test_accuracy.update(logits, batch.labels)
-        self.test_confusion.update(logits, batch.labels)
+        scored = self._score("test", batch)
+        for name, metric in self._rows.items():
+            values = getattr(scored, name)
+            if len(values):
+                metric.update(values)
 
     @override
     def on_test_epoch_end(self) -> None:
         """Log the averages over the test data."""
-        self._log_epoch("test", self.test_loss, self.test_accuracy)
+        self._log_epoch("test")
 
-    def _log_epoch(self, part: str, loss: MeanMetric, accuracy: MulticlassAccuracy) -> None:
-        for name, metric in (("loss", loss), ("accuracy", accuracy)):
+    def test_rows(self) -> TestRows:
+        """Return the sequences of the last test one by one."""
+        rows = {}
+        for name, metric in self._rows.items():
+            values = torch.atleast_1d(torch.as_tensor(metric.compute() if metric.update_called else []))
+            rows[name] = values.float() if name == "correct" else values.long()
+        return TestRows(**rows)
+
+    def _log_epoch(self, part: str) -> None:
+        for name in ("loss", "accuracy"):
+            metric: MeanMetric = getattr(self, f"{part}_{name}")
             self.log(f"{part}_{name}", metric.compute(), prog_bar=part == "val", logger=False, sync_dist=True)
             metric.reset()
+
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the state that the training streams carry."""
+        checkpoint["carried"] = self._carried.get("train")
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the state that the training streams carried."""
+        self._carried["train"] = checkpoint["carried"]
 
     @override
     def configure_optimizers(self) -> Any:

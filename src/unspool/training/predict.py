@@ -7,7 +7,6 @@ from torch import Tensor
 
 from unspool.data import DataError, pad_sequences, read_sequences
 
-from .data_modules import CLASS_NAMES
 from .evaluate import load_module
 from .recipes import Recipe
 from .results import Prediction
@@ -43,7 +42,7 @@ def predict(checkpoint: str | Path, source: str | Path) -> list[Prediction]:
     sequences = read_sequences(source)
     _check(sequences, recipe, Path(source))
     pad_to = recipe.num_steps if recipe.execution == "static" else None
-    names = CLASS_NAMES[recipe.dataset]
+    names = module.class_names
     predictions: list[Prediction] = []
     with torch.inference_mode():
         for first in range(0, len(sequences), _BATCH):

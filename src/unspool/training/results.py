@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .checkpoint_io import write_text
+from .module import TestRows
 from .recipes import Recipe
 
-RESULT = "result.json"
+RESULT, ROWS = "result.json", "test.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,12 @@ class RunResult:
         On the test rows.
     seconds_per_epoch : float
         Mean over the epochs, validation and checkpoints included, in seconds.
+    class_names : tuple of str
+        What each class, label or token is called.
+    command : str or None
+        The command line of the run, where there was one.
+    versions, machine : dict
+        What it ran with, and on what.
     """
 
     directory: Path
@@ -43,6 +52,10 @@ class RunResult:
     test_loss: float
     test_accuracy: float
     seconds_per_epoch: float
+    class_names: tuple[str, ...]
+    command: str | None
+    versions: dict[str, str]
+    machine: dict[str, str | int]
 
     @property
     def checkpoint(self) -> Path:
@@ -69,17 +82,35 @@ class RunResult:
         if not path.is_file():
             return None
         fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**{**fields, "recipe": Recipe.from_dict(fields["recipe"])}, directory=directory)
+        recipe, names = Recipe.from_dict(fields["recipe"]), tuple(fields["class_names"])
+        return cls(**{**fields, "recipe": recipe, "class_names": names}, directory=directory)
+
+
+def write_rows(directory: Path, rows: TestRows) -> None:
+    """Write ``test.npz``, which has the test sequences one by one, into a run's directory.
+
+    Parameters
+    ----------
+    directory : Path
+        The run's directory.
+    rows : TestRows
+        What the arrays of these names will be.
+    """
+    part = directory / f"{ROWS}.part"
+    with part.open("wb") as file:
+        np.savez_compressed(file, **{name: values.cpu().numpy() for name, values in rows._asdict().items()})
+    part.replace(directory / ROWS)
 
 
 class Evaluation(NamedTuple):
-    """How a checkpoint does on data: the recipe's name, figures, and ``confusion[true][predicted]`` counts."""
+    """How a checkpoint does on data: the recipe, figures, and ``confusion[true][predicted]`` counts for classes."""
 
     recipe: Recipe
     parameters: int
     accuracy: float
     loss: float
-    confusion: list[list[int]]
+    sequences: int
+    confusion: list[list[int]] | None
     class_names: tuple[str, ...]
 
 

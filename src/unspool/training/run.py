@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from unspool._machine import machine, versions
+
 from .callbacks import BEST, LAST, LOG, RunRecord, StepSeeds
 from .checkpoint_io import AtomicCheckpointIO, read_checkpoint, write_text
 from .data_modules import SequenceData
@@ -16,12 +18,12 @@ from .models import parameter_count
 from .module import SequenceModule
 from .progress import EpochProgress
 from .recipes import Recipe
-from .results import RESULT, RunResult
+from .results import RESULT, ROWS, RunResult, write_rows
 from .summary import LayerSummary
 from .trainer import make_trainer, quiet_lightning, torch_threads
 
 RECIPE = "recipe.json"
-_OWN_FILES = (RECIPE, LOG, LAST, BEST, RESULT)
+_OWN_FILES = (RECIPE, LOG, LAST, BEST, ROWS, RESULT)
 
 
 def fit(
@@ -34,6 +36,7 @@ def fit(
     accelerator: str = "auto",
     devices: int = 1,
     show: bool = True,
+    command: str | None = None,
     report: Callable[[str], None] = lambda _message: None,
 ) -> RunResult:
     """Train a recipe and test the weights of its best or its last epoch, whichever the recipe says.
@@ -43,7 +46,8 @@ def fit(
     recipe : Recipe
         What to train.
     directory : str or Path
-        Where to write ``recipe.json``, ``metrics.csv``, ``last.ckpt``, ``best.ckpt`` and ``result.json``.
+        Where to write ``recipe.json``, ``metrics.csv``, ``last.ckpt``, ``best.ckpt``, ``test.npz`` and
+        ``result.json``.
     resume : bool
         Continue the run in the directory from its last checkpoint; a finished one only returns its result.
     overwrite : bool
@@ -56,6 +60,8 @@ def fit(
         How many of them.
     show : bool
         Whether to show a summary of the model and a progress bar.
+    command : str, optional
+        The command line that asked for the run, for the record.
     report : callable
         Gets one line of text for each thing worth saying.
 
@@ -85,10 +91,11 @@ def fit(
     checkpoint = last if resume and last.is_file() else None
     data = SequenceData(recipe, data_dir)
     data.load()
-    mean, scale = data.normalisation()
+    normalisation = data.normalisation()
     torch.manual_seed(recipe.seed)
-    module = SequenceModule(recipe.to_dict())
-    module.model.normalise_by(mean, scale)
+    module = SequenceModule(recipe.to_dict(), data.class_names, data.tokenizer())
+    if normalisation is not None:
+        module.model.normalise_by(*normalisation)
     if recipe.precision == "64-true":
         # Lightning converts after it has loaded a checkpoint, which would then lose digits.
         module.double()
@@ -124,6 +131,7 @@ def fit(
             raise RunError(f"no epoch was trained: epochs={recipe.epochs}; choose at least 1")
         module.load_state_dict(read_checkpoint(directory / (BEST if recipe.tested == "best" else LAST))["state_dict"])
         trainer.test(module, datamodule=data, verbose=False)
+        described = machine()
     result = RunResult(
         directory=directory,
         recipe=recipe,
@@ -134,8 +142,14 @@ def fit(
         test_loss=float(trainer.callback_metrics["test_loss"]),
         test_accuracy=float(trainer.callback_metrics["test_accuracy"]),
         seconds_per_epoch=sum(row["seconds"] for row in record.epochs) / len(record.epochs),
+        class_names=module.class_names,
+        command=command,
+        versions=versions(),
+        machine=described,
     )
+    rows = module.test_rows()  # all devices, since they exchange theirs
     if trainer.is_global_zero:
+        write_rows(directory, rows)
         result.write()
     return result
 

@@ -53,23 +53,27 @@ def print_demo(console: Console, results: Iterable[RunResult]) -> None:
 
 
 def print_evaluation(console: Console, evaluation: Evaluation) -> None:
-    """Print accuracy and loss, and how often each true class was taken for each class."""
-    table = Table(title="confusion: a row per true class, a column per predicted class", box=box.SIMPLE_HEAD)
-    table.add_column("", style="bold")
-    for name in evaluation.class_names:
-        table.add_column(name, justify="right")
-    for true, row in enumerate(evaluation.confusion):
-        cells = [_cell(count, true == predicted) for predicted, count in enumerate(row)]
-        table.add_row(evaluation.class_names[true], *cells)
-    console.print(table)
-    total = sum(map(sum, evaluation.confusion))
+    """Print accuracy and loss, and for classes how often each was taken for each."""
+    if evaluation.confusion is not None:
+        console.print(_confusion(evaluation.confusion, evaluation.class_names))
     recipe = evaluation.recipe
     console.print(
         f"{recipe.dataset}, {recipe.model}, {recipe.execution}: {evaluation.parameters:,} parameters", highlight=False
     )
     console.print(
-        f"accuracy {evaluation.accuracy:.4f}, loss {evaluation.loss:.4f} on {total:,} sequences", highlight=False
+        f"accuracy {evaluation.accuracy:.4f}, loss {evaluation.loss:.4f} on {evaluation.sequences:,} sequences",
+        highlight=False,
     )
+
+
+def _confusion(counts: list[list[int]], names: Sequence[str]) -> Table:
+    table = Table(title="confusion: a row per true class, a column per predicted class", box=box.SIMPLE_HEAD)
+    table.add_column("", style="bold")
+    for name in names:
+        table.add_column(name, justify="right")
+    for true, row in enumerate(counts):
+        table.add_row(names[true], *(_cell(count, true == predicted) for predicted, count in enumerate(row)))
+    return table
 
 
 def _cell(count: int, correct: bool) -> str:

@@ -10,23 +10,16 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
 
 from .._errors import DataError
+from .._token_cache import TokenArrays
 
 
-class Reviews(NamedTuple):
-    """``tokens`` (N,) int32, all reviews' words; ``offsets`` (R + 1,) int64, their starts; ``labels`` (R,) int64."""
-
-    tokens: np.ndarray
-    offsets: np.ndarray
-    labels: np.ndarray
-
-
-def read_archive(path: Path, split: str, *, classes: int = 2) -> Reviews:
+def read_archive(path: Path, split: str, *, classes: int = 2) -> TokenArrays:
     """Read one split of an archive in the layout of Keras's ``imdb.npz``.
 
     Parameters
@@ -86,7 +79,7 @@ def _labels(content: bytes, path: Path, split: str) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def _reviews(items: list[Any], labels: np.ndarray, path: Path, split: str, size: int, classes: int) -> Reviews:
+def _reviews(items: list[Any], labels: np.ndarray, path: Path, split: str, size: int, classes: int) -> TokenArrays:
     if len(items) != len(labels) or not items:
         raise DataError(f"{path}: {len(items)} {split} reviews and {len(labels)} labels; expected one label each")
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
@@ -108,7 +101,7 @@ def _reviews(items: list[Any], labels: np.ndarray, path: Path, split: str, size:
         if not all(type(rank) is int and 1 <= rank < 2**31 for rank in review):
             raise DataError(f"{path}: {split} review {index} holds more than word ranks; expected numbers from 1")
         tokens[offsets[index] : offsets[index + 1]] = review
-    return Reviews(tokens, offsets, labels)
+    return TokenArrays(tokens, offsets, labels)
 
 
 class _Array:

@@ -1,19 +1,18 @@
 """IMDB film reviews: found in a directory or downloaded, read once, then mapped from a cache without pickles."""
 
 import hashlib
-import shutil
-import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 
+from .._data_dir import find_in_data_dir
 from .._download import default_cache_dir, download
 from .._errors import DataError
+from .._token_cache import keep, map_arrays
 from .._tokens import TokenDataset
-from ._keras_archive import Reviews, read_archive
+from ._keras_archive import read_archive
 
 FILE = "imdb.npz"
 MIRRORS = ("https://storage.googleapis.com/tensorflow/tf-keras-datasets/",)
@@ -40,10 +39,10 @@ def load_imdb(
 ) -> TokenDataset:
     """Load film reviews as numbers of words, with the conventions of ``keras.datasets.imdb``.
 
-    The archive ``imdb.npz`` is looked for in `data_dir` where one is named (in its folder ``imdb`` or in itself), and
-    nowhere else then; without one in the cache; else it is downloaded into the cache with pooch. It is read once, by
-    an unpickler that knows nothing but lists and numbers; arrays without pickles are kept in the cache, in a folder
-    named by the archive's checksum, and mapped from there.
+    The archive ``imdb.npz`` is looked for in `data_dir`, or in what ``UNSPOOL_DATA_DIR`` names, where one of them is
+    named (in its folder ``imdb`` or in itself), and nowhere else then; without one in the cache; else it is downloaded
+    into the cache with pooch. It is read once, by an unpickler that knows nothing but lists and numbers; arrays
+    without pickles are kept in the cache, in a folder named by the archive's checksum, and mapped from there.
 
     Parameters
     ----------
@@ -53,7 +52,7 @@ def load_imdb(
         As in `TokenDataset`. Reviews longer than `maxlen` are cut, as Keras's ``pad_sequences(maxlen=...)`` does;
         the argument of this name of Keras's ``load_data`` leaves such reviews out instead.
     data_dir : str or Path, optional
-        A directory that has the archive.
+        A directory that has the archive; by default what ``UNSPOOL_DATA_DIR`` names.
     cache_dir : str or Path, optional
         Where the download and the arrays are kept; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
     mirrors : sequence of str, optional
@@ -75,18 +74,19 @@ def load_imdb(
     """
     if split not in SPLITS:
         raise DataError(f"received split={split!r}; expected 'train' or 'test'")
-    cache = (Path(cache_dir) if cache_dir is not None else default_cache_dir()).expanduser() / "imdb"
-    path = _find(data_dir, cache, MIRRORS if mirrors is None else mirrors, sha256)
+    path = find_in_data_dir("IMDB", "imdb", [FILE], data_dir)
+    if path is None:
+        path = in_cache(FILE, cache_dir, mirrors, f"sha256:{next(iter(sha256))}" if sha256 else None)
     received = hashlib.sha256(path.read_bytes()).hexdigest()
     if sha256 is not None and received not in sha256:
         raise DataError(
             f"{path}: not the IMDB archive: it has sha256 {received}; expected {' or '.join(sha256)}. "
             "Fetch the file again; for an archive of your own pass sha256=None"
         )
-    folder = cache / received
+    folder = _cache(cache_dir) / received
     if not folder.is_dir():
-        _keep({name: read_archive(path, name) for name in SPLITS}, folder)
-    reviews = _map(folder, split)
+        keep({name: read_archive(path, name) for name in SPLITS}, folder, called="IMDB")
+    reviews = map_arrays(folder, split)
     return TokenDataset(
         reviews.tokens,
         reviews.offsets,
@@ -101,59 +101,32 @@ def load_imdb(
     )
 
 
-def _find(data_dir: str | Path | None, cache: Path, mirrors: Sequence[str], sha256: Collection[str] | None) -> Path:
-    if data_dir is None:
-        path = cache / FILE
-        if path.is_file():
-            return path
-        if not sha256:
-            raise DataError(f"{path}: no such file, and without a checksum to expect nothing is downloaded")
-        known_hash = f"sha256:{next(iter(sha256))}"
-        return download(FILE, cache, mirrors, known_hash=known_hash, called="IMDB", files=FILE)
-    directory = Path(data_dir).expanduser()
-    for path in (directory / "imdb" / FILE, directory / FILE):
-        if path.is_file():
-            return path
-    raise DataError(
-        f"no IMDB in {directory}: expected {directory / 'imdb' / FILE} or {directory / FILE}.\n"
-        "Name the right directory with --data-dir or UNSPOOL_DATA_DIR, or neither to use the cache or download"
-    )
+def in_cache(name: str, cache_dir: str | Path | None, mirrors: Sequence[str] | None, known_hash: str | None) -> Path:
+    """Return a file of Keras's from the cache, downloaded where it is not there yet.
+
+    Parameters
+    ----------
+    name : str
+        The file's name.
+    cache_dir, mirrors
+        As in `load_imdb`.
+    known_hash : str, optional
+        What a download must have: the name of an algorithm, a colon and the checksum.
+
+    Raises
+    ------
+    DataError
+        If it is not there and no checksum is given, or it cannot be downloaded.
+    """
+    cache = _cache(cache_dir)
+    path = cache / name
+    if path.is_file():
+        return path
+    if known_hash is None:
+        raise DataError(f"{path}: no such file, and without a checksum to expect nothing is downloaded")
+    addresses = MIRRORS if mirrors is None else mirrors
+    return download(name, cache, addresses, known_hash=known_hash, called="IMDB", files=name)
 
 
-def _keep(splits: dict[str, Reviews], folder: Path) -> None:
-    """Write arrays into a folder that appears whole or not at all."""
-    made = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
-        made.chmod(0o755)  # a temporary folder is for its owner alone; a cache may be shared
-        for split, reviews in splits.items():
-            for name, array in reviews._asdict().items():
-                np.save(made / f"{split}_{name}.npy", array, allow_pickle=False)
-        try:
-            made.rename(folder)
-        except OSError:
-            # Another process was first; its arrays are these, since the folder is named by the archive's checksum.
-            if not folder.is_dir():
-                raise
-    except OSError as error:
-        raise DataError(
-            f"cannot keep IMDB in {folder.parent}: {error}.\nName another cache with UNSPOOL_CACHE_DIR"
-        ) from error
-    finally:
-        if made is not None:
-            shutil.rmtree(made, ignore_errors=True)
-
-
-def _map(folder: Path, split: str) -> Reviews:
-    try:
-        tokens = np.load(folder / f"{split}_tokens.npy", mmap_mode="r", allow_pickle=False)
-        offsets = np.load(folder / f"{split}_offsets.npy", allow_pickle=False)
-        labels = np.load(folder / f"{split}_labels.npy", allow_pickle=False)
-        if tokens.dtype != np.int32 or offsets.dtype != np.int64 or labels.dtype != np.int64:
-            raise DataError(f"arrays of {tokens.dtype}, {offsets.dtype} and {labels.dtype}")
-        if len(offsets) != len(labels) + 1 or offsets[-1] != len(tokens):
-            raise DataError(f"{len(tokens)} tokens, {len(offsets)} offsets and {len(labels)} labels")
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{folder}: damaged cache ({error}); remove this folder, it will be made again") from error
-    return Reviews(tokens, offsets, labels)
+def _cache(cache_dir: str | Path | None) -> Path:
+    return (Path(cache_dir) if cache_dir is not None else default_cache_dir()).expanduser() / "imdb"

@@ -8,10 +8,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
+from .._bytes import read_bytes
+from .._data_dir import find_in_data_dir, first_file
 from .._dataset import SequenceDataset
 from .._download import default_cache_dir, download
 from .._errors import DataError
-from .._idx import parse_idx, read_bytes
+from .._idx import parse_idx
 
 
 class MnistFile(NamedTuple):
@@ -48,16 +50,16 @@ def load_mnist(
 ) -> SequenceDataset:
     """Load MNIST's images, each as a sequence of 28 rows of 28 pixels.
 
-    The four IDX files, compressed or not, are looked for in `data_dir` where one is named (in its folder ``mnist``
-    or in itself), and nowhere else then; without one in the cache; else they are downloaded into the cache with
-    pooch. The md5 of the uncompressed bytes must be the official one.
+    The four IDX files, compressed or not, are looked for in `data_dir`, or in what ``UNSPOOL_DATA_DIR`` names, where
+    one of them is named (in its folder ``mnist`` or in itself), and nowhere else then; without one in the cache; else
+    they are downloaded into the cache with pooch. The md5 of the uncompressed bytes must be the official one.
 
     Parameters
     ----------
     split : {"train", "test"}
         60,000 images to train on, 10,000 to test on.
     data_dir : str or Path, optional
-        A directory that has the files.
+        A directory that has the files; by default what ``UNSPOOL_DATA_DIR`` names.
     cache_dir : str or Path, optional
         Where downloads are kept; `default_cache_dir()` by default.
     mirrors : sequence of str, optional
@@ -95,30 +97,16 @@ def _load(path: Path, content_md5: str) -> np.ndarray:
 
 
 def _find(file: MnistFile, data_dir: str | Path | None, cache_dir: str | Path | None, mirrors: Sequence[str]) -> Path:
-    if data_dir is not None:
-        directory = Path(data_dir).expanduser()
-        found = _present(file.name, [directory / "mnist", directory])
-        if found is None:
-            raise DataError(
-                f"no MNIST in {directory}: expected {directory / 'mnist' / file.name}.gz or "
-                f"{directory / file.name}.gz.\n"
-                "Name the right directory with --data-dir or UNSPOOL_DATA_DIR, or neither to use the cache or download"
-            )
+    names = (f"{file.name}.gz", file.name)
+    found = find_in_data_dir("MNIST", "mnist", names, data_dir)
+    if found is not None:
         return found
     cache = (Path(cache_dir) if cache_dir is not None else default_cache_dir()).expanduser() / "mnist"
-    return _present(file.name, [cache]) or download(
-        f"{file.name}.gz",
+    return first_file([cache], names) or download(
+        names[0],
         cache,
         mirrors,
         known_hash=f"md5:{file.download_md5}",
         called="MNIST",
         files="the four .gz files",
     )
-
-
-def _present(name: str, directories: list[Path]) -> Path | None:
-    for directory in directories:
-        for path in (directory / f"{name}.gz", directory / name):
-            if path.is_file():
-                return path
-    return None

@@ -1,22 +1,24 @@
 """Recipes: every number of a training run, in one frozen object that a checkpoint carries."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from .errors import RunError
+from ..errors import RunError
 
-Dataset = Literal["vowels", "mnist"]
 ModelName = Literal["simple_rnn", "lstm", "gru"]
 Execution = Literal["dynamic", "static"]
+Batching = Literal["ragged", "padded", "bucketed", "same-length", "single"]
+Objective = Literal["classes", "labels-per-step", "next-token"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSpec:
     """One recurrent layer and the dropout after it.
 
-    `kind`, `hidden_size`, `activation` (``None``: the layer's own), `bidirectional`, `recurrent_bias` and `init`
-    are those of the layers; `dropout_after` is the probability of the dropout on the layer's outputs.
+    `kind`, `hidden_size`, `activation` (``None``: the layer's own), `bidirectional`, `recurrent_bias`, `init`,
+    `input_dropout` and `recurrent_dropout` are those of the layers; `dropout_after` is the probability of the dropout
+    on the layer's outputs.
     """
 
     kind: ModelName
@@ -25,6 +27,8 @@ class LayerSpec:
     bidirectional: bool = False
     recurrent_bias: bool = True
     init: str = "torch"
+    input_dropout: float = 0.0
+    recurrent_dropout: float = 0.0
     dropout_after: float = 0.0
 
 
@@ -36,17 +40,35 @@ class Recipe:
     ----------
     dataset, model, execution : str
         What is trained, on what, and whether the time loop is looped (dynamic) or unrolled (static).
+    options : dict
+        What the data set's source wants to know besides; plain values.
+    objective : {"classes", "labels-per-step", "next-token"}
+        What is predicted: one class per sequence, a set of labels after every step, or the next token of a stream
+        whose state is carried from batch to batch.
     layers : tuple of LayerSpec
         The recurrent layers, first to last.
-    pooling : {"last", "mean"}
-        What the classifier sees of the last layer: its last output, or the mean of its outputs.
-    input_size, num_classes, num_steps : int
-        Features of a step, classes, and the longest sequence; the static mode has exactly `num_steps` steps.
+    pooling : {"last", "mean", "max", "none"}
+        What the dense layer sees of the last layer: its last output, the mean or the maximum of its outputs, or the
+        output of each step.
+    input_size : int
+        Features of a step, or the number of different tokens.
+    embedding_size : int or None
+        Features of a token's vector, where steps are tokens; None where they are features.
+    embedding_dropout : float
+        Probability of the dropout on the tokens' vectors.
+    num_classes, num_steps : int
+        Classes (or labels of a step, or tokens), and the longest sequence; the static mode has exactly `num_steps`
+        steps.
+    binary_head : bool
+        Whether two classes have one output, whose sigmoid is the probability of the second, instead of two.
     input_noise, input_offset : float
         Standard deviations of what is added to the normalised inputs in training: a number of its own for every step
         and feature, and one for every feature of a whole sequence.
     epochs, batch_size : int
         How long and in what portions.
+    batching : {"ragged", "padded", "bucketed", "same-length", "single"}
+        Rows drawn at random, without padding or padded to the longest; rows of similar length, of one length, or a
+        row at a time.
     learning_rate, weight_decay : float
         Of Adam; the decay is decoupled (AdamW).
     schedule : {"constant", "one_cycle"}
@@ -54,7 +76,8 @@ class Recipe:
     gradient_clip : float or None
         Largest norm of the gradient.
     held_out : int
-        Training rows held out for validation, from each class its share. The checkpoint "best" is chosen on them.
+        Training rows held out for validation, from each class its share; 0 where the data set has a part for it. The
+        checkpoint "best" is chosen on them.
     tested : {"best", "last"}
         Whose test figures are the run's: the checkpoint "best", or the last one, where the schedule ends with a
         learning rate of nothing and the rows held out are too few to rank epochs.
@@ -72,18 +95,24 @@ class Recipe:
         PyTorch's threads on a CPU during the run; None leaves them as they are.
     """
 
-    dataset: Dataset
+    dataset: str
     model: ModelName
     execution: Execution
+    options: dict[str, Any] = field(default_factory=dict)
+    objective: Objective = "classes"
     layers: tuple[LayerSpec, ...]
-    pooling: Literal["last", "mean"]
+    pooling: Literal["last", "mean", "max", "none"] = "last"
     input_size: int
+    embedding_size: int | None = None
+    embedding_dropout: float = 0.0
     num_classes: int
     num_steps: int
+    binary_head: bool = False
     input_noise: float = 0.0
     input_offset: float = 0.0
     epochs: int
     batch_size: int
+    batching: Batching = "padded"
     learning_rate: float
     weight_decay: float = 0.0
     schedule: Literal["constant", "one_cycle"] = "constant"
@@ -96,6 +125,13 @@ class Recipe:
     log_every: int
     precision: str = "32-true"
     threads: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What a run of the recipe is called: data set, variant, model, execution, batching where it is not padded."""
+        variant = [str(self.options["variant"])] if "variant" in self.options else []
+        batching = [self.batching] if self.batching != "padded" else []
+        return "-".join([self.dataset, *variant, self.model, self.execution, *batching, f"seed{self.seed}"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain dicts, lists, strings and numbers."""
@@ -143,108 +179,20 @@ class Recipe:
         return [f"{name}: {its[name]} there, {mine[name]} here" for name in mine if mine[name] != its[name]]
 
 
-def vowels_recipe(
-    model: ModelName = "lstm", execution: Execution = "dynamic", *, hidden_size: int | None = None, **changes: Any
-) -> Recipe:
-    """Return the recipe for Japanese Vowels: utterances of 7 to 29 steps of 12 channels, nine speakers.
+def check_choice(name: str, value: str, choices: Any) -> None:
+    """Refuse a value that is none of a `Literal`'s.
 
     Parameters
     ----------
-    model : {"lstm", "gru", "simple_rnn"}
-        The recurrent layer.
-    execution : {"dynamic", "static"}
-        Whether its time loop is looped or unrolled over 29 steps.
-    hidden_size : int, optional
-        Units of the layer; the recipe's own by default.
-    **changes
-        Other values for fields of `Recipe`; None keeps the recipe's own.
+    name, value : str
+        What it is and what was received.
+    choices : Literal type
+        What is known.
 
     Raises
     ------
     RunError
-        If the model or the execution is not known.
+        If the value is another one.
     """
-    _check(model, execution)
-    recipe = Recipe(
-        dataset="vowels",
-        model=model,
-        execution=execution,
-        layers=(LayerSpec(kind=model, hidden_size=128 if hidden_size is None else hidden_size, dropout_after=0.2),),
-        pooling="last",
-        input_size=12,
-        num_classes=9,
-        num_steps=29,
-        input_noise=0.5,
-        input_offset=0.3,
-        epochs=30,
-        batch_size=16,
-        learning_rate=5e-3,
-        weight_decay=1e-2,
-        schedule="one_cycle",
-        gradient_clip=1.0,
-        held_out=27,
-        tested="last",
-        checkpoint_every=50,
-        log_every=5,
-        threads=1,  # the products of a step are too small to divide
-    )
-    return recipe.replace(**changes)
-
-
-def mnist_recipe(model: ModelName = "lstm", execution: Execution = "dynamic", **changes: Any) -> Recipe:
-    """Return the recipe for MNIST read row by row: 28 steps of 28 pixels, ten digits.
-
-    The models are the published ones, with their numbers of parameters: SimpleRNN 206,858, LSTM 819,722 and GRU
-    369,162. SimpleRNN and LSTM have one bias per gate, as in Keras; GRU has both.
-
-    Parameters
-    ----------
-    model : {"simple_rnn", "lstm", "gru"}
-        Which of the three.
-    execution : {"dynamic", "static"}
-        Whether the time loop is looped or unrolled over 28 steps.
-    **changes
-        Other values for fields of `Recipe`; None keeps the recipe's own.
-
-    Raises
-    ------
-    RunError
-        If the model or the execution is not known.
-    """
-    _check(model, execution)
-    keras = {"kind": model, "init": "keras", "recurrent_bias": model == "gru"}
-    layers = {
-        "simple_rnn": (LayerSpec(**keras, hidden_size=256), LayerSpec(**keras, hidden_size=256)),
-        "lstm": (
-            LayerSpec(**keras, hidden_size=256, activation="relu", dropout_after=0.2),
-            LayerSpec(**keras, hidden_size=256, dropout_after=0.2),
-        ),
-        "gru": (
-            LayerSpec(**keras, hidden_size=256, activation="relu", dropout_after=0.3),
-            LayerSpec(**keras, hidden_size=128),
-        ),
-    }
-    recipe = Recipe(
-        dataset="mnist",
-        model=model,
-        execution=execution,
-        layers=layers[model],
-        pooling="last",
-        input_size=28,
-        num_classes=10,
-        num_steps=28,
-        epochs=10,
-        batch_size=64,
-        learning_rate=1e-3,
-        held_out=5000,
-        checkpoint_every=100,
-        log_every=50,
-    )
-    return recipe.replace(**changes)
-
-
-def _check(model: str, execution: str) -> None:
-    if model not in get_args(ModelName):
-        raise RunError(f"received model {model!r}; expected one of {', '.join(get_args(ModelName))}")
-    if execution not in get_args(Execution):
-        raise RunError(f"received execution {execution!r}; expected dynamic or static")
+    if value not in get_args(choices):
+        raise RunError(f"received {name} {value!r}; expected one of {', '.join(get_args(choices))}")

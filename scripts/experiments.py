@@ -1,0 +1,109 @@
+"""Run the experiments of the documentation and write their figures to docs/results/*.json.
+
+    python scripts/experiments.py NAME ... [--seeds 3] [--runs-dir runs/experiments]
+    python scripts/experiments.py --list
+
+Data are looked for where `unspool train` looks: name their directory with UNSPOOL_DATA_DIR. What was run before is not
+run again: every run continues where it was, and a finished one only gives its figures.
+"""
+
+import argparse
+import csv
+import json
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A training command, how many seeds it is run with, and what was published for the same model."""
+
+    command: str
+    seeds: int = 1
+    published: dict[str, float] | None = None
+
+
+def _published(accuracy: float, **more: float) -> dict[str, float]:
+    return {"test_accuracy": accuracy, **more}
+
+
+EXPERIMENTS = {
+    "mnist-simple_rnn": Experiment("train mnist --model simple_rnn", 1, _published(0.9568, seconds_per_epoch=98)),
+    "mnist-lstm": Experiment("train mnist --model lstm", 1, _published(0.9880, seconds_per_epoch=272)),
+    "mnist-gru": Experiment("train mnist --model gru", 1, _published(0.9900, seconds_per_epoch=168)),
+    "imdb-simple_rnn": Experiment("train imdb --model simple_rnn", 3, _published(0.739, test_loss=0.528)),
+    "imdb-lstm": Experiment("train imdb --model lstm", 3, _published(0.828, test_loss=0.391)),
+    "imdb-gru": Experiment("train imdb --model gru", 3, _published(0.838, test_loss=0.370)),
+    "imdb-improved": Experiment("train imdb --model gru --variant improved", 3),
+}
+
+
+def run(name: str, experiment: Experiment, seeds: int, directory: Path) -> dict[str, Any]:
+    """Run an experiment once for each seed and return its figures.
+
+    Parameters
+    ----------
+    name : str
+        What its runs' directories are called.
+    experiment : Experiment
+        What to run.
+    seeds : int
+        How many seeds, from 0.
+    directory : Path
+        Where the runs go.
+    """
+    runs, last = [], {}
+    for seed in range(seeds):
+        place = directory / f"{name}-seed{seed}"
+        words = [*shlex.split(experiment.command), "--seed", str(seed), "--output-dir", str(place), "--resume"]
+        subprocess.run([sys.executable, "-c", "from unspool.cli import main; main()", *words], check=True)
+        last = json.loads((place / "result.json").read_text(encoding="utf-8"))
+        figures = ("epoch", "val_loss", "val_accuracy", "test_loss", "test_accuracy", "seconds_per_epoch")
+        runs.append({"seed": seed, **{figure: last[figure] for figure in figures}, "epochs": _epochs(place)})
+    return {
+        "name": name,
+        "recipe": last["recipe"]["dataset"],
+        "command": f"unspool {experiment.command} --seed SEED",
+        "parameters": last["parameters"],
+        "published": experiment.published,
+        "runs": runs,
+        "versions": last["versions"],
+        "machine": last["machine"],
+    }
+
+
+def _epochs(directory: Path) -> list[dict[str, float]]:
+    """Return the rows of a run's log that end an epoch."""
+    with (directory / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["seconds"]]
+    names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
+    return [{"epoch": int(row["epoch"]), **{name: float(row[name]) for name in names}} for row in rows]
+
+
+def main() -> None:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *EXPERIMENTS])
+    parser.add_argument("--list", action="store_true", help="print the names and their commands")
+    parser.add_argument("--seeds", type=int, help="how many seeds, instead of the experiment's own number")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs/experiments"))
+    given = parser.parse_args()
+    if given.list or not given.names:
+        for name, experiment in EXPERIMENTS.items():
+            print(f"{name:20} unspool {experiment.command}   ({experiment.seeds} seeds)")
+        return
+    RESULTS.mkdir(exist_ok=True)
+    for name in given.names:
+        experiment = EXPERIMENTS[name]
+        figures = run(name, experiment, given.seeds or experiment.seeds, given.runs_dir)
+        (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The command line: arguments in, a recipe called, a table or a file out.
+
+``unspool --help`` says what there is. It needs the extra: ``pip install 'unspool[train]'``. What takes long to import
+is imported by the commands that need it, so that help comes at once.
+"""
+
+from importlib.metadata import version
+from typing import Annotated
+
+try:
+    import rich as _rich  # noqa: F401
+    import typer
+except ModuleNotFoundError as error:
+    raise SystemExit(
+        f"unspool's command line needs {error.name}, which is not installed.\n"
+        "Install it with: pip install 'unspool[train]'"
+    ) from None
+
+from unspool.cli.train import train_app
+from unspool.cli.use import add_commands
+
+app = typer.Typer(
+    name="unspool",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Recurrent networks over sequences of any length: train a recipe, test it, classify new sequences.",
+    epilog="Start with: unspool train vowels",
+)
+app.add_typer(train_app, name="train")
+add_commands(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"unspool {version('unspool')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

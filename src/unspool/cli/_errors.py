@@ -1,0 +1,23 @@
+"""What every command does with mistakes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn what a user can mend into one message and exit code 2; all else keeps its traceback."""
+    try:
+        from unspool.training import RunError
+    except ModuleNotFoundError as error:
+        typer.echo(f"error: this needs {error.name}; install it with: pip install 'unspool[train]'", err=True)
+        raise typer.Exit(2) from None
+    from unspool.data import DataError
+
+    try:
+        yield
+    except (DataError, RunError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None

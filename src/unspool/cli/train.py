@@ -1,0 +1,146 @@
+"""``unspool train``: a command for each recipe."""
+
+import inspect
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+
+from ._errors import user_errors
+from ._options import (
+    Accelerator,
+    Batching,
+    BatchSize,
+    CheckpointEvery,
+    DataDir,
+    Devices,
+    Epochs,
+    Execution,
+    HiddenSize,
+    LearningRate,
+    LimitTrain,
+    Model,
+    OutputDir,
+    Overwrite,
+    Precision,
+    Resume,
+    Seed,
+    Variant,
+)
+
+if TYPE_CHECKING:
+    from unspool.training import Recipe
+
+train_app = typer.Typer(
+    no_args_is_help=True,
+    help="Train a recipe. It writes its log and its checkpoints to a directory under runs/.",
+)
+
+
+def _run(
+    recipe: "Recipe",
+    data_dir: DataDir = None,
+    output_dir: OutputDir = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    accelerator: Accelerator = "auto",
+    devices: Devices = 1,
+) -> None:
+    from unspool.training import fit, is_main_process
+    from unspool.training.tables import print_result
+
+    result = fit(
+        recipe,
+        output_dir or Path("runs") / recipe.name,
+        resume=resume,
+        overwrite=overwrite,
+        data_dir=data_dir,
+        accelerator=accelerator,
+        devices=devices,
+        command=shlex.join(["unspool", *sys.argv[1:]]),
+        report=typer.echo,
+    )
+    if is_main_process():
+        print_result(Console(), result)
+
+
+def _changes(
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    limit_train: LimitTrain = None,
+    seed: Seed = 0,
+    checkpoint_every: CheckpointEvery = None,
+    precision: Precision = "32-true",
+) -> None:
+    """Have the options that are fields of every recipe."""
+
+
+def _command(name: str, *, needs_data: bool = True) -> Callable[[Callable[..., "Recipe"]], Callable[..., None]]:
+    """Make a command of a function that returns a recipe: its own options, and those that all recipes share."""
+
+    def decorate(make: Callable[..., "Recipe"]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(make).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        shared = list(inspect.signature(_changes).parameters.values())
+        running = list(inspect.signature(_run).parameters.values())[1:]
+        if not needs_data:
+            running = [parameter for parameter in running if parameter.name != "data_dir"]
+        for_recipe = {parameter.name for parameter in [*own, *shared]}
+
+        def command(**given: Any) -> None:
+            with user_errors():
+                recipe = make(**{key: value for key, value in given.items() if key in for_recipe})
+                _run(recipe, **{key: value for key, value in given.items() if key not in for_recipe})
+
+        command.__name__, command.__doc__, command.__annotations__ = make.__name__, make.__doc__, {}
+        command.__signature__ = inspect.Signature([*own, *shared, *running])  # pyright: ignore[reportAttributeAccessIssue]
+        return train_app.command(name)(command)
+
+    return decorate
+
+
+@_command("vowels", needs_data=False)
+def vowels(
+    model: Model = "lstm", execution: Execution = "dynamic", hidden_size: HiddenSize = None, **changes: Any
+) -> "Recipe":
+    """Tell nine speakers apart by two spoken vowels: Japanese Vowels, which comes with the package.
+
+    It takes less than a minute. The test figures are those of 370 utterances that took no part in training.
+    """
+    from unspool.training import vowels_recipe
+
+    return vowels_recipe(model, execution, hidden_size=hidden_size, **changes)
+
+
+@_command("mnist")
+def mnist(model: Model = "lstm", execution: Execution = "dynamic", **changes: Any) -> "Recipe":
+    """Read handwritten digits row by row: MNIST as 28 steps of 28 pixels.
+
+    The models have 206,858 (simple_rnn), 819,722 (lstm) and 369,162 (gru) parameters; on a CPU an epoch takes
+    some 10 to 40 seconds. The test figures are those of the 10,000 test images.
+    """
+    from unspool.training import mnist_recipe
+
+    return mnist_recipe(model, execution, **changes)
+
+
+@_command("imdb")
+def imdb(
+    model: Model = "lstm",
+    execution: Execution = "dynamic",
+    batching: Batching = "ragged",
+    variant: Variant = "published",
+    **changes: Any,
+) -> "Recipe":
+    """Tell positive film reviews from negative ones: IMDB, 25,000 reviews to learn from and as many to test.
+
+    The published models have 1,411,713 (lstm), 1,379,201 (gru) and 1,313,025 (simple_rnn) parameters and are trained
+    for two epochs; `--variant improved` reads whole reviews.
+    """
+    from unspool.training import imdb_recipe
+
+    return imdb_recipe(model, execution, batching, variant, **changes)

@@ -1,0 +1,94 @@
+"""``unspool evaluate``, ``predict``, ``demo`` and ``info``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+import unspool
+
+from ._errors import user_errors
+from ._options import Accelerator, Checkpoint, DataDir, Epochs, Seed
+
+
+def evaluate(
+    checkpoint: Checkpoint,
+    split: Annotated[
+        Literal["test", "validation"], typer.Option(help="The test data, or what training held out.")
+    ] = "test",
+    data_dir: DataDir = None,
+    accelerator: Accelerator = "auto",
+) -> None:
+    """Print the accuracy, the loss and the confusion table of a checkpoint."""
+    with user_errors():
+        from unspool.training import evaluate as run
+        from unspool.training.tables import print_evaluation
+
+        print_evaluation(Console(), run(checkpoint, split=split, data_dir=data_dir, accelerator=accelerator))
+
+
+def predict(
+    checkpoint: Checkpoint,
+    source: Annotated[
+        Path,
+        typer.Option("--input", help="Sequences: .ts, .npy, .npz, .csv, .jsonl, or IDX images.", show_default=False),
+    ],
+    output: Annotated[Path | None, typer.Option(help="Write a .csv or .json file instead of printing a table.")] = None,
+) -> None:
+    """Classify new sequences with a checkpoint."""
+    with user_errors():
+        from unspool.training import predict as run
+        from unspool.training.tables import check_output, print_predictions, write_predictions
+
+        if output is not None:
+            check_output(output)
+        predictions = run(checkpoint, source)
+        if output is None:
+            print_predictions(Console(), predictions)
+        else:
+            write_predictions(output, predictions)
+            typer.echo(f"wrote {len(predictions):,} predictions to {output}")
+
+
+def demo(
+    output_dir: Annotated[Path, typer.Option(help="Where the runs go; former ones are replaced.")] = Path("runs/demo"),
+    epochs: Epochs = None,
+    seed: Seed = 0,
+) -> None:
+    """Train LSTM and GRU on Japanese Vowels, looped and unrolled, and print one table."""
+    with user_errors():
+        from unspool.training.demo import RUNS
+        from unspool.training.demo import demo as run
+        from unspool.training.tables import print_demo
+
+        console = Console()
+        with console.status("starting") as status:
+            results = []
+            for result in run(output_dir, epochs=epochs, seed=seed, started=status.update):
+                results.append(result)
+                recipe = result.recipe
+                console.print(
+                    f"{len(results)} of {len(RUNS)}: {recipe.model}, {recipe.execution}: "
+                    f"test accuracy {result.test_accuracy:.4f}",
+                    highlight=False,
+                )
+        print_demo(console, results)
+        typer.echo(f"try: unspool evaluate {results[0].checkpoint}")
+
+
+def info() -> None:
+    """Print the backends, the threads and the versions."""
+    typer.echo(unspool.info())
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands of this module to an application.
+
+    Parameters
+    ----------
+    app : typer.Typer
+        The application.
+    """
+    for command in (evaluate, predict, demo, info):
+        app.command()(command)

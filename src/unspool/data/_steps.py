@@ -1,0 +1,100 @@
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ._collate import pad_sequences
+from ._errors import DataError
+
+
+class StepBatch(NamedTuple):
+    """A padded batch with a target per step: ``inputs`` (B, T, I), ``lengths`` (B,) int64, ``targets`` (B, T, K)."""
+
+    inputs: Tensor
+    lengths: Tensor
+    targets: Tensor
+
+
+class StepLabelledDataset:
+    """Sequences of any lengths with a target for every step, held in memory.
+
+    Parameters
+    ----------
+    inputs : sequence of Tensor of shape (T, I)
+        What a model sees; every sequence has its own number of steps T.
+    targets : sequence of Tensor of shape (T, K)
+        What it should say at each step.
+
+    Raises
+    ------
+    DataError
+        If there is no sequence, inputs and targets differ in number or steps, or widths differ between sequences.
+    """
+
+    def __init__(self, inputs: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+        if len(inputs) != len(targets) or len(inputs) == 0:
+            raise DataError(
+                f"received {len(inputs)} inputs and {len(targets)} targets; expected one each, at least one"
+            )
+        for index, (steps, wanted) in enumerate(zip(inputs, targets, strict=True)):
+            if steps.ndim != 2 or steps.shape[1:] != inputs[0].shape[1:]:
+                raise DataError(
+                    f"inputs {index} have shape {tuple(steps.shape)}; expected (steps, features) with as many features "
+                    f"as the first, of shape {tuple(inputs[0].shape)}"
+                )
+            if wanted.ndim != 2 or wanted.shape[1:] != targets[0].shape[1:] or len(wanted) != len(steps):
+                raise DataError(
+                    f"targets {index} have shape {tuple(wanted.shape)}; expected ({len(steps)}, values), a row "
+                    f"for each step, as wide as the first, of shape {tuple(targets[0].shape)}"
+                )
+        self.inputs = inputs
+        self.targets = targets
+
+    @property
+    def input_size(self) -> int:
+        """Number of features of one step."""
+        return self.inputs[0].shape[1]
+
+    @property
+    def target_size(self) -> int:
+        """Number of values of one step's target."""
+        return self.targets[0].shape[1]
+
+    @property
+    def lengths(self) -> Tensor:
+        """Number of steps of each sequence, int64 of shape (N,): what samplers batch by."""
+        return torch.tensor([len(steps) for steps in self.inputs])
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.inputs[index], self.targets[index]
+
+
+def collate_steps(samples: Iterable[tuple[Tensor, Tensor]], *, pad_to: int | None = None) -> StepBatch:
+    """Make a batch of (inputs, targets) pairs.
+
+    Parameters
+    ----------
+    samples : iterable of (Tensor of shape (T, I), Tensor of shape (T, K))
+        What a `StepLabelledDataset` yields.
+    pad_to : int, optional
+        Number of steps of the batch; the longest sequence's by default.
+
+    Returns
+    -------
+    StepBatch
+        Inputs (B, T, I), lengths (B,) and targets (B, T, K). Targets are zero after the end of a sequence, as inputs
+        are: a loss must leave these steps out.
+
+    Raises
+    ------
+    DataError
+        As `pad_sequences` does.
+    """
+    pairs = list(samples)
+    inputs, lengths = pad_sequences([steps for steps, _ in pairs], pad_to=pad_to)
+    targets, _ = pad_sequences([wanted for _, wanted in pairs], pad_to=pad_to)
+    return StepBatch(inputs, lengths, targets)

@@ -1,0 +1,140 @@
+"""Tables of texts: one row per text, its columns by name."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ._bytes import read_bytes
+from ._errors import DataError
+
+
+class Row(NamedTuple):
+    """``place`` says where the row is, for errors; ``values`` holds its columns by name."""
+
+    place: str
+    values: dict[str, Any]
+
+
+def read_rows(path: Path, encoding: str = "utf-8") -> list[Row]:
+    """Read the rows of a table; its name's ending says what it is.
+
+    Parameters
+    ----------
+    path : Path
+        ``.csv`` or ``.tsv``, whose first row names the columns, or ``.jsonl``, an object a line; each also with
+        ``.gz`` or ``.xz``.
+    encoding : str
+        How the file's characters are written.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, empty, of another kind or in another encoding.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: a directory; expected {_KINDS}. A folder aclImdb is read by load_acl_imdb_texts")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    ending = Path(path.name.lower().removesuffix(".gz").removesuffix(".xz")).suffix
+    if ending not in _READERS:
+        raise DataError(f"{path}: unknown kind of file; expected {_KINDS}")
+    rows = _READERS[ending](decode(read_bytes(path), path, encoding), path)
+    if not rows:
+        raise DataError(f"{path}: no rows; expected at least one text")
+    return rows
+
+
+def decode(content: bytes, path: Path, encoding: str) -> str:
+    """Return the characters that the content of a file stands for, without a byte order mark.
+
+    Parameters
+    ----------
+    content : bytes
+        The file's uncompressed bytes.
+    path : Path
+        What errors call the file.
+    encoding : str
+        The name of Python's codec.
+
+    Raises
+    ------
+    DataError
+        If the bytes are not of this encoding, or there is none of this name.
+    """
+    try:
+        return content.decode(encoding).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {line}: byte {error.start} of the file is {content[error.start]:#04x}, which is not "
+            f"{encoding} ({error.reason}).\n"
+            "Save the file as UTF-8, or name its encoding with encoding=, for example 'latin-1' or 'utf-16'"
+        ) from error
+    except LookupError as error:
+        raise DataError(f"received encoding={encoding!r}; expected a name such as 'utf-8' or 'latin-1'") from error
+
+
+def _table(text: str, path: Path, delimiter: str) -> list[Row]:
+    # The default limit of a field, 128 KiB, is less than some texts have.
+    limit = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    rows, start = [], 1
+    try:
+        for fields in reader:
+            place, start = f"line {start}", reader.line_num + 1
+            if not fields:
+                continue
+            if header is None:
+                header = fields
+                repeated = {name for name in header if header.count(name) > 1}
+                if repeated:
+                    raise DataError(f"{path}, {place}: several columns are called {listed(repeated)}; rename them")
+            elif len(fields) != len(header):
+                raise DataError(
+                    f"{path}, {place}: {len(fields)} fields; expected {len(header)}, as in the first line, which names "
+                    "the columns. Put a text that has separators or line breaks in double quotes"
+                )
+            else:
+                rows.append(Row(f"row {len(rows) + 1} ({place})", dict(zip(header, fields, strict=True))))
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {start}: damaged quotes ({error}); a field that starts with a double quote ends with one, "
+            "and those within it are doubled"
+        ) from error
+    finally:
+        csv.field_size_limit(limit)
+    return rows
+
+
+def _objects(text: str, path: Path) -> list[Row]:
+    rows = []
+    # Not splitlines: a JSON string may hold the other characters that it splits at.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}, line {number}: no JSON ({error}); expected one object a line") from error
+        if not isinstance(value, dict):
+            raise DataError(f"{path}, line {number}: a JSON {type(value).__name__}; expected one object a line")
+        rows.append(Row(f"line {number}", value))
+    return rows
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names for a message, quoted and not too long: what should be names may be texts."""
+    return ", ".join(repr(name if len(name) <= 40 else f"{name[:37]}...") for name in names)
+
+
+_READERS: dict[str, Callable[[str, Path], list[Row]]] = {
+    ".csv": partial(_table, delimiter=","),
+    ".tsv": partial(_table, delimiter="\t"),
+    ".jsonl": _objects,
+}
+_KINDS = f"a name that ends in {', '.join(_READERS)}, or in one of them and .gz or .xz"

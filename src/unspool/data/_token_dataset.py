@@ -1,0 +1,90 @@
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ._download import default_cache_dir
+from ._labelled_texts import LabelledTexts
+from ._token_cache import TokenArrays, keep, map_arrays
+from ._tokenizer import TextTokenizer
+from ._tokens import TokenDataset
+
+_PART = "texts"
+_TEXTS_AT_ONCE = 1000  # what tokenizers returns takes far more memory than the numbers
+
+
+def token_dataset(
+    texts: LabelledTexts,
+    tokenizer: TextTokenizer,
+    *,
+    maxlen: int | None = None,
+    truncation: Literal["pre", "post"] = "pre",
+    cache_dir: str | Path | None = None,
+) -> TokenDataset:
+    """Return labelled texts as numbers, which are made once and then mapped from a cache.
+
+    The cache has a folder for them, named by a checksum of the texts, the labels and the tokenizer; it appears whole
+    or not at all. Whole texts are kept, so that `maxlen` can be another one later.
+
+    Parameters
+    ----------
+    texts : LabelledTexts
+        The texts, such as `read_labelled_texts` returns.
+    tokenizer : TextTokenizer
+        Turns them into numbers.
+    maxlen : int, optional
+        The most steps of a text; the whole text by default.
+    truncation : {"pre", "post"}
+        Whether a text that is too long loses its beginning, with the start mark, or its end.
+    cache_dir : str or Path, optional
+        Where the arrays are kept; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
+
+    Returns
+    -------
+    TokenDataset
+        int64 sequences of shape (T,) with numbers below `tokenizer.vocabulary_size`, and the labels of `texts`.
+
+    Raises
+    ------
+    DataError
+        If an argument is out of range, or the cache cannot be written or is damaged.
+    """
+    cache = (Path(cache_dir) if cache_dir is not None else default_cache_dir()).expanduser() / "tokens"
+    folder = cache / _checksum(texts, tokenizer)
+    if not folder.is_dir():
+        keep({_PART: _encode(texts, tokenizer)}, folder, called="the numbers of texts")
+    arrays = map_arrays(folder, _PART)
+    return TokenDataset(
+        arrays.tokens,
+        arrays.offsets,
+        torch.from_numpy(arrays.labels),
+        texts.class_names,
+        num_words=tokenizer.vocabulary_size,
+        start_char=None,  # the tokenizer has put it there
+        index_from=0,
+        maxlen=maxlen,
+        truncation=truncation,
+    )
+
+
+def _checksum(texts: LabelledTexts, tokenizer: TextTokenizer) -> str:
+    checksum = hashlib.sha256()
+    for content in (tokenizer.to_json(), *texts.texts):
+        encoded = content.encode()
+        checksum.update(len(encoded).to_bytes(8, "little"))  # else texts could be divided in another way
+        checksum.update(encoded)
+    checksum.update(texts.labels.numpy().astype("<i8").tobytes())
+    return checksum.hexdigest()
+
+
+def _encode(texts: LabelledTexts, tokenizer: TextTokenizer) -> TokenArrays:
+    pieces, lengths = [], []
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        sequences = tokenizer.encode_batch(texts.texts[start : start + _TEXTS_AT_ONCE])
+        lengths += map(len, sequences)
+        pieces.append(torch.cat(sequences).to(torch.int32).numpy())
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return TokenArrays(np.concatenate(pieces), offsets, texts.labels.numpy())

@@ -1,0 +1,39 @@
+"""Short texts as numbers of their characters."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from .._tokens import TokenDataset
+
+
+def character_dataset(
+    texts: Sequence[str], labels: Sequence[int], class_names: Sequence[str], alphabet: str, *, first: int
+) -> TokenDataset:
+    """Return texts as a data set of numbers; 0 is left for padding.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        The texts.
+    labels : sequence of int
+        The class of each.
+    class_names : sequence of str
+        What each class is called.
+    alphabet : str
+        The characters that have numbers of their own, in the order of their numbers.
+    first : int
+        The number of the alphabet's first character. The one before it stands for any other character.
+    """
+    numbers = {character: first + place for place, character in enumerate(alphabet)}
+    return TokenDataset(
+        np.array([numbers.get(character, first - 1) for text in texts for character in text], np.uint8),
+        np.cumsum([0, *map(len, texts)]),
+        torch.tensor(labels, dtype=torch.int64),
+        class_names,
+        num_words=first + len(alphabet),
+        start_char=None,
+        oov_char=first - 1,
+        index_from=0,
+    )

@@ -1,0 +1,75 @@
+"""Files as bytes and text, with one error for what cannot be read."""
+
+import hashlib
+from pathlib import Path
+
+from .._errors import DataError
+from ._find import Address
+
+
+def read_verified(path: Path, address: Address) -> bytes:
+    """Return a file's bytes, which must be those that are published.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    address : Address
+        Where it is published, with its checksum.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or its checksum is another.
+    """
+    content = read_bytes(path)
+    received = hashlib.sha256(content).hexdigest()
+    if received != address.sha256:
+        raise DataError(
+            f"{path}: damaged, or another file: {len(content)} bytes with sha256 {received}; expected "
+            f"{address.sha256}. Fetch it again from {address.base}{path.name}"
+        )
+    return content
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a file's bytes.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file, without blanks at their ends; empty ones are kept, so that numbers are right.
+
+    Parameters
+    ----------
+    path : Path
+        A file in UTF-8.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, is no UTF-8, or has control characters in it.
+    """
+    try:
+        text = read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: no text in UTF-8 ({error}); fetch the file again") from error
+    lines = [line.strip() for line in text.split("\n")]
+    for number, line in enumerate(lines, start=1):
+        if any(character < " " and character != "\t" for character in line):
+            raise DataError(f"{path}, line {number}: {line!r} has control characters; fetch the file again")
+    return lines

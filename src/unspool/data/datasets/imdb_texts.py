@@ -1,0 +1,167 @@
+"""IMDB film reviews as texts, and the numbers of their words."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from .._bytes import read_bytes
+from .._data_dir import VARIABLE, find_data_dir, find_in_data_dir, first_file
+from .._errors import DataError
+from .._labelled_texts import LabelledTexts, check_text, labelled_texts
+from .._text_rows import decode, read_rows
+from .imdb import SENTIMENTS, SPLITS, in_cache
+
+REVIEWS = tuple(f"imdb_reviews.jsonl{ending}" for ending in (".xz", ".gz", ""))
+FOLDERS = {"negative": "neg", "positive": "pos"}
+WORD_INDEX = "imdb_word_index.json"
+WORD_INDEX_MD5 = "bfafd718b763782e994055a2d397834f"
+
+
+def load_imdb_texts(split: Literal["train", "test"], *, data_dir: str | Path | None = None) -> LabelledTexts:
+    """Load the texts of IMDB's film reviews, from one file or from the folders of the published archive.
+
+    In `data_dir`, or in what ``UNSPOOL_DATA_DIR`` names, is looked for ``imdb_reviews.jsonl``, also with ``.xz`` or
+    ``.gz``, each line an object with ``split``, ``text`` and ``label`` (0 or 1), in the folder ``imdb`` or in the
+    directory itself; then, in the same places, for the folder ``aclImdb``.
+
+    Parameters
+    ----------
+    split : {"train", "test"}
+        25,000 reviews each.
+    data_dir : str or Path, optional
+        A directory that has the reviews; by default what ``UNSPOOL_DATA_DIR`` names.
+
+    Returns
+    -------
+    LabelledTexts
+        Labels 0 (negative) and 1 (positive); of ``imdb_reviews.jsonl`` in the order of the file.
+
+    Raises
+    ------
+    DataError
+        If no directory is named, or the reviews are not in it or damaged.
+    """
+    _check_split(split)
+    directory = find_data_dir(data_dir)
+    if directory is None:
+        raise DataError(
+            "the texts of IMDB's reviews are not downloaded. Fetch and unpack aclImdb_v1.tar.gz from "
+            "https://ai.stanford.edu/~amaas/data/sentiment/, and name the directory that has the folder aclImdb "
+            f"with data_dir or {VARIABLE}"
+        )
+    places = (directory / "imdb", directory)
+    path = first_file(places, REVIEWS)
+    if path is None:
+        for folder in (place / "aclImdb" for place in places):
+            if folder.is_dir():
+                return load_acl_imdb_texts(folder, split)
+        raise DataError(
+            f"no texts of IMDB's reviews in {directory}: expected {places[0] / REVIEWS[0]} or {places[1] / 'aclImdb'}."
+            f"\nName the right directory with data_dir or {VARIABLE}"
+        )
+    rows = [row for row in read_rows(path) if row.values.get("split") == split]
+    if not rows:
+        raise DataError(f"{path}: no line whose 'split' is {split!r}; expected the reviews of both splits")
+    texts = labelled_texts(rows, path, "text", "label", ["0", "1"])
+    return LabelledTexts(texts.texts, texts.labels, SENTIMENTS)
+
+
+def load_acl_imdb_texts(directory: str | Path, split: Literal["train", "test"]) -> LabelledTexts:
+    """Load film reviews from folders like those of Stanford's archive ``aclImdb``.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Has ``{split}/neg`` and ``{split}/pos`` with a ``.txt`` file for each review, itself or in its folder
+        ``aclImdb``.
+    split : {"train", "test"}
+        25,000 reviews each.
+
+    Returns
+    -------
+    LabelledTexts
+        Labels 0 (negative) and 1 (positive); in the order of the files' names, negative ones first.
+
+    Raises
+    ------
+    DataError
+        If a folder is missing or has no reviews, or a review is empty or not in UTF-8.
+    """
+    _check_split(split)
+    directory = Path(directory).expanduser()
+    root = directory / "aclImdb" if (directory / "aclImdb").is_dir() else directory
+    texts, labels = [], []
+    for label, sentiment in enumerate(SENTIMENTS):
+        folder = root / split / FOLDERS[sentiment]
+        paths = sorted(folder.glob("*.txt"))
+        if not paths:
+            raise DataError(
+                f"no reviews in {folder}: expected .txt files.\n"
+                "Name the folder aclImdb, unpacked from aclImdb_v1.tar.gz, or the directory that has it"
+            )
+        texts += [_review(path) for path in paths]
+        labels += [label] * len(paths)
+    return LabelledTexts(texts, torch.tensor(labels), SENTIMENTS)
+
+
+def load_imdb_word_index(
+    *,
+    data_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    mirrors: Sequence[str] | None = None,
+    md5: str | None = WORD_INDEX_MD5,
+) -> dict[str, int]:
+    """Load the ranks of the words of `load_imdb`, as ``keras.datasets.imdb.get_word_index`` does.
+
+    ``imdb_word_index.json`` is looked for in the places of `load_imdb`, and downloaded likewise.
+
+    Parameters
+    ----------
+    data_dir : str or Path, optional
+        A directory that has the file; by default what ``UNSPOOL_DATA_DIR`` names.
+    cache_dir : str or Path, optional
+        Where the download is kept; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
+    mirrors : sequence of str, optional
+        Addresses to download from, tried in order; each ends in ``/``. Keras's own by default.
+    md5 : str, optional
+        The checksum that the file must have; None admits any, and then downloads nothing.
+
+    Returns
+    -------
+    dict of str to int
+        The rank of each word, 1 for the most frequent; `TextTokenizer.from_word_index` takes it.
+
+    Raises
+    ------
+    DataError
+        If the file is not there, cannot be downloaded, or is another one.
+    """
+    path = find_in_data_dir("IMDB word index", "imdb", [WORD_INDEX], data_dir)
+    if path is None:
+        path = in_cache(WORD_INDEX, cache_dir, mirrors, None if md5 is None else f"md5:{md5}")
+    content = read_bytes(path)
+    received = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if md5 is not None and received != md5:
+        raise DataError(f"{path}: not the IMDB word index: it has md5 {received}; expected {md5}. Fetch the file again")
+    try:
+        ranks = json.loads(decode(content, path, "utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: no JSON ({error}); expected an object of words and ranks") from error
+    if not isinstance(ranks, dict) or not all(type(rank) is int for rank in ranks.values()):
+        raise DataError(f"{path}: no JSON object of words and whole numbers; expected the rank of each word")
+    return ranks
+
+
+def _review(path: Path) -> str:
+    text = decode(read_bytes(path), path, "utf-8")
+    check_text(text, str(path))
+    return text
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise DataError(f"received split={split!r}; expected 'train' or 'test'")

@@ -1,0 +1,103 @@
+"""Surnames by language."""
+
+from pathlib import Path
+from typing import Literal
+
+from .._errors import DataError
+from .._split import grouped_split
+from .._tokens import TokenDataset
+from ._characters import character_dataset
+from ._find import Wanted, find
+from ._read import read_lines
+
+# Rows of each file; copies with a few lines more are about.
+LANGUAGES = {
+    "Arabic": 2000,
+    "Chinese": 268,
+    "Czech": 519,
+    "Dutch": 297,
+    "English": 3668,
+    "French": 277,
+    "German": 724,
+    "Greek": 203,
+    "Irish": 232,
+    "Italian": 709,
+    "Japanese": 991,
+    "Korean": 94,
+    "Polish": 139,
+    "Portuguese": 74,
+    "Russian": 9384,
+    "Scottish": 100,
+    "Spanish": 298,
+    "Vietnamese": 73,
+}
+NAME_CHARACTERS = " '-ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyzÁÉßàáãäçèéêìíñòóõöùúüąłńŚŻż"
+WANTED = Wanted(
+    "surnames",
+    "names",
+    ["Arabic.txt"],
+    "The files Arabic.txt to Vietnamese.txt are those of PyTorch's tutorial on classifying names "
+    "(in its archive https://download.pytorch.org/tutorial/data.zip)",
+)
+
+
+def load_names(
+    split: Literal["train", "test"],
+    *,
+    test_share: float = 0.2,
+    seed: int = 0,
+    data_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+) -> TokenDataset:
+    """Load surnames of 18 languages as numbers of their characters.
+
+    The 18 text files, one surname a line, are looked for in `data_dir` or ``UNSPOOL_DATA_DIR`` where one is named (in
+    its folder ``names`` or in itself), and nowhere else then; else in the cache. Nothing is downloaded: they are
+    published within an archive, and the error says where.
+
+    The set has no split of its own. The same surname occurs several times in a language (Arabic: 2,000 rows of 108
+    surnames) and in several languages. Equal surnames are all in the same part, and each language gives its share of
+    distinct ones. Blanks around a surname are dropped: they occur in two languages only, and would give these away.
+
+    Parameters
+    ----------
+    split : {"train", "test"}
+        Which part.
+    test_share : float
+        The share of the distinct surnames that are tested on, between 0 and 1.
+    seed : int
+        What the split is drawn from.
+    data_dir : str or Path, optional
+        A directory that has the files.
+    cache_dir : str or Path, optional
+        Where else they may be; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
+
+    Returns
+    -------
+    TokenDataset
+        int64 sequences of shape (T,); labels count the languages in alphabetical order. Number 0 is left for padding,
+        1 is any character beyond ``NAME_CHARACTERS``, and the others follow in the order of this string: blank,
+        apostrophe, hyphen, A to Z, a to z, letters with marks by code point.
+
+    Raises
+    ------
+    DataError
+        If a file is not there, is damaged or has fewer rows than it should, or an argument is out of range.
+    """
+    if split not in ("train", "test"):
+        raise DataError(f"received split={split!r}; expected 'train' or 'test'")
+    folder = find(WANTED, data_dir, cache_dir).parent
+    names: list[str] = []
+    labels: list[int] = []
+    for label, (language, rows) in enumerate(LANGUAGES.items()):
+        path = folder / f"{language}.txt"
+        read = [name for name in read_lines(path) if name]
+        if len(read) < rows:
+            raise DataError(f"{path}: {len(read)} surnames; expected {rows}. Fetch the file again")
+        names += read
+        labels += [label] * len(read)
+    train, test = grouped_split(names, labels, test_share, seed=seed)
+    part = train if split == "train" else test
+    return character_dataset(
+        [names[row] for row in part], [labels[row] for row in part], tuple(LANGUAGES), NAME_CHARACTERS, first=2
+    )

@@ -1,0 +1,69 @@
+"""Tiny Shakespeare: one text, character by character."""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._errors import DataError
+from ._find import Address, Wanted, find
+from ._read import read_verified
+
+ADDRESS = Address(
+    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",
+    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+)
+SPLITS = {"train": (0, 90), "validation": (90, 95), "test": (95, 100)}
+
+
+class CharacterText(NamedTuple):
+    """A text as numbers.
+
+    `tokens` is int64 of shape (N,), the place of each character in `characters`, a string without repetitions.
+    """
+
+    tokens: Tensor
+    characters: str
+
+
+def load_tiny_shakespeare(
+    split: Literal["train", "validation", "test"],
+    *,
+    data_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+) -> CharacterText:
+    """Load a part of the 1,115,394 characters of Shakespeare's plays that Karpathy's char-rnn comes with.
+
+    ``input.txt`` is looked for in `data_dir` or ``UNSPOOL_DATA_DIR`` where one is named (in its folder
+    ``tinyshakespeare`` or in itself), and nowhere else then; without one in the cache; else it is downloaded into the
+    cache with pooch. Its sha256 is verified. For batches of it, see `StreamLoader`.
+
+    Parameters
+    ----------
+    split : {"train", "validation", "test"}
+        The first 90 % of the characters, the next 5 %, or the last 5 %.
+    data_dir : str or Path, optional
+        A directory that has the file.
+    cache_dir : str or Path, optional
+        Where the download is kept; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
+
+    Returns
+    -------
+    CharacterText
+        The part as numbers from 0 to 64, and the 65 characters of the whole text in the order of their codes, the same
+        for every split.
+
+    Raises
+    ------
+    DataError
+        If the file is not there, cannot be downloaded or is another one.
+    """
+    if split not in SPLITS:
+        raise DataError(f"received split={split!r}; expected 'train', 'validation' or 'test'")
+    wanted = Wanted("Tiny Shakespeare", "tinyshakespeare", ["input.txt"], f"It is published at {ADDRESS.base}", ADDRESS)
+    content = np.frombuffer(read_verified(find(wanted, data_dir, cache_dir), ADDRESS), np.uint8)  # one byte a character
+    codes, tokens = np.unique(content, return_inverse=True)
+    first, last = (len(content) * percent // 100 for percent in SPLITS[split])
+    return CharacterText(torch.from_numpy(tokens[first:last].astype(np.int64)), codes.tobytes().decode("ascii"))

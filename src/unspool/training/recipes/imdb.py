@@ -1,0 +1,78 @@
+"""IMDB film reviews: the published models, and a better one."""
+
+from typing import Any, Literal
+
+from ._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, check_choice
+
+Variant = Literal["published", "improved"]
+
+
+def imdb_recipe(
+    model: ModelName = "lstm",
+    execution: Execution = "dynamic",
+    batching: Batching = "ragged",
+    variant: Variant = "published",
+    **changes: Any,
+) -> Recipe:
+    """Return the recipe for IMDB: 25,000 film reviews, positive or negative.
+
+    The published models embed the 10,000 most frequent words in 128 numbers, run one layer of 128 units with input and
+    recurrent dropout 0.2 over the last 400 words of a review, and have one output: 1,280,000 parameters, 131,584
+    (LSTM), 99,072 (GRU) or 32,896 (SimpleRNN), and 129. They are trained for two epochs.
+
+    Parameters
+    ----------
+    model : {"lstm", "gru", "simple_rnn"}
+        The recurrent layer.
+    execution : {"dynamic", "static"}
+        Whether its time loop is looped, or unrolled over the longest review.
+    batching : {"ragged", "padded", "bucketed", "same-length", "single"}
+        How reviews are put together.
+    variant : {"published", "improved"}
+        The published training, or one that reads whole reviews and takes the maximum of the layer's outputs.
+    **changes
+        Other values for fields of `Recipe`; None keeps the recipe's own.
+
+    Raises
+    ------
+    RunError
+        If a name is not known.
+    """
+    check_choice("model", model, ModelName)
+    check_choice("execution", execution, Execution)
+    check_choice("batching", batching, Batching)
+    check_choice("variant", variant, Variant)
+    layer = LayerSpec(
+        kind=model,
+        hidden_size=128,
+        recurrent_bias=model == "gru",
+        init="keras",
+        input_dropout=0.2,
+        recurrent_dropout=0.2,
+    )
+    recipe = Recipe(
+        dataset="imdb",
+        model=model,
+        execution=execution,
+        options={"variant": variant},
+        layers=(layer,),
+        pooling="last",
+        input_size=10_000,
+        embedding_size=128,
+        num_classes=2,
+        num_steps=400,
+        binary_head=True,
+        epochs=2,
+        batch_size=32,
+        batching=batching,
+        learning_rate=1e-3,
+        held_out=2500,
+        checkpoint_every=200,
+        log_every=20,
+    )
+    if variant == "improved":
+        recipe = recipe.replace(**_IMPROVED)
+    return recipe.replace(**changes)
+
+
+_IMPROVED: dict[str, Any] = {}
