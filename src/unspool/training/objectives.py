@@ -47,14 +47,13 @@ class Classes:
         batch : SequenceBatch or RaggedBatch
             Inputs, lengths and labels.
         """
-        inputs, lengths = batch.to_padded() if isinstance(batch, RaggedBatch) else (batch.inputs, batch.lengths)
-        logits = network(inputs, lengths)
+        logits = network(batch) if isinstance(batch, RaggedBatch) else network(batch.inputs, batch.lengths)
         assert batch.labels is not None
         predicted = logits.detach().argmax(-1)
         correct = (predicted == batch.labels).float()
         size = len(batch.labels)
         loss = cross_entropy(logits.float(), batch.labels)
-        return Scored(loss, size, correct.mean(), size, lengths, correct, batch.labels, predicted), None
+        return Scored(loss, size, correct.mean(), size, batch.lengths, correct, batch.labels, predicted), None
 
 
 class LabelsPerStep:

@@ -66,6 +66,7 @@ def imdb_recipe(
         batch_size=32,
         batching=batching,
         learning_rate=1e-3,
+        gradient_clip=1.0,  # without it SimpleRNN forgets within an epoch what it had learned
         held_out=2500,
         checkpoint_every=200,
         log_every=20,
