@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from ._blocks import Figure, Table, escape
 from ._figures import new_figure, significant
-from ._page import Figure, Table, escape
 from ._plotly import graph_objects
 from ._style import Style
+
+HATCHES = {"shape": "/", "size": 7, "solidity": 0.3, "fillmode": "overlay", "fgcolor": "rgba(255,255,255,0.75)"}
 
 
 def batching_figures(modes: list[dict[str, Any]], styles: dict[str, Style]) -> list[Figure]:
@@ -18,7 +20,7 @@ def batching_figures(modes: list[dict[str, Any]], styles: dict[str, Style]) -> l
     styles : dict
         How each contender is drawn.
     """
-    seconds = _bars(modes, styles, "epoch_s", "seconds of an epoch", lambda value: f"{significant(value)} s")
+    seconds = _bars(modes, styles, "epoch_s", "seconds of an epoch", significant)
     share = _bars(modes, styles, "real_share", "share of real tokens", lambda value: f"{value:.0%}")
     share.update_yaxes(range=[0, 1.08], tickformat=".0%")
     return [
@@ -28,7 +30,7 @@ def batching_figures(modes: list[dict[str, Any]], styles: dict[str, Style]) -> l
 
 
 def _width(modes: list[dict[str, Any]]) -> int:
-    return 100 + 34 * len(modes)
+    return 100 + 42 * len(modes)
 
 
 def _bars(modes: list[dict[str, Any]], styles: dict[str, Style], field: str, y_title: str, words: Any) -> Any:
@@ -47,12 +49,12 @@ def _bars(modes: list[dict[str, Any]], styles: dict[str, Style], field: str, y_t
                 x=[escape(mode["mode"]) for mode in own], y=[mode[field] for mode in own], name=escape(name),
                 text=[words(mode[field]) for mode in own], textposition="outside", textangle=0, cliponaxis=False,
                 textfont={"size": 11}, customdata=hover, hovertemplate="%{customdata}<extra></extra>",
-                marker={"color": style.colour, "pattern": {"shape": style.pattern, "size": 6, "solidity": 0.35}},
+                marker={"color": style.colour, "pattern": HATCHES if style.static else None},
             )
         )  # fmt: skip
     order = list(dict.fromkeys(escape(mode["mode"]) for mode in modes))
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=order)
-    figure.update_layout(barmode="group", bargap=0.25)
+    figure.update_layout(barmode="group", bargap=0.25, uniformtext={"minsize": 10, "mode": "show"}, margin={"b": 36})
     return figure
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from ._batching import batching_figures, batching_table
+from ._blocks import Facts, Figure, Folded, Note, Table, Text
 from ._comparison_json import check_comparison
 from ._figures import significant
-from ._page import Block, Facts, Folded, Note, Page, Section, Table, Text, write_page
-from ._plotly import graph_objects
+from ._page import Page, Section, write_page
 from ._scaling import MEASURES, scaling_figure, scaling_table
 from ._style import Style, contender_styles
 
@@ -34,19 +34,41 @@ def write_comparison_report(comparison: dict[str, Any], output: str | Path) -> P
     RunError
         If `comparison` is of another form, the report cannot be written, or Plotly is absent.
     """
-    graph_objects()
-    check_comparison(comparison)
     return write_page(output, _page(comparison))
 
 
-def _page(comparison: dict[str, Any]) -> Page:
-    settings = comparison["settings"]
+def comparison_figures(comparison: dict[str, Any]) -> dict[str, Figure]:
+    """Return the figures of what grows with the number of steps, by the names of their fields.
+
+    Parameters
+    ----------
+    comparison : dict
+        What ``unspool compare`` writes as JSON.
+
+    Returns
+    -------
+    dict
+        Under "step_s", "build_s", "first_call_s", "peak_mb" and "graph_nodes"; what nobody measured is left out.
+
+    Raises
+    ------
+    RunError
+        If `comparison` is of another form, or Plotly is absent.
+    """
+    check_comparison(comparison)
+    cases, limit = comparison["scaling"], comparison["settings"]["limit_s"]
     styles = _styles(comparison)
-    sections = [_scaling(comparison, styles)]
+    drawn = {measure.field: scaling_figure(measure, cases, styles, limit) for measure in MEASURES}
+    return {field: figure for field, figure in drawn.items() if figure is not None}
+
+
+def _page(comparison: dict[str, Any]) -> Page:
+    sections = [_scaling(comparison)]
+    settings = comparison["settings"]
     if comparison["longer"]:
         sections.append(_longer(comparison["longer"]))
     if comparison["batching"] is not None:
-        sections.append(_batching(comparison["batching"], styles))
+        sections.append(_batching(comparison["batching"], _styles(comparison)))
     sections += [_contenders(comparison["contenders"]), _circumstances(comparison)]
     facts = Facts(
         [
@@ -62,7 +84,11 @@ def _page(comparison: dict[str, Any]) -> Page:
         "what each costs, and what it can do. A training step is forward and backward."
     )
     skipped = sum(contender["status"] == "skipped" for contender in comparison["contenders"])
-    note = [Note(f"{skipped} of {len(comparison['contenders'])} contenders were skipped; below is why.")] if skipped else []
+    note = (
+        [Note(f"{skipped} of {len(comparison['contenders'])} contenders were skipped; below is why.")]
+        if skipped
+        else []
+    )
     return Page("Static or dynamic?", lead, [facts, *note], sections)
 
 
@@ -75,15 +101,14 @@ def _styles(comparison: dict[str, Any]) -> dict[str, Style]:
     return contender_styles([*known, *others])
 
 
-def _scaling(comparison: dict[str, Any], styles: dict[str, Style]) -> Section:
-    cases, limit = comparison["scaling"], comparison["settings"]["limit_s"]
+def _scaling(comparison: dict[str, Any]) -> Section:
     text = (
         "Each case ran in a process of its own. Solid lines are dynamic, dashed ones static; a click on a name hides "
         "its line, a double click all others."
     )
-    figures = [scaling_figure(measure, cases, styles, limit) for measure in MEASURES]
-    blocks: list[Block] = [Text(text), *(figure for figure in figures if figure is not None)]
-    return Section("As sequences grow", [*blocks, Folded("All numbers", [scaling_table(cases, limit)])])
+    figures = comparison_figures(comparison).values()
+    table = scaling_table(comparison["scaling"], comparison["settings"]["limit_s"])
+    return Section("As sequences grow", [Text(text), *figures, Folded("All numbers", [table])])
 
 
 def _longer(rows: list[dict[str, Any]]) -> Section:
@@ -92,13 +117,13 @@ def _longer(rows: list[dict[str, Any]]) -> Section:
             row["contender"],
             f"{row['built_for']:,}",
             f"{row['given']:,}",
-            _OUTCOMES.get(row["outcome"], row["outcome"]),
+            str(_OUTCOMES.get(row["outcome"], row["outcome"])),
             significant(row["seconds"]),
             row["message"] or "",
         )
         for row in rows
     ]
-    header = ("contender", "built for", "given", "it", "seconds", "message")
+    header = ("contender", "built for", "given", "outcome", "seconds", "message")
     text = "A contender that was built for a number of steps gets a longer sequence."
     return Section("When a longer sequence comes", [Text(text), Table(cells, header, numbers=(1, 2, 4))])
 
@@ -106,10 +131,12 @@ def _longer(rows: list[dict[str, Any]]) -> Section:
 def _batching(batching: dict[str, Any], styles: dict[str, Style]) -> Section:
     modes = batching["modes"]
     text = (
-        f"{batching['rows']:,} sequences with the lengths of {batching['source']}, cut at {batching['maxlen']:,} steps. "
-        "An epoch is computed from batches drawn evenly from it."
+        f"{batching['rows']:,} sequences with the lengths of {batching['source']}, cut at {batching['maxlen']:,} "
+        "steps. An epoch is computed from batches drawn evenly from it."
     )
-    return Section("Batches", [Text(text), *batching_figures(modes, styles), Folded("All numbers", [batching_table(modes)])])
+    return Section(
+        "Batches", [Text(text), *batching_figures(modes, styles), Folded("All numbers", [batching_table(modes)])]
+    )
 
 
 def _contenders(contenders: list[dict[str, Any]]) -> Section:

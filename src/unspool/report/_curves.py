@@ -1,5 +1,6 @@
 """Learning curves, of one run and of several with different seeds."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,8 +8,8 @@ import numpy as np
 
 from unspool.training.errors import RunError
 
+from ._blocks import Figure
 from ._figures import new_figure, wants_logarithm
-from ._page import Figure
 from ._plotly import graph_objects
 from ._run_files import RunFiles
 from ._style import BLUE, GREEN, GREY, VERMILION
@@ -52,7 +53,9 @@ def _loss(run: RunFiles, position: list[float], x_title: str) -> Figure:
     shown = ("loss", "train_loss", "val_loss")
     values = [row[name] for row in run.log for name in shown if name in row]
     log = wants_logarithm(values)
-    figure = new_figure(x_title=x_title, y_title="loss", log_y=log)
+    finite = [value for value in values if math.isfinite(value)]
+    y_title = "loss, logarithmic" if log else "loss"
+    figure = new_figure(x_title=x_title, y_title=y_title, log_y=finite if log else ())
     steps = [(at, row["loss"]) for at, row in zip(position, run.log, strict=True) if "loss" in row]
     _line(figure, "training, single steps", *_columns(steps), GREY[2], "lines", width=1)
     for name, title, colour in (("train_loss", "training", TRAINING), ("val_loss", "held out", HELD_OUT)):
@@ -60,7 +63,7 @@ def _loss(run: RunFiles, position: list[float], x_title: str) -> Figure:
     _mark(figure, run, "test_loss")
     broken = [row for row in run.log if any(not np.isfinite(row.get(name, 0.0)) for name in shown)]
     caption = f"From step {broken[0]['step']:g} on, losses are not finite; those are left out." if broken else ""
-    return Figure(figure, "Loss" + (", on a logarithmic scale" if log else ""), caption)
+    return Figure(figure, "Loss", caption)
 
 
 def _accuracy(run: RunFiles) -> Figure:
@@ -105,7 +108,7 @@ def _mark(figure: Any, run: RunFiles, name: str) -> None:
     )  # fmt: skip
 
 
-def recipe_figure(curves: dict[str, Any]) -> Any:
+def recipe_figure(curves: dict[str, Any]) -> Figure:
     """Return the learning curves of a recipe, loss beside accuracy, one line for every seed.
 
     Parameters
@@ -116,8 +119,8 @@ def recipe_figure(curves: dict[str, Any]) -> Any:
 
     Returns
     -------
-    plotly.graph_objects.Figure
-        The figure.
+    Figure
+        The figure, with the recipe's name as its title.
 
     Raises
     ------
@@ -126,10 +129,11 @@ def recipe_figure(curves: dict[str, Any]) -> Any:
     """
     try:
         runs = [(run["epochs"], run.get("test_accuracy")) for run in curves["runs"]]
-        values = [epoch[name] for epochs, _ in runs for epoch in epochs for name in epoch if name.endswith("_loss")]
+        losses = [epoch.get(name) for epochs, _ in runs for epoch in epochs for name in ("train_loss", "val_loss")]
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f'no learning curves: {error!r}; expected {{"recipe", "runs": [{{"epochs"}}]}}') from error
-    figure = new_figure(x_title="epoch", y_title="loss", log_y=wants_logarithm(v for v in values if v is not None))
+    values = [loss for loss in losses if loss is not None]
+    figure = new_figure(x_title="epoch", y_title="loss", log_y=values if wants_logarithm(values) else ())
     figure.update_layout(
         xaxis={"domain": [0, 0.45]},
         xaxis2={"domain": [0.57, 1], "title": {"text": "epoch", "standoff": 8}, "anchor": "y2", "tickformat": ",~g"},
@@ -141,7 +145,7 @@ def recipe_figure(curves: dict[str, Any]) -> Any:
                 rows = [epoch for epoch in epochs if epoch.get(f"{part}_{panel}") is not None]
                 _line(
                     figure, title, [row["epoch"] for row in rows], [row[f"{part}_{panel}"] for row in rows], colour,
-                    width=1.5, legend=panel == "loss" and number == 0,
+                    "lines", width=1.5, legend=panel == "loss" and number == 0,
                 )  # fmt: skip
                 if rows and panel == "accuracy":
                     figure.data[-1].update(xaxis="x2", yaxis="y2")
@@ -154,4 +158,4 @@ def recipe_figure(curves: dict[str, Any]) -> Any:
                 hovertemplate="test: %{y:.4~f}<extra></extra>",
             )
         )  # fmt: skip
-    return figure
+    return Figure(figure, str(curves.get("recipe", "")))

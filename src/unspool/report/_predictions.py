@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ._figures import new_figure
-from ._page import Block, Figure, Table, Text, escape
+from ._blocks import Block, Figure, Table, Text, escape
+from ._figures import ABSENT, new_figure
 from ._plotly import graph_objects
 from ._run_files import Predictions
 from ._style import BLUE
@@ -50,8 +50,10 @@ def _confusion_figure(counts: np.ndarray, class_names: list[str], caption: str) 
         for t in order
     ]  # fmt: skip
     cell = 64 if len(names) <= 4 else 36
-    margin = 24 + 8 * min(14, max(map(len, class_names)))
-    figure = new_figure(x_title="predicted", y_title="true", height=max(260, cell * len(names) + margin + 60))
+    labels = [_short(name) for name in class_names]
+    beside = 7 * max(map(len, labels))  # pixels
+    below = 60 + (beside if len(names) > 4 else 0)
+    figure = new_figure(x_title="predicted", y_title="true", height=cell * len(names) + below + 40)
     figure.add_trace(
         graph_objects().Heatmap(
             x=order, y=order, z=shares.tolist(), zmin=0, zmax=1, xgap=1, ygap=1, showscale=False,
@@ -60,11 +62,17 @@ def _confusion_figure(counts: np.ndarray, class_names: list[str], caption: str) 
             texttemplate="%{text}", customdata=hover, hovertemplate="%{customdata}<extra></extra>",
         )
     )  # fmt: skip
-    axis: dict[str, Any] = {"tickvals": order, "ticktext": [_short(name) for name in names], "showgrid": False}
+    axis: dict[str, Any] = {
+        "tickvals": order,
+        "ticktext": [escape(label) for label in labels],
+        "showgrid": False,
+        "zeroline": False,
+    }
     figure.update_xaxes(**axis, tickangle=-45 if len(names) > 4 else 0)
     figure.update_yaxes(**axis, autorange="reversed")
-    figure.update_layout(margin={"b": margin + 36})
-    return Figure(figure, "Confusion", caption, min_width=margin + 80 + cell * len(names))
+    figure.update_layout(margin={"b": below})
+    width = beside + 80 + cell * len(names)
+    return Figure(figure, "Confusion", caption, min_width=width, max_width=2 * width)
 
 
 def _short(name: str) -> str:
@@ -73,14 +81,14 @@ def _short(name: str) -> str:
 
 def _class_table(counts: np.ndarray, class_names: list[str]) -> Table:
     def share(part: int, whole: int) -> str:
-        return f"{part / whole:.3f}" if whole else "–"
+        return f"{part / whole:.3f}" if whole else ABSENT
 
     rows = []
     for index, name in enumerate(class_names):
         right, total, taken = int(counts[index, index]), int(counts[index].sum()), int(counts[:, index].sum())
         wrong = counts[index].copy()
         wrong[index] = 0
-        worst = f"{class_names[int(wrong.argmax())]} ({int(wrong.max()):,})" if wrong.any() else "–"
+        worst = f"{class_names[int(wrong.argmax())]} ({int(wrong.max()):,})" if wrong.any() else ABSENT
         rows.append((name, f"{total:,}", share(right, total), share(right, taken), worst))
     return Table(rows, ("class", "test rows", "recall", "precision", "most often taken for"), numbers=(1, 2, 3))
 
@@ -101,7 +109,7 @@ def length_block(predictions: Predictions) -> Block:
         inside = correct[(lengths >= low) & (lengths <= high)].astype(np.float64)
         mean = float(inside.mean())
         least, most = wilson_interval(mean, len(inside))
-        name = f"{low:,}" if low == high else f"{low:,}–{high:,}"
+        name = f"{low:,}" if low == high else f"{low:,}-{high:,}"
         names.append(name)
         means.append(mean)
         above.append(most - mean)
@@ -109,15 +117,14 @@ def length_block(predictions: Predictions) -> Block:
         hover.append(f"{name} steps: {mean:.4f} right<br>{len(inside):,} rows, 95 %: {least:.3f} to {most:.3f}")
     figure = new_figure(x_title="steps", y_title="share of right answers", height=320)
     figure.add_trace(
-        graph_objects().Bar(
-            x=names, y=means, customdata=hover, hovertemplate="%{customdata}<extra></extra>",
-            marker={"color": BLUE[0]}, name="right answers",
-            error_y={"type": "data", "array": above, "arrayminus": below, "thickness": 1.2, "width": 4},
+        graph_objects().Scatter(
+            x=names, y=means, customdata=hover, hovertemplate="%{customdata}<extra></extra>", mode="markers",
+            marker={"color": BLUE[0], "size": 10}, name="right answers",
+            error_y={"type": "data", "array": above, "arrayminus": below, "color": BLUE[0], "width": 6},
         )
     )  # fmt: skip
     figure.update_xaxes(type="category")
-    figure.update_yaxes(range=[0, 1.02])
-    caption = "Groups of about as many test rows each; the thin lines are Wilson's 95 % intervals."
+    caption = "Groups of about as many test rows each; the lines are Wilson's 95 % intervals."
     return Figure(figure, "Length and accuracy", caption)
 
 

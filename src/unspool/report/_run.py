@@ -8,16 +8,19 @@ from unspool.training.callbacks import LOG
 from unspool.training.errors import RunError
 from unspool.training.results import RESULT
 
+from ._blocks import Block, Facts, Note, Table, Text
 from ._curves import run_figures
 from ._figures import significant
-from ._page import Block, Facts, Note, Page, Section, Table, Text, write_page
+from ._page import Page, Section, write_page
 from ._plotly import graph_objects
 from ._predictions import confusion_blocks, length_block
 from ._run_files import PREDICTIONS, RunFiles, read_run
 
 REPORT = "report.html"
+LONGEST = 200
+"""Characters of a value of the recipe that are shown."""
 _NAMES = {
-    "epoch": "tested weights: epoch",
+    "epoch": "tested epoch",
     "val_loss": "held-out loss",
     "val_accuracy": "held-out accuracy",
     "test_loss": "test loss",
@@ -63,7 +66,7 @@ def _page(run: RunFiles) -> Page:
     sections.append(Section("Recipe", [Table(_flat(recipe))]))
     return Page(
         title=title or run.directory.name,
-        lead=f"A training run of unspool, in the directory {run.directory.resolve().name}.",
+        lead=f"A training run of unspool, from the directory “{run.directory.resolve().name}”.",
         top=_top(run),
         sections=sections,
     )
@@ -87,7 +90,8 @@ def _figures(result: dict[str, Any]) -> list[tuple[str, float]]:
         for name, value in result.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
-    return sorted(numbers, key=lambda item: not item[0].startswith("test"))
+    first = ("test_accuracy", "test_loss")
+    return sorted(numbers, key=lambda item: first.index(item[0]) if item[0] in first else len(first))
 
 
 def _value(name: str, value: float) -> str:
@@ -127,4 +131,5 @@ def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

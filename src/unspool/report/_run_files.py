@@ -74,9 +74,7 @@ def read_run(directory: str | Path) -> RunFiles:
         raise RunError(f"{directory}: {found}; expected the directory of a run, which `unspool train` makes")
     recipe = _read_object(directory / RECIPE)
     if recipe is None:
-        raise RunError(
-            f"{directory}: no {RECIPE} in it; expected the directory of a run, which `unspool train` makes"
-        )
+        raise RunError(f"{directory}: no {RECIPE} in it; expected the directory of a run, which `unspool train` makes")
     return RunFiles(
         directory=directory,
         recipe=recipe,
@@ -129,8 +127,9 @@ def _numbers(path: Path, line: int, row: dict[str | Any, str | Any]) -> dict[str
 
 def _read_predictions(path: Path) -> Predictions | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            arrays = dict(archive) if isinstance(archive, np.lib.npyio.NpzFile) else {}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ._figures import new_figure, significant, wants_logarithm
-from ._page import Figure, Table, escape
+from ._blocks import Figure, Table, escape
+from ._figures import ABSENT, new_figure, significant, wants_logarithm
 from ._plotly import graph_objects
 from ._style import OVER_LIMIT_SYMBOL, Style
 
@@ -70,26 +70,31 @@ def scaling_figure(measure: Measure, cases: list[Case], styles: dict[str, Style]
     if not values and not over:
         return None
     shown = [*values, *([limit * measure.factor] if over else [])]
-    log = wants_logarithm(value for value in shown if value > 0)
+    above = [value for value in shown if value > 0]
+    log = wants_logarithm(above)
     steps = sorted({case["steps"] for case in cases})
-    figure = new_figure(x_title="steps (T)", y_title=measure.unit, log_x=True, log_y=log, height=400)
-    figure.update_xaxes(tickvals=steps, ticktext=[f"{step:,}" for step in steps])
+    figure = new_figure(
+        x_title="steps (T)",
+        y_title=f"{measure.unit}, logarithmic" if log else measure.unit,
+        log_y=above if log else (),
+        height=400,
+    )
+    figure.update_xaxes(type="log", tickvals=steps, ticktext=[f"{step:,}" for step in steps])
     for name, style in styles.items():
         own = [case for case in cases if case["contender"] == name]
-        _line(figure, measure, name, own, style, log)
-        _marks(figure, measure, name, [case for case in own if case in over], style, limit)
+        drawn = _line(figure, measure, name, own, style, log)
+        _marks(figure, measure, name, [case for case in own if case in over], style, limit, legend=not drawn)
     if over:
         figure.add_hline(y=limit * measure.factor, line={"color": "#76808a", "width": 1, "dash": "dot"})
     if not log:
         figure.update_yaxes(rangemode="tozero")
-    title = measure.title + (", on logarithmic scales" if log else "")
-    return Figure(figure, title, _caption(measure, cases, over, log, limit))
+    return Figure(figure, measure.title, _caption(measure, cases, over, log, limit))
 
 
-def _line(figure: Any, measure: Measure, name: str, cases: list[Case], style: Style, log: bool) -> None:
+def _line(figure: Any, measure: Measure, name: str, cases: list[Case], style: Style, log: bool) -> bool:
     points = [case for case in cases if case[measure.field] is not None and (case[measure.field] > 0 or not log)]
     if not points:
-        return
+        return False
     points.sort(key=lambda case: case["steps"])
     y = [case[measure.field] * measure.factor for case in points]
     text = [f"{escape(name)}<br>T = {case['steps']:,}: {_words(measure, case)}" for case in points]
@@ -97,8 +102,8 @@ def _line(figure: Any, measure: Measure, name: str, cases: list[Case], style: St
     if measure.low and measure.high and all(case[measure.low] is not None for case in points):
         bars = {
             "type": "data", "thickness": 1, "width": 3,
-            "array": [max(0.0, case[measure.high] * measure.factor - at) for case, at in zip(points, y, strict=True)],
-            "arrayminus": [max(0.0, at - case[measure.low] * measure.factor) for case, at in zip(points, y, strict=True)],
+            "array": [(case[measure.high] - case[measure.field]) * measure.factor for case in points],
+            "arrayminus": [(case[measure.field] - case[measure.low]) * measure.factor for case in points],
         }  # fmt: skip
     figure.add_trace(
         graph_objects().Scatter(
@@ -108,17 +113,21 @@ def _line(figure: Any, measure: Measure, name: str, cases: list[Case], style: St
             customdata=text, hovertemplate="%{customdata}<extra></extra>",
         )
     )  # fmt: skip
+    return True
 
 
-def _marks(figure: Any, measure: Measure, name: str, cases: list[Case], style: Style, limit: float) -> None:
+def _marks(
+    figure: Any, measure: Measure, name: str, cases: list[Case], style: Style, limit: float, *, legend: bool
+) -> None:
     if not cases:
         return
+    text = [f"{escape(name)}<br>T = {case['steps']:,}: {escape(case['reason'] or 'ended')}" for case in cases]
     figure.add_trace(
         graph_objects().Scatter(
             x=[case["steps"] for case in cases], y=[limit * measure.factor] * len(cases), mode="markers",
-            name=f"{escape(name)}: more than {limit:g} s", legendgroup=name,
+            name=escape(name), legendgroup=name, showlegend=legend,
             marker={"symbol": OVER_LIMIT_SYMBOL, "size": 13, "color": style.colour, "line": {"width": 3}},
-            customdata=[f"{escape(name)}<br>T = {case['steps']:,}: more than {limit:g} s" for case in cases],
+            customdata=text,
             hovertemplate="%{customdata}<extra></extra>",
         )
     )  # fmt: skip
@@ -171,7 +180,13 @@ def scaling_table(cases: list[Case], limit: float) -> Table:
     limit : float
         Seconds after which a case was ended.
     """
-    header = ("contender", "T", *(f"{measure.title.lower()}, {measure.unit}" for measure in MEASURES), "largest error", "")
+    header = (
+        "contender",
+        "T",
+        *(f"{measure.title.lower()}, {measure.unit}" for measure in MEASURES),
+        "largest error",
+        "",
+    )
     rows = []
     for case in cases:
         numbers = [
@@ -179,7 +194,7 @@ def scaling_table(cases: list[Case], limit: float) -> Table:
             else significant(None if case[measure.field] is None else case[measure.field] * measure.factor)
             for measure in MEASURES
         ]  # fmt: skip
-        error = "–" if case["max_error"] is None else f"{case['max_error']:.1e}"
+        error = ABSENT if case["max_error"] is None else f"{case['max_error']:.1e}"
         word = _STATUS.get(case["status"], lambda _limit: "")(limit)
         state = ": ".join(filter(None, (word, case["reason"])))
         rows.append((case["contender"], f"{case['steps']:,}", *numbers, error, state))

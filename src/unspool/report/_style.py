@@ -35,11 +35,6 @@ class Style:
         """Plotly's name of the kind of line."""
         return "dash" if self.static else "solid"
 
-    @property
-    def pattern(self) -> str:
-        """Plotly's name of the pattern of a bar."""
-        return "/" if self.static else ""
-
 
 def contender_styles(contenders: Iterable[tuple[str, str, str]]) -> dict[str, Style]:
     """Give every contender a style: a hue for its library, a shade and a symbol of its own.
