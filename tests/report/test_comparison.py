@@ -40,7 +40,13 @@ def test_a_figure_for_each_measure_with_a_line_for_each_contender():
     assert colours["step_s"] == colours["peak_mb"] == [_style.BLUE[0], _style.GREEN[0], _style.VERMILION[0]]
     assert figures["step_s"].figure.layout.xaxis.type == "log"
     assert figures["step_s"].figure.layout.yaxis.type == "log"
-    assert figures["build_s"].figure.layout.yaxis.type is None
+
+
+def test_values_that_are_near_each_other_are_on_a_linear_axis():
+    sample = comparison()
+    sample["scaling"] = sample["scaling"][:2]
+    axis = comparison_figures(sample)["graph_nodes"].figure.layout.yaxis
+    assert (axis.type, axis.rangemode) == (None, "tozero")
 
 
 def test_quartiles_are_bars():

@@ -1,6 +1,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import plotly.graph_objects as go
 import pytest
@@ -90,3 +91,11 @@ def test_without_plotly_the_extra_is_named(tmp_path, monkeypatch):
         with pytest.raises(RunError, match=r"needs plotly.* not installed.\n.*'unspool\[report\]'"):
             call()
     assert not (run / "report.html").exists()
+
+
+def test_the_example_of_the_documentation(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+    example = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})
+    assert "<h1>My measurements</h1>" in (tmp_path / "page.html").read_text(encoding="utf-8")

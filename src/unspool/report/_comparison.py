@@ -76,7 +76,7 @@ def _page(comparison: dict[str, Any]) -> Page:
             ("rows in a batch", f"{settings['batch']:,}"),
             ("inputs", f"{settings['input_size']:,}"),
             ("units", f"{settings['hidden_size']:,}"),
-            ("limit of a case", f"{settings['limit_s']:g} s"),
+            ("limit", f"{settings['limit_s']:g} s"),
         ]
     )
     lead = (
@@ -131,8 +131,8 @@ def _longer(rows: list[dict[str, Any]]) -> Section:
 def _batching(batching: dict[str, Any], styles: dict[str, Style]) -> Section:
     modes = batching["modes"]
     text = (
-        f"{batching['rows']:,} sequences with the lengths of {batching['source']}, cut at {batching['maxlen']:,} "
-        "steps. An epoch is computed from batches drawn evenly from it."
+        f"Sequences: {batching['source']}; {batching['rows']:,} rows of at most {batching['maxlen']:,} steps. "
+        "An epoch's seconds are scaled up from batches that were drawn evenly from it."
     )
     return Section(
         "Batches", [Text(text), *batching_figures(modes, styles), Folded("All numbers", [batching_table(modes)])]

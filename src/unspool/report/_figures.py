@@ -41,10 +41,10 @@ def new_figure(*, x_title: str, y_title: str, log_y: Sequence[float] = (), heigh
     return figure
 
 
-def wants_logarithm(values: Iterable[float]) -> bool:
-    """Say whether `values` are better seen on a logarithmic axis: all above 0, and far apart."""
+def wants_logarithm(values: Iterable[float], factor: float = LOGARITHMIC_FROM) -> bool:
+    """Say whether `values` are better seen on a logarithmic axis: all above 0, and `factor` apart."""
     finite = [value for value in values if math.isfinite(value)]
-    return bool(finite) and min(finite) > 0 and max(finite) / min(finite) >= LOGARITHMIC_FROM
+    return bool(finite) and min(finite) > 0 and max(finite) / min(finite) >= factor
 
 
 def significant(value: float | None, digits: int = 3) -> str:

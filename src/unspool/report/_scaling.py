@@ -9,6 +9,9 @@ from ._figures import ABSENT, new_figure, significant, wants_logarithm
 from ._plotly import graph_objects
 from ._style import OVER_LIMIT_SYMBOL, Style
 
+# Both axes are logarithmic where it can be, so that what grows with T is a straight line.
+LOGARITHMIC_FROM = 3.0
+
 Case = dict[str, Any]
 
 
@@ -71,7 +74,7 @@ def scaling_figure(measure: Measure, cases: list[Case], styles: dict[str, Style]
         return None
     shown = [*values, *([limit * measure.factor] if over else [])]
     above = [value for value in shown if value > 0]
-    log = wants_logarithm(above)
+    log = wants_logarithm(above, LOGARITHMIC_FROM)
     steps = sorted({case["steps"] for case in cases})
     figure = new_figure(
         x_title="steps (T)",
