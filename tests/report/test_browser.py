@@ -156,7 +156,7 @@ def test_the_page_itself_refuses_the_network(browser, files):
     page.goto(files["run"].as_uri())
     refused = page.evaluate("""() => new Promise((resolve) => {
         addEventListener("securitypolicyviolation", (event) => resolve([event.violatedDirective, event.blockedURI]));
-        fetch("https://example.org/").then(() => resolve("answered"), () => {});
+        fetch("https://example.org/").then(() => resolve("answered"), () => setTimeout(resolve, 1000, "failed"));
     })""")
     assert refused == ["connect-src", "https://example.org/"]
     page.close()

@@ -123,6 +123,7 @@ def test_a_run_that_is_not_finished(run):
     html = words(run)
     assert "This run is not finished (1 of 3 epochs, step 15)." in html
     assert "<dt>held-out accuracy</dt><dd>0.2000</dd>" in html
+    assert "tested" not in html
     assert "Test rows" not in html
     (run / "metrics.csv").unlink()
     html = words(run)

@@ -52,7 +52,8 @@ def _confusion_figure(counts: np.ndarray, class_names: list[str], caption: str) 
     cell = 64 if len(names) <= 4 else 36
     labels = [_short(name) for name in class_names]
     beside = 7 * max(map(len, labels))  # pixels
-    below = 60 + (beside if len(names) > 4 else 0)
+    rotated = beside > cell
+    below = 60 + (beside if rotated else 0)
     figure = new_figure(x_title="predicted", y_title="true", height=cell * len(names) + below + 40)
     figure.add_trace(
         graph_objects().Heatmap(
@@ -68,7 +69,7 @@ def _confusion_figure(counts: np.ndarray, class_names: list[str], caption: str) 
         "showgrid": False,
         "zeroline": False,
     }
-    figure.update_xaxes(**axis, tickangle=-45 if len(names) > 4 else 0)
+    figure.update_xaxes(**axis, tickangle=-45 if rotated else 0)
     figure.update_yaxes(**axis, autorange="reversed")
     figure.update_layout(margin={"b": below})
     width = beside + 80 + cell * len(names)

@@ -80,7 +80,7 @@ def _top(run: RunFiles) -> list[Block]:
     note = Note(f"This run is not finished ({done} of {planned} epochs{step}). Its test figures come at its end.")
     if not run.epochs:
         return [note]
-    return [note, Facts([(_NAMES.get(n, n), _value(n, v)) for n, v in run.epochs[-1].items() if n in _NAMES])]
+    return [note, Facts([(_NAMES.get(n, n), _value(n, v)) for n, v in run.epochs[-1].items() if n.startswith("val")])]
 
 
 def _figures(result: dict[str, Any]) -> list[tuple[str, float]]:
