@@ -7,6 +7,7 @@ from ._compare import compare as compare
 from ._errors import ComparisonError as ComparisonError
 from ._machine import busy as busy
 from ._machine import describe_machine as describe_machine
+from ._problem import spread_lengths as spread_lengths
 from ._results import BatchingResult as BatchingResult
 from ._results import Comparison as Comparison
 from ._results import ContenderResult as ContenderResult

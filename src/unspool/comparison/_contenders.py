@@ -52,7 +52,7 @@ class Contender:
             See `find_python`.
         """
         if not self.script:
-            return [python, "-m", "unspool.comparison._own"]
+            return [python, "-c", "from unspool.comparison._own import start; start()"]
         return [python, str(SCRIPTS / self.script)]
 
 

@@ -1,4 +1,4 @@
-"""The script of this library's own contenders: `python -m unspool.comparison._own TASK`.
+"""This library's own contenders.
 
 Letters: T steps, B rows, H hidden features.
 """
@@ -72,5 +72,6 @@ class UnspoolLayer(Contender):
         return sum(value.op not in LEAVES for value in program.live())
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """Measure what the first argument of the command names."""
     main(UnspoolLayer, {"unspool": us.info().versions["unspool"]})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ._errors import ComparisonError
 from ._own import UnspoolLayer
@@ -21,16 +22,16 @@ TOLERANCE = 1e-4
 """Of the largest value."""
 
 
-def spread_lengths(steps: int, batch: int) -> np.ndarray:
-    """Return int32 lengths (B,), from 15 % to 100 % of T in equal distances, in an order that is always the same.
+def spread_lengths(steps: int, batch: int) -> Tensor:
+    """Return int64 (B,): from 15 % to 100 % of T in equal distances, in a random order that is always the same.
 
     Parameters
     ----------
     steps, batch : int
         T and B.
     """
-    even = np.linspace(0.15 * steps, steps, batch).round().clip(1).astype(np.int32)
-    return np.random.default_rng(7).permutation(even)
+    even = torch.linspace(0.15 * steps, steps, batch).round().long().clamp(min=1)
+    return even[torch.randperm(batch, generator=torch.Generator().manual_seed(7))]
 
 
 class Problem:
@@ -63,7 +64,7 @@ class Problem:
             "bias_hh": (4 * hidden,),
         }
         weights = {name: generator.uniform(-bound, bound, shape).astype(np.float32) for name, shape in shapes.items()}
-        lengths = spread_lengths(steps, size)
+        lengths = spread_lengths(steps, size).numpy().astype(np.int32)
         mask = np.arange(steps)[:, None] < lengths
         inputs = generator.standard_normal((steps, size, width), np.float32)
         grad = generator.standard_normal((steps, size, hidden), np.float32) * mask[:, :, None]
