@@ -31,7 +31,7 @@ def folder(tmp_path):
     made = tmp_path / "problems"
     made.mkdir()
     for steps in (*SETTINGS.steps, SETTINGS.longer):
-        np.savez(tmp_path / f"right-{steps}.npz", **Problem(SETTINGS, steps, made)._expected)
+        np.savez(tmp_path / f"right-{steps}.npz", allow_pickle=False, **Problem(SETTINGS, steps, made).expected)
     return tmp_path
 
 
@@ -44,7 +44,8 @@ def test_one_that_is_right(folder):
     ]
     for result in scaling.results:
         assert all(getattr(result, name) is not None for name in FIGURES)
-        assert result.step_low_s <= result.step_s <= result.step_high_s
+        quarters = [result.step_low_s or 0.0, result.step_s or 0.0, result.step_high_s or 0.0]
+        assert quarters == sorted(quarters)
         assert result.graph_nodes == 7
         assert result.max_error == 0.0
     (longer,) = scaling.longer
@@ -65,14 +66,14 @@ def test_no_figure_without_right_numbers_and_no_second_try(folder, change, reaso
     scaling, said = scale([toy(folder, change=change), toy(folder, name="other")])
     first, other, second, _ = scaling.results
     assert first.status == "failed"
-    assert first.reason.startswith(reason)
+    assert str(first.reason).startswith(reason)
     assert all(getattr(first, name) is None for name in FIGURES)
     assert second.status == "not_tried"
     assert second.reason == f"at 2 steps: {first.reason}"
     assert other.status == "measured"
     assert said.count("T = 4: toy") == 0
     assert scaling.longer[0].outcome == "failed"
-    assert scaling.longer[0].message.startswith("not built for 4 steps")
+    assert str(scaling.longer[0].message).startswith("not built for 4 steps")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_what_becomes_of_a_longer_sequence(folder, longer, outcome, message):
     (found,) = scaling.longer
     assert found.outcome == outcome
     assert (found.seconds is not None) == (outcome == "rebuilds")
-    assert found.message == message or found.message.startswith(message)
+    assert found.message == message or str(found.message).startswith(str(message))
 
 
 def test_steps_that_a_quick_run_leaves_out(folder):

@@ -43,6 +43,7 @@ def test_they_compute_what_the_reference_does(script, tmp_path, variant):
     assert found.graphs == 0
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 def test_the_compiled_loop_grows_with_the_steps_and_is_compiled_anew_for_others(script, tmp_path, monkeypatch):
     compile_fx = importlib.import_module("torch._inductor.compile_fx")
     monkeypatch.setattr(compile_fx, "compile_fx", lambda graph, _: graph)  # the compiler itself takes too long here

@@ -1,4 +1,4 @@
-"""This library's own contenders.
+"""The contenders of this library.
 
 Letters: T steps, B rows, H hidden features.
 """

@@ -55,9 +55,10 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     """
     shape = comparison.settings
     steps = sorted({result.steps for result in comparison.scaling})
-    size = f"LSTM, B={shape['batch']}, I={shape['input_size']}, H={shape['hidden_size']}"
+    size = f"B={shape['batch']}, I={shape['input_size']}, H={shape['hidden_size']}"
+    console.print(f"LSTM, {size}, lengths from 15 % to 100 % of T, forward and backward", highlight=False)
     for title, figure in MEASURES.items():
-        table = _table(f"{title} ({size})", ["contender", "kind", *(f"T={t}" for t in steps)])
+        table = _table(title, ["contender", "kind", *(f"T={t}" for t in steps)])
         for contender in comparison.contenders:
             found = [result for result in comparison.scaling if result.contender == contender.name]
             if found:
@@ -99,7 +100,7 @@ def _print_batching(console: Console, batching: BatchingResult) -> None:
     """Print a row for each contender and a column for each mode."""
     found = {(result.contender, result.mode): result for result in batching.modes}
     modes = [mode for mode in MODES if any(result.mode == mode for result in batching.modes)]
-    table = _table("seconds per epoch, and how many of the computed tokens are real", ["contender", *modes])
+    table = _table("time per epoch; real among computed tokens", ["contender", *modes])
     for name in dict.fromkeys(contender for contender, _ in found):
         results = [found.get((name, mode)) for mode in modes]
         table.add_row(name, *("" if r is None else f"{seconds(r.epoch_s)}, {r.real_share:.0%}" for r in results))
