@@ -1,4 +1,4 @@
-"""Reports: pages of one file each, with plots that work offline. They need ``pip install 'unspool[train,report]'``."""
+"""Reports: pages of one file each, with plots that work offline. They need ``pip install 'unspool[train]'``."""
 
 from ._blocks import Facts as Facts
 from ._blocks import Figure as Figure
