@@ -6,14 +6,13 @@ import re
 
 import pytest
 from rich.console import Console
-from typer import Typer
 from typer.testing import CliRunner
 
 from tests.comparison.test_results import COMPARISON
+from unspool.cli import app
 from unspool.comparison import Comparison, ComparisonError, Settings, run_compare
 from unspool.comparison import _compare as compare_module
 from unspool.comparison import _run as run_module
-from unspool.comparison.__main__ import main
 from unspool.comparison._tables import print_comparison, seconds
 
 
@@ -96,22 +95,20 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(mo
         run_compare(Console(file=io.StringIO()), Settings.of(), tmp_path / name)
 
 
-@pytest.fixture
-def app():
-    app = Typer(pretty_exceptions_enable=False)
-    app.command()(main)
-    return app
-
-
-def test_from_the_command_line(app, tmp_path):
+def test_from_the_command_line(tmp_path):
     output = tmp_path / "found.json"
-    arguments = ["--quick", "--steps", "2", "--only", "torch loop", "--no-batching", "--output", str(output)]
+    arguments = ["compare", "--quick", "--steps", "2", "--only", "torch loop", "--no-batching", "--output", str(output)]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     found = Comparison.from_json(output.read_text(encoding="utf-8"))
     assert [(r.contender, r.steps, r.status) for r in found.scaling] == [("torch loop", 2, "measured")]
     assert [r.outcome for r in found.longer] == ["runs"]
     assert "torch loop" in done.output
+    assert "plotly" in (tmp_path / "found.html").read_text(encoding="utf-8")
+    (tmp_path / "found.html").unlink()
+    done = CliRunner().invoke(app, ["report", str(output), "--output", str(tmp_path / "page.html")])
+    assert done.exit_code == 0, done.output
+    assert "torch loop" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +121,7 @@ def test_from_the_command_line(app, tmp_path):
         (["--data-dir", "/absent"], "no IMDB in /absent"),
     ],
 )
-def test_what_users_can_get_wrong(app, arguments, message):
-    done = CliRunner().invoke(app, arguments)
+def test_what_users_can_get_wrong(arguments, message):
+    done = CliRunner().invoke(app, ["compare", *arguments])
     assert done.exit_code == 2, done.output
     assert message in done.output.replace("\n", "")
