@@ -14,6 +14,7 @@ from ._collate import collate as collate
 from ._collate import pad_sequences as pad_sequences
 from ._dataset import SequenceDataset as SequenceDataset
 from ._errors import DataError as DataError
+from ._errors import MissingDataError as MissingDataError
 from ._files import read_sequences as read_sequences
 from ._idx import read_idx as read_idx
 from ._labelled_texts import LabelledTexts as LabelledTexts
@@ -33,6 +34,7 @@ from ._steps import collate_steps as collate_steps
 from ._streams import StreamBatch as StreamBatch
 from ._streams import StreamBatchSampler as StreamBatchSampler
 from ._streams import StreamLoader as StreamLoader
+from ._texts import read_texts as read_texts
 from ._token_dataset import token_dataset as token_dataset
 from ._tokenizer import TextTokenizer as TextTokenizer
 from ._tokens import TokenDataset as TokenDataset
@@ -58,6 +60,7 @@ __all__ = [
     "DataError",
     "LabelledTexts",
     "LengthBatchSampler",
+    "MissingDataError",
     "RaggedBatch",
     "ResumableBatchSampler",
     "SameLengthBatchSampler",
@@ -93,6 +96,7 @@ __all__ = [
     "read_idx",
     "read_labelled_texts",
     "read_sequences",
+    "read_texts",
     "read_ts",
     "stratified_folds",
     "stratified_split",
