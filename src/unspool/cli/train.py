@@ -172,7 +172,7 @@ def text(
     """Tell your own texts apart: a file with a text and its label in every row.
 
     Without `--test` a tenth of the texts is kept for the test figures and takes no part in training; a tenth of the
-    others is held out to choose the best epoch. The checkpoint knows the words: `unspool predict CHECKPOINT --text ...`.
+    others is held out to choose the best epoch. The checkpoint knows the words, for `unspool predict --text`.
     """
     from unspool.training import text_recipe
 

@@ -34,8 +34,8 @@ def predict(
         Path | None,
         typer.Option(
             "--input",
-            help="Sequences: .ts, .npy, .npz, .csv, .jsonl, or IDX images; for a model of texts .txt, a text a line, or "
-            "a table: .csv, .tsv or .jsonl.",
+            help="Sequences: .ts, .npy, .npz, .csv, .jsonl, or IDX images. For a model of texts: .txt, a text a line, "
+            "or a table: .csv, .tsv, .jsonl.",
             show_default=False,
         ),
     ] = None,

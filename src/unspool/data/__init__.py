@@ -18,6 +18,7 @@ from ._errors import MissingDataError as MissingDataError
 from ._files import read_sequences as read_sequences
 from ._idx import read_idx as read_idx
 from ._labelled_texts import LabelledTexts as LabelledTexts
+from ._labelled_texts import check_text as check_text
 from ._labelled_texts import read_labelled_texts as read_labelled_texts
 from ._length_sampler import LengthBatchSampler as LengthBatchSampler
 from ._loader import BatchLoader as BatchLoader
@@ -73,6 +74,7 @@ __all__ = [
     "StreamLoader",
     "TextTokenizer",
     "TokenDataset",
+    "check_text",
     "collate",
     "collate_ragged",
     "collate_steps",

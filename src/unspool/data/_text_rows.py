@@ -76,7 +76,7 @@ def decode(content: bytes, path: Path, encoding: str) -> str:
         raise DataError(
             f"{path}, line {line}: byte {error.start} of the file is {content[error.start]:#04x}, which is not "
             f"{encoding} ({error.reason}).\n"
-            "Save the file as UTF-8, or name its encoding with encoding= or --encoding, for example 'latin-1' or 'utf-16'"
+            "Save the file as UTF-8, or name its encoding (encoding=, --encoding), for example 'latin-1' or 'utf-16'"
         ) from error
     except LookupError as error:
         raise DataError(f"received encoding={encoding!r}; expected a name such as 'utf-8' or 'latin-1'") from error

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unspool.data import DataError, TextTokenizer, pad_sequences, read_sequences, read_texts
+from unspool.data import DataError, TextTokenizer, check_text, pad_sequences, read_sequences, read_texts
 
 from .errors import RunError
 from .evaluate import load_module
@@ -70,8 +70,7 @@ def predict(
         texts = read_texts(source, text_column=column, encoding=encoding or "utf-8")
     assert texts is not None
     for index, text in enumerate(texts):
-        if not text.strip():
-            raise DataError(f"text {index} is empty; expected words")
+        check_text(text, f"text {index}")
     tokens = TextTokenizer.from_json(module.tokenizer).encode_batch(texts)
     # As `TokenDataset` cuts the texts of the training.
     return _classify(module, [sequence[-recipe.num_steps :] for sequence in tokens])

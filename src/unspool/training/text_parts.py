@@ -93,8 +93,8 @@ def parts_sizes(texts: LabelledTexts, path: Path, *, with_test: bool) -> tuple[i
         if count < least:
             purposes = "training, validation and test" if with_test else "training and validation"
             raise DataError(
-                f"{path}: {count} different texts of the class {name!r}; expected {least} or more, for {purposes}. "
-                "Add texts of it, or remove its rows"
+                f"{path}: too few different texts of the class {name!r}: {count}; expected {least} or more, for "
+                f"{purposes}. Add texts of it, or remove its rows"
             )
     classes, number = len(texts.class_names), len(first_class)
     test = max(classes, round(TEST_SHARE * number)) if with_test else 0

@@ -13,7 +13,7 @@ TokenizerKind = Literal["word", "bpe"]
 
 _BATCH = 32
 _LEAST_STEPS = 300
-_LEAST_EPOCHS = 6
+_LEAST_EPOCHS, _MOST_EPOCHS = 6, 100
 
 
 def text_recipe(
@@ -103,7 +103,7 @@ def text_recipe(
         pooling="max",
         input_size=num_words,
         embedding_size=64,
-        embedding_dropout=0.3,
+        embedding_dropout=0.5,
         num_classes=len(texts.class_names),
         num_steps=max_length,
         epochs=_LEAST_EPOCHS,
@@ -120,5 +120,5 @@ def text_recipe(
     steps = -(-len(train) // recipe.batch_size)
     return recipe.replace(
         input_size=train_tokenizer(options, train).vocabulary_size,
-        epochs=changes.get("epochs") or max(_LEAST_EPOCHS, -(-_LEAST_STEPS // steps)),
+        epochs=changes.get("epochs") or min(max(_LEAST_EPOCHS, -(-_LEAST_STEPS // steps)), _MOST_EPOCHS),
     )
