@@ -64,9 +64,8 @@ def test_train_evaluate_and_predict(place):
 
 
 def test_names_of_classes_are_printed_as_they_are(place):
-    rows = [
-        (f"{word} {number}", label) for word, label in (("a", "[red]κακό"), ("b", ":ok: 良い")) for number in range(4)
-    ]
+    classes = {"a": "[red]κακό", "b": ":ok: 良い"}
+    rows = [(f"{word} {number}", label) for word, label in classes.items() for number in range(4)]
     write_table(place / "x.csv", rows)
     run("train", "text", "--data", "x.csv", *QUICK)
     output = run("evaluate", "runs/text-x-gru-dynamic-ragged-seed0/best.ckpt", "--accelerator", "cpu").stdout

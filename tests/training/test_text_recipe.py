@@ -37,7 +37,8 @@ def test_a_tenth_is_for_the_test_and_a_tenth_of_the_rest_is_held_out(path):
         "validation": [3, 2],
         "test": [3, 3],
     }
-    assert sorted(sum((texts.texts for texts in divided.values()), [])) == sorted(text for text, _ in reviews())
+    together = [text for texts in divided.values() for text in texts.texts]
+    assert sorted(together) == sorted(text for text, _ in reviews())
     again = parts(text_recipe(path, seed=5, model="lstm"))
     assert [texts.texts for texts in again.values()] == [texts.texts for texts in divided.values()]
 
@@ -138,9 +139,10 @@ def test_a_run_goes_on_with_the_data_it_began_with(path, tmp_path, monkeypatch):
             raise Killed
         return step(self, batch, batch_idx)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(SequenceModule, "training_step", killed)
-        run(small(path, epochs=2), tmp_path / "run")
+        with pytest.raises(Killed):
+            run(small(path, epochs=2), tmp_path / "run")
     content = path.read_bytes()
     path.write_bytes(content + b"One more.,good\n")
     with refused(RunError, f"{path} has changed since the run in", "Put the former content back", "--output-dir"):
@@ -156,9 +158,7 @@ def test_a_run_goes_on_with_the_data_it_began_with(path, tmp_path, monkeypatch):
 def test_too_few_texts_are_refused(tmp_path):
     rows = [("a", "x"), ("b", "x"), ("c", "x"), ("d", "y"), ("e", "y")]
     path = write_table(tmp_path / "few.csv", rows)
-    with refused(
-        DataError, "few.csv: too few different texts of the class 'y': 2; expected 3 or more, for training", "test"
-    ):
+    with refused(DataError, "few.csv: too few different texts of the class 'y': 2; expected 3 or more", "and test"):
         text_recipe(path)
     test = write_table(tmp_path / "test.csv", rows)
     assert len(parts(text_recipe(path, test=test))["train"]) == 3
@@ -194,4 +194,4 @@ def test_any_script_line_end_and_byte_order_mark(tmp_path):
     result = run(small(path), tmp_path / "run")
     assert result.class_names == ("[bold]スキ", "καλό 👍", "سيئ")
     tokenizer = TextTokenizer.from_json(str(torch.load(result.checkpoint)["hyper_parameters"]["tokenizer"]))
-    assert 2 not in tokenizer.encode("ΉΤΑΝ ΜΙΑ ΩΡΑΊΑ ΤΑΙΝΊΑ كان とても")
+    assert 2 not in tokenizer.encode("ήταν, μια Ωραία! كان とても")
