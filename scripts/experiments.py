@@ -34,6 +34,9 @@ def _published(accuracy: float, **more: float) -> dict[str, float]:
 
 
 EXPERIMENTS = {
+    "vowels-lstm": Experiment("train vowels --model lstm", 3),
+    "vowels-gru": Experiment("train vowels --model gru", 3),
+    "vowels-simple_rnn": Experiment("train vowels --model simple_rnn", 3),
     "mnist-simple_rnn": Experiment("train mnist --model simple_rnn", 1, _published(0.9568, seconds_per_epoch=98)),
     "mnist-lstm": Experiment("train mnist --model lstm", 1, _published(0.9880, seconds_per_epoch=272)),
     "mnist-gru": Experiment("train mnist --model gru", 1, _published(0.9900, seconds_per_epoch=168)),

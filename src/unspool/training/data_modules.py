@@ -161,7 +161,7 @@ class SequenceData(pl.LightningDataModule):
         recipe = self.recipe
         if recipe.execution == "static":
             return partial(collate, pad_to=recipe.num_steps)
-        return collate_ragged if recipe.batching == "ragged" else collate
+        return collate if recipe.batching == "padded" else collate_ragged
 
     def _evaluation(self, rows: Rows) -> BatchLoader[Any]:
         sampler = ResumableBatchSampler(len(rows), _EVALUATION_BATCH, shuffle=False, **self._replicas())
