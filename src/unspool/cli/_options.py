@@ -27,6 +27,34 @@ Variant = Annotated[
     Literal["published", "improved"],
     typer.Option(help="The published training, or a better one.", rich_help_panel=_WHAT),
 ]
+TextFile = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        help="The texts and their labels: .csv, .tsv or .jsonl, also with .gz or .xz.",
+        show_default=False,
+        rich_help_panel=_WHAT,
+    ),
+]
+TextColumn = Annotated[str, typer.Option(help="The column of the texts.", rich_help_panel=_WHAT)]
+LabelColumn = Annotated[str, typer.Option(help="The column of the labels.", rich_help_panel=_WHAT)]
+TestFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--test", help="Another file, to test on.", show_default="a tenth of the texts", rich_help_panel=_WHAT
+    ),
+]
+Encoding = Annotated[str, typer.Option(help="How the files' characters are written.", rich_help_panel=_WHAT)]
+Tokenizer = Annotated[
+    Literal["word", "bpe"],
+    typer.Option(help="Divide texts into words, or into pieces of words.", rich_help_panel=_WHAT),
+]
+NumWords = Annotated[
+    int, typer.Option(min=5, help="Know so many words, or pieces; the most frequent ones.", rich_help_panel=_WHAT)
+]
+MaxLength = Annotated[
+    int, typer.Option(min=1, help="Read so many words, or pieces, from the end of a text.", rich_help_panel=_WHAT)
+]
 HiddenSize = Annotated[
     int | None,
     typer.Option(min=1, help="Units of the recurrent layer.", show_default=_OWN, rich_help_panel=_WHAT),

@@ -15,6 +15,7 @@ from .recipes import LayerSpec as LayerSpec
 from .recipes import Recipe as Recipe
 from .recipes import imdb_recipe as imdb_recipe
 from .recipes import mnist_recipe as mnist_recipe
+from .recipes import text_recipe as text_recipe
 from .recipes import vowels_recipe as vowels_recipe
 from .results import Evaluation as Evaluation
 from .results import Prediction as Prediction
@@ -43,5 +44,6 @@ __all__ = [
     "mnist_recipe",
     "parameter_count",
     "predict",
+    "text_recipe",
     "vowels_recipe",
 ]

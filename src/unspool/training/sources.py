@@ -7,10 +7,20 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from unspool.data import SequenceDataset, load_imdb, load_japanese_vowels, load_mnist
+from unspool.data import (
+    LabelledTexts,
+    MissingDataError,
+    SequenceDataset,
+    TextTokenizer,
+    load_imdb,
+    load_imdb_word_index,
+    load_japanese_vowels,
+    load_mnist,
+)
 
 from .errors import RunError
 from .recipes import Recipe
+from .text_parts import load_parts, train_tokenizer
 
 Part = Literal["train", "validation", "test"]
 DataDir = str | Path | None
@@ -47,7 +57,7 @@ class Source(NamedTuple):
     ----------
     load : callable
         Gets the recipe, the part ("train", "test", and "validation" where `has_validation`) and the directory of the
-        data; returns the rows.
+        data; returns the rows, or texts, which `tokenizer` is for.
     has_validation : bool
         Whether the data set has a part of its own for validation; otherwise rows of the training part are held out.
     normalise : callable
@@ -58,7 +68,7 @@ class Source(NamedTuple):
         there is no such thing.
     """
 
-    load: Callable[[Recipe, Part, DataDir], Rows]
+    load: Callable[[Recipe, Part, DataDir], Rows | LabelledTexts]
     has_validation: bool = False
     normalise: Callable[[Rows], tuple[Tensor, Tensor]] | None = None
     tokenizer: Callable[[Recipe, DataDir], str | None] | None = None
@@ -98,10 +108,27 @@ def _imdb(recipe: Recipe, part: Part, data_dir: DataDir) -> Rows:
     return load_imdb(_as_in_files(part), num_words=recipe.input_size, maxlen=recipe.num_steps, data_dir=data_dir)
 
 
+def _imdb_tokenizer(recipe: Recipe, data_dir: DataDir) -> str | None:
+    try:
+        index = load_imdb_word_index(data_dir=data_dir)
+    except MissingDataError:
+        return None  # training has no need of it
+    return TextTokenizer.from_word_index(index, num_words=recipe.input_size).to_json()
+
+
+def _texts(recipe: Recipe, part: Part, data_dir: DataDir) -> LabelledTexts:
+    return load_parts(recipe.options, recipe.held_out, recipe.limit_train, data_dir)[part]
+
+
+def _texts_tokenizer(recipe: Recipe, data_dir: DataDir) -> str:
+    return train_tokenizer(recipe.options, _texts(recipe, "train", data_dir)).to_json()
+
+
 SOURCES: dict[str, Source] = {
     "vowels": Source(_vowels, normalise=standardise),
     "mnist": Source(_mnist, normalise=_pixels),
-    "imdb": Source(_imdb),
+    "imdb": Source(_imdb, tokenizer=_imdb_tokenizer),
+    "text": Source(_texts, has_validation=True, tokenizer=_texts_tokenizer),
 }
 
 

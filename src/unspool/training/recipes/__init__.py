@@ -7,4 +7,5 @@ from ._recipe import ModelName as ModelName
 from ._recipe import Recipe as Recipe
 from .imdb import imdb_recipe as imdb_recipe
 from .mnist import mnist_recipe as mnist_recipe
+from .text import text_recipe as text_recipe
 from .vowels import vowels_recipe as vowels_recipe
