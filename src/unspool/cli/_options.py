@@ -15,13 +15,14 @@ Execution = Annotated[
     Literal["dynamic", "static"],
     typer.Option(help="Loop over the steps there are, or unroll a fixed number.", rich_help_panel=_WHAT),
 ]
+_BATCHING = "Rows drawn at random, without padding or padded; rows of similar length, of one length, or one by one."
 Batching = Annotated[
+    Literal["ragged", "padded", "bucketed", "same-length", "single"],
+    typer.Option(help=_BATCHING, rich_help_panel=_WHAT),
+]
+VariantsBatching = Annotated[
     Literal["ragged", "padded", "bucketed", "same-length", "single"] | None,
-    typer.Option(
-        help="Rows drawn at random, without padding or padded; rows of similar length, of one length, or one by one.",
-        show_default=_OWN,
-        rich_help_panel=_WHAT,
-    ),
+    typer.Option(help=_BATCHING, show_default=_OWN, rich_help_panel=_WHAT),
 ]
 Variant = Annotated[
     Literal["published", "improved"],

@@ -38,6 +38,7 @@ from ._options import (
     TextFile,
     Tokenizer,
     Variant,
+    VariantsBatching,
 )
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def mnist(model: Model = "lstm", execution: Execution = "dynamic", **changes: An
 def imdb(
     model: Model = "lstm",
     execution: Execution = "dynamic",
-    batching: Batching = None,
+    batching: VariantsBatching = None,
     variant: Variant = "published",
     **changes: Any,
 ) -> "Recipe":
