@@ -135,7 +135,11 @@ def test_the_classes_of_the_training_texts_for_test_texts(tmp_path):
             b"text,label\nb\xe4r,1\n",
             r"x\.csv, line 2: byte 12 of the file is 0xe4, which is not utf-8.*\n",
         ),
-        ("x.csv.gz", gzip.compress(b"text,label\na,1\nb,0\n", mtime=0)[:-9], r"x\.csv\.gz: damaged or truncated gzip stream"),
+        (
+            "x.csv.gz",
+            gzip.compress(b"text,label\na,1\nb,0\n", mtime=0)[:-9],
+            r"x\.csv\.gz: damaged or truncated gzip stream",
+        ),
         ("x.csv.xz", lzma.compress(b"text,label\na,1\nb,0\n")[:-9], r"x\.csv\.xz: damaged or truncated xz stream"),
         ("x.txt", "a", r"x\.txt: unknown kind of file; expected a name that ends in \.csv, \.tsv, \.jsonl, or"),
         ("csv", "a", r"csv: unknown kind of file"),

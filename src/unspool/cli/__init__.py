@@ -16,6 +16,7 @@ except ModuleNotFoundError as error:
         "Install it with: pip install 'unspool[train]'"
     ) from None
 
+from unspool.cli import train_classics as _train_classics  # noqa: F401  (it adds its commands)
 from unspool.cli.train import train_app
 from unspool.cli.use import add_commands
 

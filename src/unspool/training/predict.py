@@ -7,6 +7,7 @@ from torch import Tensor
 
 from unspool.data import DataError, pad_sequences, read_sequences
 
+from .errors import RunError
 from .evaluate import load_module
 from .recipes import Recipe
 from .results import Prediction
@@ -33,12 +34,17 @@ def predict(checkpoint: str | Path, source: str | Path) -> list[Prediction]:
     Raises
     ------
     RunError
-        If the checkpoint is none.
+        If the checkpoint is none, or its model does not tell classes of sequences apart.
     DataError
         If the file cannot be read, or its sequences do not fit the model.
     """
     module = load_module(checkpoint)
     recipe = module.recipe
+    if recipe.objective != "classes":
+        raise RunError(
+            f"{checkpoint}: the model ({recipe.dataset}, {recipe.model}) predicts something after every step, not a "
+            "class per sequence; unspool evaluate tests it"
+        )
     sequences = read_sequences(source)
     _check(sequences, recipe, Path(source))
     pad_to = recipe.num_steps if recipe.execution == "static" else None

@@ -58,17 +58,17 @@ class Recipe:
         Probability of the dropout on the tokens' vectors.
     num_classes, num_steps : int
         Classes (or labels of a step, or tokens), and the longest sequence; the static mode has exactly `num_steps`
-        steps.
+        steps. A stream is read in windows of `num_steps`.
     binary_head : bool
         Whether two classes have one output, whose sigmoid is the probability of the second, instead of two.
     input_noise, input_offset : float
         Standard deviations of what is added to the normalised inputs in training: a number of its own for every step
         and feature, and one for every feature of a whole sequence.
     epochs, batch_size : int
-        How long and in what portions.
+        How long and in what portions; a stream is cut into `batch_size` streams, which are read side by side.
     batching : {"ragged", "padded", "bucketed", "same-length", "single"}
         Rows drawn at random, without padding or padded to the longest; rows of similar length, of one length, or a
-        row at a time.
+        row at a time. Of no meaning for streams.
     learning_rate, weight_decay : float
         Of Adam; the decay is decoupled (AdamW).
     schedule : {"constant", "one_cycle"}
@@ -129,7 +129,8 @@ class Recipe:
     @property
     def name(self) -> str:
         """What a run of the recipe is called: data set, variant, model, execution, batching where it is not padded."""
-        variant = [str(self.options["variant"])] if "variant" in self.options else []
+        variant = [str(self.options[option]) for option in ("variant", "features") if option in self.options]
+        variant += [f"fold{self.options['fold']}"] if "fold" in self.options else []
         batching = [self.batching] if self.batching != "padded" else []
         return "-".join([self.dataset, *variant, self.model, self.execution, *batching, f"seed{self.seed}"])
 
