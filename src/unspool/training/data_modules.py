@@ -54,17 +54,18 @@ class SequenceData(pl.LightningDataModule):
         return self._part("test")
 
     def load(self) -> None:
-        """Load all parts now, so that what is missing is known before anything else is done.
+        """Load all parts and make their loaders, so that what is amiss is known before anything else is done.
 
         Raises
         ------
         DataError
             If data are missing or damaged.
         RunError
-            If the recipe holds out all rows, or none where it should.
+            If the recipe holds out all rows, or none where it should, or a part is too small for its batches.
         """
-        for part in ("train", "validation", "test"):
-            self._part(part)
+        self.train_dataloader()
+        self.val_dataloader()
+        self.test_dataloader()
 
     @property
     def class_names(self) -> tuple[str, ...]:

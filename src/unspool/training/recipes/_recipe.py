@@ -54,6 +54,9 @@ class Recipe:
         Features of a step, or the number of different tokens.
     embedding_size : int or None
         Features of a token's vector, where steps are tokens; None where they are features.
+    embedding_range : float
+        Tokens' vectors start with numbers between minus and plus this. Keras's by default; an alphabet learns faster
+        from larger ones.
     embedding_dropout : float
         Probability of the dropout on the tokens' vectors.
     num_classes, num_steps : int
@@ -104,6 +107,7 @@ class Recipe:
     pooling: Literal["last", "mean", "max", "none"] = "last"
     input_size: int
     embedding_size: int | None = None
+    embedding_range: float = 0.05
     embedding_dropout: float = 0.0
     num_classes: int
     num_steps: int

@@ -49,6 +49,7 @@ def names_recipe(
         pooling="last",
         input_size=84,
         embedding_size=32,
+        embedding_range=1.0,
         embedding_dropout=0.1,
         num_classes=18,
         num_steps=20,

@@ -57,6 +57,7 @@ def promoters_recipe(
         pooling="max",
         input_size=9,
         embedding_size=16,
+        embedding_range=1.0,
         embedding_dropout=0.1,
         num_classes=2,
         num_steps=57,

@@ -48,6 +48,7 @@ def shakespeare_recipe(
         pooling="none",
         input_size=65,
         embedding_size=64,
+        embedding_range=1.0,
         num_classes=65,
         num_steps=100 if steps is None else steps,
         epochs=10,
