@@ -100,7 +100,8 @@ struct Layout {
   const int64_t* counts;     // [blocks, steps], not growing from step to step
   const int64_t* offsets;    // [blocks, steps]; with chunks, each block's tokens follow each other
   const uint8_t* resets;     // [tokens] or null
-  // Where tokens stand in padded arrays, each [tokens]; null where no plan uses such arrays.
+  // Where tokens stand along the first two axes of padded arrays, each [tokens]; null where no plan uses such arrays. An
+  // array that holds rows of different lengths one after another is one sequence, in which each row has its start.
   const int64_t* times = nullptr;
   const int64_t* sequences = nullptr;
 

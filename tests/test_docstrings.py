@@ -15,7 +15,15 @@ from torch import nn
 
 import unspool
 
-PACKAGES = ["unspool", "unspool.cells", "unspool.execution", "unspool.backends", "unspool.layers", "unspool.data"]
+PACKAGES = [
+    "unspool",
+    "unspool.cells",
+    "unspool.execution",
+    "unspool.backends",
+    "unspool.layers",
+    "unspool.data",
+    "unspool.report",
+]
 
 
 def exports(package: str) -> dict[str, Any]:

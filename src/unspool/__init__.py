@@ -1,5 +1,6 @@
 """Write one time step in plain PyTorch, run it over any sequences."""
 
+from unspool._ragged import RaggedBatch as RaggedBatch
 from unspool.backends import BackendError as BackendError
 from unspool.backends import info as info
 from unspool.cells import Cell as Cell

@@ -5,6 +5,7 @@ Letters: B batch, T steps, N tokens.
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -27,7 +28,19 @@ def schedules(draw) -> Schedule:
         None if draw(st.booleans()) else torch.tensor(draw(cells), dtype=torch.bool).view(steps, batch)
         for _ in range(2)
     )
-    return Schedule(steps, batch, live, resets, reverse=draw(st.booleans()), device=CPU)
+    lengths = draw(st.one_of(st.none(), st.lists(st.integers(0, steps), min_size=batch, max_size=batch)))
+    if lengths is not None:
+        live = torch.arange(steps).unsqueeze(1) < torch.tensor(lengths, dtype=torch.long)
+    ragged = (live is None or lengths is not None) and draw(st.booleans())
+    return Schedule(steps, batch, live, resets, reverse=draw(st.booleans()), device=CPU, ragged=ragged)
+
+
+def place_of(schedule: Schedule) -> dict[tuple[int, int], int]:
+    """Return where the tokens (t, b) stand in flattened arrays, told from the definition."""
+    live = schedule.live_in_order.flip(0) if schedule.reverse else schedule.live_in_order
+    if schedule.ragged:
+        return {(t, b): n for n, (b, t) in enumerate(live.t().nonzero().tolist())}
+    return {(t, b): t * schedule.batch + b for t, b in live.nonzero().tolist()}
 
 
 def rows_of(layout: TokenLayout, batch: int) -> list[int]:
@@ -40,14 +53,16 @@ def test_a_layout_has_every_token_once_and_in_order(schedule, threads):
     layout = layout_of(schedule, _engine, threads)
     batch, positions = schedule.batch, layout.positions.tolist()
     live = [(t, b) for k, t in enumerate(schedule.order) for b in _rows(schedule, k)]
+    place_in = place_of(schedule)
     assert layout.tokens == len(live)
-    assert sorted(positions) == sorted(t * batch + b for t, b in live)
+    assert [place_in[token] for token in live] == schedule.positions.tolist()
+    assert sorted(positions) == sorted(place_in.values())
     order = rows_of(layout, batch)
     assert sorted(order) == list(range(batch))
     # Row by row, the tokens come in the order of computation.
     token_at = {p: n for n, p in enumerate(positions)}
     for place, b in enumerate(order):
-        own = [token_at[t * batch + b] for t, row in live if row == b]
+        own = [token_at[place_in[t, b]] for t, row in live if row == b]
         assert [int(layout.row_of_token[n]) for n in own] == [place] * len(own)
         assert [int(layout.steps[n]) for n in own] == list(range(len(own)))
     wanted = set()
@@ -55,7 +70,7 @@ def test_a_layout_has_every_token_once_and_in_order(schedule, threads):
         resets = schedule.resets(k)
         if resets is not None:
             wanted |= {
-                token_at[t * batch + b] for b, flag in zip(_rows(schedule, k), resets.tolist(), strict=True) if flag
+                token_at[place_in[t, b]] for b, flag in zip(_rows(schedule, k), resets.tolist(), strict=True) if flag
             }
     assert set([] if layout.resets is None else layout.resets.nonzero().flatten().tolist()) == wanted
 
@@ -71,9 +86,9 @@ def test_what_is_taken_is_put_back(schedule, threads):
     layout = layout_of(schedule, _engine, threads)
     rows = torch.randn(schedule.batch, 2)
     assert torch.equal(layout.put_rows(layout.take_rows(rows)), rows)
-    values = torch.arange(schedule.steps * schedule.batch).view(schedule.steps, schedule.batch)
+    values = torch.arange(math.prod(schedule.shape)).view(schedule.shape)
     assert layout.take_tokens(values).tolist() == layout.positions.tolist()
-    zeroed = torch.zeros(schedule.steps * schedule.batch, dtype=torch.long)
+    zeroed = torch.zeros(values.numel(), dtype=torch.long)
     zeroed[layout.positions] = values.flatten()[layout.positions]
     assert torch.equal(layout.put_tokens(layout.take_tokens(values)).flatten(), zeroed)
     steps = list(layout.each_step())

@@ -85,6 +85,31 @@ def test_the_last_value_is_taken_and_zero_where_there_is_none():
     assert schedule(["....", "...."]).at_last(values).tolist() == [0, 0]
 
 
+def test_ragged_arrays_hold_rows_one_after_another():
+    for reverse, last in ((False, [2, -1, 3, 5]), (True, [0, -1, 3, 4])):
+        live = torch.arange(3).unsqueeze(1) < torch.tensor([3, 0, 1, 2])
+        s = Schedule(3, 4, live, None, reverse=reverse, device=CPU, ragged=True)
+        assert s.shape == (6, 1)
+        assert s.starts.tolist() == [0, 3, 3, 4]
+        assert s.positions.tolist() == ([2, 1, 5, 0, 3, 4] if reverse else [0, 3, 4, 1, 5, 2])
+        assert s.last.tolist() == last
+        values = torch.arange(1.0, 7.0).view(6, 1, 1)
+        steps = list(s.cut({"x": values}))
+        assert [step["x"].flatten().tolist() for step in steps][1] == [2, 6]
+        for pad in ("zero", "repeat"):
+            assert torch.equal(s.spread(steps, {"x": torch.zeros(4, 1)}, pad)["x"], values)
+        assert s.at_last(values).flatten().tolist() == [place + 1 for place in last]
+
+
+def test_ragged_arrays_of_rows_of_one_length_are_not_time_major():
+    s = Schedule(2, 3, None, None, reverse=False, device=CPU, ragged=True)
+    assert s.dense
+    values = torch.arange(6.0).view(6, 1)
+    assert [step.tolist() for step in s.cut(values)] == [[0, 2, 4], [1, 3, 5]]
+    assert torch.equal(s.spread(list(s.cut(values)), torch.zeros(3), "zero"), values)
+    assert s.at_last(values).tolist() == [1, 3, 5]
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 def test_nothing_to_do_is_fine(reverse):
     for steps, batch in ((0, 3), (4, 0), (0, 0)):

@@ -137,7 +137,7 @@ def test_the_classes_of_the_training_texts_for_test_texts(tmp_path):
         ),
         (
             "x.csv.gz",
-            gzip.compress(b"text,label\na,1\nb,0\n", mtime=0)[:-9],
+            gzip.compress(b"text,label\na,1\nb,0\n", mtime=0)[:-9],  # the time would be part of the test's name
             r"x\.csv\.gz: damaged or truncated gzip stream",
         ),
         ("x.csv.xz", lzma.compress(b"text,label\na,1\nb,0\n")[:-9], r"x\.csv\.xz: damaged or truncated xz stream"),

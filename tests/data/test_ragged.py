@@ -69,11 +69,13 @@ def test_packing_is_torchs(lengths, longest_first):
     assert torch.equal(steps, batch.lengths)
 
 
-def test_layers_take_it():
+def test_layers_take_it_as_it_is_or_padded():
     batch = make([3, 0, 5], 2)
+    assert isinstance(batch, us.RaggedBatch)
     layer = us.LSTM(2, 4, batch_first=True)
     inputs, lengths = batch.to_padded()
     out = layer(inputs, lengths=lengths)[0]
+    assert torch.equal(layer(batch)[0].to_padded()[0], out)
     for row, sequence in enumerate(batch.rows()):
         if len(sequence):
             torch.testing.assert_close(out[row, : len(sequence)], layer(sequence[None])[0][0])
@@ -134,9 +136,9 @@ def test_what_cannot_be_batched_is_refused():
         collate_ragged([(torch.zeros(2, 3), 0), (torch.zeros(2, 4), 0)])
     with pytest.raises(DataError, match=r"torch\.int64; expected"):
         collate_ragged([(torch.zeros(2), 0), (torch.zeros(2, dtype=torch.int64), 0)])
-    with pytest.raises(DataError, match="a row of 3 steps; expected at most 2"):
+    with pytest.raises(ValueError, match="a row of 3 steps; expected at most 2"):
         make([3, 1]).to_padded(pad_to=2)
-    with pytest.raises(DataError, match="a row of no steps"):
+    with pytest.raises(ValueError, match="a row of no steps"):
         make([3, 0]).to_packed()
     for lengths in ([3, 1], [-1, 2], [1]):
         with pytest.raises(DataError, match="received lengths of shape"):

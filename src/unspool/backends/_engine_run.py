@@ -17,7 +17,7 @@ from unspool.backends._static import StaticPlan
 from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan
 
 PADDED = ("input", "output", "grad_input", "grad_output")
-"""Roles of arrays `[T, B, ...]`."""
+"""Roles of arrays `[T, B, ...]`, or `[N, 1, ...]` where the schedule has ragged ones."""
 
 
 class CompiledStep:
@@ -100,9 +100,8 @@ class Request:
         return DYNAMIC if self.static is None else self.static.buffers
 
     def padded(self, shape: tuple[int, ...]) -> Tensor:
-        """Return an array `[T, B, *shape]` for the engine to fill where there are tokens; elsewhere it is zero."""
-        schedule = self.layout.schedule
-        whole = schedule.steps, schedule.batch, *shape
+        """Return an array of inputs' form for the engine to fill where there are tokens; elsewhere it is zero."""
+        whole = *self.layout.schedule.shape, *shape
         if self.static is None:
             return (torch.zeros if self.layout.has_padding else torch.empty)(whole, dtype=self.dtype)
         return (self.buffers.zeros if self.layout.has_padding else self.buffers.empty)(whole, self.dtype)
@@ -208,7 +207,7 @@ def _gradients(
         g = grad_out[i]
         if g is None:
             g = torch.zeros((1, 1, *value.shape), dtype=request.dtype)
-            g = g.expand(layout.schedule.steps, batch, *value.shape)
+            g = g.expand(*layout.schedule.shape, *value.shape)
         arrays["grad_output", i] = g
     for role, number in plan.arrays:
         width = plan.widths.get((role, number), 0)

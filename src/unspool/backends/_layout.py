@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -30,8 +31,10 @@ class TokenLayout:
         Numbers of tokens N, of blocks of rows, and of threads.
     rows : LongTensor of shape (B,), optional
         The row of the batch that stands at each place; None where the order is that of the batch.
-    times, sequences, steps : LongTensor of shape (N,)
-        Where each token stands in time and in the batch, and which of its row's tokens it is.
+    places : pair of LongTensor of shape (N,)
+        Where each token stands along the first two axes of arrays: in time and in the batch where they are padded.
+    sequences, steps : LongTensor of shape (N,)
+        The row of each token, and which of its row's tokens it is.
     resets : ByteTensor of shape (N,), optional
         Whether the state is reset before each token.
     """
@@ -42,15 +45,16 @@ class TokenLayout:
     blocks: int
     threads: int
     rows: Tensor | None
-    times: Tensor
+    places: tuple[Tensor, Tensor]
     sequences: Tensor
     steps: Tensor
     resets: Tensor | None
 
     @cached_property
     def positions(self) -> Tensor:
-        """The place `t * B + b` of each token: `[N]`."""
-        return self.times * self.schedule.batch + self.sequences
+        """The place of each token in arrays whose first two axes are flattened: `[N]`."""
+        first, second = self.places
+        return first * self.schedule.shape[1] + second
 
     @cached_property
     def row_of_token(self) -> Tensor:
@@ -62,7 +66,7 @@ class TokenLayout:
     @property
     def has_padding(self) -> bool:
         """Whether there are places without a token."""
-        return self.tokens < self.schedule.steps * self.schedule.batch
+        return self.tokens < math.prod(self.schedule.shape)
 
     def each_step(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         """Yield for each step, in the order of computation, its tokens, their rows, and which of them are reset."""
@@ -80,12 +84,12 @@ class TokenLayout:
         return leaf if self.rows is None else torch.empty_like(leaf).index_copy(0, self.rows, leaf)
 
     def take_tokens(self, leaf: Tensor) -> Tensor:
-        """Cut `[T, B, ...]` into tokens `[N, ...]`."""
+        """Cut `[T, B, ...]`, or ragged `[N, 1, ...]`, into tokens `[N, ...]` in the layout's order."""
         return leaf.flatten(0, 1).index_select(0, self.positions)
 
     def put_tokens(self, tokens: Tensor) -> Tensor:
-        """Put tokens `[N, ...]` in their places in `[T, B, ...]`, with zeros in the padding."""
-        shape = self.schedule.steps, self.schedule.batch, *tokens.shape[1:]
+        """Put tokens `[N, ...]` in their places, with zeros in the padding: the inverse of `take_tokens`."""
+        shape = *self.schedule.shape, *tokens.shape[1:]
         return tokens.new_zeros(shape).flatten(0, 1).index_copy(0, self.positions, tokens).view(shape)
 
     def repeat(self, padded: Tensor, tokens: Tensor | None, before: Tensor) -> Tensor:
@@ -98,7 +102,9 @@ class TokenLayout:
         tokens : Tensor of shape (N, ...), optional
         before : Tensor of shape (B, ...)
         """
-        steps, batch = self.schedule.steps, self.schedule.batch
+        if not self.has_padding:
+            return padded if tokens is None else self.put_tokens(tokens)
+        steps, batch = self.schedule.shape
         source = padded.flatten(0, 1) if tokens is None else tokens
         number = torch.full((steps * batch,), -1)
         number[self.positions] = self.positions if tokens is None else torch.arange(self.tokens)
@@ -119,13 +125,13 @@ def layout_of(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
         With more threads than rows there is one block, on which all threads work together.
     """
     if schedule.dense and schedule.resets_in_order is None:
-        return _dense_layout(schedule.steps, schedule.batch, schedule.reverse, engine, threads)
+        return _dense_layout(schedule.steps, schedule.batch, schedule.reverse, schedule.ragged, engine, threads)
     return _make_layout(schedule, engine, threads)
 
 
 @lru_cache(maxsize=32)
-def _dense_layout(steps: int, batch: int, reverse: bool, engine: Any, threads: int) -> TokenLayout:
-    schedule = Schedule(steps, batch, None, None, reverse=reverse, device=torch.device("cpu"))
+def _dense_layout(steps: int, batch: int, reverse: bool, ragged: bool, engine: Any, threads: int) -> TokenLayout:
+    schedule = Schedule(steps, batch, None, None, reverse=reverse, device=torch.device("cpu"), ragged=ragged)
     return _make_layout(schedule, engine, threads)
 
 
@@ -165,9 +171,11 @@ def _make_layout(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
 
     times = by_token(schedule.steps - 1 - time if schedule.reverse else time)
     sequences, steps_of = by_token(order[row]), by_token(step)
+    # A ragged array is one sequence to the engine, in which each row has its start.
+    places = (times + schedule.starts.numpy()[sequences], 0 * sequences) if schedule.ragged else (times, sequences)
     pending = schedule.resets_in_order
     flags = np.zeros(0, np.uint8) if pending is None else by_token(pending.numpy().T[order][row, time], np.uint8)
-    native = engine.Layout(tokens, batch, starts, counts, before, flags if flags.any() else flags[:0], times, sequences)
+    native = engine.Layout(tokens, batch, starts, counts, before, flags if flags.any() else flags[:0], *places)
     return TokenLayout(
         engine=native,
         schedule=schedule,
@@ -175,7 +183,7 @@ def _make_layout(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
         blocks=blocks,
         threads=threads,
         rows=None if schedule.dense else torch.from_numpy(order),
-        times=torch.from_numpy(times),
+        places=(torch.from_numpy(places[0]), torch.from_numpy(places[1])),
         sequences=torch.from_numpy(sequences),
         steps=torch.from_numpy(steps_of),
         resets=torch.from_numpy(flags) if flags.any() else None,

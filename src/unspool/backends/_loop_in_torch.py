@@ -27,7 +27,7 @@ def run_loop(loop: Loop, layout: TokenLayout, given: dict[str, Any], all_states:
     Returns
     -------
     tuple of Tensor
-        Outputs `[T, B, ...]`, final states, and states per token where they are wanted.
+        Outputs in the form of inputs, final states, and states per token where they are wanted.
     """
     program = loop.program
     constants = evaluate([v for v in program.live() if constant(v) is not None], {}, 1)

@@ -3,17 +3,22 @@
 A *token* is one real step of one row. Tokens are numbered in the order in which they are computed: step by step,
 and by row within a step. Nothing is computed for what is no token.
 
+Arrays of inputs and outputs are *padded*, of shape (T, B, ...), or *ragged*, of shape (N, 1, ...): the tokens alone,
+row after row, each row in the order of time. A schedule says of either where a token stands in it.
+
 Letters: B batch, T steps, N tokens.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from unspool._nest import Nest, map_leaves
+from unspool._nest import Nest, flatten, map_leaves, take_rows, unflatten
 
 
 class Schedule:
@@ -32,6 +37,8 @@ class Schedule:
         Compute from the last step to the first.
     device : torch.device
         Where the rows are gathered.
+    ragged : bool
+        Whether arrays are ragged.
     """
 
     def __init__(
@@ -43,8 +50,9 @@ class Schedule:
         *,
         reverse: bool,
         device: torch.device,
+        ragged: bool = False,
     ) -> None:
-        self.steps, self.batch, self.reverse, self.device = steps, batch, reverse, device
+        self.steps, self.batch, self.reverse, self.device, self.ragged = steps, batch, reverse, device, ragged
         self.dense = live is None or bool(live.all())
         # Time runs backwards from here on where the direction does; `order` translates.
         self._live = live.flip(0) if live is not None and reverse else live
@@ -56,6 +64,26 @@ class Schedule:
     def live_in_order(self) -> Tensor:
         """Where there is a token, in the order of computation: `[T, B]`."""
         return torch.ones(self.steps, self.batch, dtype=torch.bool) if self._live is None else self._live
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """The number of tokens of each row: `[B]`."""
+        return self.live_in_order.sum(0)
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """The first two sizes of arrays."""
+        return (int(self.lengths.sum()), 1) if self.ragged else (self.steps, self.batch)
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """The place of each row's first step in arrays whose first two axes are flattened: `[B]`."""
+        return self.lengths.cumsum(0) - self.lengths if self.ragged else torch.arange(self.batch)
+
+    @property
+    def stride(self) -> int:
+        """How far apart two steps of a row are in such arrays."""
+        return 1 if self.ragged else self.batch
 
     @cached_property
     def _computed(self) -> Tensor:
@@ -72,8 +100,14 @@ class Schedule:
         return self.live_in_order.sum(1)[self._computed].tolist()
 
     @cached_property
+    def _tokens(self) -> tuple[Tensor, Tensor]:
+        """Step, in the order of computation, and row of each token: twice `[N]`."""
+        step, row = self.live_in_order.nonzero().unbind(1)
+        return step, row
+
+    @cached_property
     def _rows(self) -> tuple[Tensor, ...] | None:
-        return None if self.dense else self.live_in_order.nonzero()[:, 1].to(self.device).split(self._counts)
+        return None if self.dense else self._tokens[1].to(self.device).split(self._counts)
 
     @cached_property
     def resets_in_order(self) -> Tensor | None:
@@ -124,18 +158,34 @@ class Schedule:
 
     @cached_property
     def positions(self) -> Tensor:
-        """For each token its place `t * B + b` in a flattened `[T, B]`: `[N]`."""
-        step, row = self.live_in_order.nonzero().unbind(1)
-        return ((self.steps - 1 - step if self.reverse else step) * self.batch + row).to(self.device)
+        """For each token its place in arrays whose first two axes are flattened: `[N]`."""
+        step, row = self._tokens
+        return ((self.steps - 1 - step if self.reverse else step) * self.stride + self.starts[row]).to(self.device)
 
     @cached_property
     def last(self) -> Tensor:
-        """For each row the place `t * B + b` of the last token computed, -1 for a row without tokens: `[B]`."""
+        """For each row the place of the last token computed, -1 for a row without tokens: `[B]`."""
         place = torch.full((self.batch,), -1, dtype=torch.long, device=self.device)
-        rows = self.positions % max(self.batch, 1)
+        rows = self._tokens[1].to(self.device)
         # Of several tokens of a row the last computed one counts; scatter promises no order, so take the extreme.
         reduce = "amin" if self.reverse else "amax"
         return place.scatter_reduce(0, rows, self.positions, reduce, include_self=False)
+
+    def cut(self, inputs: Nest) -> Iterator[Nest]:
+        """Yield for each computed step what stands in arrays for the rows that are live.
+
+        Parameters
+        ----------
+        inputs : nesting of Tensor of shape (T, B, ...), or (N, 1, ...) where they are ragged
+        """
+        leaves, spec = flatten(inputs)
+        if self.ragged:
+            parts = [leaf.flatten(0, 1).index_select(0, self.positions).split(self._counts) for leaf in leaves]
+            yield from (unflatten(list(step), spec) for step in zip(*parts, strict=True))
+            return
+        columns = [leaf.unbind(0) for leaf in leaves]
+        for k, t in enumerate(self.order):
+            yield take_rows(unflatten([column[t] for column in columns], spec), self.rows(k))
 
     def spread(self, tokens: list[Nest], before_first: Nest, pad: str) -> Nest:
         """Put the values of the tokens in their places.
@@ -151,29 +201,29 @@ class Schedule:
 
         Returns
         -------
-        nesting of Tensor of shape (T, B, ...)
+        nesting of Tensor of shape (T, B, ...), or (N, 1, ...) where arrays are ragged
         """
         return map_leaves(lambda first, *leaves: self._spread(leaves, first, pad), before_first, *tokens)
 
     def _spread(self, leaves: tuple[Tensor, ...], first: Tensor, pad: str) -> Tensor:
-        if self.dense and self.order:
+        if self.dense and self.order and not self.ragged:
             return torch.stack(leaves[::-1] if self.reverse else leaves)
         tail = first.shape[1:]
-        if pad == "zero":
-            empty = first.new_zeros((self.steps * self.batch, *tail))
+        if pad == "zero" or self.ragged:
+            empty = first.new_zeros((math.prod(self.shape), *tail))
             filled = empty.index_copy(0, self.positions, torch.cat(leaves)) if leaves else empty
         else:
             row = torch.arange(self.batch, device=self.device)
             place = torch.where(self.latest < 0, row, self.latest + self.batch)
             filled = torch.cat([first, *leaves]).index_select(0, place.flatten())
-        return filled.view(self.steps, self.batch, *tail)
+        return filled.view(*self.shape, *tail)
 
     def at_last(self, values: Nest) -> Nest:
         """Return what stands at the last token of each row, and zero for rows without tokens.
 
         Parameters
         ----------
-        values : nesting of Tensor of shape (T, B, ...)
+        values : nesting of Tensor of shape (T, B, ...), or (N, 1, ...) where arrays are ragged
 
         Returns
         -------
@@ -185,7 +235,7 @@ class Schedule:
         tail = values.shape[2:]
         if not self.order or not self.batch:
             return values.new_zeros((self.batch, *tail)) + values.flatten()[:0].sum()  # zeros, but in the graph
-        if self.dense:
+        if self.dense and not self.ragged:
             return values[0 if self.reverse else -1]
         found = values.flatten(0, 1).index_select(0, self.last.clamp(min=0))
         return found.masked_fill((self.last < 0).view(-1, *[1] * len(tail)), 0)

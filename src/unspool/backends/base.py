@@ -21,8 +21,8 @@ class Call:
     ----------
     cell : cell
         See `unspool.cells`.
-    inputs : nesting of Tensor of shape (T, B, ...)
-        Time-major. What stands outside of the schedule's tokens must reach nothing.
+    inputs : nesting of Tensor of shape (T, B, ...), or (N, 1, ...) where the schedule's arrays are ragged
+        What stands outside of the schedule's tokens must reach nothing.
     initial_state : nesting of Tensor of shape (B, ...)
     reset_state : nesting of Tensor of shape (B, ...)
         The cell's own initial state, to which a reset returns.
@@ -53,9 +53,11 @@ class Call:
 
     def __str__(self) -> str:
         mode = "static" if self.static else "dynamic"
-        raggedness = "all rows real" if self.schedule.dense else "ragged"
-        direction = ", reverse" if self.schedule.reverse else ""
-        return f"{type(self.cell).__name__} over {describe(self.inputs)} (T, B, ...), {mode}, {raggedness}{direction}"
+        schedule = self.schedule
+        axes = f"(N, 1, ...), rows: {schedule.batch}" if schedule.ragged else "(T, B, ...)"
+        raggedness = "all rows real" if schedule.dense and not schedule.ragged else "ragged"
+        direction = ", reverse" if schedule.reverse else ""
+        return f"{type(self.cell).__name__} over {describe(self.inputs)} {axes}, {mode}, {raggedness}{direction}"
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,11 @@ class Result:
 
     Attributes
     ----------
-    outputs : nesting of Tensor of shape (T, B, ...)
+    outputs : nesting of Tensor of shape (T, B, ...), or (N, 1, ...) as the inputs
         The output of every step, in the order of the inputs; padded as the call says.
     final_state : nesting of Tensor of shape (B, ...)
         The state after each row's last token; the initial state for rows without tokens.
-    all_states : nesting of Tensor of shape (T, B, ...), or None
+    all_states : nesting of Tensor of shape (T, B, ...) or (N, 1, ...), or None
         The state after every step, carried through steps that are not computed.
     """
 

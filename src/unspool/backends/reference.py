@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspool._nest import Nest, describe, flatten, leaves_of, map_leaves, require_tensors, take_rows, unflatten
+from unspool._nest import Nest, describe, leaves_of, map_leaves, require_tensors, take_rows
 from unspool.backends.base import Call, Result
 from unspool.cells import match_state, step
 
@@ -43,12 +43,11 @@ class ReferenceBackend:
         """
         schedule = call.schedule
         state = call.initial_state
-        inputs = _unbind(call.inputs, schedule.steps)
         outputs: list[Nest] = []
         states: list[Nest] = []
-        for k, t in enumerate(schedule.order):
+        for k, x in enumerate(schedule.cut(call.inputs)):
             rows = schedule.rows(k)
-            x, old = take_rows(inputs[t], rows), take_rows(state, rows)
+            old = take_rows(state, rows)
             constant = None if call.row_inputs is None else take_rows(call.row_inputs, rows)
             reset = schedule.resets(k)
             if reset is not None:
@@ -76,13 +75,6 @@ class ReferenceBackend:
             final_state=state,
             all_states=schedule.spread(states, call.initial_state, "repeat") if call.all_states else None,
         )
-
-
-def _unbind(inputs: Nest, steps: int) -> list[Nest]:
-    """Cut `[T, B, ...]` into T structures of `[B, ...]`."""
-    leaves, spec = flatten(inputs)
-    columns = [leaf.unbind(0) for leaf in leaves]
-    return [unflatten([column[t] for column in columns], spec) for t in range(steps)]
 
 
 def _versions(tree: Nest) -> list[int]:

@@ -16,9 +16,10 @@ Execution = Annotated[
     typer.Option(help="Loop over the steps there are, or unroll a fixed number.", rich_help_panel=_WHAT),
 ]
 Batching = Annotated[
-    Literal["ragged", "padded", "bucketed", "same-length", "single"],
+    Literal["ragged", "padded", "bucketed", "same-length", "single"] | None,
     typer.Option(
         help="Rows drawn at random, without padding or padded; rows of similar length, of one length, or one by one.",
+        show_default=_OWN,
         rich_help_panel=_WHAT,
     ),
 ]

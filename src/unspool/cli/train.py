@@ -140,7 +140,7 @@ def mnist(model: Model = "lstm", execution: Execution = "dynamic", **changes: An
 def imdb(
     model: Model = "lstm",
     execution: Execution = "dynamic",
-    batching: Batching = "ragged",
+    batching: Batching = None,
     variant: Variant = "published",
     **changes: Any,
 ) -> "Recipe":

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from unspool._nest import Nest, describe, leaves_of, map_leaves, named_leaves, require_tensors
+from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule
 from unspool.cells import initial_state_of
 
@@ -107,7 +108,7 @@ def make_schedule(
 
 
 def _lengths(value: IntArray, batch: int, steps: int) -> Tensor:
-    lengths = _as_tensor(value, "sequence_length")
+    lengths = as_tensor(value, "sequence_length")
     what = f"integers of shape [{batch}] (batch), each in [0, {steps}]"
     integral = not (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool)
     if not integral and not _is_empty_list(value, lengths):
@@ -126,7 +127,7 @@ def _lengths(value: IntArray, batch: int, steps: int) -> Tensor:
 
 def _bools(value: BoolArray, name: str, batch: int, steps: int) -> Tensor:
     """Return a mask as `[T, B]` on the CPU."""
-    mask = _as_tensor(value, name)
+    mask = as_tensor(value, name)
     what = f"booleans of shape [{batch}, {steps}] (batch, time; also with time_major=True)"
     if mask.dtype != torch.bool and not _is_empty_list(value, mask):
         raise TypeError(f"{name} has dtype {mask.dtype}; expected {what}. Convert it with .bool().")
@@ -140,7 +141,14 @@ def _is_empty_list(value: Any, read: Tensor) -> bool:
     return isinstance(value, list | tuple) and read.numel() == 0
 
 
-def _as_tensor(value: Any, name: str) -> Tensor:
+def as_tensor(value: Any, name: str) -> Tensor:
+    """Return what a user has passed for integers or booleans as a tensor.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be read as one.
+    """
     try:
         # A copy: PyTorch takes no negative strides and warns of read-only memory.
         return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else torch.as_tensor(value)
@@ -151,8 +159,8 @@ def _as_tensor(value: Any, name: str) -> Tensor:
         ) from error
 
 
-def own_initial_state(cell: Any, inputs: Nest) -> Nest:
-    """Return the state in which the cell starts by itself, for checked time-major inputs.
+def own_initial_state(cell: Any, inputs: Nest, batch: int) -> Nest:
+    """Return the state in which the cell starts by itself, for so many rows of checked inputs.
 
     Raises
     ------
@@ -160,7 +168,6 @@ def own_initial_state(cell: Any, inputs: Nest) -> Nest:
         If a leaf of it is not a tensor, or has no batch axis.
     """
     first = leaves_of(inputs)[0]
-    batch = first.shape[1]
     # Token ids have no dtype to hand on, and under autocast inputs may be narrower than states should be.
     own_dtype = not first.is_floating_point() or torch.is_autocast_enabled(first.device.type)
     like = initial_state_of(cell, batch, None if own_dtype else first.dtype, first.device)
@@ -202,7 +209,7 @@ def stacked_inputs(inputs: Sequence[Nest]) -> Nest:
     ValueError
         If it is empty, or its elements differ in shape.
     """
-    if not isinstance(inputs, list | tuple):
+    if not isinstance(inputs, list | tuple) or isinstance(inputs, RaggedBatch):
         raise TypeError(
             f"inputs is {describe(inputs)}; expected a list with one input [B, I] per step. "
             "Cut a tensor with list(inputs.unbind(1)), or use dynamic_rnn."

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from unspool._nest import Nest, map_leaves
+from unspool._nest import Nest
 from unspool.execution._arguments import BoolArray, IntArray
 from unspool.execution._dynamic import dynamic_rnn
+from unspool.execution._ragged import map_values
 from unspool.execution._static import static_rnn
 
 
@@ -33,7 +34,7 @@ def bidirectional_dynamic_rnn(
     ----------
     cell_fw, cell_bw : cell
         Two cells with parameters of their own.
-    inputs : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`
+    inputs : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`; or RaggedBatch
     initial_state_fw, initial_state_bw : nesting of Tensor of shape (B, ...), optional
     sequence_length, time_major, mask, resets, pad_output, backend
         See `dynamic_rnn`. Each row is reversed within its own length.
@@ -123,7 +124,7 @@ def stack_bidirectional_dynamic_rnn(
     ----------
     cells_fw, cells_bw : sequence of cell
         One per layer, from the lowest; as many forward as backward.
-    inputs : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`
+    inputs : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`; or RaggedBatch
     initial_states_fw, initial_states_bw : sequence of state, optional
         One per layer.
     sequence_length, time_major, mask, resets, pad_output, backend
@@ -176,4 +177,4 @@ def stack_bidirectional_dynamic_rnn(
 
 
 def _on_features(forward: Nest, backward: Nest) -> Nest:
-    return map_leaves(lambda a, b: torch.cat([a, b], dim=-1), forward, backward)
+    return map_values(lambda a, b: torch.cat([a, b], dim=-1), forward, backward)

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 
 from unspool._nest import Nest, map_leaves
+from unspool._ragged import RaggedBatch
 from unspool.backends import check_backend
 from unspool.cells import require_cell
 from unspool.execution._arguments import BoolArray, IntArray, make_schedule, time_major_inputs
+from unspool.execution._ragged import like_batch, ragged_inputs, ragged_schedule
 from unspool.execution._run import run_cell
 
 
@@ -37,8 +39,8 @@ def dynamic_rnn(
     cell : cell
         See `unspool.cells`: a module with `forward(x, state) -> (output, new_state)` and `initial_state`, or one of
         `torch.nn`'s cells.
-    inputs : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`
-        T = 0 and B = 0 are allowed.
+    inputs : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`; or RaggedBatch
+        T = 0 and B = 0 are allowed. A ragged batch has its own lengths, and is read where it is.
     sequence_length : integers of shape (B,), optional
         Real steps of each row, 0 to T, in any order, on any device, as tensor, array or list. T for all by default.
     initial_state : nesting of Tensor of shape (B, ...), optional
@@ -51,6 +53,7 @@ def dynamic_rnn(
     resets : booleans of shape (B, T), optional
         True where the row's state returns to the cell's own initial state (not to `initial_state`, which may be carried
         over from an earlier chunk) *before* the step. Where that step is not real, before the row's next real step.
+        With a ragged batch of shape (N,), one for each of its values.
     reverse : bool
         Run each row from its last real step to its first. Outputs stay in the order of the inputs.
     pad_output : {"zero", "repeat"}
@@ -64,18 +67,19 @@ def dynamic_rnn(
     Returns
     -------
     outputs : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`
-        The cell's output at every step.
+        The cell's output at every step. For a ragged batch one of the same rows, with values (N, ...).
     final_state : nesting of Tensor of shape (B, ...)
         The state after each row's last real step (with `reverse`, its first).
     all_states : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`
-        Only with `return_all_states`.
+        Only with `return_all_states`. For a ragged batch each leaf is one.
 
     Raises
     ------
     TypeError
         If an argument is not of the kind described, or dtypes do not fit.
     ValueError
-        If shapes, structures, devices or lengths do not fit, or there is no backend of that name.
+        If shapes, structures, devices or lengths do not fit, lengths or a mask come beside a ragged batch, or there is
+        no backend of that name.
     BackendError
         If the backend asked for cannot run this call.
 
@@ -119,29 +123,38 @@ def run_dynamic(
     """Do what `dynamic_rnn` does where nothing is traced; the arguments are its own."""
     require_cell(cell)
     check_backend(backend)
-    inputs = time_major_inputs(inputs, time_major)
+    if isinstance(inputs, RaggedBatch):
+        x = ragged_inputs(inputs, sequence_length, mask)
+        schedule = ragged_schedule(inputs, resets, reverse)
+    else:
+        x = time_major_inputs(inputs, time_major)
+        schedule = make_schedule(x, sequence_length, mask, resets, reverse)
     result = run_cell(
         cell,
-        inputs,
-        make_schedule(inputs, sequence_length, mask, resets, reverse),
+        x,
+        schedule,
         initial_state,
         pad_output=pad_output,
         all_states=return_all_states,
         backend=backend,
     )
-    outputs = in_layout(result.outputs, time_major)
+    outputs = in_form_of(inputs, result.outputs, time_major)
     if return_all_states:
-        return outputs, result.final_state, in_layout(result.all_states, time_major)
+        return outputs, result.final_state, in_form_of(inputs, result.all_states, time_major)
     return outputs, result.final_state
 
 
-def in_layout(values: Nest, time_major: bool) -> Nest:
-    """Return time-major values in the layout that the user has asked for.
+def in_form_of(inputs: Nest, values: Nest, time_major: bool) -> Nest:
+    """Return what a run gives in the form in which the user has passed the inputs.
 
     Parameters
     ----------
-    values : nesting of Tensor of shape (T, B, ...)
+    inputs : nesting of Tensor, or RaggedBatch
+        As they were passed.
+    values : nesting of Tensor of shape (T, B, ...), or (N, 1, ...) where the inputs are a ragged batch
     time_major : bool
-        Whether they stay as they are.
+        Whether padded values stay as they are.
     """
+    if isinstance(inputs, RaggedBatch):
+        return like_batch(values, inputs)
     return values if time_major else map_leaves(lambda leaf: leaf.transpose(0, 1), values)

@@ -22,14 +22,14 @@ def run_cell(
     backend: str = "auto",
     state_name: str = "initial_state",
 ) -> Result:
-    """Run a cell over checked time-major inputs.
+    """Run a cell over checked inputs.
 
     Parameters
     ----------
     cell : cell
-    inputs : nesting of Tensor of shape (T, B, ...)
+    inputs : nesting of Tensor of shape (T, B, ...), or (N, 1, ...) where the schedule's arrays are ragged
     schedule : Schedule
-        Made for these inputs by `make_schedule`.
+        Made for these inputs by `make_schedule` or `ragged_schedule`.
     initial_state : nesting of Tensor of shape (B, ...), optional
     pad_output, all_states, static, backend
         See `dynamic_rnn` and `Call`.
@@ -39,7 +39,7 @@ def run_cell(
     Returns
     -------
     Result
-        Time-major.
+        In the form of the inputs.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def run_cell(
         See `dynamic_rnn`.
     """
     check_pad_output(pad_output)
-    own_state = own_initial_state(cell, inputs)
+    own_state = own_initial_state(cell, inputs, schedule.batch)
     first = leaves_of(inputs)[0]
     rows = row_inputs_of(cell, schedule.batch, first.dtype if first.is_floating_point() else None, first.device)
     call = Call(

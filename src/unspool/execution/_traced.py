@@ -18,6 +18,7 @@ from torch.fx.experimental.symbolic_shapes import guard_scalar
 from torch.utils._python_dispatch import _disable_current_modes
 
 from unspool._nest import Nest, flatten, leaves_of, map_leaves, unflatten
+from unspool._ragged import RaggedBatch
 from unspool.backends import recording
 from unspool.execution._dynamic import run_dynamic
 from unspool.execution._op import with_tensors
@@ -251,6 +252,9 @@ def traced_dynamic_rnn(
     **options: Any,
 ) -> Any:
     """Do what `dynamic_rnn` does, in a trace; the arguments are its own."""
+    if isinstance(inputs, RaggedBatch):
+        options |= {"mask": mask, "resets": resets, "time_major": time_major, "return_all_states": return_all_states}
+        return outside(run_dynamic, cell, inputs, sequence_length, initial_state, **options)
     steps = "TB" if time_major else "BT"
     return run_traced(
         cell,
@@ -315,9 +319,13 @@ def as_tensor(value: Any) -> Tensor | None:
     return value if value is None or isinstance(value, Tensor) else torch.as_tensor(value)
 
 
-def _call(function: Callable[..., Any], *args: Any) -> Any:
-    return function(*args)
+def _call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    return function(*args, **options)
 
 
-outside: Any = torch.compiler.disable(_call, reason="a PackedSequence has shapes that depend on its data")
+outside: Any = torch.compiler.disable(
+    _call,
+    reason="a PackedSequence or a RaggedBatch has shapes that depend on its data; to have this run in the graph, make "
+    "padded inputs and lengths of it (RaggedBatch.to_padded, pad_packed_sequence) outside of what is compiled",
+)
 """Calls a function with arguments, outside of the graph, which breaks there."""

@@ -13,8 +13,19 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from unspool._nest import Nest, describe, leaves_of, map_leaves
+from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule, check_backend, is_recording
-from unspool.execution import BoolArray, IntArray, check_pad_output, in_layout, make_schedule, time_major_inputs
+from unspool.execution import (
+    BoolArray,
+    IntArray,
+    check_pad_output,
+    in_form_of,
+    longest,
+    make_schedule,
+    ragged_inputs,
+    ragged_schedule,
+    time_major_inputs,
+)
 
 
 class RunOptions(TypedDict):
@@ -98,13 +109,13 @@ class RecurrentLayer(nn.Module, ABC):
     def _run(
         self, x: Nest, hx: Nest | None, schedules: list[Schedule], tensors: dict[str, Tensor] | None
     ) -> tuple[Nest, Nest]:
-        """Run the cells over checked time-major inputs, with one schedule per direction.
+        """Run the cells over checked inputs `[T, B, ...]`, or ragged `[N, 1, ...]`, with one schedule per direction.
 
         With `tensors`, these stand for what `_tensors` returns.
 
         Returns
         -------
-        outputs : nesting of Tensor of shape (T, B, ...), or (B, ...) where only the last is returned
+        outputs : nesting of Tensor in the form of the inputs, or of shape (B, ...) where only the last is returned
         state : nesting of Tensor
         """
 
@@ -126,17 +137,18 @@ class RecurrentLayer(nn.Module, ABC):
 
         Parameters
         ----------
-        input : Tensor of shape (T, B, I), or (B, T, I) with `batch_first`; or PackedSequence
+        input : Tensor of shape (T, B, I), or (B, T, I) with `batch_first`; or RaggedBatch; or PackedSequence
+            A ragged batch is read where it is; a packed sequence is padded first.
         hx : nesting of Tensor, optional
             Initial state, as the layer returns its final one; zeros by default.
         lengths : integers of shape (B,), optional
             Real steps of each row: any order, any device, 0 allowed.
         mask, resets : booleans of shape (B, T), optional
-            See `unspool.dynamic_rnn`.
+            See `unspool.dynamic_rnn`; resets of shape (N,) with a ragged batch.
 
         Returns
         -------
-        output : Tensor of shape (T, B, D H), or (B, T, D H) with `batch_first`; or PackedSequence
+        output : Tensor of shape (T, B, D H), or (B, T, D H) with `batch_first`; or RaggedBatch; or PackedSequence
             With `return_sequences=False` of shape (B, D H).
         state
             Unless `return_state=False`. See the layer.
@@ -145,7 +157,7 @@ class RecurrentLayer(nn.Module, ABC):
         ------
         TypeError, ValueError, BackendError
             See `unspool.dynamic_rnn`; also for more steps than the static mode was built for, and for lengths or
-            masks beside a PackedSequence, which has its own lengths.
+            masks beside a ragged batch or a PackedSequence, which have their own lengths.
         """
         output, state = self.run(input, hx, lengths=lengths, mask=mask, resets=resets)
         return (output, state) if self.return_state else output
@@ -175,14 +187,16 @@ class RecurrentLayer(nn.Module, ABC):
         mask: BoolArray | None,
         resets: BoolArray | None,
     ) -> tuple[Nest, Nest]:
+        if self.go_backwards and isinstance(input, PackedSequence | RaggedBatch):
+            raise ValueError(
+                f"go_backwards with a {type(input).__name__} would begin with padding; expected reverse=True."
+            )
         if not isinstance(input, PackedSequence):
-            return self._run_padded(input, hx, lengths, mask, resets)
+            return self._run_batch(input, hx, lengths, mask, resets)
         if lengths is not None or mask is not None or resets is not None:
             raise ValueError("lengths, mask or resets were given beside a PackedSequence; expected the input alone.")
-        if self.go_backwards:
-            raise ValueError("go_backwards with a PackedSequence would begin with padding; expected reverse=True.")
         padded, lengths = pad_packed_sequence(input, batch_first=self.batch_first)
-        output, state = self._run_padded(padded, hx, lengths, None, None)
+        output, state = self._run_batch(padded, hx, lengths, None, None)
         return (self._pack_like(input, output, lengths) if self.return_sequences else output), state
 
     def _run_traced(
@@ -196,7 +210,7 @@ class RecurrentLayer(nn.Module, ABC):
         """Put the whole run into the graph that is being traced, as one call of an operator."""
         from unspool.execution._traced import as_tensor, outside, run_traced
 
-        if isinstance(input, PackedSequence):
+        if isinstance(input, PackedSequence | RaggedBatch):
             return outside(self._run_any, input, hx, lengths, mask, resets)
         steps, state, rows = ("BT" if self.batch_first else "TB"), self._state_axes, "B"
         if self._without_batch(input):
@@ -239,7 +253,7 @@ class RecurrentLayer(nn.Module, ABC):
         repacked = pack_padded_sequence(output, lengths, batch_first=self.batch_first)
         return PackedSequence(repacked.data, repacked.batch_sizes, order, packed.unsorted_indices)
 
-    def _run_padded(
+    def _run_batch(
         self,
         input: Nest,
         hx: Nest | None,
@@ -248,13 +262,19 @@ class RecurrentLayer(nn.Module, ABC):
         resets: BoolArray | None,
         tensors: dict[str, Tensor] | None = None,
     ) -> tuple[Nest, Nest]:
-        x = time_major_inputs(input, time_major=not self.batch_first)
-        self._check_steps(leaves_of(x)[0].shape[0])
-        schedules = [make_schedule(x, lengths, mask, resets, reverse) for reverse in self._directions]
+        if isinstance(input, RaggedBatch):
+            x = ragged_inputs(input, lengths, mask)
+            self._check_steps(longest(input))
+            # Unrolled, every batch has the plan's number of steps, so that there is one plan.
+            schedules = [ragged_schedule(input, resets, reverse, self.num_steps) for reverse in self._directions]
+        else:
+            x = time_major_inputs(input, time_major=not self.batch_first)
+            self._check_steps(leaves_of(x)[0].shape[0])
+            schedules = [make_schedule(x, lengths, mask, resets, reverse) for reverse in self._directions]
         output, state = self._run(x, hx, schedules, tensors)
         if self.return_sequences:
             output = map_leaves(lambda leaf: leaf.flip(0), output) if self.go_backwards else output
-            output = in_layout(output, time_major=not self.batch_first)
+            output = in_form_of(input, output, time_major=not self.batch_first)
         return output, state
 
     def _check_steps(self, steps: int) -> None:
@@ -273,7 +293,7 @@ class RecurrentLayer(nn.Module, ABC):
 def _run_layer(layer: RecurrentLayer, tensors: dict[str, Tensor], *arguments: Any, settings: Any) -> tuple[Nest, Nest]:
     """Run a layer as the operator does: with the tensors that it is given in place of the layer's."""
     del settings
-    return layer._run_padded(*arguments, tensors=tensors)
+    return layer._run_batch(*arguments, tensors=tensors)
 
 
 def last_or_all(schedule: Schedule, outputs: Nest, return_sequences: bool) -> Nest:

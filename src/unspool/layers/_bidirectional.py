@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from unspool._nest import Nest, map_leaves
-from unspool.execution import BoolArray, IntArray
+from unspool._nest import Nest
+from unspool.execution import BoolArray, IntArray, map_values
 from unspool.layers._base import RecurrentLayer
 
 Merge = Callable[[Tensor, Tensor], Tensor]
@@ -40,7 +40,7 @@ class Bidirectional(nn.Module):
 
     Returns
     -------
-    output : Tensor of shape (T, B, F), or (B, T, F) with `batch_first`, or (B, F); or a pair of them
+    output : Tensor of shape (T, B, F), or (B, T, F) with `batch_first`, or (B, F); or RaggedBatch; or a pair of them
         Merged outputs, in the order of the inputs.
     (state_fw, state_bw)
         Final states of the two layers, unless `layer` has `return_state=False`.
@@ -86,7 +86,7 @@ class Bidirectional(nn.Module):
 
         Parameters
         ----------
-        input : Tensor of shape (T, B, I), or (B, T, I) with `batch_first`; or PackedSequence
+        input : Tensor of shape (T, B, I), or (B, T, I) with `batch_first`; or RaggedBatch; or PackedSequence
         hx : pair of state, optional
             Initial states, forward and backward.
         lengths, mask, resets : optional
@@ -122,7 +122,7 @@ class Bidirectional(nn.Module):
 def _merge(merge: Merge, forward: Nest, backward: Nest) -> Nest:
     if isinstance(forward, PackedSequence) and isinstance(backward, PackedSequence):
         return forward._replace(data=merge(forward.data, backward.data))
-    return map_leaves(merge, forward, backward)
+    return map_values(merge, forward, backward)
 
 
 def _mirrored(layer: RecurrentLayer) -> RecurrentLayer:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unspool._nest import Nest, flatten, map_leaves, unflatten
+from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule
 from unspool.cells import BuiltinCell, match_state
 from unspool.execution import BoolArray, IntArray, run_cell
@@ -119,7 +120,7 @@ class TorchLikeLayer(RecurrentLayer):
             for suffix, cell in self._cells
         ]
 
-    def _run_padded(
+    def _run_batch(
         self,
         input: Nest,
         hx: Nest | None,
@@ -129,6 +130,13 @@ class TorchLikeLayer(RecurrentLayer):
         tensors: dict[str, Tensor] | None = None,
     ) -> tuple[Nest, Nest]:
         """Run the layer; a sequence without a batch axis, `[T, I]`, is taken and given back as such."""
+        if isinstance(input, RaggedBatch):
+            if isinstance(input.values, Tensor) and input.values.shape[1:] != (self.input_size,):
+                raise ValueError(
+                    f"{type(self).__name__} received a RaggedBatch with values {list(input.values.shape)}; expected "
+                    f"[N, {self.input_size}] (input_size={self.input_size})."
+                )
+            return super()._run_batch(input, hx, lengths, mask, resets, tensors)
         if not isinstance(input, Tensor) or input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
             received = f"shape {list(input.shape)}" if isinstance(input, Tensor) else f"type {type(input).__name__}"
             layout = "[B, T, {0}]" if self.batch_first else "[T, B, {0}]"
@@ -137,10 +145,10 @@ class TorchLikeLayer(RecurrentLayer):
                 f"[T, {self.input_size}] (batch_first={self.batch_first}, input_size={self.input_size})."
             )
         if input.dim() == 3:
-            return super()._run_padded(input, hx, lengths, mask, resets, tensors)
+            return super()._run_batch(input, hx, lengths, mask, resets, tensors)
         axis = 0 if self.batch_first else 1
         hx = None if hx is None else map_leaves(lambda leaf: leaf.unsqueeze(1), hx)
-        output, state = super()._run_padded(input.unsqueeze(axis), hx, lengths, mask, resets, tensors)
+        output, state = super()._run_batch(input.unsqueeze(axis), hx, lengths, mask, resets, tensors)
         return output.squeeze(axis if self.return_sequences else 0), map_leaves(lambda leaf: leaf.squeeze(1), state)
 
     def _run(

@@ -66,7 +66,7 @@ class SequenceBatches:
         self._collate: Callable[[Any], Any] = padded
         if recipe.execution == "static":
             self._collate = partial(padded, pad_to=recipe.num_steps)
-        elif recipe.batching == "ragged":
+        elif recipe.batching != "padded" and not per_step:
             self._collate = collate_ragged
 
     def train(self, rows: Sequences, rank: int, num_replicas: int) -> BatchLoader[Any]:

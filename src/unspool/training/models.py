@@ -1,6 +1,6 @@
 """The network of a recipe: normalisation or embedding, recurrent layers, pooling, one dense layer.
 
-B sequences, T steps, I features, K classes, labels or tokens.
+B sequences, T steps, N steps of all sequences together, I features, K classes, labels or tokens.
 """
 
 from typing import Any, NamedTuple, cast
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from unspool.data import RaggedBatch
 from unspool.layers import GRU, LSTM, SimpleRNN
 
 from .recipes import LayerSpec, Recipe
@@ -16,7 +17,7 @@ _LAYERS = {"simple_rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
 
 
 class NetworkOutput(NamedTuple):
-    """Logits, (B, K) or with pooling "none" (B, T, K), and the final state of each recurrent layer."""
+    """Logits, (B, K) or with pooling "none" (B, T, K) or (N, K), and the final state of each recurrent layer."""
 
     logits: Tensor
     states: tuple[Any, ...]
@@ -75,15 +76,15 @@ class SequenceNetwork(nn.Module):
         self.input_mean.copy_(mean)
         self.input_scale.copy_(scale)
 
-    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor | RaggedBatch, lengths: Tensor | None = None) -> Tensor:
         """Return the logits.
 
         Parameters
         ----------
-        inputs : Tensor of shape (B, T, I), or (B, T) of tokens
+        inputs : Tensor of shape (B, T, I), or (B, T) of tokens; or RaggedBatch of values (N, I) or (N,)
             Raw inputs of any numeric type; what lies after a sequence's end has no influence.
-        lengths : Tensor of shape (B,), int64
-            The number of steps of each sequence, at least 1.
+        lengths : Tensor of shape (B,), int64, optional
+            The number of steps of each padded sequence, at least 1; T by default.
 
         Returns
         -------
@@ -92,42 +93,53 @@ class SequenceNetwork(nn.Module):
         """
         return self.run(inputs, lengths).logits
 
-    def run(self, inputs: Tensor, lengths: Tensor | None, states: tuple[Any, ...] | None = None) -> NetworkOutput:
+    def run(
+        self, inputs: Tensor | RaggedBatch, lengths: Tensor | None = None, states: tuple[Any, ...] | None = None
+    ) -> NetworkOutput:
         """Return the logits and the final states of the layers.
 
         Parameters
         ----------
-        inputs : Tensor of shape (B, T, I), or (B, T) of tokens
+        inputs, lengths
             As in `forward`.
-        lengths : Tensor of shape (B,), int64, or None
-            None where all sequences have T steps.
         states : tuple, optional
             One initial state per layer, as an earlier call returned them.
         """
-        values = self._enter(inputs)
+        values: Any
+        if isinstance(inputs, RaggedBatch):
+            values = inputs._replace(values=self._enter(inputs.values, inputs.lengths))
+        else:
+            values = self._enter(inputs, None)
         finals = []
         for index, (layer, dropout) in enumerate(zip(self.recurrent, self.dropout, strict=True)):
-            outputs, final = layer(values, None if states is None else states[index], lengths=lengths)
-            values = dropout(outputs)
+            values, final = layer(values, None if states is None else states[index], lengths=lengths)
+            ragged = isinstance(values, RaggedBatch)
+            values = values._replace(values=dropout(values.values)) if ragged else dropout(values)
             finals.append(final)
         logits = self.head(self._pool(values, lengths))
         if self.binary_head:
             logits = torch.cat([torch.zeros_like(logits), logits], -1)
         return NetworkOutput(logits, tuple(finals))
 
-    def _enter(self, inputs: Tensor) -> Tensor:
-        """Return what the first layer sees, (B, T, I)."""
+    def _enter(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return what the first layer sees, (B, T, I), or (N, I) of sequences with so many steps each."""
         if self.embedding is not None:
             return self.embedding_dropout(self.embedding(inputs))
         values = (inputs.to(self.input_mean.dtype) - self.input_mean) / self.input_scale
         if self.training and (self.input_noise or self.input_offset):
-            values = values + self._noise(values)
+            values = values + self._noise(values, lengths)
         return values
 
-    def _pool(self, outputs: Tensor, lengths: Tensor | None) -> Tensor:
+    def _pool(self, outputs: Tensor | RaggedBatch, lengths: Tensor | None) -> Tensor:
         """Return what the dense layer sees of the last layer's outputs; they are zero after a sequence's end."""
-        if self.pooling in ("last", "none"):
+        if isinstance(outputs, Tensor) and self.pooling in ("last", "none"):
             return outputs
+        if isinstance(outputs, RaggedBatch):
+            if self.pooling == "none":
+                return outputs.values
+            # Not torch.segment_reduce, whose backward pass takes longer than the layer's.
+            pool = torch.mean if self.pooling == "mean" else torch.amax
+            return torch.stack([pool(row, 0) for row in outputs.rows()])
         if lengths is None:
             return outputs.mean(1) if self.pooling == "mean" else outputs.amax(1)
         if self.pooling == "mean":
@@ -135,11 +147,16 @@ class SequenceNetwork(nn.Module):
         past = torch.arange(outputs.shape[1], device=lengths.device) >= lengths[:, None]
         return outputs.masked_fill(past[:, :, None], -torch.inf).amax(1)
 
-    def _noise(self, values: Tensor) -> Tensor:
-        """Return what is added in training, (B, T, I).
+    def _noise(self, values: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return what is added in training, of the shape of `values`.
 
-        It is drawn for the longest sequence that there can be, so that it does not depend on how far a batch is padded.
+        For padded sequences it is drawn for the longest that there can be, so that it does not depend on how far a
+        batch is padded.
         """
+        if lengths is not None:
+            offset = torch.randn(len(lengths), values.shape[-1], dtype=values.dtype, device=values.device)
+            offset = offset.repeat_interleave(lengths, 0)
+            return self.input_noise * torch.randn_like(values) + self.input_offset * offset
         batch, steps, width = values.shape
         noise = torch.randn(batch, max(steps, self.num_steps), width, dtype=values.dtype, device=values.device)
         offset = torch.randn(batch, 1, width, dtype=values.dtype, device=values.device)

@@ -3,13 +3,13 @@
 B sequences, T steps, K classes, labels of a step, or tokens.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from unspool.data import RaggedBatch, SequenceBatch
+from unspool.data import RaggedBatch, SequenceBatch, StepBatch, StreamBatch
 
 from .models import SequenceNetwork
 from .recipes import Recipe
@@ -33,6 +33,14 @@ class Scored(NamedTuple):
     predicted: Tensor
 
 
+class Objective(Protocol):
+    """What a network is trained for."""
+
+    def score(self, network: SequenceNetwork, batch: Any, carried: Any, /) -> tuple[Scored, Any]:
+        """Run a batch, given what the call for the batch before carried on; return what is carried on to the next."""
+        ...
+
+
 class Classes:
     """One class per sequence: cross entropy."""
 
@@ -46,14 +54,13 @@ class Classes:
         batch : SequenceBatch or RaggedBatch
             Inputs, lengths and labels.
         """
-        inputs, lengths = batch.to_padded() if isinstance(batch, RaggedBatch) else (batch.inputs, batch.lengths)
-        logits = network(inputs, lengths)
+        logits = network(batch) if isinstance(batch, RaggedBatch) else network(batch.inputs, batch.lengths)
         assert batch.labels is not None
         predicted = logits.detach().argmax(-1)
         correct = (predicted == batch.labels).float()
         size = len(batch.labels)
         loss = cross_entropy(logits.float(), batch.labels)
-        return Scored(loss, size, correct.mean(), size, lengths, correct, batch.labels, predicted), None
+        return Scored(loss, size, correct.mean(), size, batch.lengths, correct, batch.labels, predicted), None
 
 
 class LabelsPerStep:
@@ -63,7 +70,7 @@ class LabelsPerStep:
     and Downie, ISMIR 2009); a label counts as predicted where its probability is above one half.
     """
 
-    def score(self, network: SequenceNetwork, batch: Any, _carried: Any) -> tuple[Scored, None]:
+    def score(self, network: SequenceNetwork, batch: StepBatch, _carried: Any) -> tuple[Scored, None]:
         """Run a batch and compare with the labels of its steps.
 
         Parameters
@@ -94,7 +101,7 @@ class NextToken:
     Gradients end where a batch begins: truncated backpropagation through time (Williams and Peng, 1990).
     """
 
-    def score(self, network: SequenceNetwork, batch: Any, carried: Any) -> tuple[Scored, Any]:
+    def score(self, network: SequenceNetwork, batch: StreamBatch, carried: Any) -> tuple[Scored, Any]:
         """Run a batch from the states in which the one before ended.
 
         Parameters
@@ -122,7 +129,7 @@ def _detached(state: Any) -> Any:
     return state.detach() if isinstance(state, Tensor) else tuple(_detached(part) for part in state)
 
 
-def objective(recipe: Recipe) -> Classes | LabelsPerStep | NextToken:
+def objective(recipe: Recipe) -> Objective:
     """Return what a recipe trains for.
 
     Parameters

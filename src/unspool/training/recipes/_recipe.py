@@ -71,7 +71,7 @@ class Recipe:
         How long and in what portions; a stream is cut into `batch_size` streams, which are read side by side.
     batching : {"ragged", "padded", "bucketed", "same-length", "single"}
         Rows drawn at random, without padding or padded to the longest; rows of similar length, of one length, or a
-        row at a time. Of no meaning for streams.
+        row at a time, all three without padding. The static mode pads all to `num_steps`. Of no meaning for streams.
     learning_rate, weight_decay : float
         Of Adam; the decay is decoupled (AdamW).
     schedule : {"constant", "one_cycle"}

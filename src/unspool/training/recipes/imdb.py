@@ -10,7 +10,7 @@ Variant = Literal["published", "improved"]
 def imdb_recipe(
     model: ModelName = "lstm",
     execution: Execution = "dynamic",
-    batching: Batching = "ragged",
+    batching: Batching | None = None,
     variant: Variant = "published",
     **changes: Any,
 ) -> Recipe:
@@ -26,10 +26,11 @@ def imdb_recipe(
         The recurrent layer.
     execution : {"dynamic", "static"}
         Whether its time loop is looped, or unrolled over the longest review.
-    batching : {"ragged", "padded", "bucketed", "same-length", "single"}
-        How reviews are put together.
+    batching : {"ragged", "padded", "bucketed", "same-length", "single"}, optional
+        How reviews are put together; by default "ragged", and "bucketed" for the improved training.
     variant : {"published", "improved"}
-        The published training, or one that reads whole reviews and takes the maximum of the layer's outputs.
+        The published training; or a better one, which reads whole reviews of 20,000 words, takes the maximum of each
+        of the layer's outputs over the review, and drops half of the features before and after the layer.
     **changes
         Other values for fields of `Recipe`; None keeps the recipe's own.
 
@@ -40,8 +41,10 @@ def imdb_recipe(
     """
     check_choice("model", model, ModelName)
     check_choice("execution", execution, Execution)
-    check_choice("batching", batching, Batching)
     check_choice("variant", variant, Variant)
+    improved = variant == "improved"
+    batching = batching or ("bucketed" if improved else "ragged")
+    check_choice("batching", batching, Batching)
     layer = LayerSpec(
         kind=model,
         hidden_size=128,
@@ -49,6 +52,7 @@ def imdb_recipe(
         init="keras",
         input_dropout=0.2,
         recurrent_dropout=0.2,
+        dropout_after=0.5 if improved else 0.0,
     )
     recipe = Recipe(
         dataset="imdb",
@@ -66,13 +70,20 @@ def imdb_recipe(
         batch_size=32,
         batching=batching,
         learning_rate=1e-3,
+        gradient_clip=1.0,  # without it SimpleRNN forgets within an epoch what it had learned
         held_out=2500,
         checkpoint_every=200,
         log_every=20,
     )
-    if variant == "improved":
-        recipe = recipe.replace(**_IMPROVED)
+    if improved:
+        recipe = recipe.replace(
+            pooling="max",
+            input_size=20_000,
+            embedding_dropout=0.5,
+            num_steps=2500,
+            epochs=3,
+            learning_rate=2e-3,
+            weight_decay=0.1,
+            schedule="one_cycle",
+        )
     return recipe.replace(**changes)
-
-
-_IMPROVED: dict[str, Any] = {}

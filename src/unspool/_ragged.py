@@ -1,0 +1,133 @@
+"""Batches of sequences without padding.
+
+Letters: B batch, T steps, N tokens, all rows together.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
+
+
+class RaggedBatch(NamedTuple):
+    """Sequences of different lengths, one after the other, without padding.
+
+    Layers and `unspool.dynamic_rnn` take it as it is. ``values`` (N, ...) holds the steps of all rows, N of them
+    together, row after row; ``lengths`` (B,) int64 the number of steps of each row; ``labels`` (B,) int64 their labels,
+    or None; ``order`` (B,) int64 the place that each row had among the samples that the batch was made of.
+    """
+
+    values: Tensor
+    lengths: Tensor
+    labels: Tensor | None
+    order: Tensor
+
+    @property
+    def offsets(self) -> Tensor:
+        """Where each row starts in `values`, and where the last one ends: (B + 1,) int64."""
+        return torch.nn.functional.pad(self.lengths.cumsum(0), (1, 0))
+
+    def rows(self) -> tuple[Tensor, ...]:
+        """Return the rows, views of `values` of shape (T, ...), in the order of the batch."""
+        return self.values.split(self.lengths.tolist())
+
+    def to(self, *arguments: Any, **named: Any) -> "RaggedBatch":
+        """Return the batch with its values cast or moved; the other tensors are moved, and keep their types.
+
+        Parameters
+        ----------
+        *arguments, **named
+            As `torch.Tensor.to` takes them.
+        """
+        values = self.values.to(*arguments, **named)
+        labels = None if self.labels is None else self.labels.to(values.device)
+        return RaggedBatch(values, self.lengths.to(values.device), labels, self.order.to(values.device))
+
+    def to_padded(
+        self, *, pad_to: int | None = None, padding_value: float = 0.0, time_major: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Return the rows padded, and their lengths: ``layer(inputs, lengths=lengths)``.
+
+        Parameters
+        ----------
+        pad_to : int, optional
+            Number of steps of the result; the longest row's by default.
+        padding_value : float
+            What stands after the end of a row.
+        time_major : bool
+            Whether the result is of shape (T, B, ...).
+
+        Returns
+        -------
+        inputs : Tensor of shape (B, T, ...)
+            The padded rows; gradients flow back to `values`.
+        lengths : Tensor of shape (B,), int64
+            The number of steps of each.
+
+        Raises
+        ------
+        ValueError
+            If a row is longer than `pad_to`.
+        """
+        longest = int(self.lengths.max())
+        steps = longest if pad_to is None else pad_to
+        if longest > steps:
+            raise ValueError(
+                f"received a row of {longest} steps; expected at most {steps} (pad_to). Raise pad_to, or cut the row."
+            )
+        size = len(self.lengths)
+        if int(self.lengths.min()) == steps:
+            inputs = self.values.view(size, steps, *self.values.shape[1:])
+            return (inputs.transpose(0, 1) if time_major else inputs), self.lengths
+        real = torch.arange(steps, device=self.lengths.device) < self.lengths[:, None]
+        row, step = real.nonzero(as_tuple=True)
+        shape, place = ((steps, size), (step, row)) if time_major else ((size, steps), (row, step))
+        blank = self.values.new_full((*shape, *self.values.shape[1:]), padding_value)
+        return blank.index_put(place, self.values), self.lengths
+
+    def to_packed(self) -> PackedSequence:
+        """Return the batch as `torch.nn`'s own layers take it, without padding it on the way.
+
+        Returns
+        -------
+        PackedSequence
+            Its rows unpack in the order of this batch.
+
+        Raises
+        ------
+        ValueError
+            If a row has no steps, which a `PackedSequence` cannot hold.
+        """
+        if int(self.lengths.min()) == 0:
+            raise ValueError(
+                "received a row of no steps; expected at least one, all that a PackedSequence can hold. Leave the row "
+                "out, or pass the batch to a layer of unspool as it is."
+            )
+        ranked, ranks = self.lengths.sort(descending=True, stable=True)
+        # True at (t, b) where the b-th longest row has a step t: read row by row this is time-major without padding.
+        live = torch.arange(int(ranked[0]), device=ranked.device)[:, None] < ranked
+        step, rank = live.nonzero(as_tuple=True)
+        data = self.values[self.offsets[ranks[rank]] + step]
+        return PackedSequence(data, live.sum(1).cpu(), ranks, ranks.argsort())
+
+    def sort(self) -> "RaggedBatch":
+        """Return the batch with its longest rows first; `order` still names the samples."""
+        ranks = self.lengths.argsort(descending=True, stable=True)
+        rows = self.rows()
+        return RaggedBatch(
+            torch.cat([rows[rank] for rank in ranks.tolist()]),
+            self.lengths[ranks],
+            None if self.labels is None else self.labels[ranks],
+            self.order[ranks],
+        )
+
+    def restore(self, results: Tensor) -> Tensor:
+        """Return results of this batch's rows in the order of the samples.
+
+        Parameters
+        ----------
+        results : Tensor of shape (B, ...)
+            One result per row, in the order of the batch.
+        """
+        return results[self.order.argsort()]

@@ -1,0 +1,130 @@
+"""Ragged batches: rows of different lengths one after the other, read and written where they are.
+
+Letters: B batch, T steps, N tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unspool._nest import Nest, describe, map_leaves
+from unspool._ragged import RaggedBatch
+from unspool.backends import Schedule
+from unspool.execution._arguments import BoolArray, IntArray, as_tensor
+
+
+def ragged_inputs(batch: RaggedBatch, sequence_length: IntArray | None, mask: BoolArray | None) -> Tensor:
+    """Check a ragged batch and return its values as `[N, 1, ...]`, which is how backends take them.
+
+    Parameters
+    ----------
+    batch : RaggedBatch
+    sequence_length, mask : optional
+        What the user passed beside it.
+
+    Raises
+    ------
+    TypeError
+        If values are not a tensor, or lengths not a tensor of integers.
+    ValueError
+        If lengths or a mask were passed too, or the lengths do not fit the values.
+    """
+    if sequence_length is not None or mask is not None:
+        raise ValueError(
+            "lengths or mask were given beside a RaggedBatch; expected the batch alone, which has its own lengths. "
+            "To leave steps out, make the batch without them; or pass inputs, lengths = batch.to_padded() and the mask."
+        )
+    values, lengths = batch.values, batch.lengths
+    if not isinstance(values, Tensor) or values.dim() == 0:
+        raise TypeError(
+            f"the values of a RaggedBatch are {describe(values)}; expected one tensor of shape [N, ...], the steps of "
+            "all rows one after the other."
+        )
+    if not isinstance(lengths, Tensor) or lengths.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8):
+        raise TypeError(
+            f"the lengths of a RaggedBatch are {describe(lengths)}; expected a tensor of integers of shape [B]. "
+            "Convert them with torch.as_tensor(lengths)."
+        )
+    if lengths.dim() != 1 or bool((lengths < 0).any()) or int(lengths.sum()) != len(values):
+        raise ValueError(
+            f"a RaggedBatch has values {list(values.shape)} and lengths {lengths.tolist()}, {int(lengths.sum())} steps "
+            f"in all; expected lengths of at least 0, one per row, {len(values)} in all. Make it with "
+            "unspool.data.collate_ragged or ragged_from_padded, and change values token by token."
+        )
+    return values.unsqueeze(1)
+
+
+def ragged_schedule(
+    batch: RaggedBatch, resets: BoolArray | None, reverse: bool, num_steps: int | None = None
+) -> Schedule:
+    """Return when which row of a checked ragged batch is computed.
+
+    Parameters
+    ----------
+    batch : RaggedBatch
+    resets : booleans of shape (N,), optional
+        One for each of the batch's values.
+    reverse : bool
+        See `dynamic_rnn`.
+    num_steps : int, optional
+        T; the longest row's by default, and at least that.
+
+    Raises
+    ------
+    TypeError
+        If resets are not booleans.
+    ValueError
+        If there is not one of them for each of the values.
+    """
+    lengths = batch.lengths.detach().to("cpu", torch.long)
+    steps = longest(batch) if num_steps is None else num_steps
+    live = torch.arange(steps).unsqueeze(1) < lengths
+    table = None
+    if resets is not None:
+        flags = as_tensor(resets, "resets")
+        what = f"booleans of shape [{len(batch.values)}], one for each step of the RaggedBatch's values"
+        if flags.dtype != torch.bool:
+            raise TypeError(f"resets has dtype {flags.dtype}; expected {what}. Convert it with .bool().")
+        if flags.shape != batch.values.shape[:1]:
+            raise ValueError(f"resets has shape {list(flags.shape)}; expected {what}.")
+        by_row = live.t()
+        table = torch.zeros_like(by_row).masked_scatter(by_row, flags.detach().cpu()).t()
+    return Schedule(steps, len(lengths), live, table, reverse=reverse, device=batch.values.device, ragged=True)
+
+
+def longest(batch: RaggedBatch) -> int:
+    """Return the number of steps of the longest row.
+
+    Parameters
+    ----------
+    batch : RaggedBatch
+    """
+    return int(batch.lengths.max()) if len(batch.lengths) else 0
+
+
+def like_batch(values: Nest, batch: RaggedBatch) -> Nest:
+    """Return values `[N, 1, ...]` as ragged batches of the same rows, one for each leaf."""
+    return map_leaves(lambda leaf: batch._replace(values=leaf.squeeze(1)), values)
+
+
+def map_values(function: Callable[..., Any], tree: Nest, *others: Nest) -> Nest:
+    """Apply a function to the leaves of structures; to the values alone where these are ragged batches.
+
+    Parameters
+    ----------
+    function : callable
+        Takes one leaf of each structure.
+    tree, *others : nesting of Tensor or RaggedBatch
+        Of the same structure.
+    """
+
+    def apply(leaf: Any, *leaves: Any) -> Any:
+        if not isinstance(leaf, RaggedBatch):
+            return function(leaf, *leaves)
+        return leaf._replace(values=function(leaf.values, *[other.values for other in leaves]))
+
+    return map_leaves(apply, tree, *others, stop_at=lambda node: isinstance(node, RaggedBatch))

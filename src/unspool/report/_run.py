@@ -1,0 +1,135 @@
+"""The report of one training run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from unspool.training.callbacks import LOG
+from unspool.training.errors import RunError
+from unspool.training.results import RESULT
+
+from ._blocks import Block, Facts, Note, Table, Text
+from ._curves import run_figures
+from ._figures import significant
+from ._page import Page, Section, write_page
+from ._plotly import graph_objects
+from ._predictions import confusion_blocks, length_block
+from ._run_files import PREDICTIONS, RunFiles, read_run
+
+REPORT = "report.html"
+LONGEST = 200
+"""Characters of a value of the recipe that are shown."""
+_NAMES = {
+    "epoch": "tested epoch",
+    "val_loss": "held-out loss",
+    "val_accuracy": "held-out accuracy",
+    "test_loss": "test loss",
+    "test_accuracy": "test accuracy",
+    "seconds_per_epoch": "seconds per epoch",
+}
+
+
+def write_run_report(directory: str | Path, output: str | Path | None = None) -> Path:
+    """Write the report of a training run: learning curves, recipe, figures, confusion, accuracy by length.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Where `unspool.training.fit` has written, or is writing: of a run that is not finished, what is there is drawn.
+    output : str or Path, optional
+        The file; ``report.html`` in the run's directory by default.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    RunError
+        If the directory is not a run's, a file in it is damaged, the report cannot be written, or Plotly is absent.
+    """
+    graph_objects()
+    run = read_run(directory)
+    return write_page(run.directory / REPORT if output is None else output, _page(run))
+
+
+def _page(run: RunFiles) -> Page:
+    recipe = run.recipe
+    title = ", ".join(str(recipe[name]) for name in ("dataset", "model", "execution") if name in recipe)
+    sections = [Section("Learning curves", run_figures(run) if run.log else [Text(f"Nothing is in {LOG} yet.")])]
+    if run.predictions is not None and len(run.predictions.lengths):
+        sections.append(Section("Test rows", _test_blocks(run)))
+    elif run.result is not None:
+        missing = f"There is no {PREDICTIONS} in the directory, so confusion and accuracy by length are not shown."
+        sections.append(Section("Test rows", [Text(missing)]))
+    sections.append(Section("Recipe", [Table(_flat(recipe))]))
+    return Page(
+        title=title or run.directory.name,
+        lead=f"A training run of unspool, from the directory “{run.directory.resolve().name}”.",
+        top=_top(run),
+        sections=sections,
+    )
+
+
+def _top(run: RunFiles) -> list[Block]:
+    if run.result is not None:
+        return [Facts([(_NAMES.get(name, name), _value(name, value)) for name, value in _figures(run.result)])]
+    done, planned = len(run.epochs), run.recipe.get("epochs", "?")
+    step = f", step {run.log[-1]['step']:,.0f}" if run.log else ""
+    note = Note(f"This run is not finished ({done} of {planned} epochs{step}). Its test figures come at its end.")
+    if not run.epochs:
+        return [note]
+    return [note, Facts([(_NAMES.get(n, n), _value(n, v)) for n, v in run.epochs[-1].items() if n.startswith("val")])]
+
+
+def _figures(result: dict[str, Any]) -> list[tuple[str, float]]:
+    """Return the numbers of a result, those of the test first."""
+    numbers = [
+        (name, value)
+        for name, value in result.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+    first = ("test_accuracy", "test_loss")
+    return sorted(numbers, key=lambda item: first.index(item[0]) if item[0] in first else len(first))
+
+
+def _value(name: str, value: float) -> str:
+    if name == "epoch" or isinstance(value, int):
+        return f"{value:,.0f}"
+    return significant(value) if "seconds" in name else f"{value:.4f}"
+
+
+def _test_blocks(run: RunFiles) -> list[Block]:
+    predictions = run.predictions
+    assert predictions is not None
+    if predictions.labels is None or predictions.predicted is None:
+        return [length_block(predictions)]
+    needed = int(max(predictions.labels.max(), predictions.predicted.max())) + 1
+    names = (run.result or {}).get("class_names") or [str(number) for number in range(needed)]
+    if not isinstance(names, list) or len(names) < needed:
+        raise RunError(
+            f"{run.directory}: {PREDICTIONS} has class {needed - 1}, but {RESULT} has the class names {names!r}; "
+            "they are not of one run. Train again with --overwrite"
+        )
+    return [*confusion_blocks(predictions, [str(name) for name in names]), length_block(predictions)]
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return a recipe as names and values, what is nested under names with dots."""
+    rows: list[tuple[str, str]] = []
+    for name, value in fields.items():
+        nested = {f"{i}": item for i, item in enumerate(value, 1)} if isinstance(value, list) else value
+        if isinstance(nested, dict) and any(isinstance(item, dict | list) for item in nested.values()):
+            rows += _flat(nested, f"{prefix}{name}.")
+        elif isinstance(nested, dict):
+            text = ", ".join(f"{key} {_plain(item)}" for key, item in nested.items())
+            rows.append((prefix + name, text if isinstance(value, dict) else ", ".join(map(_plain, value))))
+        else:
+            rows.append((prefix + name, _plain(value)))
+    return rows
+
+
+def _plain(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

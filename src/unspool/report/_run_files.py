@@ -1,0 +1,155 @@
+"""What a run has left in its directory, read without the model: recipe, log, figures and predictions."""
+
+import csv
+import json
+import math
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unspool.training.callbacks import LOG
+from unspool.training.errors import RunError
+from unspool.training.results import RESULT
+from unspool.training.run import RECIPE
+
+PREDICTIONS = "test.npz"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the model made of the test rows.
+
+    Attributes
+    ----------
+    lengths : array of shape (R,)
+        Steps of every row.
+    correct : array of shape (R,)
+        Share of right answers in every row, from 0 to 1.
+    labels, predicted : array of shape (R,), or None
+        True and predicted classes, for a classifier of rows.
+    """
+
+    lengths: np.ndarray
+    correct: np.ndarray
+    labels: np.ndarray | None
+    predicted: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """A run's files: the recipe, the log, and the result and the predictions where there are any."""
+
+    directory: Path
+    recipe: dict[str, Any]
+    log: list[dict[str, float]]
+    result: dict[str, Any] | None
+    predictions: Predictions | None
+
+    @property
+    def epochs(self) -> list[dict[str, float]]:
+        """The rows of the log that end an epoch."""
+        return [row for row in self.log if "train_loss" in row]
+
+
+def read_run(directory: str | Path) -> RunFiles:
+    """Read a run's directory.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Where `fit` has written.
+
+    Raises
+    ------
+    RunError
+        If it is no directory of a run, or one of the files is damaged.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        found = "a file" if directory.exists() else "nothing there"
+        raise RunError(f"{directory}: {found}; expected the directory of a run, which `unspool train` makes")
+    recipe = _read_object(directory / RECIPE)
+    if recipe is None:
+        raise RunError(f"{directory}: no {RECIPE} in it; expected the directory of a run, which `unspool train` makes")
+    return RunFiles(
+        directory=directory,
+        recipe=recipe,
+        log=_read_log(directory / LOG),
+        result=_read_object(directory / RESULT),
+        predictions=_read_predictions(directory / PREDICTIONS),
+    )
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(content, dict):
+        raise _damaged(path, f"it holds a {type(content).__name__}; expected an object")
+    return content
+
+
+def _read_log(path: Path) -> list[dict[str, float]]:
+    """Return the rows of a log without their empty cells; none where there is no log yet."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows = [_numbers(path, reader.line_num, row) for row in reader]
+            names = reader.fieldnames or ()
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, csv.Error) as error:
+        raise _damaged(path, str(error)) from error
+    missing = {"epoch", "step", "loss"}.difference(names)
+    if missing:
+        raise _damaged(path, f"it has no column {', '.join(sorted(missing))}")
+    return rows
+
+
+def _numbers(path: Path, line: int, row: dict[str | Any, str | Any]) -> dict[str, float]:
+    if None in row or None in row.values():
+        raise _damaged(path, f"line {line} has another number of cells than the first")
+    try:
+        numbers = {name: float(cell) for name, cell in row.items() if cell != ""}
+    except ValueError as error:
+        raise _damaged(path, f"line {line}: {error}") from error
+    if not all(math.isfinite(numbers.get(name, math.nan)) for name in ("epoch", "step")):
+        raise _damaged(path, f"line {line} has no epoch and step")
+    return numbers
+
+
+def _read_predictions(path: Path) -> Predictions | None:
+    try:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            arrays = dict(archive) if isinstance(archive, np.lib.npyio.NpzFile) else {}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise _damaged(path, str(error)) from error
+    for name in ("lengths", "correct"):
+        if name not in arrays:
+            raise _damaged(path, f"it has no array {name}")
+    if ("labels" in arrays) != ("predicted" in arrays):
+        raise _damaged(path, "it has only one of the arrays labels and predicted")
+    rows = arrays["lengths"].shape
+    for name, array in arrays.items():
+        kinds = "f" if name == "correct" else "iu"
+        if array.ndim != 1 or array.shape != rows or array.dtype.kind not in kinds:
+            raise _damaged(path, f"{name} is of type {array.dtype} and shape {array.shape}")
+        if array.size and not (array.min() >= 0 and (name != "correct" or array.max() <= 1)):
+            raise _damaged(path, f"{name} has values from {array.min():g} to {array.max():g}")
+    return Predictions(arrays["lengths"], arrays["correct"], arrays.get("labels"), arrays.get("predicted"))
+
+
+def _damaged(path: Path, reason: str) -> RunError:
+    return RunError(
+        f"{path} cannot be read: {reason}. A run writes it whole; restore it, or train again with --overwrite"
+    )

@@ -1,0 +1,77 @@
+"""Every cell over a ragged batch, against the padded call with lengths.
+
+The native backend computes the same in the same order: bit for bit. The reference backend gives PyTorch's products rows
+that lie elsewhere in memory, which may round differently.
+
+Letters: B batch, T steps, N tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+import unspool
+from tests.conformance.cases import BACKENDS, CELLS, Case, vectors_and_images
+from tests.conformance.oracle import Run, assert_close, assert_identical, live_steps, map_leaves, measure
+from tests.conformance.runs import posed, unless_refused
+from unspool import RaggedBatch
+
+WAYS: dict[str, dict[str, Any]] = {
+    "mixed": {"lengths": "mixed", "sizes": (5, 7, 5, 17), "given_state": True},
+    "reverse": {"lengths": "some zero", "dtype": torch.float32, "reverse": True, "resets": "resets"},
+    "resets": {"lengths": "mixed", "resets": "resets", "sizes": (5, 7, 5, 17)},
+    "full": {"lengths": "full", "sizes": (5, 7, 5, 17), "dtype": torch.float32, "reverse": True, "given_state": True},
+    "all one": {"lengths": "all one", "sizes": (5, 7, 3, 1)},
+    "all zero": {"lengths": "all zero", "given_state": True},
+    "one row": {"lengths": "full", "sizes": (1, 7, 3, 1), "given_state": True},
+}
+WITH_TENSORS = [row for row in CELLS if row.draw is not vectors_and_images]
+
+
+def run_padded(case: Case, problem: Any, lengths: list[int], real: torch.Tensor) -> Run:
+    """Run a case over padded inputs; return outputs and states of the tokens alone, row after row."""
+    # In a ragged batch there is no step at which a reset in padding could be.
+    resets = None if case.resets == "no resets" else torch.tensor(case.resets_list()) & real
+    torch.manual_seed(case.seed)
+    outputs, final, states = unspool.dynamic_rnn(
+        problem.cell, problem.inputs, lengths, problem.initial_state, resets=resets, reverse=case.reverse,
+        return_all_states=True, backend=case.backend,
+    )  # fmt: skip
+    return Run(map_leaves(lambda leaf: leaf[real], outputs), final, map_leaves(lambda leaf: leaf[real], states))
+
+
+def run_ragged(case: Case, problem: Any, lengths: list[int], real: torch.Tensor) -> Run:
+    batch = RaggedBatch(problem.inputs[real], torch.tensor(lengths), None, torch.arange(len(lengths)))
+    resets = None if case.resets == "no resets" else torch.tensor(case.resets_list())[real]
+    torch.manual_seed(case.seed)
+    outputs, final, states = unspool.dynamic_rnn(
+        problem.cell, batch, None, problem.initial_state, resets=resets, reverse=case.reverse,
+        return_all_states=True, backend=case.backend,
+    )  # fmt: skip
+
+    def values(tree: Any) -> Any:
+        found, spec = tree_flatten(tree, is_leaf=lambda node: isinstance(node, RaggedBatch))
+        assert all(leaf.lengths is batch.lengths and leaf.order is batch.order for leaf in found)
+        return tree_unflatten([leaf.values for leaf in found], spec)
+
+    return Run(values(outputs), final, values(states))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("row", WITH_TENSORS, ids=str)
+def test_a_ragged_batch_gives_what_the_padded_one_does(row, way, backend):
+    case = Case(row, backend, "dynamic_rnn all states", **WAYS[way])
+    problem, _ = posed(case)
+    lengths = case.lengths_list()
+    assert lengths is not None
+    real = torch.tensor(live_steps(*case.sizes[:2], lengths))
+    expected = unless_refused(backend, lambda: measure(lambda: run_padded(case, problem, lengths, real), problem))
+    received = measure(lambda: run_ragged(case, problem, lengths, real), problem)
+    if backend == "native":
+        assert_identical(received, expected)
+    assert_close(received, expected, case.dtype)
