@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import unspool as us
 from benchmarks.cells import LayerNormLSTMCell, MinimalGatedCell, PlainLSTMCell
-from benchmarks.lengths import reviews, reviews_missing, spread
+from benchmarks.lengths import reviews, reviews_missing, spread_lengths
 
 Lengths = Literal["full", "ragged", "real"]
 Mode = Literal["forward", "train"]
@@ -45,7 +45,7 @@ class Shape:
         if kind == "full":
             return torch.full((1, self.batch), self.steps)
         if kind == "ragged":
-            return spread(self.steps, self.batch)[None]
+            return spread_lengths(self.steps, self.batch)[None]
         return reviews(self.steps, self.batch, self.reviews)
 
 

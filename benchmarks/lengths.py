@@ -17,17 +17,7 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
-
-def spread(steps: int, batch: int) -> Tensor:
-    """Return `[B]`: from 15 % to 100 % of T in equal distances, in a random order that is always the same.
-
-    Parameters
-    ----------
-    steps, batch : int
-        T and B.
-    """
-    even = torch.linspace(0.15 * steps, steps, batch).round().long().clamp(min=1)
-    return even[torch.randperm(batch, generator=torch.Generator().manual_seed(7))]
+from unspool.comparison import spread_lengths as spread_lengths
 
 
 def reviews(steps: int, batch: int, batches: int) -> Tensor:

@@ -20,7 +20,7 @@ import typer
 from torch import Tensor
 
 import unspool as us
-from benchmarks.lengths import reviews, reviews_missing, spread
+from benchmarks.lengths import reviews, reviews_missing, spread_lengths
 from benchmarks.memory import MIB, in_fresh_process, peak_over, unmeasurable
 
 BATCH, STEPS, FEATURES, ROUNDS = 32, 400, 128, 21
@@ -36,7 +36,7 @@ def example(steps: int = STEPS) -> us.RaggedBatch:
     steps : int
         T.
     """
-    lengths = spread(steps, BATCH) if reviews_missing() else reviews(steps, BATCH, 1)[0]
+    lengths = spread_lengths(steps, BATCH) if reviews_missing() else reviews(steps, BATCH, 1)[0]
     values = torch.randn(int(lengths.sum()), FEATURES, generator=torch.Generator().manual_seed(0))
     return us.RaggedBatch(values, lengths, None, torch.arange(BATCH))
 

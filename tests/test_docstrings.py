@@ -22,6 +22,7 @@ PACKAGES = [
     "unspool.backends",
     "unspool.layers",
     "unspool.data",
+    "unspool.comparison",
     "unspool.report",
 ]
 

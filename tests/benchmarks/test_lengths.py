@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.configurations import Shape, cases
-from benchmarks.lengths import review_lengths, reviews, reviews_missing, spread
+from benchmarks.lengths import review_lengths, reviews, reviews_missing, spread_lengths
 
 
 def write(path, content):
@@ -117,7 +117,7 @@ def test_the_real_file():
 
 
 def test_spread():
-    lengths = spread(100, 18)
+    lengths = spread_lengths(100, 18)
     assert sorted(lengths.tolist()) == list(range(15, 101, 5))
     assert Shape("s", 18, 100, 1, 1).lengths("ragged").tolist() == [lengths.tolist()]
     assert Shape("s", 2, 7, 1, 1).lengths("full").tolist() == [[7, 7]]

@@ -16,9 +16,9 @@ except ModuleNotFoundError as error:
         "Install it with: pip install 'unspool[train]'"
     ) from None
 
-from unspool.cli import train_classics as _train_classics  # noqa: F401  (it adds its commands)
+from unspool.cli import compare, use
+from unspool.cli import train_classics as train_classics  # adds its commands to train_app
 from unspool.cli.train import train_app
-from unspool.cli.use import add_commands
 
 app = typer.Typer(
     name="unspool",
@@ -29,7 +29,8 @@ app = typer.Typer(
     epilog="Start with: unspool train vowels",
 )
 app.add_typer(train_app, name="train")
-add_commands(app)
+use.add_commands(app)
+compare.add_commands(app)
 
 
 def _version(wanted: bool) -> None:

@@ -14,10 +14,11 @@ def user_errors() -> Iterator[None]:
     except ModuleNotFoundError as error:
         typer.echo(f"error: this needs {error.name}; install it with: pip install 'unspool[train]'", err=True)
         raise typer.Exit(2) from None
+    from unspool.comparison import ComparisonError
     from unspool.data import DataError
 
     try:
         yield
-    except (DataError, RunError) as error:
+    except (ComparisonError, DataError, RunError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

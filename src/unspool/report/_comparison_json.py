@@ -1,5 +1,7 @@
 """The form of a comparison's JSON, checked before anything is drawn from it."""
 
+import json
+from pathlib import Path
 from types import NoneType
 from typing import Any
 
@@ -34,6 +36,31 @@ _MODE: Fields = {
     "mode": _TEXT, "contender": _TEXT, "epoch_s": _NUMBER, "batches": _WHOLE, "measured_batches": _WHOLE,
     "real_share": _NUMBER,
 }  # fmt: skip
+
+
+def read_comparison(path: str | Path) -> dict[str, Any]:
+    """Read a file that ``unspool compare`` has written.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Raises
+    ------
+    RunError
+        If there is no such file, or it holds something else.
+    """
+    try:
+        comparison = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError
+        raise RunError(
+            f"{path}: no comparison, or a damaged one ({error}); write it anew with `unspool compare`"
+        ) from error
+    check_comparison(comparison)
+    return comparison
 
 
 def check_comparison(comparison: Any) -> None:

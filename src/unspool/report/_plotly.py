@@ -17,7 +17,7 @@ def graph_objects() -> ModuleType:
         import plotly.graph_objects
     except ModuleNotFoundError as error:
         raise RunError(
-            f"a report needs {error.name}, which is not installed.\nInstall it with: pip install 'unspool[report]'"
+            f"a report needs {error.name}, which is not installed.\nInstall it with: pip install 'unspool[train]'"
         ) from error
     return plotly.graph_objects
 

@@ -55,7 +55,7 @@ class RunResult:
     class_names: tuple[str, ...]
     command: str | None
     versions: dict[str, str]
-    machine: dict[str, str | int]
+    machine: dict[str, Any]
 
     @property
     def checkpoint(self) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from unspool._machine import machine, versions
+from unspool._machine import describe_machine, versions
 
 from .callbacks import BEST, LAST, LOG, RunRecord, StepSeeds
 from .checkpoint_io import AtomicCheckpointIO, read_checkpoint, write_text
@@ -135,7 +135,7 @@ def fit(
             raise RunError(f"no epoch was trained: epochs={recipe.epochs}; choose at least 1")
         module.load_state_dict(read_checkpoint(directory / (BEST if recipe.tested == "best" else LAST))["state_dict"])
         trainer.test(module, datamodule=data, verbose=False)
-        described = machine()
+        machine = describe_machine()
     result = RunResult(
         directory=directory,
         recipe=recipe,
@@ -148,8 +148,8 @@ def fit(
         seconds_per_epoch=sum(row["seconds"] for row in record.epochs) / len(record.epochs),
         class_names=module.class_names,
         command=command,
-        versions=versions(),
-        machine=described,
+        versions=versions("unspool", "torch", "lightning", "numpy"),
+        machine=machine,
     )
     rows = module.test_rows()  # all devices, since they exchange theirs
     if trainer.is_global_zero:

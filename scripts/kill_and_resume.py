@@ -1,0 +1,119 @@
+"""Kill a training run at random moments, resume it each time, and compare its end with that of an undisturbed run.
+
+    python scripts/kill_and_resume.py [--kills 10] [--seed 0] -- train imdb --model gru --limit-train 6000
+
+Everything after ``--`` is what `unspool` is called with. The undisturbed run comes first; moments are drawn over as
+long as it took. What was found is written to docs/results/kills.json.
+"""
+
+import argparse
+import json
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+OUTPUT = Path(__file__).parents[1] / "docs" / "results" / "kills.json"
+FIGURES = ("test_accuracy", "test_loss", "val_accuracy", "val_loss", "epoch")
+
+
+def start(words: list[str], directory: Path) -> subprocess.Popen[bytes]:
+    """Start or resume a run.
+
+    Parameters
+    ----------
+    words : list of str
+        The arguments of `unspool`.
+    directory : Path
+        Where the run writes.
+    """
+    command = [sys.executable, "-c", "from unspool.cli import main; main()", *words]
+    return subprocess.Popen(
+        [*command, "--output-dir", str(directory), "--resume"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def finish(words: list[str], directory: Path) -> dict[str, Any]:
+    """Let a run go to its end and return its figures.
+
+    Parameters
+    ----------
+    words, directory
+        As in `start`.
+    """
+    process = start(words, directory)
+    told, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"the run ended with code {process.returncode}:\n{told.decode()}")
+    result = json.loads((directory / "result.json").read_text(encoding="utf-8"))
+    return {name: result[name] for name in FIGURES}
+
+
+def step_of(directory: Path) -> int:
+    """Return the last step in a run's log, 0 where there is none.
+
+    Parameters
+    ----------
+    directory : Path
+        The run's directory.
+    """
+    log = directory / "metrics.csv"
+    rows = log.read_text(encoding="utf-8").splitlines()[1:] if log.is_file() else []
+    return int(rows[-1].split(",")[1]) if rows else 0
+
+
+def main() -> None:
+    """Kill, resume, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="decides the moments")
+    parser.add_argument("words", nargs="+", help="what unspool is called with")
+    given = parser.parse_args()
+    moments = random.Random(given.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        expected = finish(given.words, Path(folder) / "undisturbed")
+        seconds = time.perf_counter() - begun
+        directory, kills = Path(folder) / "killed", []
+        while len(kills) < given.kills:
+            process = start(given.words, directory)
+            # A resumed run has less before it: shorter waits let the last kill, too, find it at work.
+            wait = moments.uniform(0, seconds * (1 - len(kills) / given.kills))
+            try:
+                process.communicate(timeout=wait)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+                kills.append({"after_seconds": round(wait, 2), "last_logged_step": step_of(directory)})
+                print(kills[-1], flush=True)
+                continue
+            # It came to its end before the moment: begin again, and keep the kills that there were.
+            for path in directory.iterdir():
+                path.unlink()
+        received = finish(given.words, directory)
+    same = received == expected
+    OUTPUT.write_text(
+        json.dumps(
+            {
+                "command": f"python scripts/kill_and_resume.py -- {shlex.join(given.words)}",
+                "kills": kills,
+                "undisturbed": expected,
+                "killed_and_resumed": received,
+                "same": same,
+            },
+            indent=1,
+        )
+        + "\n",
+        encoding="utf-8",
+    )
+    print("the same figures" if same else f"other figures: {received}, expected {expected}")
+    sys.exit(0 if same else 1)
+
+
+if __name__ == "__main__":
+    main()

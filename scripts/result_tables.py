@@ -1,0 +1,95 @@
+"""Write the tables of results into README.md and docs/: docs/results/*.json between two comments.
+
+    python scripts/result_tables.py
+
+A table stands between ``<!-- results NAME NAME ... -->`` and ``<!-- end -->``; a name is that of a JSON file, which
+`scripts/experiments.py` has written.
+"""
+
+import json
+import re
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+_BLOCK = re.compile(r"<!-- results ([^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
+
+
+def pages() -> list[Path]:
+    """Return the files that may have tables."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def with_tables(text: str, results: Path = RESULTS) -> str:
+    """Return a page with its tables made anew.
+
+    Parameters
+    ----------
+    text : str
+        The page.
+    results : Path
+        Where the JSON files are.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        found = [json.loads((results / f"{name}.json").read_text(encoding="utf-8")) for name in match[1].split()]
+        return f"<!-- results {match[1]} -->\n{table(found)}\n<!-- end -->"
+
+    return _BLOCK.sub(block, text)
+
+
+def table(experiments: list[dict[str, Any]]) -> str:
+    """Return a table with a row for each experiment; what was published stands beside what was reached.
+
+    Parameters
+    ----------
+    experiments : list of dict
+        What `scripts/experiments.py` writes.
+    """
+    published = any(experiment["published"] for experiment in experiments)
+    head = ["experiment", "parameters", "test accuracy", "test loss", "seconds per epoch"]
+    if published:
+        head[3:3] = ["published"]
+        head.append("published")
+    rows = [_row(experiment, published) for experiment in experiments]
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows])
+
+
+def _row(experiment: dict[str, Any], published: bool) -> list[str]:
+    theirs = experiment["published"] or {}
+    cells = [
+        experiment["name"],
+        f"{experiment['parameters']:,}",
+        _spread(experiment, "test_accuracy", ".4f"),
+        _spread(experiment, "test_loss", ".3f"),
+        f"{mean(run['seconds_per_epoch'] for run in experiment['runs']):.3g}",
+    ]
+    if published:
+        cells[3:3] = [f"{theirs['test_accuracy']:.4f}" if "test_accuracy" in theirs else ""]
+        cells.append(f"{theirs['seconds_per_epoch']:g}" if "seconds_per_epoch" in theirs else "")
+    return cells
+
+
+def _spread(experiment: dict[str, Any], figure: str, form: str) -> str:
+    """Return the mean over the seeds, with the smallest and the largest."""
+    values = [run[figure] for run in experiment["runs"]]
+    if len(values) == 1:
+        return format(values[0], form)
+    return f"{mean(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def main() -> None:
+    """Write all tables."""
+    for path in pages():
+        old = path.read_text(encoding="utf-8")
+        new = with_tables(old)
+        if new != old:
+            path.write_text(new, encoding="utf-8")
+            print(path)
+
+
+if __name__ == "__main__":
+    main()

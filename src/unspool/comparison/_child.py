@@ -1,0 +1,139 @@
+"""A measurement in a process of its own: starting it, reading its stages, ending it when it takes too long."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+STAGES = ("ready", "build", "first", "steps", "answer", "longer")
+WORDS = {
+    "ready": "to start",
+    "build": "to build",
+    "first": "for the first call",
+    "steps": "for the repetitions",
+    "answer": "to write its numbers",
+    "longer": "for the longer sequence",
+}
+"""What a process was doing before it told of a stage."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a process told.
+
+    Attributes
+    ----------
+    stages : dict of str to dict
+        By name, those that it came to the end of.
+    status : {"finished", "over_limit", "failed"}
+    reason : str
+        Why it is not finished.
+    """
+
+    stages: dict[str, dict[str, Any]]
+    status: Literal["finished", "over_limit", "failed"]
+    reason: str = ""
+
+
+def run_child(command: Sequence[str], wanted: Sequence[str], limit_s: float, threads: int) -> Report:
+    """Run a measurement and read its stages.
+
+    Parameters
+    ----------
+    command : sequence of str
+    wanted : sequence of str
+        The stages that it is to tell of, in order.
+    limit_s : float
+        Seconds for each of them.
+    threads : int
+        How many cores and threads it may use.
+    """
+    # TensorFlow and JAX count the cores that they are given, the others read the variable; all compute on the CPU.
+    # With what a former run has compiled, the first call would be another one.
+    with tempfile.TemporaryDirectory(prefix="unspool-cache-") as cache, tempfile.TemporaryFile() as log:
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(threads),
+            "CUDA_VISIBLE_DEVICES": "",
+            "JAX_PLATFORMS": "cpu",
+            "TORCHINDUCTOR_CACHE_DIR": cache,
+        }
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+        ) as process:
+            try:
+                _keep_to_cores(process.pid, threads)
+                return _read(process, wanted, limit_s, log)
+            finally:
+                process.kill()
+
+
+def _read(process: subprocess.Popen[str], wanted: Sequence[str], limit_s: float, log: IO[bytes]) -> Report:
+    stages: dict[str, dict[str, Any]] = {}
+    for stage in wanted:
+        line, in_time = _line(process, limit_s)
+        if not in_time:
+            return Report(stages, "over_limit", f"more than {limit_s:g} s {WORDS[stage]}")
+        if not line:
+            code = process.wait()
+            return Report(stages, "failed", f"ended with code {code} {WORDS[stage]}: {_last_words(log)}")
+        try:
+            told = json.loads(line)
+        except ValueError:
+            told = None
+        if not isinstance(told, dict) or told.pop("stage", None) != stage:
+            return Report(stages, "failed", f"said {line.strip()[:80]!r}; expected what it took {WORDS[stage]}")
+        stages[stage] = told
+    return Report(stages, "finished")
+
+
+def _line(process: subprocess.Popen[str], limit_s: float) -> tuple[str, bool]:
+    """Read a line; end the process if none comes in time."""
+    assert process.stdout is not None
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(limit_s, end)
+    timer.start()
+    try:
+        line = process.stdout.readline()
+    finally:
+        timer.cancel()
+    return line, not late.is_set()
+
+
+def _last_words(log: IO[bytes]) -> str:
+    log.seek(0)
+    lines = log.read().decode(errors="replace").strip().splitlines()
+    return lines[-1].strip()[:300] if lines else "no message"
+
+
+def _keep_to_cores(process: int, threads: int) -> None:
+    """Give a process that has just started no more cores than it may have threads."""
+    if hasattr(os, "sched_setaffinity"):
+        with suppress(ProcessLookupError):  # it has ended already; why is said when it is read
+            os.sched_setaffinity(process, sorted(os.sched_getaffinity(process))[:threads])
+
+
+def write_task(path: Path, **values: Any) -> Path:
+    """Write what a measurement reads: see `peers/measure.py`.
+
+    Parameters
+    ----------
+    path : Path
+    **values
+        Of the task; paths become text.
+    """
+    path.write_text(json.dumps(values, default=str), encoding="utf-8")
+    return path

@@ -1,0 +1,121 @@
+"""A comparison as tables on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ._batching import MODES
+from ._machine import busy
+from ._results import BatchingResult, Comparison, ScalingResult, skipped
+
+
+def seconds(value: float) -> str:
+    """Return a time in words.
+
+    Parameters
+    ----------
+    value : float
+        In seconds.
+    """
+    if value < 0.9995:
+        return f"{value * 1e3:.3g} ms"
+    return f"{value:.3g} s" if value < 999.5 else f"{value:,.0f} s"
+
+
+Figure = Callable[[ScalingResult], str]
+
+
+def _time(name: str) -> Figure:
+    return lambda result: seconds(getattr(result, name))
+
+
+LEFT = ("contender", "kind", "outcome", "message")
+
+MEASURES: dict[str, Figure] = {
+    "training step, median": _time("step_s"),
+    "time to build": _time("build_s"),
+    "first training step": _time("first_call_s"),
+    "peak memory, MB": lambda result: "" if result.peak_mb is None else f"{result.peak_mb:,.0f}",
+    "nodes of the graph": lambda result: "" if result.graph_nodes is None else f"{result.graph_nodes:,}",
+}
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Print all figures, and the reasons where there are none.
+
+    Parameters
+    ----------
+    console : Console
+    comparison : Comparison
+    """
+    shape = comparison.settings
+    steps = sorted({result.steps for result in comparison.scaling})
+    size = f"B={shape['batch']}, I={shape['input_size']}, H={shape['hidden_size']}"
+    console.print(f"LSTM, {size}, lengths from 15 % to 100 % of T, forward and backward", highlight=False)
+    for title, figure in MEASURES.items():
+        table = _table(title, ["contender", "kind", *(f"T={t}" for t in steps)])
+        for contender in comparison.contenders:
+            found = [result for result in comparison.scaling if result.contender == contender.name]
+            if found:
+                cells = [_cell(result, figure, shape["limit_s"]) for result in found]
+                table.add_row(contender.name, contender.kind, *cells)
+        console.print(table)
+    _print_longer(console, comparison)
+    if comparison.batching is not None:
+        _print_batching(console, comparison.batching)
+    _print_reasons(console, comparison)
+
+
+def _table(title: str, names: list[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in names:
+        table.add_column(name, justify="left" if name in LEFT else "right", no_wrap=name != "message")
+    return table
+
+
+def _cell(result: ScalingResult, figure: Figure, limit_s: float) -> str:
+    words = {"over_limit": f"> {limit_s:g} s", "failed": "failed", "not_tried": "-"}
+    return words.get(result.status) or figure(result)
+
+
+def _print_longer(console: Console, comparison: Comparison) -> None:
+    if not comparison.longer:
+        return
+    first = comparison.longer[0]
+    table = _table(
+        f"built for {first.built_for} steps, given {first.given}", ["contender", "outcome", "seconds", "message"]
+    )
+    for result in comparison.longer:
+        taken = "" if result.seconds is None else seconds(result.seconds)
+        table.add_row(result.contender, result.outcome, taken, escape(result.message or ""))
+    console.print(table)
+
+
+def _print_batching(console: Console, batching: BatchingResult) -> None:
+    """Print a row for each contender and a column for each mode."""
+    found = {(result.contender, result.mode): result for result in batching.modes}
+    modes = [mode for mode in MODES if any(result.mode == mode for result in batching.modes)]
+    table = _table("time per epoch; real among computed tokens", ["contender", *modes])
+    for name in dict.fromkeys(contender for contender, _ in found):
+        results = [found.get((name, mode)) for mode in modes]
+        table.add_row(name, *("" if r is None else f"{seconds(r.epoch_s)}, {r.real_share:.0%}" for r in results))
+    counts = {result.mode: f"{result.measured_batches:,} of {result.batches:,}" for result in batching.modes}
+    table.add_row("batches measured", *(counts[mode] for mode in modes))
+    console.print(table)
+    console.print(f"Rows: {batching.source}.", highlight=False)
+
+
+def _print_reasons(console: Console, comparison: Comparison) -> None:
+    lines = skipped(comparison.contenders)
+    for name in dict.fromkeys(result.contender for result in comparison.scaling if result.reason):
+        some = [result for result in comparison.scaling if result.contender == name and result.reason]
+        lines.append(f"{name}, T={', '.join(str(result.steps) for result in some)}: {some[0].reason}")
+    lines += comparison.batching.left_out if comparison.batching is not None else []
+    lines += [busy(comparison.machine)] if busy(comparison.machine) else []
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

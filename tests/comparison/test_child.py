@@ -1,0 +1,49 @@
+"""Processes that crash, take too long, or say something else."""
+
+import sys
+
+import pytest
+
+from unspool.comparison._child import run_child
+
+TOLD = 'print(\'{"stage": "ready", "versions": {}}\', flush=True)\n'
+
+
+def run(text, limit_s=30.0, wanted=("ready", "build")):
+    return run_child([sys.executable, "-c", text], wanted, limit_s, 1)
+
+
+def test_stages_are_read_in_order():
+    told = run(TOLD + 'print(\'{"stage": "build", "seconds": 1.5}\')')
+    assert told.status == "finished"
+    assert told.stages == {"ready": {"versions": {}}, "build": {"seconds": 1.5}}
+
+
+def test_a_crash_says_its_last_words():
+    told = run(TOLD + "raise ValueError('no such thing')")
+    assert told.status == "failed"
+    assert list(told.stages) == ["ready"]
+    assert told.reason == "ended with code 1 to build: ValueError: no such thing"
+
+
+def test_an_end_without_a_word():
+    assert run("import os; os._exit(3)").reason == "ended with code 3 to start: no message"
+    assert run(TOLD + "import os; os.kill(os.getpid(), 9)").reason == "ended with code -9 to build: no message"
+
+
+def test_one_that_takes_too_long_is_ended():
+    told = run(TOLD + "import time; time.sleep(600)", limit_s=2.0)
+    assert told.status == "over_limit"
+    assert told.reason == "more than 2 s to build"
+
+
+@pytest.mark.parametrize("line", ["garbage", "[1]", "1", '{"seconds": 1}', '{"stage": "first", "seconds": 1}'])
+def test_garbage_is_no_answer(line):
+    told = run(TOLD + f"print({line!r})")
+    assert told.status == "failed"
+    assert told.reason.startswith(f"said {line!r}; expected what it took to build")
+
+
+def test_it_computes_on_the_cpu_with_so_many_threads():
+    text = "import os; assert os.environ['OMP_NUM_THREADS'] == '1' and os.environ['CUDA_VISIBLE_DEVICES'] == ''\n"
+    assert run(text + TOLD, wanted=("ready",)).status == "finished"
