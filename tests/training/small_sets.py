@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tests.data import test_dna, test_names, test_spoken_digits
+from tests.data import test_names, test_spoken_digits
 from unspool.data.datasets import chorales, dna, names, tiny_shakespeare
 from unspool.training import (
     Recipe,

@@ -43,6 +43,10 @@ def run(recipe, directory, data_dir, **options):
     return fit(recipe, directory, data_dir=data_dir, accelerator="cpu", show=False, **options)
 
 
+def sequences(rows):
+    return [tuple(rows[index][0].tolist()) for index in range(len(rows))]
+
+
 @pytest.mark.parametrize("model", ["lstm", "gru", "simple_rnn"])
 @pytest.mark.parametrize("execution", ["dynamic", "static"])
 @pytest.mark.parametrize("name", MAKERS)
@@ -92,10 +96,7 @@ def test_frames_are_other_features(name, data_dir, tmp_path):
 @of("names", "splice")
 def test_equal_rows_are_held_out_together(name, data_dir):
     data = SequenceData(small_recipe(name), data_dir)
-    parts = [
-        [tuple(rows[index][0].tolist()) for index in range(len(rows))]
-        for rows in (data.train, data.validation, data.test)
-    ]
+    parts = [sequences(rows) for rows in (data.train, data.validation, data.test)]
     assert len(set(parts[0])) < len(parts[0]), "there are equal rows"
     seen = [set(part) for part in parts]
     assert not seen[0] & seen[1]
@@ -109,8 +110,8 @@ def test_each_fold_tests_other_rows(name, data_dir):
     for fold in range(4):
         data = SequenceData(small_recipe(name, fold=fold, folds=4), data_dir)
         assert (len(data.train), len(data.validation), len(data.test)) == (11, 4, 5)
-        tested += [tuple(data.test[index][0].tolist()) for index in range(5)]
-    assert len(tested) == 20
+        tested += sequences(data.test)
+    assert len(tested) == len(set(tested)) == 20
 
 
 @pytest.mark.parametrize(("fold", "folds"), [(10, 10), (-1, 10), (0, 107)])

@@ -24,9 +24,10 @@ Batching = Annotated[
     ),
 ]
 StepBatching = Annotated[
-    Literal["bucketed", "padded", "same-length", "single"],
+    Literal["bucketed", "padded", "same-length", "single"] | None,
     typer.Option(
         help="Rows drawn at random and padded; rows of similar length, of one length, or one by one.",
+        show_default=_OWN,
         rich_help_panel=_WHAT,
     ),
 ]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def digits(
     model: Model = "gru",
     execution: Execution = "dynamic",
-    batching: Batching = "bucketed",
+    batching: Batching = None,
     features: Features = "log_mel",
     hidden_size: HiddenSize = None,
     **changes: Any,
@@ -41,7 +41,7 @@ def digits(
 def names(
     model: Model = "gru",
     execution: Execution = "dynamic",
-    batching: Batching = "ragged",
+    batching: Batching = None,
     hidden_size: HiddenSize = None,
     **changes: Any,
 ) -> "Recipe":
@@ -58,7 +58,7 @@ def names(
 def splice(
     model: Model = "gru",
     execution: Execution = "dynamic",
-    batching: Batching = "padded",
+    batching: Batching = None,
     hidden_size: HiddenSize = None,
     **changes: Any,
 ) -> "Recipe":
@@ -75,7 +75,7 @@ def splice(
 def promoters(
     model: Model = "gru",
     execution: Execution = "dynamic",
-    batching: Batching = "padded",
+    batching: Batching = None,
     fold: Fold = 0,
     folds: Folds = 10,
     hidden_size: HiddenSize = None,
@@ -94,7 +94,7 @@ def promoters(
 def chorales(
     model: Model = "lstm",
     execution: Execution = "dynamic",
-    batching: StepBatching = "padded",
+    batching: StepBatching = None,
     hidden_size: HiddenSize = None,
     **changes: Any,
 ) -> "Recipe":

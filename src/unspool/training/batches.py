@@ -1,6 +1,6 @@
 """How the rows of a recipe become batches: in which order, and put together how."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -25,7 +25,21 @@ from .sources import Sequences, Stream
 _EVALUATION_BATCH = 256
 _BUCKETS = 16
 
-Loader = BatchLoader[Any] | StreamLoader
+
+class Loader(Protocol):
+    """Batches, with the state of their order: a `BatchLoader` or a `StreamLoader`."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the order."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load a state, so that the next iteration continues where it was saved."""
+        ...
 
 
 class Batches(Protocol):

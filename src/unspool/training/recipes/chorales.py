@@ -10,7 +10,7 @@ StepBatching = Literal["bucketed", "padded", "same-length", "single"]
 def chorales_recipe(
     model: ModelName = "lstm",
     execution: Execution = "dynamic",
-    batching: StepBatching = "padded",
+    batching: StepBatching | None = None,
     *,
     hidden_size: int | None = None,
     **changes: Any,
@@ -23,8 +23,8 @@ def chorales_recipe(
         The recurrent layer.
     execution : {"dynamic", "static"}
         Whether its time loop is looped, or unrolled over the longest chorale.
-    batching : {"padded", "bucketed", "same-length", "single"}
-        How chorales are put together.
+    batching : {"padded", "bucketed", "same-length", "single"}, optional
+        How chorales are put together; "padded" by default.
     hidden_size : int, optional
         Units of the layer; the recipe's own by default.
     **changes
@@ -37,12 +37,12 @@ def chorales_recipe(
     """
     check_choice("model", model, ModelName)
     check_choice("execution", execution, Execution)
+    batching = batching or "padded"
     check_choice("batching", batching, StepBatching)
     layer = LayerSpec(
         kind=model,
         hidden_size=256 if hidden_size is None else hidden_size,
-        input_dropout=0.2,
-        recurrent_dropout=0.2,
+        input_dropout=0.1,
         dropout_after=0.5,
     )
     recipe = Recipe(
@@ -55,10 +55,10 @@ def chorales_recipe(
         input_size=88,
         num_classes=88,
         num_steps=159,
-        epochs=60,
-        batch_size=16,
+        epochs=40,
+        batch_size=8,
         batching=batching,
-        learning_rate=3e-3,
+        learning_rate=2e-2,
         weight_decay=1e-2,
         schedule="one_cycle",
         gradient_clip=1.0,

@@ -10,7 +10,7 @@ Features = Literal["log_mel", "frames"]
 def digits_recipe(
     model: ModelName = "gru",
     execution: Execution = "dynamic",
-    batching: Batching = "bucketed",
+    batching: Batching | None = None,
     features: Features = "log_mel",
     *,
     hidden_size: int | None = None,
@@ -26,8 +26,8 @@ def digits_recipe(
         The recurrent layer.
     execution : {"dynamic", "static"}
         Whether its time loop is looped, or unrolled over the longest recording.
-    batching : {"bucketed", "padded", "ragged", "same-length", "single"}
-        How recordings are put together.
+    batching : {"bucketed", "padded", "ragged", "same-length", "single"}, optional
+        How recordings are put together; "bucketed" by default.
     features : {"log_mel", "frames"}
         What a step is: 40 mel bands, or the 200 samples of a frame.
     hidden_size : int, optional
@@ -42,6 +42,7 @@ def digits_recipe(
     """
     check_choice("model", model, ModelName)
     check_choice("execution", execution, Execution)
+    batching = batching or "bucketed"
     check_choice("batching", batching, Batching)
     check_choice("features", features, Features)
     layer = LayerSpec(

@@ -8,7 +8,7 @@ from ._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, check_ch
 def names_recipe(
     model: ModelName = "gru",
     execution: Execution = "dynamic",
-    batching: Batching = "ragged",
+    batching: Batching | None = None,
     *,
     hidden_size: int | None = None,
     **changes: Any,
@@ -23,8 +23,8 @@ def names_recipe(
         The recurrent layer.
     execution : {"dynamic", "static"}
         Whether its time loop is looped, or unrolled over 20 characters.
-    batching : {"ragged", "padded", "bucketed", "same-length", "single"}
-        How surnames are put together.
+    batching : {"ragged", "padded", "bucketed", "same-length", "single"}, optional
+        How surnames are put together; "ragged" by default.
     hidden_size : int, optional
         Units of the layer in each direction; the recipe's own by default.
     **changes
@@ -37,6 +37,7 @@ def names_recipe(
     """
     check_choice("model", model, ModelName)
     check_choice("execution", execution, Execution)
+    batching = batching or "ragged"
     check_choice("batching", batching, Batching)
     layer = LayerSpec(
         kind=model, hidden_size=128 if hidden_size is None else hidden_size, bidirectional=True, dropout_after=0.3

@@ -9,7 +9,7 @@ from ._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, check_ch
 def promoters_recipe(
     model: ModelName = "gru",
     execution: Execution = "dynamic",
-    batching: Batching = "padded",
+    batching: Batching | None = None,
     fold: int = 0,
     folds: int = 10,
     *,
@@ -26,8 +26,8 @@ def promoters_recipe(
         The recurrent layer.
     execution : {"dynamic", "static"}
         Whether its time loop is looped, or unrolled over 57 bases.
-    batching : {"padded", "ragged", "bucketed", "same-length", "single"}
-        How stretches are put together; all have one length.
+    batching : {"padded", "ragged", "bucketed", "same-length", "single"}, optional
+        How stretches are put together; "padded" by default. All have one length.
     fold, folds : int
         Which part is tested on, from 0, and of how many; 106 leaves one row out at a time.
     hidden_size : int, optional
@@ -42,6 +42,7 @@ def promoters_recipe(
     """
     check_choice("model", model, ModelName)
     check_choice("execution", execution, Execution)
+    batching = batching or "padded"
     check_choice("batching", batching, Batching)
     if not 0 <= fold < folds or folds > 106:
         raise RunError(f"received fold {fold} of {folds}; expected 0 to {folds - 1} of at most 106")

@@ -8,7 +8,7 @@ from ._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, check_ch
 def splice_recipe(
     model: ModelName = "gru",
     execution: Execution = "dynamic",
-    batching: Batching = "padded",
+    batching: Batching | None = None,
     *,
     hidden_size: int | None = None,
     **changes: Any,
@@ -24,8 +24,8 @@ def splice_recipe(
         The recurrent layer.
     execution : {"dynamic", "static"}
         Whether its time loop is looped, or unrolled over 60 bases.
-    batching : {"padded", "ragged", "bucketed", "same-length", "single"}
-        How stretches are put together; all have one length.
+    batching : {"padded", "ragged", "bucketed", "same-length", "single"}, optional
+        How stretches are put together; "padded" by default. All have one length.
     hidden_size : int, optional
         Units of the layer in each direction; the recipe's own by default.
     **changes
@@ -38,6 +38,7 @@ def splice_recipe(
     """
     check_choice("model", model, ModelName)
     check_choice("execution", execution, Execution)
+    batching = batching or "padded"
     check_choice("batching", batching, Batching)
     layer = LayerSpec(
         kind=model, hidden_size=64 if hidden_size is None else hidden_size, bidirectional=True, dropout_after=0.3
