@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from unspool.comparison import _batching as module
-from unspool.comparison._batching import Trainer, compare_batching, evenly, ways
+from unspool.comparison._batching import Trainer, compare_batching, evenly
 from unspool.comparison._reviews import load_reviews, random_reviews
+from unspool.comparison._ways import ByLengths, Way, _looped, ways
 from unspool.data import DataError
 
 LENGTHS = [1, 1, 2, 2, 2, 60]
@@ -67,14 +68,14 @@ def test_static_batches_are_padded_to_a_bound_and_others_to_their_longest_row(re
 
 
 def test_wrong_numbers_are_left_out(reviews, monkeypatch):
-    class Wrong(module.ByLengths):
+    class Wrong(ByLengths):
         def last(self, x, lengths):
             return super().last(x, lengths) * 1.01
 
     right = module.ways
 
     def ways_with_one_wrong(mode):
-        wrong = module.Way("wrong", module._looped(Wrong), False, False)
+        wrong = Way("wrong", _looped(Wrong), False, False)
         return [wrong, *right(mode)] if mode == "ragged" else right(mode)
 
     monkeypatch.setattr(module, "ways", ways_with_one_wrong)

@@ -100,6 +100,7 @@ def test_steps_that_a_quick_run_leaves_out(folder):
     scaling, _ = scale([toy(folder)], settings)
     assert [r.status for r in scaling.results] == ["measured", "not_tried"]
     assert scaling.results[1].reason == "left out of a quick run above 2 steps"
+    assert scaling.longer == []
 
 
 def test_more_steps_are_not_tried_where_fewer_took_too_long(folder, monkeypatch):

@@ -30,6 +30,9 @@ RESULT = {
     "test_loss": 0.25,
     "test_accuracy": 0.875,
     "seconds_per_epoch": 0.125,
+    "command": "unspool train vowels --model gru",
+    "machine": {"cpu": "a processor", "cores": 2},
+    "versions": {"torch": "2.13.0"},
     "class_names": ["one", "two", HOSTILE],
 }
 LABELS = (0, 0, 0, 1, 1, 1, 2, 2)

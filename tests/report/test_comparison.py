@@ -1,9 +1,10 @@
 import copy
+import json
 
 import pytest
 
 from tests.report.samples import HOSTILE, comparison
-from unspool.report import _style, comparison_figures, write_comparison_report
+from unspool.report import _style, comparison_figures, read_comparison, write_comparison_report
 from unspool.report._comparison import _page
 from unspool.training import RunError
 
@@ -161,6 +162,29 @@ def test_other_contents_are_one_error(tmp_path, path, value, message):
     with pytest.raises(RunError, match=message):
         write_comparison_report(sample, tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_comparison_is_read_from_its_file(tmp_path):
+    path = tmp_path / "compare.json"
+    path.write_text(json.dumps(comparison()))
+    assert read_comparison(str(path)) == comparison()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", r"compare\.json: no comparison, or a damaged one \(Expecting.*write it anew with `unspool compare`"),
+        ("\udcff", "no comparison, or a damaged one"),
+        ("[]", "received no comparison"),
+        (None, r"cannot read .*compare\.json: No such file"),
+    ],
+    ids=["cut off", "not UTF-8", "a list", "absent"],
+)
+def test_other_files_are_one_error(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "compare.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(RunError, match=message):
+        read_comparison(tmp_path / "compare.json")
 
 
 def test_no_object_at_all(tmp_path):

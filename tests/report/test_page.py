@@ -88,7 +88,7 @@ def test_without_plotly_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
     run = write_run(tmp_path / "run")
     for call in (lambda: write_run_report(run), lambda: write_comparison_report(comparison(), tmp_path / "c.html")):
-        with pytest.raises(RunError, match=r"needs plotly.* not installed.\n.*'unspool\[report\]'"):
+        with pytest.raises(RunError, match=r"needs plotly.* not installed.\n.*'unspool\[train\]'"):
             call()
     assert not (run / "report.html").exists()
 

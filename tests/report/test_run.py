@@ -61,6 +61,8 @@ def test_what_is_in_the_report(run):
     assert "<dt>seconds per epoch</dt><dd>0.125</dd>" in html
     assert '<th scope="row">layers.1</th><td>kind gru, hidden_size 8, activation null</td>' in html
     assert '<th scope="row">learning_rate</th><td>0.005</td>' in html
+    for said in ("unspool train vowels --model gru", "cpu a processor, cores 2", "torch 2.13.0"):
+        assert said in html
     assert "<script>alert" not in html
     assert "<b>torch" not in html
 
@@ -125,6 +127,7 @@ def test_a_run_that_is_not_finished(run):
     assert "<dt>held-out accuracy</dt><dd>0.2000</dd>" in html
     assert "tested" not in html
     assert "Test rows" not in html
+    assert "Machine" not in html
     (run / "metrics.csv").unlink()
     html = words(run)
     assert "This run is not finished (0 of 3 epochs)." in html
@@ -174,8 +177,9 @@ def test_length_and_accuracy(run):
     assert "All 8 test rows have 28 steps." in words(run)
 
 
-def test_rows_with_several_answers_have_no_confusion(run):
-    write_predictions(run, labels=None, predicted=None, correct=np.linspace(0, 1, 8, dtype=np.float32))
+@pytest.mark.parametrize("absent", [None, np.zeros(0, np.int64)], ids=["absent", "empty"])
+def test_rows_with_several_answers_have_no_confusion(run, absent):
+    write_predictions(run, labels=absent, predicted=absent, correct=np.linspace(0, 1, 8, dtype=np.float32))
     html = words(run)
     assert "Confusion" not in html
     assert "Length and accuracy" in html
@@ -233,6 +237,7 @@ def test_damaged_files_are_one_error(run, file, content, message):
     ("arrays", "message"),
     [
         ({"lengths": None}, "no array lengths"),
+        ({"labels": np.zeros(0, np.int64)}, "only one of the arrays labels and predicted"),
         ({"labels": None}, "only one of the arrays labels and predicted"),
         ({"correct": np.ones(7, np.float32)}, r"correct is of type float32 and shape \(7,\)"),
         ({"correct": np.full(8, 2.0)}, "correct has values from 2 to 2"),

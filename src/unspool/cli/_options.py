@@ -15,13 +15,14 @@ Execution = Annotated[
     Literal["dynamic", "static"],
     typer.Option(help="Loop over the steps there are, or unroll a fixed number.", rich_help_panel=_WHAT),
 ]
+_BATCHING = "Rows drawn at random, without padding or padded; rows of similar length, of one length, or one by one."
 Batching = Annotated[
+    Literal["ragged", "padded", "bucketed", "same-length", "single"],
+    typer.Option(help=_BATCHING, rich_help_panel=_WHAT),
+]
+VariantsBatching = Annotated[
     Literal["ragged", "padded", "bucketed", "same-length", "single"] | None,
-    typer.Option(
-        help="Rows drawn at random, without padding or padded; rows of similar length, of one length, or one by one.",
-        show_default=_OWN,
-        rich_help_panel=_WHAT,
-    ),
+    typer.Option(help=_BATCHING, show_default=_OWN, rich_help_panel=_WHAT),
 ]
 StepBatching = Annotated[
     Literal["bucketed", "padded", "same-length", "single"] | None,
@@ -46,6 +47,34 @@ Steps = Annotated[
 Variant = Annotated[
     Literal["published", "improved"],
     typer.Option(help="The published training, or a better one.", rich_help_panel=_WHAT),
+]
+TextFile = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        help="The texts and their labels: .csv, .tsv or .jsonl, also with .gz or .xz.",
+        show_default=False,
+        rich_help_panel=_WHAT,
+    ),
+]
+TextColumn = Annotated[str, typer.Option(help="The column of the texts.", rich_help_panel=_WHAT)]
+LabelColumn = Annotated[str, typer.Option(help="The column of the labels.", rich_help_panel=_WHAT)]
+TestFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--test", help="Another file, to test on.", show_default="a tenth of the texts", rich_help_panel=_WHAT
+    ),
+]
+Encoding = Annotated[str, typer.Option(help="How the files' characters are written.", rich_help_panel=_WHAT)]
+Tokenizer = Annotated[
+    Literal["word", "bpe"],
+    typer.Option(help="Divide texts into words, or into pieces of words.", rich_help_panel=_WHAT),
+]
+NumWords = Annotated[
+    int, typer.Option(min=5, help="Know so many words, or pieces; the most frequent ones.", rich_help_panel=_WHAT)
+]
+MaxLength = Annotated[
+    int, typer.Option(min=1, help="Read so many words, or pieces, from the end of a text.", rich_help_panel=_WHAT)
 ]
 HiddenSize = Annotated[
     int | None,

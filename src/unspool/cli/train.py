@@ -18,18 +18,27 @@ from ._options import (
     CheckpointEvery,
     DataDir,
     Devices,
+    Encoding,
     Epochs,
     Execution,
     HiddenSize,
+    LabelColumn,
     LearningRate,
     LimitTrain,
+    MaxLength,
     Model,
+    NumWords,
     OutputDir,
     Overwrite,
     Precision,
     Resume,
     Seed,
+    TestFile,
+    TextColumn,
+    TextFile,
+    Tokenizer,
     Variant,
+    VariantsBatching,
 )
 
 if TYPE_CHECKING:
@@ -140,7 +149,7 @@ def mnist(model: Model = "lstm", execution: Execution = "dynamic", **changes: An
 def imdb(
     model: Model = "lstm",
     execution: Execution = "dynamic",
-    batching: Batching = None,
+    batching: VariantsBatching = None,
     variant: Variant = "published",
     **changes: Any,
 ) -> "Recipe":
@@ -152,3 +161,41 @@ def imdb(
     from unspool.training import imdb_recipe
 
     return imdb_recipe(model, execution, batching, variant, **changes)
+
+
+@_command("text", needs_data=False)
+def text(
+    data: TextFile,
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = "label",
+    test: TestFile = None,
+    encoding: Encoding = "utf-8",
+    tokenizer: Tokenizer = "word",
+    num_words: NumWords = 10_000,
+    max_length: MaxLength = 400,
+    model: Model = "gru",
+    execution: Execution = "dynamic",
+    batching: Batching = "ragged",
+    **changes: Any,
+) -> "Recipe":
+    """Tell your own texts apart: a file with a text and its label in every row.
+
+    Without `--test` a tenth of the texts is kept for the test figures and takes no part in training; a tenth of the
+    others is held out to choose the best epoch. The checkpoint knows the words, for `unspool predict --text`.
+    """
+    from unspool.training import text_recipe
+
+    return text_recipe(
+        data,
+        model,
+        execution,
+        batching,
+        text_column=text_column,
+        label_column=label_column,
+        test=test,
+        encoding=encoding,
+        tokenizer=tokenizer,
+        num_words=num_words,
+        max_length=max_length,
+        **changes,
+    )

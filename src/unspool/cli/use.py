@@ -31,19 +31,34 @@ def evaluate(
 def predict(
     checkpoint: Checkpoint,
     source: Annotated[
-        Path,
-        typer.Option("--input", help="Sequences: .ts, .npy, .npz, .csv, .jsonl, or IDX images.", show_default=False),
-    ],
+        Path | None,
+        typer.Option(
+            "--input",
+            help="Sequences: .ts, .npy, .npz, .csv, .jsonl, or IDX images. For a model of texts: .txt, a text a line, "
+            "or a table: .csv, .tsv, .jsonl.",
+            show_default=False,
+        ),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="A text to classify; may be given several times.", show_default=False),
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="The column of the texts in a table.", show_default="that of the training file")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="How the characters of a file of texts are written.", show_default="utf-8")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Write a .csv or .json file instead of printing a table.")] = None,
 ) -> None:
-    """Classify new sequences with a checkpoint."""
+    """Classify new sequences, or texts, with a checkpoint."""
     with user_errors():
         from unspool.training import predict as run
         from unspool.training.tables import check_output, print_predictions, write_predictions
 
         if output is not None:
             check_output(output)
-        predictions = run(checkpoint, source)
+        predictions = run(checkpoint, source, texts=text or None, text_column=text_column, encoding=encoding)
         if output is None:
             print_predictions(Console(), predictions)
         else:

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence
-from typing_extensions import override
 
 from unspool.data import (
     BucketBatchSampler,
@@ -27,10 +24,9 @@ from unspool.data import (
     TokenDataset,
     collate,
 )
-from unspool.layers import LSTM
 
 from ._results import BatchingResult, Mode, ModeResult, rounded
-from ._reviews import WORDS
+from ._ways import Way, ways
 
 BUCKET = 50
 """Steps between the bounds of buckets."""
@@ -43,116 +39,6 @@ ROUNDS = 2
 
 MORE_SINGLE = 4
 """So many times more batches are measured where they are single rows, which vary most."""
-
-
-class Classifier(nn.Module):
-    """What all contenders share.
-
-    Parameters
-    ----------
-    size : int
-        Features of the embedding and of the recurrent layer.
-    layer : Module
-        The recurrent layer, with the batch first.
-    """
-
-    def __init__(self, size: int, layer: nn.Module) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(WORDS, size)
-        self.layer = layer
-        self.dense = nn.Linear(size, 1)
-
-    def last(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Return the output of each row's last real step, (B, H), of embedded words (B, T, H), without lengths."""
-        return self.layer(x)[0][torch.arange(len(x)), lengths - 1]
-
-    @override
-    def forward(self, batch: SequenceBatch) -> Tensor:
-        """Return one number per row."""
-        return self.dense(self.last(self.embedding(batch.inputs), batch.lengths)).squeeze(1)
-
-
-class ByLengths(Classifier):
-    """Gives the lengths to the layer, so that no padding is computed.
-
-    Parameters
-    ----------
-    size, layer
-        See `Classifier`.
-    """
-
-    @override
-    def last(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """See `Classifier`."""
-        return self.layer(x, lengths=lengths)[1].h[0]
-
-
-class Packed(Classifier):
-    """Gives a `PackedSequence` to the layer.
-
-    Parameters
-    ----------
-    size, layer
-        See `Classifier`.
-    """
-
-    @override
-    def last(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """See `Classifier`."""
-        return self.layer(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))[1][0][0]
-
-
-@dataclass(frozen=True)
-class Way:
-    """How a contender computes batches of one mode.
-
-    Attributes
-    ----------
-    contender : str
-    model : callable (size, longest) -> Classifier
-    computes_padding : bool
-    fixed : bool
-        Whether batches are padded to a bound, and not only to their longest row.
-    """
-
-    contender: str
-    model: Callable[[int, int], Classifier]
-    computes_padding: bool
-    fixed: bool
-
-
-def _looped(kind: type[Classifier]) -> Callable[[int, int], Classifier]:
-    return lambda size, _: kind(size, LSTM(size, size, batch_first=True))
-
-
-def _unrolled(kind: type[Classifier]) -> Callable[[int, int], Classifier]:
-    return lambda size, longest: kind(size, LSTM(size, size, batch_first=True, unroll=True, num_steps=longest))
-
-
-def _torch(kind: type[Classifier]) -> Callable[[int, int], Classifier]:
-    return lambda size, _: kind(size, nn.LSTM(size, size, batch_first=True))
-
-
-def ways(mode: Mode) -> list[Way]:
-    """Return who runs a mode, and how: in `padded` everybody computes all steps up to one bound.
-
-    Parameters
-    ----------
-    mode : {"padded", "bucketed", "same-length", "single", "ragged"}
-    """
-    if mode == "padded":
-        return [
-            Way("unspool dynamic", _looped(Classifier), True, True),
-            Way("unspool static", _unrolled(Classifier), True, True),
-            Way("torch nn.LSTM, padded", _torch(Classifier), True, True),
-        ]
-    found = [
-        Way("unspool dynamic", _looped(ByLengths), False, False),
-        Way("unspool static", _unrolled(ByLengths), False, True),
-        Way("torch nn.LSTM, padded", _torch(Classifier), True, False),
-        Way("torch nn.LSTM, packed", _torch(Packed), False, False),
-    ]
-    return [way for way in found if mode != "ragged" or not way.computes_padding]  # it would be `padded` once more
 
 
 MODES: tuple[Mode, ...] = ("padded", "bucketed", "same-length", "single", "ragged")

@@ -58,7 +58,7 @@ def run_child(command: Sequence[str], wanted: Sequence[str], limit_s: float, thr
     """
     # TensorFlow and JAX count the cores that they are given, the others read the variable; all compute on the CPU.
     # With what a former run has compiled, the first call would be another one.
-    with tempfile.TemporaryDirectory(prefix="unspool-cache-") as cache, tempfile.TemporaryFile() as log:
+    with _cache() as cache, tempfile.TemporaryFile() as log:
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(threads),
@@ -74,6 +74,11 @@ def run_child(command: Sequence[str], wanted: Sequence[str], limit_s: float, thr
                 return _read(process, wanted, limit_s, log)
             finally:
                 process.kill()
+
+
+def _cache() -> tempfile.TemporaryDirectory[str]:
+    """Make a folder for compiled code; a compiler whose caller was ended may still write into it when it is removed."""
+    return tempfile.TemporaryDirectory(prefix="unspool-cache-", ignore_cleanup_errors=True)
 
 
 def _read(process: subprocess.Popen[str], wanted: Sequence[str], limit_s: float, log: IO[bytes]) -> Report:

@@ -59,8 +59,10 @@ class Scaling:
     def _case(self, contender: Contender, problem: Problem, longer: Problem | None, folder: Path) -> None:
         settings, steps = self.settings, problem.steps
         most = settings.most_steps.get(contender.name, steps)
-        if steps > most and contender not in self._stopped:
-            self._stopped[contender] = f"left out of a quick run above {most} steps"
+        if steps > most:
+            reason = f"left out of a quick run above {most} steps"
+            self.results.append(ScalingResult(contender.name, steps, "not_tried", reason))
+            return
         if contender in self._stopped:
             result = ScalingResult(contender.name, steps, "not_tried", self._stopped[contender])
             if longer is not None:

@@ -104,7 +104,7 @@ class Settings:
             settings = replace(
                 settings,
                 steps=(10, 25, 50), built_for=25, most_steps={COMPILED: 10},
-                repeat_s=0.3, sampled_batches=6, quick=True,
+                repeat_s=0.3, sampled_batches=4, quick=True,
             )  # fmt: skip
         if steps is not None:
             if not steps:

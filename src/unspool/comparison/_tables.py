@@ -58,12 +58,12 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     size = f"B={shape['batch']}, I={shape['input_size']}, H={shape['hidden_size']}"
     console.print(f"LSTM, {size}, lengths from 15 % to 100 % of T, forward and backward", highlight=False)
     for title, figure in MEASURES.items():
-        table = _table(title, ["contender", "kind", *(f"T={t}" for t in steps)])
+        table = _table(title, ["contender", *(f"T={t}" for t in steps)])
         for contender in comparison.contenders:
             found = [result for result in comparison.scaling if result.contender == contender.name]
             if found:
                 cells = [_cell(result, figure, shape["limit_s"]) for result in found]
-                table.add_row(contender.name, contender.kind, *cells)
+                table.add_row(contender.name, *cells)
         console.print(table)
     _print_longer(console, comparison)
     if comparison.batching is not None:
@@ -74,7 +74,9 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
 def _table(title: str, names: list[str]) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in names:
-        table.add_column(name, justify="left" if name in LEFT else "right", no_wrap=name != "message")
+        table.add_column(
+            name, justify="left" if name in LEFT else "right", no_wrap=name not in ("contender", "message")
+        )
     return table
 
 
@@ -88,11 +90,12 @@ def _print_longer(console: Console, comparison: Comparison) -> None:
         return
     first = comparison.longer[0]
     table = _table(
-        f"built for {first.built_for} steps, given {first.given}", ["contender", "outcome", "seconds", "message"]
+        f"built for {first.built_for} steps, given {first.given}", ["contender", "kind", "outcome", "after", "message"]
     )
+    kinds = {entry.name: entry.kind for entry in comparison.contenders}
     for result in comparison.longer:
         taken = "" if result.seconds is None else seconds(result.seconds)
-        table.add_row(result.contender, result.outcome, taken, escape(result.message or ""))
+        table.add_row(result.contender, kinds[result.contender], result.outcome, taken, escape(result.message or ""))
     console.print(table)
 
 
@@ -100,11 +103,11 @@ def _print_batching(console: Console, batching: BatchingResult) -> None:
     """Print a row for each contender and a column for each mode."""
     found = {(result.contender, result.mode): result for result in batching.modes}
     modes = [mode for mode in MODES if any(result.mode == mode for result in batching.modes)]
-    table = _table("time per epoch; real among computed tokens", ["contender", *modes])
+    table = _table("time per epoch, and how many of the computed tokens are real", ["contender", *modes])
     for name in dict.fromkeys(contender for contender, _ in found):
         results = [found.get((name, mode)) for mode in modes]
-        table.add_row(name, *("" if r is None else f"{seconds(r.epoch_s)}, {r.real_share:.0%}" for r in results))
-    counts = {result.mode: f"{result.measured_batches:,} of {result.batches:,}" for result in batching.modes}
+        table.add_row(name, *("" if r is None else f"{seconds(r.epoch_s)}\n{r.real_share:.0%} real" for r in results))
+    counts = {result.mode: f"{result.measured_batches:,}\nof {result.batches:,}" for result in batching.modes}
     table.add_row("batches measured", *(counts[mode] for mode in modes))
     console.print(table)
     console.print(f"Rows: {batching.source}.", highlight=False)

@@ -14,9 +14,11 @@ from ._collate import collate as collate
 from ._collate import pad_sequences as pad_sequences
 from ._dataset import SequenceDataset as SequenceDataset
 from ._errors import DataError as DataError
+from ._errors import MissingDataError as MissingDataError
 from ._files import read_sequences as read_sequences
 from ._idx import read_idx as read_idx
 from ._labelled_texts import LabelledTexts as LabelledTexts
+from ._labelled_texts import check_text as check_text
 from ._labelled_texts import read_labelled_texts as read_labelled_texts
 from ._length_sampler import LengthBatchSampler as LengthBatchSampler
 from ._loader import BatchLoader as BatchLoader
@@ -33,6 +35,7 @@ from ._steps import collate_steps as collate_steps
 from ._streams import StreamBatch as StreamBatch
 from ._streams import StreamBatchSampler as StreamBatchSampler
 from ._streams import StreamLoader as StreamLoader
+from ._texts import read_texts as read_texts
 from ._token_dataset import token_dataset as token_dataset
 from ._tokenizer import TextTokenizer as TextTokenizer
 from ._tokens import TokenDataset as TokenDataset
@@ -58,6 +61,7 @@ __all__ = [
     "DataError",
     "LabelledTexts",
     "LengthBatchSampler",
+    "MissingDataError",
     "RaggedBatch",
     "ResumableBatchSampler",
     "SameLengthBatchSampler",
@@ -70,6 +74,7 @@ __all__ = [
     "StreamLoader",
     "TextTokenizer",
     "TokenDataset",
+    "check_text",
     "collate",
     "collate_ragged",
     "collate_steps",
@@ -93,6 +98,7 @@ __all__ = [
     "read_idx",
     "read_labelled_texts",
     "read_sequences",
+    "read_texts",
     "read_ts",
     "stratified_folds",
     "stratified_split",

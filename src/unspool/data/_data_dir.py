@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ._errors import DataError
+from ._errors import MissingDataError
 
 VARIABLE = "UNSPOOL_DATA_DIR"
 
@@ -55,7 +55,7 @@ def find_in_data_dir(called: str, folder: str, names: Sequence[str], data_dir: s
 
     Raises
     ------
-    DataError
+    MissingDataError
         If a directory is named and has no such file.
     """
     directory = find_data_dir(data_dir)
@@ -63,7 +63,7 @@ def find_in_data_dir(called: str, folder: str, names: Sequence[str], data_dir: s
         return None
     found = first_file((directory / folder, directory), names)
     if found is None:
-        raise DataError(
+        raise MissingDataError(
             f"no {called} in {directory}: expected {directory / folder / names[0]} or {directory / names[0]}.\n"
             f"Name the right directory with --data-dir or {VARIABLE}, or neither to use the cache or download"
         )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ._errors import DataError
+from ._errors import DataError, MissingDataError
 
 DOWNLOAD_TIMEOUT_SECONDS = 20
 
@@ -37,8 +37,10 @@ def download(name: str, cache: Path, mirrors: Sequence[str], *, known_hash: str,
 
     Raises
     ------
+    MissingDataError
+        If no mirror has the file, or its checksum is another.
     DataError
-        If no mirror has the file, its checksum is another, or it cannot be kept.
+        If pooch is not installed, or the file cannot be kept.
     """
     try:
         import pooch
@@ -68,7 +70,7 @@ def download(name: str, cache: Path, mirrors: Sequence[str], *, known_hash: str,
             ) from error
         else:
             return Path(path)
-    raise DataError(
+    raise MissingDataError(
         f"{called} is not in {cache}, and {name} cannot be downloaded ({'; '.join(failures)}).\n"
         f"Name a directory that has {files} with --data-dir or UNSPOOL_DATA_DIR, or connect to the network"
     )

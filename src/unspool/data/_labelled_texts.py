@@ -52,6 +52,17 @@ class LabelledTexts:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def subset(self, indices: Sequence[int]) -> "LabelledTexts":
+        """Return the texts of the given rows, in the given order, with all classes.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Rows of these texts, at least one.
+        """
+        rows = list(indices)
+        return LabelledTexts([self.texts[row] for row in rows], self.labels[rows], self.class_names)
+
 
 def read_labelled_texts(
     path: str | Path,
@@ -115,10 +126,11 @@ def labelled_texts(
     texts, labels = [], []
     for row in rows:
         where = f"{path}, {row.place}"
-        text = _value(row, text_column, "text_column", where)
+        text = column_value(row, text_column, "text_column", where)
         check_text(text, where)
         texts.append(text)
-        labels.append(_label(_value(row, label_column, "label_column", where), where, label_column))
+        label = column_value(row, label_column, "label_column", where)
+        labels.append(_label(label, where, label_column))
     names = _classes(set(labels), path, label_column) if class_names is None else tuple(class_names)
     numbers = {name: number for number, name in enumerate(names)}
     for row, label in zip(rows, labels, strict=True):
@@ -155,10 +167,30 @@ def check_text(text: Any, where: str) -> None:
         ) from error
 
 
-def _value(row: Row, column: str, argument: str, where: str) -> Any:
+def column_value(row: Row, column: str, argument: str, where: str) -> Any:
+    """Return what a row has in a column.
+
+    Parameters
+    ----------
+    row : Row
+        The row.
+    column : str
+        The column's name.
+    argument : str
+        What the caller calls the argument that names it.
+    where : str
+        What errors call the row.
+
+    Raises
+    ------
+    DataError
+        If there is no such column.
+    """
     if column not in row.values:
+        option = argument.replace("_", "-")
         raise DataError(
-            f"{where}: no column {column!r}; there are {listed(row.values)}.\nName the right one with {argument}"
+            f"{where}: no column {column!r}; there are {listed(row.values)}.\n"
+            f"Name the right one with {argument}= or --{option}"
         )
     return row.values[column]
 

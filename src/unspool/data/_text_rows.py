@@ -19,7 +19,7 @@ class Row(NamedTuple):
     values: dict[str, Any]
 
 
-def read_rows(path: Path, encoding: str = "utf-8") -> list[Row]:
+def read_rows(path: Path, encoding: str = "utf-8", *, line_column: str | None = None) -> list[Row]:
     """Read the rows of a table; its name's ending says what it is.
 
     Parameters
@@ -29,20 +29,24 @@ def read_rows(path: Path, encoding: str = "utf-8") -> list[Row]:
         ``.gz`` or ``.xz``.
     encoding : str
         How the file's characters are written.
+    line_column : str, optional
+        The column of the texts in a ``.txt`` file, which has a text a line; by default there are no such files.
 
     Raises
     ------
     DataError
         If the file is missing, damaged, empty, of another kind or in another encoding.
     """
+    readers = _READERS if line_column is None else {".txt": partial(_lines, column=line_column), **_READERS}
+    kinds = f"a name that ends in {', '.join(readers)}, or in one of them and .gz or .xz"
     if path.is_dir():
-        raise DataError(f"{path}: a directory; expected {_KINDS}. A folder aclImdb is read by load_acl_imdb_texts")
+        raise DataError(f"{path}: a directory; expected {kinds}. A folder aclImdb is read by load_acl_imdb_texts")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     ending = Path(path.name.lower().removesuffix(".gz").removesuffix(".xz")).suffix
-    if ending not in _READERS:
-        raise DataError(f"{path}: unknown kind of file; expected {_KINDS}")
-    rows = _READERS[ending](decode(read_bytes(path), path, encoding), path)
+    if ending not in readers:
+        raise DataError(f"{path}: unknown kind of file; expected {kinds}")
+    rows = readers[ending](decode(read_bytes(path), path, encoding), path)
     if not rows:
         raise DataError(f"{path}: no rows; expected at least one text")
     return rows
@@ -72,7 +76,7 @@ def decode(content: bytes, path: Path, encoding: str) -> str:
         raise DataError(
             f"{path}, line {line}: byte {error.start} of the file is {content[error.start]:#04x}, which is not "
             f"{encoding} ({error.reason}).\n"
-            "Save the file as UTF-8, or name its encoding with encoding=, for example 'latin-1' or 'utf-16'"
+            "Save the file as UTF-8, or name its encoding (encoding=, --encoding), for example 'latin-1' or 'utf-16'"
         ) from error
     except LookupError as error:
         raise DataError(f"received encoding={encoding!r}; expected a name such as 'utf-8' or 'latin-1'") from error
@@ -111,6 +115,11 @@ def _table(text: str, path: Path, delimiter: str) -> list[Row]:
     return rows
 
 
+def _lines(text: str, _path: Path, column: str) -> list[Row]:
+    lines = text.removesuffix("\n").split("\n") if text else []
+    return [Row(f"line {number}", {column: line.removesuffix("\r")}) for number, line in enumerate(lines, start=1)]
+
+
 def _objects(text: str, path: Path) -> list[Row]:
     rows = []
     # Not splitlines: a JSON string may hold the other characters that it splits at.
@@ -137,4 +146,3 @@ _READERS: dict[str, Callable[[str, Path], list[Row]]] = {
     ".tsv": partial(_table, delimiter="\t"),
     ".jsonl": _objects,
 }
-_KINDS = f"a name that ends in {', '.join(_READERS)}, or in one of them and .gz or .xz"

@@ -6,7 +6,7 @@ from typing import Any
 
 from unspool.training.callbacks import LOG
 from unspool.training.errors import RunError
-from unspool.training.results import RESULT
+from unspool.training.results import RESULT, ROWS
 
 from ._blocks import Block, Facts, Note, Table, Text
 from ._curves import run_figures
@@ -14,7 +14,7 @@ from ._figures import significant
 from ._page import Page, Section, write_page
 from ._plotly import graph_objects
 from ._predictions import confusion_blocks, length_block
-from ._run_files import PREDICTIONS, RunFiles, read_run
+from ._run_files import RunFiles, read_run
 
 REPORT = "report.html"
 LONGEST = 200
@@ -61,9 +61,12 @@ def _page(run: RunFiles) -> Page:
     if run.predictions is not None and len(run.predictions.lengths):
         sections.append(Section("Test rows", _test_blocks(run)))
     elif run.result is not None:
-        missing = f"There is no {PREDICTIONS} in the directory, so confusion and accuracy by length are not shown."
+        missing = f"There is no {ROWS} in the directory, so confusion and accuracy by length are not shown."
         sections.append(Section("Test rows", [Text(missing)]))
     sections.append(Section("Recipe", [Table(_flat(recipe))]))
+    circumstances = [(name, (run.result or {}).get(name)) for name in ("command", "machine", "versions")]
+    if known := {name: value for name, value in circumstances if value}:
+        sections.append(Section("Machine, versions, command", [Table(_flat(known))]))
     return Page(
         title=title or run.directory.name,
         lead=f"A training run of unspool, from the directory “{run.directory.resolve().name}”.",
@@ -109,7 +112,7 @@ def _test_blocks(run: RunFiles) -> list[Block]:
     names = (run.result or {}).get("class_names") or [str(number) for number in range(needed)]
     if not isinstance(names, list) or len(names) < needed:
         raise RunError(
-            f"{run.directory}: {PREDICTIONS} has class {needed - 1}, but {RESULT} has the class names {names!r}; "
+            f"{run.directory}: {ROWS} has class {needed - 1}, but {RESULT} has the class names {names!r}; "
             "they are not of one run. Train again with --overwrite"
         )
     return [*confusion_blocks(predictions, [str(name) for name in names]), length_block(predictions)]

@@ -13,10 +13,8 @@ import numpy as np
 
 from unspool.training.callbacks import LOG
 from unspool.training.errors import RunError
-from unspool.training.results import RESULT
+from unspool.training.results import RESULT, ROWS
 from unspool.training.run import RECIPE
-
-PREDICTIONS = "test.npz"
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def read_run(directory: str | Path) -> RunFiles:
         recipe=recipe,
         log=_read_log(directory / LOG),
         result=_read_object(directory / RESULT),
-        predictions=_read_predictions(directory / PREDICTIONS),
+        predictions=_read_predictions(directory / ROWS),
     )
 
 
@@ -137,6 +135,9 @@ def _read_predictions(path: Path) -> Predictions | None:
     for name in ("lengths", "correct"):
         if name not in arrays:
             raise _damaged(path, f"it has no array {name}")
+    for name in ("labels", "predicted"):
+        if name in arrays and not arrays[name].size:  # what is tested is not the class of a row
+            del arrays[name]
     if ("labels" in arrays) != ("predicted" in arrays):
         raise _damaged(path, "it has only one of the arrays labels and predicted")
     rows = arrays["lengths"].shape

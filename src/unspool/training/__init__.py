@@ -22,6 +22,7 @@ from .recipes import names_recipe as names_recipe
 from .recipes import promoters_recipe as promoters_recipe
 from .recipes import shakespeare_recipe as shakespeare_recipe
 from .recipes import splice_recipe as splice_recipe
+from .recipes import text_recipe as text_recipe
 from .recipes import vowels_recipe as vowels_recipe
 from .results import Evaluation as Evaluation
 from .results import Prediction as Prediction
@@ -57,5 +58,6 @@ __all__ = [
     "promoters_recipe",
     "shakespeare_recipe",
     "splice_recipe",
+    "text_recipe",
     "vowels_recipe",
 ]

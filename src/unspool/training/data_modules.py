@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 from torch import Tensor
 from typing_extensions import override
 
-from unspool.data import grouped_split, stratified_split
+from unspool.data import LabelledTexts, TextTokenizer, grouped_split, stratified_split, token_dataset
 
 from .batches import Loader, batches_of
 from .errors import RunError
@@ -24,18 +24,21 @@ class SequenceData(pl.LightningDataModule):
         Which data set, how many rows to hold out, the size and the order of the batches.
     data_dir : str or Path, optional
         Where data sets lie that the package does not ship.
+    tokenizer : str, optional
+        What makes tokens of texts, as JSON, where a checkpoint has it; otherwise the recipe's source makes it.
 
     Notes
     -----
     Where several devices train together, each takes its part of every batch: the batch size is that of all together.
     """
 
-    def __init__(self, recipe: Recipe, data_dir: str | Path | None = None) -> None:
+    def __init__(self, recipe: Recipe, data_dir: str | Path | None = None, tokenizer: str | None = None) -> None:
         super().__init__()
         self.recipe = recipe
         self.data_dir = data_dir
         self._source = source_of(recipe)
         self._batches = batches_of(recipe)
+        self._tokenizer = tokenizer
         self._parts: dict[Part, Rows] = {}
 
     @property
@@ -63,6 +66,7 @@ class SequenceData(pl.LightningDataModule):
         RunError
             If the recipe holds out all rows, or none where it should, or a part is too small for its batches.
         """
+        self.tokenizer()
         self.train_dataloader()
         self.val_dataloader()
         self.test_dataloader()
@@ -74,7 +78,9 @@ class SequenceData(pl.LightningDataModule):
 
     def tokenizer(self) -> str | None:
         """Return what makes tokens of a text, as JSON, or None where the data set has no such thing."""
-        return None if self._source.tokenizer is None else self._source.tokenizer(self.recipe, self.data_dir)
+        if self._tokenizer is None and self._source.tokenizer is not None:
+            self._tokenizer = self._source.tokenizer(self.recipe, self.data_dir)
+        return self._tokenizer
 
     def normalisation(self) -> tuple[Tensor, Tensor] | None:
         """Return what to subtract from raw features and what to divide by then, each (I,); None for tokens."""
@@ -83,15 +89,23 @@ class SequenceData(pl.LightningDataModule):
     def _part(self, part: Part) -> Rows:
         if part not in self._parts:
             if part == "test" or self._source.has_validation:
-                self._parts[part] = self._source.load(self.recipe, part, self.data_dir)
+                self._parts[part] = self._load(part)
                 if part == "train":
                     self._parts[part] = self._limited(self._parts[part])
             else:
                 self._divide()
         return self._parts[part]
 
+    def _load(self, part: Part) -> Rows:
+        rows = self._source.load(self.recipe, part, self.data_dir)
+        if not isinstance(rows, LabelledTexts):
+            return rows
+        tokenizer = self.tokenizer()
+        assert tokenizer is not None
+        return token_dataset(rows, TextTokenizer.from_json(tokenizer), maxlen=self.recipe.num_steps)
+
     def _divide(self) -> None:
-        whole = cast(LabelledSequences, self._source.load(self.recipe, "train", self.data_dir))
+        whole = cast(LabelledSequences, self._load("train"))
         held_out = self.recipe.held_out
         if not 0 < held_out < len(whole):
             raise RunError(f"the recipe holds out {held_out} of {len(whole)} rows; choose fewer")

@@ -60,7 +60,7 @@ def evaluate(
         If the data cannot be loaded.
     """
     module = load_module(checkpoint)
-    data = SequenceData(module.recipe, data_dir)
+    data = SequenceData(module.recipe, data_dir, module.tokenizer)
     with quiet_lightning():
         trainer = make_trainer(
             module.recipe,

@@ -1,43 +1,63 @@
-"""Classify the sequences of a file with a checkpoint."""
+"""Classify the sequences of a file, or texts, with a checkpoint."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from unspool.data import DataError, pad_sequences, read_sequences
+from unspool.data import DataError, TextTokenizer, check_text, pad_sequences, read_sequences, read_texts
 
 from .errors import RunError
 from .evaluate import load_module
+from .module import SequenceModule
 from .recipes import Recipe
 from .results import Prediction
 
 _BATCH = 256
 
 
-def predict(checkpoint: str | Path, source: str | Path) -> list[Prediction]:
-    """Classify the sequences of a file, on the CPU.
+def predict(
+    checkpoint: str | Path,
+    source: str | Path | None = None,
+    *,
+    texts: Sequence[str] | None = None,
+    text_column: str | None = None,
+    encoding: str | None = None,
+) -> list[Prediction]:
+    """Classify the sequences of a file, or texts, on the CPU.
 
     Parameters
     ----------
     checkpoint : str or Path
         A file that `fit` wrote.
-    source : str or Path
-        Sequences in a format that `unspool.data.read_sequences` knows, as raw as those that the model was trained on:
-        12 coefficients a step for Japanese Vowels, pixels from 0 to 255 in rows of 28 for MNIST.
+    source : str or Path, optional
+        For a model of texts, a file that `unspool.data.read_texts` knows. For other models, sequences in a format that
+        `unspool.data.read_sequences` knows, as raw as those that the model was trained on: 12 coefficients a step for
+        Japanese Vowels, pixels from 0 to 255 in rows of 28 for MNIST.
+    texts : sequence of str, optional
+        Texts, in place of a file. A text that is too long is cut as in training.
+    text_column : str, optional
+        The column of the texts in a table; by default that of the training file, or "text".
+    encoding : str, optional
+        How the characters of a file of texts are written; UTF-8 by default.
 
     Returns
     -------
     list of Prediction
-        One for each sequence, in the order of the file.
+        One for each sequence or text, in their order.
 
     Raises
     ------
     RunError
-        If the checkpoint is none, or its model does not tell classes of sequences apart.
+        If the checkpoint is none, or its model does not tell classes of sequences apart, both or none of `source` and
+        `texts` are given, or texts for a model of others.
     DataError
-        If the file cannot be read, or its sequences do not fit the model.
+        If the file cannot be read, its sequences do not fit the model, or a text is empty.
     """
+    if (source is None) == (texts is None):
+        received = "neither" if texts is None else "both of them"
+        raise RunError(f"received {received}; expected either --text, with a text to classify, or --input, with a file")
     module = load_module(checkpoint)
     recipe = module.recipe
     if recipe.objective != "classes":
@@ -45,22 +65,47 @@ def predict(checkpoint: str | Path, source: str | Path) -> list[Prediction]:
             f"{checkpoint}: the model ({recipe.dataset}, {recipe.model}) predicts something after every step, not a "
             "class per sequence; unspool evaluate tests it"
         )
-    sequences = read_sequences(source)
-    _check(sequences, recipe, Path(source))
+    if module.tokenizer is None:
+        if source is None or text_column or encoding or recipe.embedding_size is not None:
+            raise RunError(f"{checkpoint}: {_no_tokenizer(recipe)}")
+        sequences = read_sequences(source)
+        _check(sequences, recipe, Path(source))
+        return _classify(module, [sequence.float() for sequence in sequences])
+    if source is not None:
+        column = text_column or recipe.options.get("text_column", "text")
+        texts = read_texts(source, text_column=column, encoding=encoding or "utf-8")
+    assert texts is not None
+    for index, text in enumerate(texts):
+        check_text(text, f"text {index}")
+    tokens = TextTokenizer.from_json(module.tokenizer).encode_batch(texts)
+    # As `TokenDataset` cuts the texts of the training.
+    return _classify(module, [sequence[-recipe.num_steps :] for sequence in tokens])
+
+
+def _classify(module: SequenceModule, sequences: list[Tensor]) -> list[Prediction]:
+    recipe = module.recipe
     pad_to = recipe.num_steps if recipe.execution == "static" else None
-    names = module.class_names
     predictions: list[Prediction] = []
     with torch.inference_mode():
         for first in range(0, len(sequences), _BATCH):
-            inputs, lengths = pad_sequences([s.float() for s in sequences[first : first + _BATCH]], pad_to=pad_to)
+            inputs, lengths = pad_sequences(sequences[first : first + _BATCH], pad_to=pad_to)
             best = module(inputs, lengths).softmax(-1).max(-1)
             predictions += [
-                Prediction(first + row, names[label], probability)
+                Prediction(first + row, module.class_names[label], probability)
                 for row, (probability, label) in enumerate(
                     zip(best.values.tolist(), best.indices.tolist(), strict=True)
                 )
             ]
     return predictions
+
+
+def _no_tokenizer(recipe: Recipe) -> str:
+    if recipe.embedding_size is None:
+        return f"a model of sequences of numbers ({recipe.dataset}), which has no use for texts; pass --input FILE"
+    missing = ""
+    if recipe.dataset == "imdb":
+        missing = " Training puts it there where the directory of the data has imdb_word_index.json; train it again"
+    return f"no tokenizer in this checkpoint ({recipe.dataset}), so a text cannot be turned into numbers.{missing}"
 
 
 def _check(sequences: list[Tensor], recipe: Recipe, source: Path) -> None:

@@ -93,7 +93,8 @@ def fit(
             return done
     last = directory / LAST
     checkpoint = last if resume and last.is_file() else None
-    data = SequenceData(recipe, data_dir)
+    tokenizer = None if checkpoint is None else read_checkpoint(checkpoint)["hyper_parameters"].get("tokenizer")
+    data = SequenceData(recipe, data_dir, tokenizer)
     data.load()
     normalisation = data.normalisation()
     torch.manual_seed(recipe.seed)
@@ -182,6 +183,7 @@ def _inspect(
                 "there with --overwrite, or name another place with --output-dir"
             )
         stored = Recipe.from_dict(json.loads((directory / RECIPE).read_text(encoding="utf-8")))
+        _refuse_changed_files(recipe, stored, directory)
         differences = recipe.differences(stored)
         if differences:
             raise RunError(
@@ -199,6 +201,16 @@ def _inspect(
     if resume:
         report(f"no checkpoint in {directory} yet; starting with the first step")
     return None
+
+
+def _refuse_changed_files(recipe: Recipe, stored: Recipe, directory: Path) -> None:
+    for name, checksum in (("data", "sha256"), ("test", "test_sha256")):
+        mine, its = recipe.options, stored.options
+        if mine.get(name) == its.get(name) and mine.get(checksum) != its.get(checksum):
+            raise RunError(
+                f"{mine[name]} has changed since the run in {directory} was started (its sha256 was {its[checksum]}, "
+                f"and is {mine[checksum]}). Put the former content back, or start another run with --output-dir"
+            )
 
 
 def _start(recipe: Recipe, directory: Path, resume: bool) -> None:

@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 
 from unspool.data import (
+    LabelledTexts,
+    MissingDataError,
     SequenceDataset,
+    TextTokenizer,
     load_chorales,
     load_imdb,
+    load_imdb_word_index,
     load_japanese_vowels,
     load_mnist,
     load_names,
@@ -23,6 +27,7 @@ from unspool.data import (
 
 from .errors import RunError
 from .recipes import Recipe
+from .text_parts import load_parts, train_tokenizer
 
 Part = Literal["train", "validation", "test"]
 DataDir = str | Path | None
@@ -99,8 +104,8 @@ class Source(NamedTuple):
     ----------
     load : callable
         Gets the recipe, the part ("train", "test", and "validation" where `has_validation`) and the directory of the
-        data; returns what the recipe's objective needs: `LabelledSequences` for classes, `Sequences` with a target
-        for every step, or a `Stream`.
+        data; returns what the recipe's objective needs, `LabelledSequences` for classes, `Sequences` with a target for
+        every step, or a `Stream`; or texts, which `tokenizer` is for.
     has_validation : bool
         Whether the data set has a part of its own for validation; otherwise rows of the training part are held out.
     repeats : bool
@@ -113,7 +118,7 @@ class Source(NamedTuple):
         there is no such thing.
     """
 
-    load: Callable[[Recipe, Part, DataDir], Rows]
+    load: Callable[[Recipe, Part, DataDir], Rows | LabelledTexts]
     has_validation: bool = False
     repeats: bool = False
     normalise: Callable[[Any], tuple[Tensor, Tensor]] | None = None
@@ -154,6 +159,22 @@ def _imdb(recipe: Recipe, part: Part, data_dir: DataDir) -> LabelledSequences:
     return load_imdb(_as_in_files(part), num_words=recipe.input_size, maxlen=recipe.num_steps, data_dir=data_dir)
 
 
+def _imdb_tokenizer(recipe: Recipe, data_dir: DataDir) -> str | None:
+    try:
+        index = load_imdb_word_index(data_dir=data_dir)
+    except MissingDataError:
+        return None  # training has no need of it
+    return TextTokenizer.from_word_index(index, num_words=recipe.input_size).to_json()
+
+
+def _texts(recipe: Recipe, part: Part, data_dir: DataDir) -> LabelledTexts:
+    return load_parts(recipe.options, recipe.held_out, recipe.limit_train, data_dir)[part]
+
+
+def _texts_tokenizer(recipe: Recipe, data_dir: DataDir) -> str:
+    return train_tokenizer(recipe.options, _texts(recipe, "train", data_dir)).to_json()
+
+
 def _digits(recipe: Recipe, part: Part, data_dir: DataDir) -> SequenceDataset:
     return load_spoken_digits(_as_in_files(part), features=recipe.options["features"], data_dir=data_dir)
 
@@ -183,7 +204,8 @@ def _shakespeare(_recipe: Recipe, part: Part, data_dir: DataDir) -> Stream:
 SOURCES: dict[str, Source] = {
     "vowels": Source(_vowels, normalise=standardise),
     "mnist": Source(_mnist, normalise=_pixels),
-    "imdb": Source(_imdb),
+    "imdb": Source(_imdb, tokenizer=_imdb_tokenizer),
+    "text": Source(_texts, has_validation=True, tokenizer=_texts_tokenizer),
     "digits": Source(_digits, normalise=standardise),
     "names": Source(_names, repeats=True),
     "splice": Source(_splice, repeats=True),

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .errors import RunError
 from .results import Evaluation, Prediction, RunResult
@@ -70,9 +71,9 @@ def _confusion(counts: list[list[int]], names: Sequence[str]) -> Table:
     table = Table(title="confusion: a row per true class, a column per predicted class", box=box.SIMPLE_HEAD)
     table.add_column("", style="bold")
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(Text(name), justify="right")
     for true, row in enumerate(counts):
-        table.add_row(names[true], *(_cell(count, true == predicted) for predicted, count in enumerate(row)))
+        table.add_row(Text(names[true]), *(_cell(count, true == predicted) for predicted, count in enumerate(row)))
     return table
 
 
@@ -84,12 +85,13 @@ def _cell(count: int, correct: bool) -> str:
 
 def print_predictions(console: Console, predictions: Sequence[Prediction]) -> None:
     """Print the class of each sequence and the model's probability of it."""
+    # Names of classes are Text, in which nothing is markup.
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("index", justify="right")
     table.add_column("class")
     table.add_column("probability", justify="right")
     for prediction in predictions:
-        table.add_row(str(prediction.index), prediction.label, f"{prediction.probability:.4f}")
+        table.add_row(str(prediction.index), Text(prediction.label), f"{prediction.probability:.4f}")
     console.print(table)
 
 

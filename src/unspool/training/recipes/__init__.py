@@ -13,4 +13,5 @@ from .names import names_recipe as names_recipe
 from .promoters import promoters_recipe as promoters_recipe
 from .shakespeare import shakespeare_recipe as shakespeare_recipe
 from .splice import splice_recipe as splice_recipe
+from .text import text_recipe as text_recipe
 from .vowels import vowels_recipe as vowels_recipe

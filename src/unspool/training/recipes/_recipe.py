@@ -173,15 +173,25 @@ class Recipe:
         return dataclasses.replace(self, **{name: value for name, value in changes.items() if value is not None})
 
     def differences(self, other: "Recipe") -> list[str]:
-        """Say in which fields another recipe differs, one line each: ``name: mine here, its there``.
+        """Say in which fields, or options, another recipe differs, one line each: ``name: its there, mine here``.
 
         Parameters
         ----------
         other : Recipe
             The recipe to compare with.
         """
-        mine, its = self.to_dict(), other.to_dict()
-        return [f"{name}: {its[name]} there, {mine[name]} here" for name in mine if mine[name] != its[name]]
+        mine, its = _flat(self), _flat(other)
+        return [
+            f"{name}: {its.get(name)} there, {mine.get(name)} here"
+            for name in dict.fromkeys([*mine, *its])
+            if mine.get(name) != its.get(name)
+        ]
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    fields = recipe.to_dict()
+    options = fields.pop("options")
+    return fields | {f"options.{name}": value for name, value in options.items()}
 
 
 def check_choice(name: str, value: str, choices: Any) -> None:

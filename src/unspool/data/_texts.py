@@ -1,0 +1,37 @@
+from pathlib import Path
+
+from ._labelled_texts import check_text, column_value
+from ._text_rows import read_rows
+
+
+def read_texts(path: str | Path, *, text_column: str = "text", encoding: str = "utf-8") -> list[str]:
+    """Read texts without labels; the file's ending says how they are kept.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.txt``, a text a line, or a table that `read_labelled_texts` knows; each also with ``.gz`` or ``.xz``.
+    text_column : str
+        The column, or the key, of the texts in a table.
+    encoding : str
+        How the file's characters are written.
+
+    Returns
+    -------
+    list of str
+        In the order of the file.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, of another kind or in another encoding, a table has no such column, or a
+        text is empty; the message says where.
+    """
+    path = Path(path).expanduser()
+    texts = []
+    for row in read_rows(path, encoding, line_column=text_column):
+        where = f"{path}, {row.place}"
+        text = column_value(row, text_column, "text_column", where)
+        check_text(text, where)
+        texts.append(text)
+    return texts
