@@ -163,7 +163,7 @@ def imdb(
     return imdb_recipe(model, execution, batching, variant, **changes)
 
 
-@_command("text", needs_data=False)
+@recipe_command("text", needs_data=False)
 def text(
     data: TextFile,
     text_column: TextColumn = "text",
