@@ -17,16 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A training command, how many seeds it is run with, and what was published for the same model."""
+    """A training command, how many seeds it is run with, and what was published for the same model.
+
+    With `folds`, a seed's figures are those of all folds together: each row is tested once.
+    """
 
     command: str
     seeds: int = 1
     published: dict[str, float] | None = None
+    folds: int | None = None
 
 
 def _published(accuracy: float, **more: float) -> dict[str, float]:
@@ -44,6 +50,13 @@ EXPERIMENTS = {
     "imdb-lstm": Experiment("train imdb --model lstm", 3, _published(0.828, test_loss=0.391)),
     "imdb-gru": Experiment("train imdb --model gru", 3, _published(0.838, test_loss=0.370)),
     "imdb-improved": Experiment("train imdb --model gru --variant improved", 3),
+    "digits": Experiment("train digits", 3),
+    "digits-frames": Experiment("train digits --features frames", 3),
+    "names": Experiment("train names", 3),
+    "splice": Experiment("train splice", 3),
+    "promoters": Experiment("train promoters", 3, folds=10),
+    "chorales": Experiment("train chorales", 3),
+    "shakespeare": Experiment("train shakespeare", 1),
 }
 
 
@@ -63,12 +76,16 @@ def run(name: str, experiment: Experiment, seeds: int, directory: Path) -> dict[
     """
     runs, last = [], {}
     for seed in range(seeds):
-        place = directory / f"{name}-seed{seed}"
-        words = [*shlex.split(experiment.command), "--seed", str(seed), "--output-dir", str(place), "--resume"]
-        subprocess.run([sys.executable, "-c", "from unspool.cli import main; main()", *words], check=True)
-        last = json.loads((place / "result.json").read_text(encoding="utf-8"))
-        figures = ("epoch", "val_loss", "val_accuracy", "test_loss", "test_accuracy", "seconds_per_epoch")
-        runs.append({"seed": seed, **{figure: last[figure] for figure in figures}, "epochs": _epochs(place)})
+        folds = []
+        for fold in [None] if experiment.folds is None else range(experiment.folds):
+            place = directory / (f"{name}-seed{seed}" if fold is None else f"{name}-fold{fold}-seed{seed}")
+            which = [] if fold is None else ["--fold", str(fold), "--folds", str(experiment.folds)]
+            words = [*shlex.split(experiment.command), *which, "--seed", str(seed)]
+            words += ["--output-dir", str(place), "--resume"]
+            subprocess.run([sys.executable, "-c", "from unspool.cli import main; main()", *words], check=True)
+            last = json.loads((place / "result.json").read_text(encoding="utf-8"))
+            folds.append((_figures(last, place), _test_rows(place)))
+        runs.append({"seed": seed, **_together(folds)})
     return {
         "name": name,
         "recipe": last["recipe"]["dataset"],
@@ -78,7 +95,35 @@ def run(name: str, experiment: Experiment, seeds: int, directory: Path) -> dict[
         "runs": runs,
         "versions": last["versions"],
         "machine": last["machine"],
-    }
+    } | ({} if experiment.folds is None else {"folds": experiment.folds})
+
+
+def _figures(result: dict[str, Any], directory: Path) -> dict[str, Any]:
+    names = ("epoch", "val_loss", "val_accuracy", "test_loss", "test_accuracy", "seconds_per_epoch")
+    return {**{name: result[name] for name in names}, "epochs": _epochs(directory)}
+
+
+def _test_rows(directory: Path) -> int:
+    with np.load(directory / "test.npz", allow_pickle=False) as archive:
+        return len(archive["lengths"])
+
+
+def _together(folds: list[tuple[dict[str, Any], int]]) -> dict[str, Any]:
+    """Return the figures of several folds as one: means over their test rows; epochs are averaged one by one."""
+    figures, rows = zip(*folds, strict=True)
+    if len(folds) == 1:
+        return figures[0]
+
+    def mean(of: list[dict[str, Any]]) -> dict[str, float]:
+        return {
+            name: sum(one[name] * count for one, count in zip(of, rows, strict=True)) / sum(rows)
+            for name in of[0]
+            if name != "epochs"
+        }
+
+    epochs = [mean(list(same)) for same in zip(*(one["epochs"] for one in figures), strict=True)]
+    whole = [{**epoch, "epoch": number} for number, epoch in enumerate(epochs, start=1)]
+    return {**mean(list(figures)), "epochs": whole}
 
 
 def _epochs(directory: Path) -> list[dict[str, float]]:

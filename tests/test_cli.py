@@ -45,6 +45,12 @@ def words(text):
         (["evaluate", "--help"], ["checkpoint", "confusion table"]),
         (["predict", "--help"], ["--input", "--output", ".jsonl"]),
         (["demo", "--help"], ["LSTM and GRU"]),
+        (["train", "--help"], ["digits", "names", "splice", "promoters", "chorales", "shakespeare"]),
+        (["train", "digits", "--help"], ["--features", "mel bands", "--batching", "--hidden-size", "--data-dir"]),
+        (["train", "promoters", "--help"], ["--fold", "--folds"]),
+        (["train", "chorales", "--help"], ["--batching", "bucketed", "negative log-likelihood"]),
+        (["train", "shakespeare", "--help"], ["--steps", "--hidden-size", "nats per character"]),
+        (["generate", "--help"], ["--prompt", "--length", "--temperature", "--seed"]),
     ],
 )
 def test_help_names_what_there_is(arguments, expected):

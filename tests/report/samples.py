@@ -20,6 +20,7 @@ RECIPE = {
     "epochs": 3,
     "learning_rate": 0.005,
     "limit_train": None,
+    "options": {},
 }
 RESULT = {
     "recipe": RECIPE,

@@ -61,6 +61,7 @@ def test_what_is_in_the_report(run):
     assert "<dt>seconds per epoch</dt><dd>0.125</dd>" in html
     assert '<th scope="row">layers.1</th><td>kind gru, hidden_size 8, activation null</td>' in html
     assert '<th scope="row">learning_rate</th><td>0.005</td>' in html
+    assert '<th scope="row">options</th><td>{}</td>' in html
     for said in ("unspool train vowels --model gru", "cpu a processor, cores 2", "torch 2.13.0"):
         assert said in html
     assert "<script>alert" not in html
@@ -284,12 +285,13 @@ def test_the_curves_of_a_recipe():
         {"epoch": n, "train_loss": 2 / n, "val_loss": None, "train_accuracy": 0.5, "val_accuracy": 0.4} for n in (1, 2)
     ]
     runs = [{"seed": 0, "epochs": epochs, "test_accuracy": 0.9}, {"seed": 1, "epochs": epochs, "test_accuracy": None}]
+    runs.append({"seed": 2, "epochs": epochs, "test_accuracy": 0.8, "epoch": 1})
     drawn = recipe_figure({"recipe": "vowels", "runs": runs})
     assert drawn.title == "vowels"
     shown = [trace.name for trace in drawn.figure.data if trace.showlegend is not False]
     assert shown == ["training", "test"]
-    assert [trace.name for trace in drawn.figure.data] == ["training"] * 4 + ["held out"] * 2 + ["test"]
-    assert [trace.y for trace in drawn.figure.data if trace.name == "test"] == [(0.9,)]
+    assert [trace.name for trace in drawn.figure.data] == ["training"] * 6 + ["held out"] * 3 + ["test"]
+    assert [(trace.x, trace.y) for trace in drawn.figure.data if trace.name == "test"] == [((2, 1), (0.9, 0.8))]
     with pytest.raises(RunError, match="no learning curves"):
         recipe_figure({"runs": [{"seed": 0}]})
 

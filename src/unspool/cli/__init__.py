@@ -17,6 +17,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 from unspool.cli import compare, use
+from unspool.cli import train_classics as train_classics  # adds its commands to train_app
 from unspool.cli.train import train_app
 
 app = typer.Typer(

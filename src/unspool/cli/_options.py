@@ -24,6 +24,26 @@ VariantsBatching = Annotated[
     Literal["ragged", "padded", "bucketed", "same-length", "single"] | None,
     typer.Option(help=_BATCHING, show_default=_OWN, rich_help_panel=_WHAT),
 ]
+StepBatching = Annotated[
+    Literal["bucketed", "padded", "same-length", "single"] | None,
+    typer.Option(
+        help="Rows drawn at random and padded; rows of similar length, of one length, or one by one.",
+        show_default=_OWN,
+        rich_help_panel=_WHAT,
+    ),
+]
+Features = Annotated[
+    Literal["log_mel", "frames"],
+    typer.Option(help="What a step is: 40 mel bands, or 200 samples.", rich_help_panel=_WHAT),
+]
+Fold = Annotated[int, typer.Option(min=0, help="Which part of the rows is tested on, from 0.", rich_help_panel=_WHAT)]
+Folds = Annotated[int, typer.Option(min=2, help="Into how many parts the rows are divided.", rich_help_panel=_WHAT)]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Characters of a window, at whose start gradients end.", show_default=_OWN, rich_help_panel=_HOW
+    ),
+]
 Variant = Annotated[
     Literal["published", "improved"],
     typer.Option(help="The published training, or a better one.", rich_help_panel=_WHAT),
@@ -58,20 +78,29 @@ MaxLength = Annotated[
 ]
 HiddenSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Units of the recurrent layer.", show_default=_OWN, rich_help_panel=_WHAT),
+    typer.Option(
+        min=1, help="Units of the recurrent layer, in each direction.", show_default=_OWN, rich_help_panel=_WHAT
+    ),
 ]
 Epochs = Annotated[
     int | None,
     typer.Option(min=1, help="Passes over the training data.", show_default=_OWN, rich_help_panel=_HOW),
 ]
 BatchSize = Annotated[
-    int | None, typer.Option(min=1, help="Sequences per step.", show_default=_OWN, rich_help_panel=_HOW)
+    int | None,
+    typer.Option(min=1, help="Sequences, or streams of a text, per step.", show_default=_OWN, rich_help_panel=_HOW),
 ]
 LearningRate = Annotated[
     float | None, typer.Option(min=0.0, help="Adam's learning rate.", show_default=_OWN, rich_help_panel=_HOW)
 ]
 LimitTrain = Annotated[
-    int | None, typer.Option(min=1, help="Train on so many sequences only.", show_default="all", rich_help_panel=_HOW)
+    int | None,
+    typer.Option(
+        min=1,
+        help="Train on so many sequences, or characters of a text, only.",
+        show_default="all",
+        rich_help_panel=_HOW,
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Decides the weights, the order and the noise.", rich_help_panel=_HOW)]
 OutputDir = Annotated[

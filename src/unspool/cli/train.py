@@ -89,8 +89,16 @@ def _changes(
     """Have the options that are fields of every recipe."""
 
 
-def _command(name: str, *, needs_data: bool = True) -> Callable[[Callable[..., "Recipe"]], Callable[..., None]]:
-    """Make a command of a function that returns a recipe: its own options, and those that all recipes share."""
+def recipe_command(name: str, *, needs_data: bool = True) -> Callable[[Callable[..., "Recipe"]], Callable[..., None]]:
+    """Make a command of a function that returns a recipe: its own options, and those that all recipes share.
+
+    Parameters
+    ----------
+    name : str
+        What the command is called.
+    needs_data : bool
+        Whether the data lie in a directory that can be named.
+    """
 
     def decorate(make: Callable[..., "Recipe"]) -> Callable[..., None]:
         own = [p for p in inspect.signature(make).parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -112,7 +120,7 @@ def _command(name: str, *, needs_data: bool = True) -> Callable[[Callable[..., "
     return decorate
 
 
-@_command("vowels", needs_data=False)
+@recipe_command("vowels", needs_data=False)
 def vowels(
     model: Model = "lstm", execution: Execution = "dynamic", hidden_size: HiddenSize = None, **changes: Any
 ) -> "Recipe":
@@ -125,7 +133,7 @@ def vowels(
     return vowels_recipe(model, execution, hidden_size=hidden_size, **changes)
 
 
-@_command("mnist")
+@recipe_command("mnist")
 def mnist(model: Model = "lstm", execution: Execution = "dynamic", **changes: Any) -> "Recipe":
     """Read handwritten digits row by row: MNIST as 28 steps of 28 pixels.
 
@@ -137,7 +145,7 @@ def mnist(model: Model = "lstm", execution: Execution = "dynamic", **changes: An
     return mnist_recipe(model, execution, **changes)
 
 
-@_command("imdb")
+@recipe_command("imdb")
 def imdb(
     model: Model = "lstm",
     execution: Execution = "dynamic",
@@ -155,7 +163,7 @@ def imdb(
     return imdb_recipe(model, execution, batching, variant, **changes)
 
 
-@_command("text", needs_data=False)
+@recipe_command("text", needs_data=False)
 def text(
     data: TextFile,
     text_column: TextColumn = "text",

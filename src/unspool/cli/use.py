@@ -1,4 +1,4 @@
-"""``unspool evaluate``, ``predict``, ``demo`` and ``info``."""
+"""``unspool evaluate``, ``predict``, ``generate``, ``demo`` and ``info``."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -66,6 +66,26 @@ def predict(
             typer.echo(f"wrote {len(predictions):,} predictions to {output}")
 
 
+def generate(
+    checkpoint: Checkpoint,
+    prompt: Annotated[str, typer.Option(help="How the text begins.", show_default=False)],
+    length: Annotated[int, typer.Option(min=1, help="How many characters to add.")] = 300,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="Below 1 likely characters become likelier; 0 takes the likeliest.")
+    ] = 0.8,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which characters are drawn.")] = 0,
+) -> None:
+    """Let a character model go on with a text: see `unspool train shakespeare`."""
+    with user_errors():
+        from unspool.training import generate as run
+
+        added = run(checkpoint, prompt, length=length, temperature=temperature, seed=seed)
+        typer.echo(prompt, nl=False)
+        for character in added:
+            typer.echo(character, nl=False)
+        typer.echo()
+
+
 def demo(
     output_dir: Annotated[Path, typer.Option(help="Where the runs go; former ones are replaced.")] = Path("runs/demo"),
     epochs: Epochs = None,
@@ -105,5 +125,5 @@ def add_commands(app: typer.Typer) -> None:
     app : typer.Typer
         The application.
     """
-    for command in (evaluate, predict, demo, info):
+    for command in (evaluate, predict, generate, demo, info):
         app.command()(command)

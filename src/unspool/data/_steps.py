@@ -25,14 +25,19 @@ class StepLabelledDataset:
         What a model sees; every sequence has its own number of steps T.
     targets : sequence of Tensor of shape (T, K)
         What it should say at each step.
+    class_names : sequence of str, K of them, optional
+        What each value of a target stands for; their numbers by default.
 
     Raises
     ------
     DataError
-        If there is no sequence, inputs and targets differ in number or steps, or widths differ between sequences.
+        If there is no sequence, inputs and targets differ in number or steps, widths differ between sequences, or
+        there are not K names.
     """
 
-    def __init__(self, inputs: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+    def __init__(
+        self, inputs: Sequence[Tensor], targets: Sequence[Tensor], class_names: Sequence[str] | None = None
+    ) -> None:
         if len(inputs) != len(targets) or len(inputs) == 0:
             raise DataError(
                 f"received {len(inputs)} inputs and {len(targets)} targets; expected one each, at least one"
@@ -50,6 +55,9 @@ class StepLabelledDataset:
                 )
         self.inputs = inputs
         self.targets = targets
+        self.class_names = tuple(map(str, range(self.target_size)) if class_names is None else class_names)
+        if len(self.class_names) != self.target_size:
+            raise DataError(f"received {len(self.class_names)} names; expected {self.target_size}, one for each value")
 
     @property
     def input_size(self) -> int:
@@ -71,6 +79,18 @@ class StepLabelledDataset:
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         return self.inputs[index], self.targets[index]
+
+    def subset(self, indices: Sequence[int]) -> "StepLabelledDataset":
+        """Return the data set of the given rows, in the given order.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Rows of this data set.
+        """
+        return StepLabelledDataset(
+            [self.inputs[row] for row in indices], [self.targets[row] for row in indices], self.class_names
+        )
 
 
 def collate_steps(samples: Iterable[tuple[Tensor, Tensor]], *, pad_to: int | None = None) -> StepBatch:

@@ -114,8 +114,9 @@ def recipe_figure(curves: dict[str, Any]) -> Figure:
     Parameters
     ----------
     curves : dict
-        ``{"recipe": str, "runs": [{"seed": int, "test_accuracy": float, "epochs": [{"epoch", "train_loss",
-        "val_loss", "train_accuracy", "val_accuracy"}]}]}``; a value may be None or absent.
+        ``{"recipe": str, "runs": [{"seed": int, "epoch": int, "test_accuracy": float, "epochs": [{"epoch",
+        "train_loss", "val_loss", "train_accuracy", "val_accuracy"}]}]}``; a value may be None or absent. A run's
+        ``epoch`` is the one whose weights were tested, by default the last.
 
     Returns
     -------
@@ -128,8 +129,13 @@ def recipe_figure(curves: dict[str, Any]) -> Figure:
         If the curves are none, or Plotly is not installed.
     """
     try:
-        runs = [(run["epochs"], run.get("test_accuracy")) for run in curves["runs"]]
-        losses = [epoch.get(name) for epochs, _ in runs for epoch in epochs for name in ("train_loss", "val_loss")]
+        runs = [run["epochs"] for run in curves["runs"]]
+        losses = [epoch.get(name) for epochs in runs for epoch in epochs for name in ("train_loss", "val_loss")]
+        tests = [
+            (run.get("epoch", run["epochs"][-1]["epoch"]), run["test_accuracy"])
+            for run in curves["runs"]
+            if run["epochs"] and run.get("test_accuracy") is not None
+        ]
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f'no learning curves: {error!r}; expected {{"recipe", "runs": [{{"epochs"}}]}}') from error
     values = [loss for loss in losses if loss is not None]
@@ -141,7 +147,7 @@ def recipe_figure(curves: dict[str, Any]) -> Figure:
     )
     for panel in ("loss", "accuracy"):
         for part, title, colour in (("train", "training", TRAINING), ("val", "held out", HELD_OUT)):
-            for number, (epochs, _) in enumerate(runs):
+            for number, epochs in enumerate(runs):
                 rows = [epoch for epoch in epochs if epoch.get(f"{part}_{panel}") is not None]
                 _line(
                     figure, title, [row["epoch"] for row in rows], [row[f"{part}_{panel}"] for row in rows], colour,
@@ -149,7 +155,6 @@ def recipe_figure(curves: dict[str, Any]) -> Figure:
                 )  # fmt: skip
                 if rows and panel == "accuracy":
                     figure.data[-1].update(xaxis="x2", yaxis="y2")
-    tests = [(epochs[-1]["epoch"], test) for epochs, test in runs if epochs and test is not None]
     if tests:
         figure.add_trace(
             graph_objects().Scatter(

@@ -125,7 +125,7 @@ def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         nested = {f"{i}": item for i, item in enumerate(value, 1)} if isinstance(value, list) else value
         if isinstance(nested, dict) and any(isinstance(item, dict | list) for item in nested.values()):
             rows += _flat(nested, f"{prefix}{name}.")
-        elif isinstance(nested, dict):
+        elif isinstance(nested, dict) and nested:
             text = ", ".join(f"{key} {_plain(item)}" for key, item in nested.items())
             rows.append((prefix + name, text if isinstance(value, dict) else ", ".join(map(_plain, value))))
         else:

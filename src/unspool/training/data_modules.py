@@ -1,39 +1,22 @@
 """The LightningDataModule of the recipes."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import lightning.pytorch as pl
-import numpy as np
 from torch import Tensor
 from typing_extensions import override
 
-from unspool.data import (
-    BatchLoader,
-    BucketBatchSampler,
-    LabelledTexts,
-    LengthBatchSampler,
-    ResumableBatchSampler,
-    SameLengthBatchSampler,
-    TextTokenizer,
-    collate,
-    collate_ragged,
-    stratified_split,
-    token_dataset,
-)
+from unspool.data import LabelledTexts, TextTokenizer, grouped_split, stratified_split, token_dataset
 
+from .batches import Loader, batches_of
 from .errors import RunError
 from .recipes import Recipe
-from .sources import Part, Rows, source_of
-
-_EVALUATION_BATCH = 256
-_BUCKETS = 16
+from .sources import LabelledSequences, Part, Rows, source_of
 
 
 class SequenceData(pl.LightningDataModule):
-    """The training, validation and test sequences of a recipe.
+    """The training, validation and test data of a recipe.
 
     Parameters
     ----------
@@ -54,6 +37,7 @@ class SequenceData(pl.LightningDataModule):
         self.recipe = recipe
         self.data_dir = data_dir
         self._source = source_of(recipe)
+        self._batches = batches_of(recipe)
         self._tokenizer = tokenizer
         self._parts: dict[Part, Rows] = {}
 
@@ -73,18 +57,19 @@ class SequenceData(pl.LightningDataModule):
         return self._part("test")
 
     def load(self) -> None:
-        """Load all parts now, so that what is missing is known before anything else is done.
+        """Load all parts and make their loaders, so that what is amiss is known before anything else is done.
 
         Raises
         ------
         DataError
             If data are missing or damaged.
         RunError
-            If the recipe holds out all rows, or none where it should.
+            If the recipe holds out all rows, or none where it should, or a part is too small for its batches.
         """
         self.tokenizer()
-        for part in ("train", "validation", "test"):
-            self._part(part)
+        self.train_dataloader()
+        self.val_dataloader()
+        self.test_dataloader()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -120,11 +105,16 @@ class SequenceData(pl.LightningDataModule):
         return token_dataset(rows, TextTokenizer.from_json(tokenizer), maxlen=self.recipe.num_steps)
 
     def _divide(self) -> None:
-        whole = self._load("train")
-        if not 0 < self.recipe.held_out < len(whole):
-            raise RunError(f"the recipe holds out {self.recipe.held_out} of {len(whole)} rows; choose fewer")
+        whole = cast(LabelledSequences, self._load("train"))
+        held_out = self.recipe.held_out
+        if not 0 < held_out < len(whole):
+            raise RunError(f"the recipe holds out {held_out} of {len(whole)} rows; choose fewer")
         # The rows are the same for every seed, so that runs with different seeds can be compared.
-        kept, held = stratified_split(whole.labels, self.recipe.held_out)
+        if self._source.repeats:
+            keys = [tuple(whole[row][0].flatten().tolist()) for row in range(len(whole))]
+            kept, held = grouped_split(keys, whole.labels.tolist(), held_out / len(whole))
+        else:
+            kept, held = stratified_split(whole.labels, held_out)
         self._parts["train"] = self._limited(whole.subset(kept))
         self._parts["validation"] = whole.subset(held)
 
@@ -132,52 +122,24 @@ class SequenceData(pl.LightningDataModule):
         limit = self.recipe.limit_train
         if limit is None or limit >= len(rows):
             return rows
-        return rows.subset(stratified_split(rows.labels, limit)[1])
+        if self.recipe.objective == "classes":
+            return rows.subset(stratified_split(cast(LabelledSequences, rows).labels, limit)[1])
+        return rows.subset(list(range(limit)))
 
-    def _replicas(self) -> dict[str, int]:
-        trainer = self.trainer
-        return {
-            "rank": trainer.global_rank if trainer else 0,
-            "num_replicas": trainer.world_size if trainer else 1,
-        }
-
-    def _sampler(self, rows: Rows) -> ResumableBatchSampler | LengthBatchSampler:
-        recipe = self.recipe
-        options: dict[str, Any] = {"seed": recipe.seed, **self._replicas()}
-        if recipe.batching == "bucketed":
-            lengths = rows.lengths
-            # Equally many rows per bucket, whatever the lengths are like.
-            bounds = np.unique(np.quantile(lengths.numpy(), np.arange(1, _BUCKETS) / _BUCKETS).astype(int))
-            return BucketBatchSampler(
-                lengths, [bound for bound in bounds.tolist() if bound > 0], recipe.batch_size, **options
-            )
-        if recipe.batching == "same-length":
-            return SameLengthBatchSampler(rows.lengths, recipe.batch_size, **options)
-        size = 1 if recipe.batching == "single" else recipe.batch_size
-        return ResumableBatchSampler(len(rows), size, **options)
-
-    @property
-    def _collate(self) -> Callable[[Any], Any]:
-        recipe = self.recipe
-        if recipe.execution == "static":
-            return partial(collate, pad_to=recipe.num_steps)
-        return collate if recipe.batching == "padded" else collate_ragged
-
-    def _evaluation(self, rows: Rows) -> BatchLoader[Any]:
-        sampler = ResumableBatchSampler(len(rows), _EVALUATION_BATCH, shuffle=False, **self._replicas())
-        return BatchLoader(rows, sampler, self._collate)
+    def _share(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     @override
-    def train_dataloader(self) -> BatchLoader[Any]:
+    def train_dataloader(self) -> Loader:
         """Return the training batches; their order depends on the seed and the epoch."""
-        return BatchLoader(self.train, self._sampler(self.train), self._collate)
+        return self._batches.train(self.train, *self._share())
 
     @override
-    def val_dataloader(self) -> BatchLoader[Any]:
-        """Return the rows that were held out, in order."""
-        return self._evaluation(self.validation)
+    def val_dataloader(self) -> Loader:
+        """Return the batches to validate on, in order."""
+        return self._batches.evaluate(self.validation, *self._share())
 
     @override
-    def test_dataloader(self) -> BatchLoader[Any]:
-        """Return the test rows, in order."""
-        return self._evaluation(self.test)
+    def test_dataloader(self) -> Loader:
+        """Return the batches to test on, in order."""
+        return self._batches.evaluate(self.test, *self._share())

@@ -79,6 +79,7 @@ def evaluate(
         accuracy=float(trainer.callback_metrics["test_accuracy"]),
         loss=float(trainer.callback_metrics["test_loss"]),
         sequences=len(rows.lengths),
+        steps=int(rows.lengths.sum()),
         confusion=confusion.tolist() if len(rows.labels) else None,
         class_names=module.class_names,
     )

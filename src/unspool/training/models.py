@@ -50,7 +50,7 @@ class SequenceNetwork(nn.Module):
         if recipe.embedding_size is not None:
             width = recipe.embedding_size
             self.embedding = nn.Embedding(recipe.input_size, width)
-            nn.init.uniform_(self.embedding.weight, -0.05, 0.05)  # Keras's; torch's normal(1) drowns the labels
+            nn.init.uniform_(self.embedding.weight, -recipe.embedding_range, recipe.embedding_range)
         else:
             self.register_buffer("input_mean", torch.zeros(width))
             self.register_buffer("input_scale", torch.ones(width))

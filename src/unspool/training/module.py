@@ -9,6 +9,8 @@ from torch import Tensor
 from torchmetrics import CatMetric, MeanMetric
 from typing_extensions import override
 
+from unspool._nest import map_leaves
+
 from .models import SequenceNetwork
 from .objectives import Scored, objective
 from .recipes import Recipe
@@ -77,6 +79,12 @@ class SequenceModule(pl.LightningModule):
         getattr(self, f"{part}_loss").update(scored.loss.detach(), scored.weight)
         getattr(self, f"{part}_accuracy").update(scored.accuracy, scored.answers)
         return scored
+
+    @override
+    def on_train_start(self) -> None:
+        """Bring the state that streams carry, which a checkpoint gives back on the CPU, to the module's device."""
+        if self._carried.get("train") is not None:
+            self._carried["train"] = map_leaves(lambda leaf: leaf.to(self.device), self._carried["train"])
 
     @override
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from unspool._nest import map_leaves
 from unspool.data import RaggedBatch, SequenceBatch, StepBatch, StreamBatch
 
 from .models import SequenceNetwork
@@ -122,7 +121,12 @@ class NextToken:
         lengths = torch.full((len(right),), right.shape[1], device=right.device)
         none = torch.empty(0, dtype=torch.int64, device=right.device)
         scored = Scored(loss, count, right.mean(), count, lengths, right.mean(1), none, none)
-        return scored, map_leaves(Tensor.detach, output.states)
+        return scored, _detached(output.states)
+
+
+def _detached(state: Any) -> Any:
+    """Return a state without its history, NamedTuples as tuples: checkpoints hold plain values."""
+    return state.detach() if isinstance(state, Tensor) else tuple(_detached(part) for part in state)
 
 
 def objective(recipe: Recipe) -> Objective:

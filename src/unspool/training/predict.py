@@ -50,7 +50,8 @@ def predict(
     Raises
     ------
     RunError
-        If the checkpoint is none, both or none of `source` and `texts` are given, or texts for a model of others.
+        If the checkpoint is none, or its model does not tell classes of sequences apart, both or none of `source` and
+        `texts` are given, or texts for a model of others.
     DataError
         If the file cannot be read, its sequences do not fit the model, or a text is empty.
     """
@@ -59,6 +60,11 @@ def predict(
         raise RunError(f"received {received}; expected either --text, with a text to classify, or --input, with a file")
     module = load_module(checkpoint)
     recipe = module.recipe
+    if recipe.objective != "classes":
+        raise RunError(
+            f"{checkpoint}: the model ({recipe.dataset}, {recipe.model}) predicts something after every step, not a "
+            "class per sequence; unspool evaluate tests it"
+        )
     if module.tokenizer is None:
         if source is None or text_column or encoding or recipe.embedding_size is not None:
             raise RunError(f"{checkpoint}: {_no_tokenizer(recipe)}")

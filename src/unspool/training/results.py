@@ -103,13 +103,17 @@ def write_rows(directory: Path, rows: TestRows) -> None:
 
 
 class Evaluation(NamedTuple):
-    """How a checkpoint does on data: the recipe, figures, and ``confusion[true][predicted]`` counts for classes."""
+    """How a checkpoint does on data: the recipe, figures, and ``confusion[true][predicted]`` counts for classes.
+
+    A stream has as many sequences as its windows have rows; its steps are tokens.
+    """
 
     recipe: Recipe
     parameters: int
     accuracy: float
     loss: float
     sequences: int
+    steps: int
     confusion: list[list[int]] | None
     class_names: tuple[str, ...]
 

@@ -73,7 +73,8 @@ def fit(
     Raises
     ------
     RunError
-        If the directory holds a run that is not to be continued or replaced, or one of another recipe.
+        If the directory holds a run that is not to be continued or replaced, or one of another recipe, or several
+        devices are to train on streams.
     DataError
         If the data cannot be loaded.
 
@@ -83,6 +84,9 @@ def fit(
     bit by bit, as one that was not, on the same machine with the same number of threads.
     """
     directory = Path(directory)
+    if devices > 1 and recipe.objective == "next-token":
+        # A checkpoint has the state that one device's streams carry.
+        raise RunError(f"received devices={devices}; {recipe.dataset} is read as streams, on one device. Use 1")
     if is_main_process():
         done = _inspect(recipe, directory, resume, overwrite, report)
         if done is not None:

@@ -1,6 +1,7 @@
 """Where the recipes' data come from: one `Source` for each data set that a recipe names."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -12,10 +13,16 @@ from unspool.data import (
     MissingDataError,
     SequenceDataset,
     TextTokenizer,
+    load_chorales,
     load_imdb,
     load_imdb_word_index,
     load_japanese_vowels,
     load_mnist,
+    load_names,
+    load_promoters,
+    load_splice,
+    load_spoken_digits,
+    load_tiny_shakespeare,
 )
 
 from .errors import RunError
@@ -27,27 +34,67 @@ DataDir = str | Path | None
 
 
 class Rows(Protocol):
-    """Labelled sequences: (inputs, label) pairs that a sampler can batch by their lengths."""
-
-    class_names: tuple[str, ...]
+    """What a part of a data set has: sequences, or the tokens of one long text."""
 
     @property
-    def labels(self) -> Tensor:
-        """The class of each sequence, (R,)."""
+    def class_names(self) -> tuple[str, ...]:
+        """What each class, label or token is called."""
         ...
+
+    def __len__(self) -> int: ...
+
+    def subset(self, indices: list[int], /) -> "Rows":
+        """Return the data set of the given rows."""
+        ...
+
+
+class Sequences(Rows, Protocol):
+    """Sequences with what is to be said of them, which a sampler can batch by their lengths."""
 
     @property
     def lengths(self) -> Tensor:
         """The number of steps of each sequence, (R,)."""
         ...
 
-    def __len__(self) -> int: ...
-
     def __getitem__(self, index: int, /) -> tuple[Tensor, Any]: ...
 
-    def subset(self, indices: list[int], /) -> "Rows":
+    def subset(self, indices: list[int], /) -> "Sequences":
         """Return the data set of the given rows."""
         ...
+
+
+class LabelledSequences(Sequences, Protocol):
+    """Sequences with one class each."""
+
+    @property
+    def labels(self) -> Tensor:
+        """The class of each sequence, (R,)."""
+        ...
+
+    def subset(self, indices: list[int], /) -> "LabelledSequences":
+        """Return the data set of the given rows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One long text: `tokens`, int64 of shape (N,), and what each is called."""
+
+    tokens: Tensor
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def subset(self, indices: list[int], /) -> "Stream":
+        """Return the text of the given tokens.
+
+        Parameters
+        ----------
+        indices : list of int
+            Their places.
+        """
+        return Stream(self.tokens[indices], self.class_names)
 
 
 class Source(NamedTuple):
@@ -57,12 +104,15 @@ class Source(NamedTuple):
     ----------
     load : callable
         Gets the recipe, the part ("train", "test", and "validation" where `has_validation`) and the directory of the
-        data; returns the rows, or texts, which `tokenizer` is for.
+        data; returns what the recipe's objective needs, `LabelledSequences` for classes, `Sequences` with a target for
+        every step, or a `Stream`; or texts, which `tokenizer` is for.
     has_validation : bool
         Whether the data set has a part of its own for validation; otherwise rows of the training part are held out.
+    repeats : bool
+        Whether the same sequence occurs several times. All its copies are held out then, or none.
     normalise : callable
         Gets the training rows; returns the mean and the scale, each of shape (I,), that features are normalised by.
-        None where steps are tokens.
+        None where steps are tokens, or features are left as they are.
     tokenizer : callable
         Gets the recipe and the directory of the data; returns what makes tokens of a text, as JSON. None where
         there is no such thing.
@@ -70,16 +120,17 @@ class Source(NamedTuple):
 
     load: Callable[[Recipe, Part, DataDir], Rows | LabelledTexts]
     has_validation: bool = False
-    normalise: Callable[[Rows], tuple[Tensor, Tensor]] | None = None
+    repeats: bool = False
+    normalise: Callable[[Any], tuple[Tensor, Tensor]] | None = None
     tokenizer: Callable[[Recipe, DataDir], str | None] | None = None
 
 
-def standardise(rows: Rows) -> tuple[Tensor, Tensor]:
+def standardise(rows: Sequences) -> tuple[Tensor, Tensor]:
     """Return the mean and the standard deviation of each feature over all steps.
 
     Parameters
     ----------
-    rows : Rows
+    rows : Sequences
         Sequences of shape (T, I).
     """
     steps = torch.cat([rows[index][0] for index in range(len(rows))])
@@ -100,11 +151,11 @@ def _mnist(_recipe: Recipe, part: Part, data_dir: DataDir) -> SequenceDataset:
     return load_mnist(_as_in_files(part), data_dir=data_dir)
 
 
-def _pixels(_rows: Rows) -> tuple[Tensor, Tensor]:
+def _pixels(_rows: Sequences) -> tuple[Tensor, Tensor]:
     return torch.zeros(28), torch.full((28,), 255.0)
 
 
-def _imdb(recipe: Recipe, part: Part, data_dir: DataDir) -> Rows:
+def _imdb(recipe: Recipe, part: Part, data_dir: DataDir) -> LabelledSequences:
     return load_imdb(_as_in_files(part), num_words=recipe.input_size, maxlen=recipe.num_steps, data_dir=data_dir)
 
 
@@ -124,11 +175,43 @@ def _texts_tokenizer(recipe: Recipe, data_dir: DataDir) -> str:
     return train_tokenizer(recipe.options, _texts(recipe, "train", data_dir)).to_json()
 
 
+def _digits(recipe: Recipe, part: Part, data_dir: DataDir) -> SequenceDataset:
+    return load_spoken_digits(_as_in_files(part), features=recipe.options["features"], data_dir=data_dir)
+
+
+def _names(_recipe: Recipe, part: Part, data_dir: DataDir) -> LabelledSequences:
+    return load_names(_as_in_files(part), data_dir=data_dir)
+
+
+def _splice(_recipe: Recipe, part: Part, data_dir: DataDir) -> LabelledSequences:
+    return load_splice(_as_in_files(part), data_dir=data_dir)
+
+
+def _promoters(recipe: Recipe, part: Part, data_dir: DataDir) -> LabelledSequences:
+    fold, folds = recipe.options["fold"], recipe.options["folds"]
+    return load_promoters(_as_in_files(part), fold=fold, folds=folds, data_dir=data_dir)
+
+
+def _chorales(_recipe: Recipe, part: Part, data_dir: DataDir) -> Sequences:
+    return load_chorales(part, data_dir=data_dir)
+
+
+def _shakespeare(_recipe: Recipe, part: Part, data_dir: DataDir) -> Stream:
+    text = load_tiny_shakespeare(part, data_dir=data_dir)
+    return Stream(text.tokens, tuple(text.characters))
+
+
 SOURCES: dict[str, Source] = {
     "vowels": Source(_vowels, normalise=standardise),
     "mnist": Source(_mnist, normalise=_pixels),
     "imdb": Source(_imdb, tokenizer=_imdb_tokenizer),
     "text": Source(_texts, has_validation=True, tokenizer=_texts_tokenizer),
+    "digits": Source(_digits, normalise=standardise),
+    "names": Source(_names, repeats=True),
+    "splice": Source(_splice, repeats=True),
+    "promoters": Source(_promoters),
+    "chorales": Source(_chorales, has_validation=True),
+    "shakespeare": Source(_shakespeare, has_validation=True),
 }
 
 

@@ -61,10 +61,10 @@ def print_evaluation(console: Console, evaluation: Evaluation) -> None:
     console.print(
         f"{recipe.dataset}, {recipe.model}, {recipe.execution}: {evaluation.parameters:,} parameters", highlight=False
     )
-    console.print(
-        f"accuracy {evaluation.accuracy:.4f}, loss {evaluation.loss:.4f} on {evaluation.sequences:,} sequences",
-        highlight=False,
-    )
+    size = f"{evaluation.steps:,} steps"
+    if recipe.objective != "next-token":
+        size = f"{evaluation.sequences:,} sequences, {size}"
+    console.print(f"accuracy {evaluation.accuracy:.4f}, loss {evaluation.loss:.4f} on {size}", highlight=False)
 
 
 def _confusion(counts: list[list[int]], names: Sequence[str]) -> Table:

@@ -19,6 +19,11 @@ ADDRESS = Address(
     "2db9329f1881a1d3f49703ec556bf1d6f84b4f6c1d702c156536e93cf31e1c91",
 )
 LOWEST_PITCH, HIGHEST_PITCH = 21, 108  # the 88 keys of a piano, by their MIDI numbers
+PITCHES = tuple(
+    f"{'C C# D D# E F F# G G# A A# B'.split()[pitch % 12]}{pitch // 12 - 1}"
+    for pitch in range(LOWEST_PITCH, HIGHEST_PITCH + 1)
+)
+"""What the keys are called, A0 to C8; C4 is the middle one."""
 SPLITS = {"train": "train", "validation": "valid", "test": "test"}
 
 
@@ -48,7 +53,7 @@ def load_chorales(
     StepLabelledDataset
         float32 inputs and targets of shape (T, 88): 1 for each key that sounds, column 0 for MIDI pitch 21. Inputs are
         a chorale without its last chord, targets the same chorale without its first; rests are rows of zeros. T is
-        24 to 159. Collate them with `collate_steps`.
+        24 to 159. Keys are called A0 to C8. Collate them with `collate_steps`.
 
     Raises
     ------
@@ -65,7 +70,7 @@ def load_chorales(
     wanted = Wanted("JSB Chorales", "jsb_chorales", [FILE], f"The file is published at {ADDRESS.base}", ADDRESS)
     content = read_verified(find(wanted, data_dir, cache_dir), ADDRESS)
     rolls = [piano_roll(chords) for chords in json.loads(content)[SPLITS[split]]]
-    return StepLabelledDataset([roll[:-1] for roll in rolls], [roll[1:] for roll in rolls])
+    return StepLabelledDataset([roll[:-1] for roll in rolls], [roll[1:] for roll in rolls], PITCHES)
 
 
 def piano_roll(chords: Sequence[Sequence[int]]) -> Tensor:

@@ -54,21 +54,24 @@ class Recipe:
         Features of a step, or the number of different tokens.
     embedding_size : int or None
         Features of a token's vector, where steps are tokens; None where they are features.
+    embedding_range : float
+        Tokens' vectors start with numbers between minus and plus this. Keras's by default; an alphabet learns faster
+        from larger ones.
     embedding_dropout : float
         Probability of the dropout on the tokens' vectors.
     num_classes, num_steps : int
         Classes (or labels of a step, or tokens), and the longest sequence; the static mode has exactly `num_steps`
-        steps.
+        steps. A stream is read in windows of `num_steps`.
     binary_head : bool
         Whether two classes have one output, whose sigmoid is the probability of the second, instead of two.
     input_noise, input_offset : float
         Standard deviations of what is added to the normalised inputs in training: a number of its own for every step
         and feature, and one for every feature of a whole sequence.
     epochs, batch_size : int
-        How long and in what portions.
+        How long and in what portions; a stream is cut into `batch_size` streams, which are read side by side.
     batching : {"ragged", "padded", "bucketed", "same-length", "single"}
         Rows drawn at random, without padding or padded to the longest; rows of similar length, of one length, or a
-        row at a time, all three without padding. The static mode pads all to `num_steps`.
+        row at a time, all three without padding. The static mode pads all to `num_steps`. Of no meaning for streams.
     learning_rate, weight_decay : float
         Of Adam; the decay is decoupled (AdamW).
     schedule : {"constant", "one_cycle"}
@@ -104,6 +107,7 @@ class Recipe:
     pooling: Literal["last", "mean", "max", "none"] = "last"
     input_size: int
     embedding_size: int | None = None
+    embedding_range: float = 0.05
     embedding_dropout: float = 0.0
     num_classes: int
     num_steps: int
@@ -129,7 +133,8 @@ class Recipe:
     @property
     def name(self) -> str:
         """What a run of the recipe is called: data set, variant, model, execution, batching where it is not padded."""
-        variant = [str(self.options["variant"])] if "variant" in self.options else []
+        variant = [str(self.options[option]) for option in ("variant", "features") if option in self.options]
+        variant += [f"fold{self.options['fold']}"] if "fold" in self.options else []
         batching = [self.batching] if self.batching != "padded" else []
         return "-".join([self.dataset, *variant, self.model, self.execution, *batching, f"seed{self.seed}"])
 

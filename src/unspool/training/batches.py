@@ -1,0 +1,151 @@
+"""How the rows of a recipe become batches: in which order, and put together how."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from unspool.data import (
+    BatchLoader,
+    BucketBatchSampler,
+    LengthBatchSampler,
+    ResumableBatchSampler,
+    SameLengthBatchSampler,
+    StreamLoader,
+    collate,
+    collate_ragged,
+    collate_steps,
+)
+
+from .errors import RunError
+from .recipes import Recipe
+from .sources import Sequences, Stream
+
+_EVALUATION_BATCH = 256
+_BUCKETS = 16
+
+
+class Loader(Protocol):
+    """Batches, with the state of their order: a `BatchLoader` or a `StreamLoader`."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the order."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load a state, so that the next iteration continues where it was saved."""
+        ...
+
+
+class Batches(Protocol):
+    """Makes the batches of a recipe; `rank` of `num_replicas` says which share of them."""
+
+    def train(self, rows: Any, rank: int, num_replicas: int) -> Loader:
+        """Return the training batches; their order depends on the seed and the epoch."""
+        ...
+
+    def evaluate(self, rows: Any, rank: int, num_replicas: int) -> Loader:
+        """Return the batches of an evaluation, in order."""
+        ...
+
+
+class SequenceBatches:
+    """Batches of sequences, as the recipe's `batching` and `execution` say.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its objective decides what a batch has besides the inputs.
+
+    Raises
+    ------
+    RunError
+        If batches with a target for every step are to be ragged.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        per_step = recipe.objective == "labels-per-step"
+        if per_step and recipe.batching == "ragged":
+            raise RunError(
+                f"received batching 'ragged' for {recipe.dataset}, which has a target for every step; expected padded, "
+                "bucketed, same-length or single"
+            )
+        padded = collate_steps if per_step else collate
+        self._collate: Callable[[Any], Any] = padded
+        if recipe.execution == "static":
+            self._collate = partial(padded, pad_to=recipe.num_steps)
+        elif recipe.batching != "padded" and not per_step:
+            self._collate = collate_ragged
+
+    def train(self, rows: Sequences, rank: int, num_replicas: int) -> BatchLoader[Any]:
+        """Return the training batches; their order depends on the seed and the epoch."""
+        return BatchLoader(rows, self._sampler(rows, rank=rank, num_replicas=num_replicas), self._collate)
+
+    def evaluate(self, rows: Sequences, rank: int, num_replicas: int) -> BatchLoader[Any]:
+        """Return the batches of an evaluation, in order."""
+        sampler = ResumableBatchSampler(
+            len(rows), _EVALUATION_BATCH, shuffle=False, rank=rank, num_replicas=num_replicas
+        )
+        return BatchLoader(rows, sampler, self._collate)
+
+    def _sampler(self, rows: Sequences, **share: int) -> ResumableBatchSampler | LengthBatchSampler:
+        recipe = self.recipe
+        options: dict[str, Any] = {"seed": recipe.seed, **share}
+        if recipe.batching == "bucketed":
+            lengths = rows.lengths
+            # Equally many rows per bucket, whatever the lengths are like.
+            bounds = np.unique(np.quantile(lengths.numpy(), np.arange(1, _BUCKETS) / _BUCKETS).astype(int))
+            return BucketBatchSampler(
+                lengths, [bound for bound in bounds.tolist() if bound > 0], recipe.batch_size, **options
+            )
+        if recipe.batching == "same-length":
+            return SameLengthBatchSampler(rows.lengths, recipe.batch_size, **options)
+        size = 1 if recipe.batching == "single" else recipe.batch_size
+        return ResumableBatchSampler(len(rows), size, **options)
+
+
+class StreamBatches:
+    """Windows of one text, read as so many streams side by side as a batch has rows.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        `batch_size` is the number of streams, `num_steps` that of the steps of a window.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    def train(self, rows: Stream, rank: int, num_replicas: int) -> StreamLoader:
+        """Return the windows of the training text; they are the same in every epoch."""
+        recipe = self.recipe
+        try:
+            return StreamLoader(rows.tokens, recipe.batch_size, recipe.num_steps, rank=rank, num_replicas=num_replicas)
+        except ValueError as error:
+            raise RunError(f"{recipe.dataset}: {error}") from error
+
+    def evaluate(self, rows: Stream, rank: int, num_replicas: int) -> StreamLoader:
+        """Return the windows of a text that is not trained on."""
+        return self.train(rows, rank, num_replicas)
+
+
+def batches_of(recipe: Recipe) -> Batches:
+    """Return what makes a recipe's batches.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its objective says of what kind its data are.
+
+    Raises
+    ------
+    RunError
+        If the recipe's batching is not possible for its objective.
+    """
+    return StreamBatches(recipe) if recipe.objective == "next-token" else SequenceBatches(recipe)
