@@ -3,17 +3,26 @@
     python scripts/result_tables.py
 
 A table stands between ``<!-- results NAME NAME ... -->`` and ``<!-- end -->``; a name is that of a JSON file, which
-`scripts/experiments.py` has written.
+`scripts/experiments.py` has written. Between ``<!-- comparison FIGURE -->`` and ``<!-- end -->`` stands one of the tables
+that `unspool compare` prints, of docs/results/comparison.json.
 """
 
+import io
 import json
 import re
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from rich import box
+from rich.console import Console
+
+from unspool.comparison import Comparison
+from unspool.comparison._tables import comparison_tables
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
+_COMPARISON = re.compile(r"<!-- comparison (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 _BLOCK = re.compile(r"<!-- results ([^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
 
 
@@ -37,7 +46,31 @@ def with_tables(text: str, results: Path = RESULTS) -> str:
         found = [json.loads((results / f"{name}.json").read_text(encoding="utf-8")) for name in match[1].split()]
         return f"<!-- results {match[1]} -->\n{table(found)}\n<!-- end -->"
 
-    return _BLOCK.sub(block, text)
+    def comparison(match: re.Match[str]) -> str:
+        return f"<!-- comparison {match[1]} -->\n{comparison_table(match[1], results)}\n<!-- end -->"
+
+    return _COMPARISON.sub(comparison, _BLOCK.sub(block, text))
+
+
+def comparison_table(figure: str, results: Path = RESULTS) -> str:
+    """Return one of the tables that `unspool compare` prints.
+
+    Parameters
+    ----------
+    figure : str
+        What is measured, as `comparison_tables` names it.
+    results : Path
+        Where comparison.json is.
+    """
+    found = Comparison.from_json((results / "comparison.json").read_text(encoding="utf-8"))
+    drawn = comparison_tables(found, ", ")[figure]
+    drawn.box, drawn.title = box.MARKDOWN, None
+    for column in drawn.columns:
+        column.no_wrap = True
+    told = io.StringIO()
+    Console(file=told, width=10_000).print(drawn)
+    lines = [line.strip() for line in told.getvalue().splitlines()]
+    return "\n".join(re.sub(r" +", " ", line) for line in lines if line)
 
 
 def table(experiments: list[dict[str, Any]]) -> str:

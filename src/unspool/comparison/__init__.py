@@ -1,6 +1,6 @@
 """Static against dynamic, measured: what it costs to build, to start, to run and to keep, here and in other libraries.
 
-Importing it needs torch and NumPy only; `run_compare` needs rich.
+Importing it needs torch and NumPy only; `run_compare` and `comparison_tables` need rich.
 """
 
 from ._compare import compare as compare

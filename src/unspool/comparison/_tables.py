@@ -36,12 +36,15 @@ def _time(name: str) -> Figure:
 
 LEFT = ("contender", "kind", "outcome", "message")
 
-MEASURES: dict[str, Figure] = {
-    "training step, median": _time("step_s"),
-    "time to build": _time("build_s"),
-    "first training step": _time("first_call_s"),
-    "peak memory, MB": lambda result: "" if result.peak_mb is None else f"{result.peak_mb:,.0f}",
-    "nodes of the graph": lambda result: "" if result.graph_nodes is None else f"{result.graph_nodes:,}",
+MEASURES: dict[str, tuple[str, Figure]] = {
+    "step_s": ("training step, median", _time("step_s")),
+    "build_s": ("time to build", _time("build_s")),
+    "first_call_s": ("first training step", _time("first_call_s")),
+    "peak_mb": ("peak memory, MB", lambda result: "" if result.peak_mb is None else f"{result.peak_mb:,.0f}"),
+    "graph_nodes": (
+        "nodes of the graph",
+        lambda result: "" if result.graph_nodes is None else f"{result.graph_nodes:,}",
+    ),
 }
 
 
@@ -54,21 +57,44 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     comparison : Comparison
     """
     shape = comparison.settings
-    steps = sorted({result.steps for result in comparison.scaling})
     size = f"B={shape['batch']}, I={shape['input_size']}, H={shape['hidden_size']}"
     console.print(f"LSTM, {size}, lengths from 15 % to 100 % of T, forward and backward", highlight=False)
-    for title, figure in MEASURES.items():
-        table = _table(title, ["contender", *(f"T={t}" for t in steps)])
+    for table in comparison_tables(comparison).values():
+        console.print(table)
+    if comparison.batching is not None:
+        console.print(f"Rows: {comparison.batching.source}.", highlight=False)
+    _print_reasons(console, comparison)
+
+
+def comparison_tables(comparison: Comparison, line_break: str = "\n") -> dict[str, Table]:
+    """Return the tables of a comparison.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    line_break : str
+        What stands between two figures of one cell.
+
+    Returns
+    -------
+    dict of rich.table.Table
+        By the names of what is measured: fields of `ScalingResult`, "longer" and "batching"; without those that have
+        no rows.
+    """
+    shape = comparison.settings
+    steps = sorted({result.steps for result in comparison.scaling})
+    tables = {}
+    for name, (title, figure) in MEASURES.items():
+        tables[name] = _table(title, ["contender", *(f"T={t}" for t in steps)])
         for contender in comparison.contenders:
             found = [result for result in comparison.scaling if result.contender == contender.name]
             if found:
-                cells = [_cell(result, figure, shape["limit_s"]) for result in found]
-                table.add_row(contender.name, *cells)
-        console.print(table)
-    _print_longer(console, comparison)
+                tables[name].add_row(contender.name, *(_cell(result, figure, shape["limit_s"]) for result in found))
+    if comparison.longer:
+        tables["longer"] = _longer(comparison)
     if comparison.batching is not None:
-        _print_batching(console, comparison.batching)
-    _print_reasons(console, comparison)
+        tables["batching"] = _batching(comparison.batching, line_break)
+    return {name: table for name, table in tables.items() if table.row_count}
 
 
 def _table(title: str, names: list[str]) -> Table:
@@ -85,9 +111,7 @@ def _cell(result: ScalingResult, figure: Figure, limit_s: float) -> str:
     return words.get(result.status) or figure(result)
 
 
-def _print_longer(console: Console, comparison: Comparison) -> None:
-    if not comparison.longer:
-        return
+def _longer(comparison: Comparison) -> Table:
     first = comparison.longer[0]
     table = _table(
         f"built for {first.built_for} steps, given {first.given}", ["contender", "kind", "outcome", "after", "message"]
@@ -96,21 +120,22 @@ def _print_longer(console: Console, comparison: Comparison) -> None:
     for result in comparison.longer:
         taken = "" if result.seconds is None else seconds(result.seconds)
         table.add_row(result.contender, kinds[result.contender], result.outcome, taken, escape(result.message or ""))
-    console.print(table)
+    return table
 
 
-def _print_batching(console: Console, batching: BatchingResult) -> None:
-    """Print a row for each contender and a column for each mode."""
+def _batching(batching: BatchingResult, line_break: str) -> Table:
+    """Return a row for each contender and a column for each mode."""
     found = {(result.contender, result.mode): result for result in batching.modes}
     modes = [mode for mode in MODES if any(result.mode == mode for result in batching.modes)]
     table = _table("time per epoch, and how many of the computed tokens are real", ["contender", *modes])
     for name in dict.fromkeys(contender for contender, _ in found):
         results = [found.get((name, mode)) for mode in modes]
-        table.add_row(name, *("" if r is None else f"{seconds(r.epoch_s)}\n{r.real_share:.0%} real" for r in results))
-    counts = {result.mode: f"{result.measured_batches:,}\nof {result.batches:,}" for result in batching.modes}
+        table.add_row(
+            name, *("" if r is None else f"{seconds(r.epoch_s)}{line_break}{r.real_share:.0%} real" for r in results)
+        )
+    counts = {result.mode: f"{result.measured_batches:,}{line_break}of {result.batches:,}" for result in batching.modes}
     table.add_row("batches measured", *(counts[mode] for mode in modes))
-    console.print(table)
-    console.print(f"Rows: {batching.source}.", highlight=False)
+    return table
 
 
 def _print_reasons(console: Console, comparison: Comparison) -> None:
