@@ -3,8 +3,8 @@
     python scripts/result_tables.py
 
 A table stands between ``<!-- results NAME NAME ... -->`` and ``<!-- end -->``; a name is that of a JSON file, which
-`scripts/experiments.py` has written. Between ``<!-- comparison FIGURE -->`` and ``<!-- end -->`` stands one of the tables
-that `unspool compare` prints, of docs/results/comparison.json.
+`scripts/experiments.py` has written. Between ``<!-- comparison FIGURE -->`` and ``<!-- end -->`` stands one of the
+tables that `unspool compare` prints, of docs/results/comparison.json.
 """
 
 import io
