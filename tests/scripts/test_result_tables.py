@@ -4,7 +4,7 @@ import json
 
 import pytest
 from scripts.experiments import EXPERIMENTS
-from scripts.result_tables import RESULTS, pages, table, with_tables
+from scripts.result_tables import RESULTS, comparison_table, pages, table, with_tables
 
 FIRST = {
     "name": "first",
@@ -40,6 +40,13 @@ def test_a_page_gets_its_tables(tmp_path):
     made = with_tables(page, tmp_path)
     assert made == f"above\n<!-- results first second -->\n{table([FIRST, SECOND])}\n<!-- end -->\nbelow\n"
     assert with_tables(made, tmp_path) == made
+
+
+def test_a_table_of_the_comparison():
+    lines = comparison_table("graph_nodes").splitlines()
+    assert lines[0].split("|")[1:3] == [" contender ", " T=10 "]
+    assert set(lines[1]) == {"|", "-"}
+    assert lines[2].startswith("| unspool dynamic | ")
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
