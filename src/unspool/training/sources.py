@@ -43,6 +43,8 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
+    def __getitem__(self, index: int, /) -> Any: ...
+
     def subset(self, indices: list[int], /) -> "Rows":
         """Return the data set of the given rows."""
         ...
@@ -85,6 +87,9 @@ class Stream:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def __getitem__(self, index: int, /) -> Tensor:
+        return self.tokens[index]
 
     def subset(self, indices: list[int], /) -> "Stream":
         """Return the text of the given tokens.

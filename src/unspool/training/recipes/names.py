@@ -54,7 +54,7 @@ def names_recipe(
         embedding_dropout=0.1,
         num_classes=18,
         num_steps=20,
-        epochs=10,
+        epochs=8,
         batch_size=64,
         batching=batching,
         learning_rate=3e-3,
@@ -62,7 +62,7 @@ def names_recipe(
         schedule="one_cycle",
         gradient_clip=1.0,
         held_out=1600,
-        tested="last",
+        tested="best",
         checkpoint_every=200,
         log_every=20,
     )

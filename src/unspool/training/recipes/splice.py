@@ -51,7 +51,6 @@ def splice_recipe(
         pooling="max",
         input_size=9,
         embedding_size=16,
-        embedding_range=1.0,
         embedding_dropout=0.1,
         num_classes=3,
         num_steps=60,
