@@ -51,7 +51,7 @@ def shakespeare_recipe(
         embedding_range=1.0,
         num_classes=65,
         num_steps=64 if steps is None else steps,
-        epochs=6,
+        epochs=4,
         batch_size=32,
         learning_rate=4e-3,
         weight_decay=1e-2,
