@@ -50,12 +50,12 @@ EXPERIMENTS = {
     "imdb-lstm": Experiment("train imdb --model lstm", 3, _published(0.828, test_loss=0.391)),
     "imdb-gru": Experiment("train imdb --model gru", 3, _published(0.838, test_loss=0.370)),
     "imdb-improved": Experiment("train imdb --model gru --variant improved", 3),
-    "digits": Experiment("train digits", 3),
-    "digits-frames": Experiment("train digits --features frames", 3),
-    "names": Experiment("train names", 3),
-    "splice": Experiment("train splice", 3),
-    "promoters": Experiment("train promoters", 3, folds=10),
-    "chorales": Experiment("train chorales", 3),
+    "digits": Experiment("train digits", 1),
+    "digits-frames": Experiment("train digits --features frames", 1),
+    "names": Experiment("train names", 1),
+    "splice": Experiment("train splice", 1),
+    "promoters": Experiment("train promoters", 1, folds=10),
+    "chorales": Experiment("train chorales", 1),
     "shakespeare": Experiment("train shakespeare", 1),
 }
 
