@@ -20,7 +20,7 @@ Batching = Annotated[
     Literal["ragged", "padded", "bucketed", "same-length", "single"],
     typer.Option(help=_BATCHING, rich_help_panel=_WHAT),
 ]
-VariantsBatching = Annotated[
+RecipesBatching = Annotated[
     Literal["ragged", "padded", "bucketed", "same-length", "single"] | None,
     typer.Option(help=_BATCHING, show_default=_OWN, rich_help_panel=_WHAT),
 ]

@@ -31,6 +31,7 @@ from ._options import (
     OutputDir,
     Overwrite,
     Precision,
+    RecipesBatching,
     Resume,
     Seed,
     TestFile,
@@ -38,7 +39,6 @@ from ._options import (
     TextFile,
     Tokenizer,
     Variant,
-    VariantsBatching,
 )
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def mnist(model: Model = "lstm", execution: Execution = "dynamic", **changes: An
 def imdb(
     model: Model = "lstm",
     execution: Execution = "dynamic",
-    batching: VariantsBatching = None,
+    batching: RecipesBatching = None,
     variant: Variant = "published",
     **changes: Any,
 ) -> "Recipe":

@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 from ._options import (
-    Batching,
     Execution,
     Features,
     Fold,
     Folds,
     HiddenSize,
     Model,
+    RecipesBatching,
     StepBatching,
     Steps,
 )
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def digits(
     model: Model = "gru",
     execution: Execution = "dynamic",
-    batching: Batching = None,
+    batching: RecipesBatching = None,
     features: Features = "log_mel",
     hidden_size: HiddenSize = None,
     **changes: Any,
@@ -41,7 +41,7 @@ def digits(
 def names(
     model: Model = "gru",
     execution: Execution = "dynamic",
-    batching: Batching = None,
+    batching: RecipesBatching = None,
     hidden_size: HiddenSize = None,
     **changes: Any,
 ) -> "Recipe":
@@ -58,7 +58,7 @@ def names(
 def splice(
     model: Model = "gru",
     execution: Execution = "dynamic",
-    batching: Batching = None,
+    batching: RecipesBatching = None,
     hidden_size: HiddenSize = None,
     **changes: Any,
 ) -> "Recipe":
@@ -75,7 +75,7 @@ def splice(
 def promoters(
     model: Model = "gru",
     execution: Execution = "dynamic",
-    batching: Batching = None,
+    batching: RecipesBatching = None,
     fold: Fold = 0,
     folds: Folds = 10,
     hidden_size: HiddenSize = None,
