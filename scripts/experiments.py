@@ -53,7 +53,7 @@ EXPERIMENTS = {
     "digits": Experiment("train digits", 1),
     "digits-frames": Experiment("train digits --features frames", 1),
     "names": Experiment("train names", 1),
-    "splice": Experiment("train splice", 1),
+    "splice": Experiment("train splice", 3),
     "promoters": Experiment("train promoters", 1, folds=10),
     "chorales": Experiment("train chorales", 1),
     "shakespeare": Experiment("train shakespeare", 1),
