@@ -13,11 +13,14 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from unspool.data import load_imdb_texts
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
@@ -26,13 +29,26 @@ RESULTS = Path(__file__).parents[1] / "docs" / "results"
 class Experiment:
     """A training command, how many seeds it is run with, and what was published for the same model.
 
-    With `folds`, a seed's figures are those of all folds together: each row is tested once.
+    With `folds`, a seed's figures are those of all folds together: each row is tested once. `prepare` makes what the
+    command reads.
     """
 
     command: str
     seeds: int = 1
     published: dict[str, float] | None = None
     folds: int | None = None
+    prepare: Callable[[], None] | None = None
+
+
+def _reviews_as_tables() -> None:
+    """Write 4,000 of IMDB's training reviews and 5,000 of its test reviews as files of one's own would be."""
+    Path("runs").mkdir(exist_ok=True)
+    for texts, name, rows in ((load_imdb_texts("train"), "reviews", 4000), (load_imdb_texts("test"), "test", 5000)):
+        with Path(f"runs/{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["review", "sentiment"])
+            for row in np.random.default_rng(0).permutation(len(texts))[:rows]:
+                table.writerow([texts.texts[row], texts.class_names[int(texts.labels[row])]])
 
 
 def _published(accuracy: float, **more: float) -> dict[str, float]:
@@ -57,6 +73,10 @@ EXPERIMENTS = {
     "promoters": Experiment("train promoters", 1, folds=10),
     "chorales": Experiment("train chorales", 1),
     "shakespeare": Experiment("train shakespeare", 1),
+    "text": Experiment(
+        "train text --data runs/reviews.csv --test runs/test.csv --text-column review --label-column sentiment",
+        prepare=_reviews_as_tables,
+    ),
 }
 
 
@@ -75,6 +95,8 @@ def run(name: str, experiment: Experiment, seeds: int, directory: Path) -> dict[
         Where the runs go.
     """
     runs, last = [], {}
+    if experiment.prepare is not None:
+        experiment.prepare()
     for seed in range(seeds):
         folds = []
         for fold in [None] if experiment.folds is None else range(experiment.folds):

@@ -2,8 +2,8 @@
 
     python scripts/kill_and_resume.py [--kills 10] [--seed 0] -- train imdb --model gru --limit-train 6000
 
-Everything after ``--`` is what `unspool` is called with. The undisturbed run comes first; moments are drawn over as
-long as it took. What was found is written to docs/results/kills.json.
+Everything after ``--`` is what `unspool` is called with. The undisturbed run comes first; moments are drawn over all of
+its steps: a run is killed some time after its log has a step. What was found is written to docs/results/kills.json.
 """
 
 import argparse
@@ -76,25 +76,20 @@ def main() -> None:
     given = parser.parse_args()
     moments = random.Random(given.seed)
     with tempfile.TemporaryDirectory() as folder:
-        begun = time.perf_counter()
         expected = finish(given.words, Path(folder) / "undisturbed")
-        seconds = time.perf_counter() - begun
+        steps = step_of(Path(folder) / "undisturbed")
         directory, kills = Path(folder) / "killed", []
-        while len(kills) < given.kills:
+        for moment in sorted(moments.randrange(steps) for _ in range(given.kills)):
             process = start(given.words, directory)
-            # A resumed run has less before it: shorter waits let the last kill, too, find it at work.
-            wait = moments.uniform(0, seconds * (1 - len(kills) / given.kills))
-            try:
-                process.communicate(timeout=wait)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.communicate()
-                kills.append({"after_seconds": round(wait, 2), "last_logged_step": step_of(directory)})
-                print(kills[-1], flush=True)
-                continue
-            # It came to its end before the moment: begin again, and keep the kills that there were.
-            for path in directory.iterdir():
-                path.unlink()
+            while step_of(directory) < moment and process.poll() is None:
+                time.sleep(0.05)
+            time.sleep(moments.uniform(0, 0.5))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            if process.returncode != -signal.SIGKILL:
+                raise SystemExit(f"the run had ended before it was killed after step {moment}; try another --seed")
+            kills.append({"after_step": moment, "last_logged_step": step_of(directory)})
+            print(kills[-1], flush=True)
         received = finish(given.words, directory)
     same = received == expected
     OUTPUT.write_text(
