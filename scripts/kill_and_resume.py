@@ -3,7 +3,7 @@
     python scripts/kill_and_resume.py [--kills 10] [--seed 0] -- train imdb --model gru --limit-train 6000
 
 Everything after ``--`` is what `unspool` is called with. The undisturbed run comes first; moments are drawn over all of
-its steps: a run is killed some time after its log has a step. What was found is written to docs/results/kills.json.
+its steps: a run is killed some time after its log has a step. What was found is written to docs/results/kills/.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-OUTPUT = Path(__file__).parents[1] / "docs" / "results" / "kills.json"
+OUTPUT = Path(__file__).parents[1] / "docs" / "results" / "kills" / "imdb.json"
 FIGURES = ("test_accuracy", "test_loss", "val_accuracy", "val_loss", "epoch")
 
 
@@ -33,9 +33,21 @@ def start(words: list[str], directory: Path) -> subprocess.Popen[bytes]:
         Where the run writes.
     """
     command = [sys.executable, "-c", "from unspool.cli import main; main()", *words]
-    return subprocess.Popen(
-        [*command, "--output-dir", str(directory), "--resume"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    with told(directory).open("wb") as log:  # a pipe that nobody reads would stop the run when it is full
+        return subprocess.Popen(
+            [*command, "--output-dir", str(directory), "--resume"], stdout=log, stderr=subprocess.STDOUT
+        )
+
+
+def told(directory: Path) -> Path:
+    """Return the file of what a run prints.
+
+    Parameters
+    ----------
+    directory : Path
+        The run's directory.
+    """
+    return directory.with_suffix(".log")
 
 
 def finish(words: list[str], directory: Path) -> dict[str, Any]:
@@ -47,9 +59,8 @@ def finish(words: list[str], directory: Path) -> dict[str, Any]:
         As in `start`.
     """
     process = start(words, directory)
-    told, _ = process.communicate()
-    if process.returncode:
-        raise SystemExit(f"the run ended with code {process.returncode}:\n{told.decode()}")
+    if process.wait():
+        raise SystemExit(f"the run ended with code {process.returncode}:\n{told(directory).read_text()}")
     result = json.loads((directory / "result.json").read_text(encoding="utf-8"))
     return {name: result[name] for name in FIGURES}
 
@@ -85,12 +96,13 @@ def main() -> None:
                 time.sleep(0.05)
             time.sleep(moments.uniform(0, 0.5))
             process.send_signal(signal.SIGKILL)
-            process.communicate()
+            process.wait()
             if process.returncode != -signal.SIGKILL:
                 raise SystemExit(f"the run had ended before it was killed after step {moment}; try another --seed")
             kills.append({"after_step": moment, "last_logged_step": step_of(directory)})
             print(kills[-1], flush=True)
         received = finish(given.words, directory)
+    OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     same = received == expected
     OUTPUT.write_text(
         json.dumps(
