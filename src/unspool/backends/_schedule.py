@@ -109,6 +109,11 @@ class Schedule:
     def _rows(self) -> tuple[Tensor, ...] | None:
         return None if self.dense else self._tokens[1].to(self.device).split(self._counts)
 
+    @property
+    def given_resets_in_order(self) -> Tensor | None:
+        """Resets as they were given, in the order of computation: `[T, B]`, or None."""
+        return self._given_resets
+
     @cached_property
     def resets_in_order(self) -> Tensor | None:
         """Which tokens the state is reset before: `[T, B]`, or None."""

@@ -7,12 +7,19 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from unspool.backends._traced_schedule import TracedSchedule
 from unspool.backends.base import Backend, BackendError, Call, Result
+from unspool.backends.masked import MaskedBackend
 from unspool.backends.native import NativeBackend
 from unspool.backends.reference import ReferenceBackend
 
 BACKENDS: tuple[Backend, ...] = (NativeBackend(), ReferenceBackend())
 """All backends in the order of preference."""
+
+MASKED = MaskedBackend()
+"""Runs the calls whose lengths, masks or resets have no values that could be asked for; the others cannot."""
+
+UNKNOWN = "lengths, mask or resets have no values here: the run is exported, or vmap gives each sample its own"
 
 
 @dataclass(frozen=True)
@@ -87,13 +94,14 @@ def run(call: Call, backend: str = "auto") -> Result:
         If there is no backend of that name.
     """
     check_backend(backend)
-    candidates = [b for b in BACKENDS if backend in ("auto", b.name)]
+    traced = isinstance(call.schedule, TracedSchedule)
+    candidates = [MASKED] if traced and backend == "auto" else [b for b in BACKENDS if backend in ("auto", b.name)]
     decisions = _recorder.get()
     if decisions is not None:
         decisions.append(_decision(call, candidates))
     refusals: list[str] = []
     for candidate in candidates:
-        reasons = candidate.reasons(call)
+        reasons = _reasons(candidate, call)
         if not reasons:
             return candidate.run(call)
         refusals += [f"{candidate.name}: {reason}" for reason in reasons]
@@ -105,6 +113,12 @@ def run(call: Call, backend: str = "auto") -> Result:
 
 
 def _decision(call: Call, candidates: list[Backend]) -> Decision:
-    reasons = {backend.name: backend.reasons(call) for backend in BACKENDS}
+    backends = (MASKED, *BACKENDS) if isinstance(call.schedule, TracedSchedule) else BACKENDS
+    reasons = {backend.name: _reasons(backend, call) for backend in backends}
     chosen = next((backend.name for backend in candidates if not reasons[backend.name]), "none")
     return Decision(str(call), chosen, reasons)
+
+
+def _reasons(backend: Backend, call: Call) -> list[str]:
+    known = backend is MASKED or not isinstance(call.schedule, TracedSchedule)
+    return backend.reasons(call) if known else [UNKNOWN]

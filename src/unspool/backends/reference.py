@@ -51,7 +51,7 @@ class ReferenceBackend:
             constant = None if call.row_inputs is None else take_rows(call.row_inputs, rows)
             reset = schedule.resets(k)
             if reset is not None:
-                old = _where(reset, take_rows(call.reset_state, rows), old)
+                old = choose_rows(reset, take_rows(call.reset_state, rows), old)
             versions = _versions(old)
             output, new = step(call.cell, x, old, constant)
             if _versions(old) != versions:
@@ -60,7 +60,7 @@ class ReferenceBackend:
                     "old one may still be needed. Replace in-place operations on the state (+=, add_, ...)."
                 )
             new = match_state(new, old, f"the new state of {type(call.cell).__name__}")
-            _check_output(output, schedule.batch if rows is None else len(rows), call.cell)
+            check_output(output, schedule.batch if rows is None else len(rows), call.cell)
             state = new if rows is None else map_leaves(lambda s, n, r=rows: s.index_copy(0, r, n), state, new)
             outputs.append(output)
             if call.all_states:
@@ -82,13 +82,34 @@ def _versions(tree: Nest) -> list[int]:
     return [0 if leaf.is_inference() else leaf._version for leaf in leaves_of(tree)]
 
 
-def _where(condition: Tensor, chosen: Nest, other: Nest) -> Nest:
-    """Choose row by row."""
+def choose_rows(condition: Tensor, chosen: Nest, other: Nest) -> Nest:
+    """Choose row by row.
+
+    Parameters
+    ----------
+    condition : BoolTensor of shape (B,)
+    chosen, other : nesting of Tensor of shape (B, ...)
+        What is taken where the condition holds, and where it does not.
+    """
     return map_leaves(lambda a, b: torch.where(condition.view(-1, *[1] * (a.dim() - 1)), a, b), chosen, other)
 
 
-def _check_output(output: Nest, rows: int, cell: Any) -> None:
-    """Refuse outputs that do not have the batch as their first axis."""
+def check_output(output: Nest, rows: int, cell: Any) -> None:
+    """Refuse outputs that do not have the batch as their first axis.
+
+    Parameters
+    ----------
+    output : nesting
+    rows : int
+        B.
+    cell : cell
+        Which has put it out.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they do not, or are not tensors.
+    """
     require_tensors(output, "output")
     if any(leaf.dim() == 0 or leaf.shape[0] != rows for leaf in leaves_of(output)):
         raise ValueError(
@@ -108,7 +129,7 @@ def _probe(call: Call) -> Nest:
     # The draw of a cell with random numbers must not be seen from outside.
     with torch.no_grad(), torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
         output, _ = step(call.cell, one_row(call.inputs, 1), one_row(call.initial_state, 0), rows)
-    _check_output(output, 1, call.cell)
+    check_output(output, 1, call.cell)
     return output
 
 

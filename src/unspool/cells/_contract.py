@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from unspool._nest import Nest, describe, flatten, map_leaves, same_kind, unflatten
 
@@ -40,6 +41,10 @@ class LSTMState(NamedTuple):
 
     h: Tensor
     c: Tensor
+
+
+# Exported programs that return such a state are saved under this name.
+pytree._register_namedtuple(LSTMState, serialized_type_name="unspool.LSTMState")
 
 
 class Cell(nn.Module, ABC):

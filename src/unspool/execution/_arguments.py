@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unspool._nest import Nest, describe, leaves_of, map_leaves, named_leaves, require_tensors
 from unspool._ragged import RaggedBatch
-from unspool.backends import Schedule
+from unspool.backends import Schedule, TracedSchedule
 from unspool.cells import initial_state_of
 
 IntArray: TypeAlias = Tensor | np.ndarray | Sequence[int]
@@ -61,6 +61,26 @@ def time_major_inputs(inputs: Nest, time_major: bool) -> Nest:
     return inputs if time_major else map_leaves(lambda leaf: leaf.transpose(0, 1), inputs)
 
 
+def refuse_in_export(inputs: Any) -> None:
+    """Refuse inputs that cannot stand in an exported program.
+
+    Parameters
+    ----------
+    inputs : nesting of Tensor, or RaggedBatch, or PackedSequence
+
+    Raises
+    ------
+    TypeError
+        If a program is being exported and they are one of the last two.
+    """
+    if torch.compiler.is_exporting() and isinstance(inputs, PackedSequence | RaggedBatch):
+        raise TypeError(
+            f"inputs is a {type(inputs).__name__}, whose shapes depend on its data, in a program that is exported; "
+            "expected padded inputs and lengths. Make them of it (RaggedBatch.to_padded, pad_packed_sequence) before "
+            "the program, and pass both."
+        )
+
+
 def steps_and_batch(inputs: Nest) -> tuple[int, int]:
     """Return T and B of checked time-major inputs."""
     leaf = leaves_of(inputs)[0]
@@ -96,44 +116,77 @@ def make_schedule(
         If a shape does not fit, or a length lies outside [0, T].
     """
     steps, batch = steps_and_batch(inputs)
+    device = leaves_of(inputs)[0].device
+    if torch.compiler.is_exporting() or any(is_batched(value) for value in (sequence_length, mask, resets)):
+        lengths = None if sequence_length is None else _integers(sequence_length, batch, steps).to(device)
+        masked, reset = (
+            None if value is None else _bools(value, name, batch, steps).to(device).t()
+            for name, value in {"mask": mask, "resets": resets}.items()
+        )
+        return TracedSchedule(steps, batch, lengths, masked, reset, reverse=reverse, device=device)
     live = None
     if sequence_length is not None:
         lengths = _lengths(sequence_length, batch, steps)
         live = torch.arange(steps).unsqueeze(1) < lengths
     if mask is not None:
-        masked = _bools(mask, "mask", batch, steps)
+        masked = _bools(mask, "mask", batch, steps).cpu().t()
         live = masked if live is None else live & masked
-    reset = None if resets is None else _bools(resets, "resets", batch, steps)
-    return Schedule(steps, batch, live, reset, reverse=reverse, device=leaves_of(inputs)[0].device)
+    reset = None if resets is None else _bools(resets, "resets", batch, steps).cpu().t()
+    return Schedule(steps, batch, live, reset, reverse=reverse, device=device)
 
 
-def _lengths(value: IntArray, batch: int, steps: int) -> Tensor:
+def is_batched(value: Any) -> bool:
+    """Tell whether `torch.func.vmap` gives each sample a value of its own, so that there is none to ask for.
+
+    Parameters
+    ----------
+    value : object
+        A tensor, perhaps inside of several transforms, or anything else.
+    """
+    functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
+    while isinstance(value, Tensor) and functorch.is_functorch_wrapped_tensor(value):
+        if functorch.is_batchedtensor(value):
+            return True
+        value = functorch.get_unwrapped(value)
+    return False
+
+
+def _what_lengths(batch: int, steps: int) -> str:
+    return f"integers of shape [{batch}] (batch), each in [0, {steps}]"
+
+
+def _integers(value: IntArray, batch: int, steps: int) -> Tensor:
+    """Return lengths as `[B]`, whatever their values are."""
     lengths = as_tensor(value, "sequence_length")
-    what = f"integers of shape [{batch}] (batch), each in [0, {steps}]"
+    what = _what_lengths(batch, steps)
     integral = not (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool)
     if not integral and not _is_empty_list(value, lengths):
         raise TypeError(f"sequence_length has dtype {lengths.dtype}; expected {what}. Convert it with .long().")
     if lengths.shape != (batch,):
         raise ValueError(f"sequence_length has shape {list(lengths.shape)}; expected {what}. Give one length per row.")
-    lengths = lengths.detach().to("cpu", torch.long)
+    return lengths.detach().long()
+
+
+def _lengths(value: IntArray, batch: int, steps: int) -> Tensor:
+    lengths = _integers(value, batch, steps).cpu()
     wrong = ((lengths < 0) | (lengths > steps)).nonzero().flatten().tolist()
     if wrong:
         raise ValueError(
-            f"sequence_length[{wrong[0]}] is {int(lengths[wrong[0]])}; expected {what}. "
+            f"sequence_length[{wrong[0]}] is {int(lengths[wrong[0]])}; expected {_what_lengths(batch, steps)}. "
             "A length counts the real steps of a row; cut the row or pad the batch to fit."
         )
     return lengths
 
 
 def _bools(value: BoolArray, name: str, batch: int, steps: int) -> Tensor:
-    """Return a mask as `[T, B]` on the CPU."""
+    """Return a mask as `[B, T]`."""
     mask = as_tensor(value, name)
     what = f"booleans of shape [{batch}, {steps}] (batch, time; also with time_major=True)"
     if mask.dtype != torch.bool and not _is_empty_list(value, mask):
         raise TypeError(f"{name} has dtype {mask.dtype}; expected {what}. Convert it with .bool().")
     if mask.shape != (batch, steps) and not (batch == 0 and mask.numel() == 0):
         raise ValueError(f"{name} has shape {list(mask.shape)}; expected {what}.")
-    return mask.detach().to("cpu", torch.bool).reshape(batch, steps).t()
+    return mask.detach().bool().reshape(batch, steps)
 
 
 def _is_empty_list(value: Any, read: Tensor) -> bool:

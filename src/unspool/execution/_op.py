@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from unspool._nest import Spec, flatten
+from unspool.backends import call_with
 from unspool.execution._plans import PLANS, Forms, Plan
 
 
@@ -61,17 +62,6 @@ def kept_graphs() -> int:
 _swapping = threading.RLock()
 
 
-class _Holder(nn.Module):
-    """Lets `torch.func.functional_call` run something else than a module's forward."""
-
-    def __init__(self, module: nn.Module, function: Callable[[], Any]) -> None:
-        super().__init__()
-        self.module, self.function = module, function
-
-    def forward(self) -> Any:
-        return self.function()
-
-
 def with_tensors(module: nn.Module, tensors: dict[str, Tensor], function: Callable[[], Any]) -> Any:
     """Call a function while a module computes with other parameters and buffers.
 
@@ -91,8 +81,7 @@ def with_tensors(module: nn.Module, tensors: dict[str, Tensor], function: Callab
     if same and not torch.is_grad_enabled():  # nothing to put in place: threads may run the module side by side
         return function()
     with _swapping:
-        values = {f"module.{name}": t for name, t in tensors.items()}
-        return torch.func.functional_call(_Holder(module, function), values, ())
+        return call_with(module, tensors, function)
 
 
 torch.library.define(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from unspool._nest import Nest, leaves_of
 from unspool.backends import Call, Result, Schedule, run
 from unspool.cells import match_state, row_inputs_of
@@ -61,4 +63,5 @@ def run_cell(
         all_states=all_states,
         static=static,
     )
-    return run(call, backend)
+    # A backend runs calls in this process; an exported program is run by whoever loads it.
+    return run(call, "auto" if torch.compiler.is_exporting() else backend)

@@ -53,7 +53,7 @@ def static_rnn(
     """
     options = {"mask": mask, "resets": resets, "reverse": reverse, "pad_output": pad_output, "backend": backend}
     run = run_static
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_dynamo_compiling():
         from unspool.execution._traced import traced_static_rnn
 
         run = traced_static_rnn

@@ -24,6 +24,7 @@ from unspool.execution import (
     make_schedule,
     ragged_inputs,
     ragged_schedule,
+    refuse_in_export,
     time_major_inputs,
 )
 
@@ -175,7 +176,7 @@ class RecurrentLayer(nn.Module, ABC):
 
         Parameters, errors and shapes are those of `forward`.
         """
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_dynamo_compiling():
             return self._run_traced(input, hx, lengths, mask, resets)
         return self._run_any(input, hx, lengths, mask, resets)
 
@@ -187,6 +188,7 @@ class RecurrentLayer(nn.Module, ABC):
         mask: BoolArray | None,
         resets: BoolArray | None,
     ) -> tuple[Nest, Nest]:
+        refuse_in_export(input)
         if self.go_backwards and isinstance(input, PackedSequence | RaggedBatch):
             raise ValueError(
                 f"go_backwards with a {type(input).__name__} would begin with padding; expected reverse=True."
@@ -280,8 +282,13 @@ class RecurrentLayer(nn.Module, ABC):
     def _check_steps(self, steps: int) -> None:
         if not self.unroll:
             return
+        if isinstance(steps, torch.SymInt):
+            raise ValueError(
+                f"{type(self).__name__} is unrolled, so its number of steps is fixed, and was exported with a dynamic "
+                "axis of time; expected a static one. Leave time out of dynamic_shapes, or use unroll=False."
+            )
         limit = steps if self.num_steps is None else self.num_steps
-        if not is_recording():  # explain() leaves the layer as it is
+        if not (is_recording() or torch.compiler.is_exporting()):  # they leave the layer as it is
             self.num_steps = limit
         if steps > limit:
             raise ValueError(

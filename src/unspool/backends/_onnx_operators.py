@@ -1,0 +1,131 @@
+"""ONNX's own operators LSTM, GRU and RNN, for the cells and options that they have.
+
+Letters: B batch, T steps, I input size, H hidden size, G gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unspool._nest import leaves_of
+from unspool.backends._traced_schedule import TracedSchedule
+from unspool.backends.base import Call, Result
+from unspool.cells import GRUCell, LSTMCell, LSTMState, SimpleRNNCell
+from unspool.cells._activations import activation
+from unspool.program.fingerprint import has_hooks
+
+OPERATORS: dict[type, tuple[str, tuple[int, ...]]] = {
+    LSTMCell: ("LSTM", (0, 3, 1, 2)),
+    nn.LSTMCell: ("LSTM", (0, 3, 1, 2)),
+    GRUCell: ("GRU", (1, 0, 2)),
+    nn.GRUCell: ("GRU", (1, 0, 2)),
+    SimpleRNNCell: ("RNN", (0,)),
+    nn.RNNCell: ("RNN", (0,)),
+}
+"""For each cell its operator and where that operator's gates stand among ours: i, o, f, c and z, r, h."""
+
+ACTIVATIONS: dict[Callable[..., Any], str] = {torch.tanh: "Tanh", torch.sigmoid: "Sigmoid", torch.relu: "Relu"}
+
+
+def has_operator(call: Call) -> bool:
+    """Tell whether ONNX has an operator that does what a call asks for.
+
+    Parameters
+    ----------
+    call : Call
+    """
+    cell, schedule = call.cell, call.schedule
+    tensors = [*leaves_of(call.inputs), *leaves_of(call.initial_state), *cell.parameters()]
+    return (
+        type(cell) in OPERATORS  # a subclass may compute anything
+        and not has_hooks(cell)
+        and not call.static  # promised: a graph without loops
+        and not call.all_states
+        and call.row_inputs is None
+        and call.pad_output == "zero"
+        and isinstance(schedule, TracedSchedule)
+        and schedule.given_resets_in_order is None
+        and (schedule.dense or schedule.right_padded_lengths is not None)
+        and all(tensor.dtype == torch.float32 for tensor in tensors)  # ONNX Runtime has no other on the CPU
+        and not (getattr(cell, "proj_size", 0) or getattr(cell, "cell_clip", None) or getattr(cell, "coupled", False))
+        and all(function in ACTIVATIONS for function in _activations(cell))
+    )
+
+
+def _activations(cell: Any) -> list[Callable[..., Any]]:
+    """Return the activations in ONNX's order: of the gates, of the candidate, and LSTM's of the memory cell."""
+    if isinstance(cell, nn.RNNCell):
+        return [activation(cell.nonlinearity)]
+    phi = activation(getattr(cell, "activation", "tanh"))
+    if isinstance(cell, SimpleRNNCell):
+        return [phi]
+    sigma = activation(getattr(cell, "recurrent_activation", "sigmoid"))
+    return [sigma, phi, phi] if isinstance(cell, LSTMCell | nn.LSTMCell) else [sigma, phi]
+
+
+def run_operator(call: Call) -> Result:
+    """Put a call for which `has_operator` holds into the graph as one operator.
+
+    Parameters
+    ----------
+    call : Call
+
+    Returns
+    -------
+    Result
+    """
+    cell, schedule = call.cell, call.schedule
+    assert isinstance(schedule, TracedSchedule)
+    name, _ = OPERATORS[type(cell)]
+    lengths, size = schedule.right_padded_lengths, cell.hidden_size
+    lstm = name == "LSTM"
+    initial = leaves_of(call.initial_state)
+    inputs = [
+        call.inputs,
+        _by_gate(cell, cell.weight_ih),
+        _by_gate(cell, cell.weight_hh),
+        _biases(cell),
+        None if lengths is None else lengths.to(torch.int32),
+        *[leaf.unsqueeze(0) for leaf in initial],
+    ]
+    if getattr(cell, "peephole", False):
+        inputs.append(torch.cat([cell.peephole_i, cell.peephole_o, cell.peephole_f]).unsqueeze(0))
+    attributes: dict[str, Any] = {
+        "hidden_size": size,
+        "direction": "reverse" if schedule.reverse else "forward",
+        "activations": [ACTIVATIONS[function] for function in _activations(cell)],
+    }
+    if name == "GRU":
+        attributes["linear_before_reset"] = int(getattr(cell, "reset_after", True))
+    shapes = [[schedule.steps, 1, schedule.batch, size], *[[1, schedule.batch, size]] * len(initial)]
+    outputs, *final = torch.onnx.ops.symbolic_multi_out(
+        name, inputs, attributes, dtypes=[torch.float32] * len(shapes), shapes=shapes
+    )
+    state = [leaf.squeeze(0) for leaf in final]
+    if lengths is not None:  # ONNX Runtime gives zeros as the final state of rows of length 0
+        real = (lengths > 0).unsqueeze(1)
+        state = [torch.where(real, leaf, start) for leaf, start in zip(state, initial, strict=True)]
+    return Result(outputs.squeeze(1), LSTMState(*state) if lstm else state[0], None)
+
+
+def _by_gate(cell: Any, weight: Tensor) -> Tensor:
+    """Return a weight `[G H, ...]` as `[1, G H, ...]` with the gates in ONNX's order."""
+    _, order = OPERATORS[type(cell)]
+    gates = weight.chunk(len(order))
+    return torch.cat([gates[k] for k in order]).unsqueeze(0)
+
+
+def _biases(cell: Any) -> Tensor:
+    """Return both biases, zeros where there is none, as `[1, 2 G H]`."""
+    zeros = cell.weight_hh.new_zeros(len(cell.weight_hh))
+    of_input = zeros if cell.bias_ih is None else cell.bias_ih
+    if getattr(cell, "forget_bias", 0.0):
+        offset = torch.zeros_like(zeros)
+        offset[cell.forget_gate] = cell.forget_bias
+        of_input = of_input + offset
+    of_state = zeros if cell.bias_hh is None else cell.bias_hh
+    return torch.cat([_by_gate(cell, of_input), _by_gate(cell, of_state)], dim=1)
