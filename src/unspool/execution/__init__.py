@@ -4,7 +4,7 @@ from unspool.execution._arguments import BoolArray as BoolArray
 from unspool.execution._arguments import IntArray as IntArray
 from unspool.execution._arguments import check_pad_output as check_pad_output
 from unspool.execution._arguments import make_schedule as make_schedule
-from unspool.execution._arguments import refuse_in_export as refuse_in_export
+from unspool.execution._arguments import refuse_in_traces as refuse_in_traces
 from unspool.execution._arguments import time_major_inputs as time_major_inputs
 from unspool.execution._bidirectional import bidirectional_dynamic_rnn as bidirectional_dynamic_rnn
 from unspool.execution._bidirectional import (

@@ -61,8 +61,8 @@ def time_major_inputs(inputs: Nest, time_major: bool) -> Nest:
     return inputs if time_major else map_leaves(lambda leaf: leaf.transpose(0, 1), inputs)
 
 
-def refuse_in_export(inputs: Any) -> None:
-    """Refuse inputs that cannot stand in an exported program.
+def refuse_in_traces(inputs: Any) -> None:
+    """Refuse what cannot stand in a program that is being recorded.
 
     Parameters
     ----------
@@ -71,8 +71,15 @@ def refuse_in_export(inputs: Any) -> None:
     Raises
     ------
     TypeError
-        If a program is being exported and they are one of the last two.
+        If a program is being exported and the inputs are a ragged batch or a packed sequence.
+    RuntimeError
+        If `torch.jit.trace` records.
     """
+    if torch.jit.is_tracing():
+        raise RuntimeError(
+            "a run over time was reached by torch.jit.trace, which records the steps of one batch for all others; "
+            "expected torch.export.export, or torch.onnx.export with dynamo=True. See docs/export.md."
+        )
     if torch.compiler.is_exporting() and isinstance(inputs, PackedSequence | RaggedBatch):
         raise TypeError(
             f"inputs is a {type(inputs).__name__}, whose shapes depend on its data, in a program that is exported; "

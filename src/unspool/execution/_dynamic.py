@@ -10,7 +10,7 @@ from unspool._nest import Nest, map_leaves
 from unspool._ragged import RaggedBatch
 from unspool.backends import check_backend
 from unspool.cells import require_cell
-from unspool.execution._arguments import BoolArray, IntArray, make_schedule, refuse_in_export, time_major_inputs
+from unspool.execution._arguments import BoolArray, IntArray, make_schedule, refuse_in_traces, time_major_inputs
 from unspool.execution._ragged import like_batch, ragged_inputs, ragged_schedule
 from unspool.execution._run import run_cell
 
@@ -123,7 +123,7 @@ def run_dynamic(
     """Do what `dynamic_rnn` does where nothing is traced; the arguments are its own."""
     require_cell(cell)
     check_backend(backend)
-    refuse_in_export(inputs)
+    refuse_in_traces(inputs)
     if isinstance(inputs, RaggedBatch):
         x = ragged_inputs(inputs, sequence_length, mask)
         schedule = ragged_schedule(inputs, resets, reverse)

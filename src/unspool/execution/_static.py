@@ -10,7 +10,7 @@ import torch
 from unspool._nest import Nest, map_leaves
 from unspool.backends import check_backend
 from unspool.cells import require_cell
-from unspool.execution._arguments import BoolArray, IntArray, make_schedule, stacked_inputs
+from unspool.execution._arguments import BoolArray, IntArray, make_schedule, refuse_in_traces, stacked_inputs
 from unspool.execution._run import run_cell
 
 
@@ -76,6 +76,7 @@ def run_static(
     """Do what `static_rnn` does where nothing is traced, but return outputs of shape (T, B, ...)."""
     require_cell(cell)
     check_backend(backend)
+    refuse_in_traces(inputs)
     stacked = stacked_inputs(inputs)
     schedule = make_schedule(stacked, sequence_length, mask, resets, reverse)
     result = run_cell(cell, stacked, schedule, initial_state, pad_output=pad_output, static=True, backend=backend)

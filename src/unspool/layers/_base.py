@@ -24,7 +24,7 @@ from unspool.execution import (
     make_schedule,
     ragged_inputs,
     ragged_schedule,
-    refuse_in_export,
+    refuse_in_traces,
     time_major_inputs,
 )
 
@@ -188,7 +188,7 @@ class RecurrentLayer(nn.Module, ABC):
         mask: BoolArray | None,
         resets: BoolArray | None,
     ) -> tuple[Nest, Nest]:
-        refuse_in_export(input)
+        refuse_in_traces(input)
         if self.go_backwards and isinstance(input, PackedSequence | RaggedBatch):
             raise ValueError(
                 f"go_backwards with a {type(input).__name__} would begin with padding; expected reverse=True."
@@ -226,6 +226,13 @@ class RecurrentLayer(nn.Module, ABC):
             (steps if self.return_sequences else steps.replace("T", ""), state),
             # A trace that has read these is made anew when they change; the run reads them from the layer.
             settings=(self.reverse, self.go_backwards, self.pad_output, self.unroll, self.backend),
+        )
+
+    def __prepare_scriptable__(self) -> Any:
+        """Refuse `torch.jit.script`, which looks for this method."""
+        raise RuntimeError(
+            f"torch.jit.script was called on {type(self).__name__}, which is Python that TorchScript cannot read; "
+            "expected torch.export.export, or torch.onnx.export with dynamo=True. See docs/export.md."
         )
 
     @property
