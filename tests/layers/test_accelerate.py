@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 import unspool as us
 from tests.conformance.oracle import assert_close
+from unspool.layers import AcceleratedLSTM
 
 MODULES = {
     "RNN": lambda: nn.RNN(3, 5),
@@ -129,9 +130,9 @@ def test_copies_leave_the_model_alone():
     model = nn.Sequential(nn.Embedding(4, 3), nn.LSTM(3, 5))
     faster = us.accelerate(model, copy=True)
     assert type(model[1]) is nn.LSTM
-    assert type(faster[1]) is us.layers.AcceleratedLSTM
+    assert type(faster[1]) is AcceleratedLSTM
     slower = us.decelerate(faster, copy=True)
-    assert type(faster[1]) is us.layers.AcceleratedLSTM
+    assert type(faster[1]) is AcceleratedLSTM
     assert type(slower[1]) is nn.LSTM
 
 
@@ -181,7 +182,7 @@ def test_bare_cells_stay_and_are_named():
     with pytest.warns(UserWarning, match=r"leaves as they are: cell \(LSTMCell\) is one step.*unspool.RNN") as found:
         us.accelerate(model)
     assert "layer" not in str(found[0].message)
-    assert type(model["rnn"]) is us.layers.AcceleratedLSTM
+    assert type(model["rnn"]) is AcceleratedLSTM
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")
@@ -196,7 +197,7 @@ def test_nothing_to_accelerate_is_said_once_done_is_fine():
     module = nn.LSTM(3, 5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert type(us.accelerate(us.accelerate(module))) is us.layers.AcceleratedLSTM
+        assert type(us.accelerate(us.accelerate(module))) is AcceleratedLSTM
 
 
 def test_a_model_must_be_a_module():
@@ -214,12 +215,12 @@ def test_parametrised_modules_swap_and_shed_their_parametrisation():
     us.accelerate(module)
     assert {d.chosen for d in us.explain(module, x).decisions} == {"native"}
     assert_close({"": module(x)[0].detach()}, {"": expected.detach()}, torch.float32)
-    assert not isinstance(twin, us.layers.AcceleratedLSTM)
+    assert not isinstance(twin, AcceleratedLSTM)
     us.decelerate(module)
-    assert not isinstance(module, us.layers.AcceleratedLSTM)
+    assert not isinstance(module, AcceleratedLSTM)
     us.accelerate(module)
     parametrize.remove_parametrizations(module, "weight_hh_l0")
-    assert type(module) is us.layers.AcceleratedLSTM
+    assert type(module) is AcceleratedLSTM
     assert_close({"": module(x)[0].detach()}, {"": expected.detach()}, torch.float32)
 
 
