@@ -77,7 +77,7 @@ class NativeBackend:
         if torch.is_autocast_enabled("cpu"):
             found.append("torch.autocast is on")
         if _transformed():
-            found.append("a torch.func transform or a function mode is active")
+            found.append("a torch.func transform, forward-mode differentiation or a function mode is active")
         if has_hooks(call.cell):
             found.append("the cell has hooks, which expect to be called at every step")
         if found:
@@ -169,8 +169,10 @@ class NativeBackend:
 
 
 def _transformed() -> bool:
-    """Tell whether a torch.func transform or a function mode sees every operation."""
+    """Tell whether a torch.func transform, dual numbers or a function mode see every operation."""
     functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
+    if torch.autograd.forward_ad._current_level >= 0:
+        return True
     return functorch.maybe_current_level() is not None or torch._C._is_torch_function_mode_enabled()
 
 

@@ -50,8 +50,15 @@ def raw_rnn(cell: Any, loop_fn: LoopFunction) -> tuple[Nest, Nest, Any]:
     ------
     TypeError, ValueError
         If `loop_fn` returns something else, or states change their structure.
+    RuntimeError
+        If a program is being exported.
     """
     require_cell(cell)
+    if torch.compiler.is_exporting():
+        raise RuntimeError(
+            "raw_rnn was reached by torch.export; it ends when loop_fn says so, which depends on data, and a program has "
+            "to be known without. Expected dynamic_rnn, or a loop of the model's own over a fixed number of steps."
+        )
     finished, x, state, emit_like, loop_state = _call(loop_fn, 0, None, None, None)
     batch = finished.shape[0]
     _check_rows(state, "next_state", batch, 0)

@@ -1,4 +1,4 @@
-"""What is traced of a run by `torch.compile` and `torch.export`: one call of the operator `unspool::run`.
+"""What is traced of a run by `torch.compile`: one call of the operator `unspool::run`.
 
 This module is imported when a trace first comes by, not with the library: its decorators import the compiler, which
 takes seconds.
@@ -27,6 +27,12 @@ from unspool.execution._static import run_static
 
 SAMPLE = {"T": 1, "B": 2}
 """Steps and rows of the run that shows the forms of results: any layer takes one step."""
+
+
+TRANSFORMED = (
+    "a torch.func transform (vmap, grad, ...) was called inside of what torch.compile compiles, around a run over time; "
+    "expected it outside. Leave the function that calls the transform uncompiled."
+)
 
 
 def run_traced(
@@ -60,6 +66,8 @@ def run_traced(
     tuple of nesting of Tensor
         What the runner returns.
     """
+    if torch.compiler.is_exporting():
+        return strictly()
     given: list[Tensor] = []
     forms: list[Any] = []
     for argument, where in zip(arguments, axes, strict=True):
@@ -153,6 +161,8 @@ def plan_run(
         names=names,
         autocast=autocast,
     )
+    if torch._C._functorch.maybe_current_level() is not None:  # type: ignore[attr-defined]
+        return PLANS.add(module, Failure(_failing(RuntimeError(TRANSFORMED))))
     try:
         # The modes of an exporter would see what is none of its business.
         with _disable_current_modes(), torch._C.DisableTorchFunction():  # type: ignore[attr-defined]
@@ -175,6 +185,15 @@ def _failing(error: Exception) -> Any:
         raise kind(message)
 
     return torch.compiler.disable(fail, reason=f"{kind.__name__}: {message}")
+
+
+strictly = _failing(
+    RuntimeError(
+        "torch.export.export was called with strict=True, which would put a run into the program that only this process "
+        "can make; expected strict=False, the default."
+    )
+)
+"""Fails at the export of a run by the tracing of Python code."""
 
 
 def _as_form(form: tuple[Any, ...]) -> Form:
