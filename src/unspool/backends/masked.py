@@ -6,6 +6,8 @@ under `vmap`, where each sample has lengths of its own. What stands in padding i
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -20,8 +22,8 @@ from unspool.cells import match_state, step
 Parts = dict[str, Nest]
 """What is there, by name: loops want tensors only, so what is absent has no entry.
 
-- Of the carry, which goes from step to step: `state`, `[B, ...]`; `pending`, `[B]`, rows whose reset waits for their next
-  token; `output`, `[B, ...]`, the last output, where padding repeats it.
+- Of the carry, which goes from step to step: `state`, `[B, ...]`; `pending`, `[B]`, 1 for rows whose reset waits for their
+  next token; `output`, `[B, ...]`, the last output, where padding repeats it.
 - Of a step: `x`, `[B, ...]`; `live` and `reset`, `[B]`.
 - Of what all steps read: `tensors`, the cell's own, by name; `rows`, its row inputs; `fresh`, the state that a reset
   returns to.
@@ -60,7 +62,9 @@ class MaskedBackend:
             return run_operator(call)
         schedule = call.schedule
         if schedule.steps == 0:
-            raise ValueError("inputs have no steps (T = 0); expected at least one in an exported program or under vmap.")
+            raise ValueError(
+                "inputs have no steps (T = 0); expected at least one in an exported program or under vmap."
+            )
         live = None if schedule.dense else schedule.live_in_order
         reset = schedule.given_resets_in_order
         inputs = map_leaves(lambda leaf: leaf.flip(0), call.inputs) if schedule.reverse else call.inputs
@@ -68,15 +72,16 @@ class MaskedBackend:
         if live is not None:
             inputs = map_leaves(lambda leaf: _masked(live, leaf), inputs)
             if reset is not None:
-                carry["pending"] = torch.zeros(schedule.batch, dtype=torch.bool, device=schedule.device)
+                # A number and not a boolean: PyTorch's scan is differentiated only if all of its carry can be.
+                carry["pending"] = torch.zeros(schedule.batch, device=schedule.device)
             if call.pad_output == "repeat":
                 carry["output"] = _zero_output(call, inputs)
         constants = _present(rows=call.row_inputs, fresh=None if reset is None else call.reset_state)
         loop = _scan if exporting and not call.static else _unrolled
-        carry, (outputs, states) = loop(call, carry, _present(x=inputs, live=live, reset=reset), constants)
+        carry, results = loop(call, carry, _present(x=inputs, live=live, reset=reset), constants)
         if schedule.reverse:
-            outputs, states = map_leaves(lambda leaf: leaf.flip(0), (outputs, states))
-        return Result(outputs, carry["state"], states if call.all_states else None)
+            results = map_leaves(lambda leaf: leaf.flip(0), results)
+        return Result(results["output"], carry["state"], results.get("state"))
 
 
 def _present(**parts: Nest | None) -> Parts:
@@ -94,21 +99,19 @@ def _zero_output(call: Call, inputs: Nest) -> Nest:
     output, _ = step(call.cell, first, call.initial_state, call.row_inputs)
     check_output(output, call.schedule.batch, call.cell)
     return map_leaves(
-        lambda leaf: torch.zeros(
-            (call.schedule.batch, *leaf.shape[1:]), dtype=leaf.dtype, device=call.schedule.device
-        ),
+        lambda leaf: torch.zeros((call.schedule.batch, *leaf.shape[1:]), dtype=leaf.dtype, device=call.schedule.device),
         output,
     )
 
 
-def _step(call: Call, carry: Parts, now: Parts, constants: Parts) -> tuple[Parts, tuple[Nest, Nest]]:
-    """Compute one step; return the carry, and the output and the state after the step."""
+def _step(call: Call, carry: Parts, now: Parts, constants: Parts) -> tuple[Parts, Parts]:
+    """Compute one step; return the carry, and what is kept of the step: `output`, and `state` where it is wanted."""
     cell, live, reset = call.cell, now.get("live"), now.get("reset")
     old, after = carry["state"], dict(carry)
     if reset is not None:
         if live is not None:
-            reset = reset | carry["pending"]
-            reset, after["pending"] = reset & live, reset & ~live
+            waiting = torch.maximum(carry["pending"], reset.to(carry["pending"].dtype))
+            reset, after["pending"] = (waiting > 0) & live, waiting * ~live
         old = choose_rows(reset, constants["fresh"], old)
     output, new = step(cell, now["x"], old, constants.get("rows"))
     new = match_state(new, old, f"the new state of {type(cell).__name__}")
@@ -120,10 +123,10 @@ def _step(call: Call, carry: Parts, now: Parts, constants: Parts) -> tuple[Parts
     after["state"] = new
     if "output" in carry:
         after["output"] = output
-    return after, (output, new)
+    return after, _present(output=output, state=new if call.all_states else None)
 
 
-def _unrolled(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple[Parts, tuple[Nest, Nest]]:
+def _unrolled(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple[Parts, Parts]:
     """Loop in Python: an exported graph has no loop."""
     leaves, spec = flatten(steps)
     results = []
@@ -133,12 +136,13 @@ def _unrolled(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple
     return carry, map_leaves(lambda *values: torch.stack(values), *results)
 
 
-def _scan(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple[Parts, tuple[Nest, Nest]]:
+def _scan(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple[Parts, Parts]:
     """Loop in the graph, for any number of steps."""
     # Imported here, since it imports the compiler. The operator, not the function of that name, which compiles its body.
     from torch._higher_order_ops.scan import scan_op
 
     # What the body reads must be handed in: what it closes over would become a constant of the graph.
+    _refuse_strangers(call.cell)
     tensors = dict([*call.cell.named_parameters(), *call.cell.named_buffers()])
     fixed, fixed_spec = flatten(constants | {"tensors": tensors})
     start, carry_spec = flatten(carry)
@@ -157,3 +161,21 @@ def _scan(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple[Par
 
     found = list(scan_op(body, start, xs, tuple(fixed)))
     return unflatten(found[: len(start)], carry_spec), unflatten(found[len(start) :], result_spec[0])
+
+
+def _refuse_strangers(cell: Any) -> None:
+    """Refuse tensors that a cell holds and does not own as PyTorch knows it: no graph could be handed them.
+
+    Raises
+    ------
+    ValueError
+        If there are such tensors.
+    """
+    for path, module in cell.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor):
+                raise ValueError(
+                    f"{type(cell).__name__} holds the tensor {'.'.join(filter(None, [path, name]))}, which is neither a "
+                    "parameter nor a buffer; an exported program cannot take it along. Register it with "
+                    f"register_buffer({name!r}, ...)."
+                )

@@ -42,4 +42,5 @@ def dropout_mask(
     """
     keep = 1.0 - probability
     drawn = (1, *shape[1:]) if shared_over_batch else shape
-    return torch.empty(drawn, dtype=dtype, device=device).bernoulli_(keep).div_(keep).expand(shape)
+    # Not in place: `vmap` can give each sample a draw of its own only then.
+    return torch.empty(drawn, dtype=dtype, device=device).bernoulli(keep).div_(keep).expand(shape)

@@ -57,7 +57,7 @@ class ZoneoutCell(WrappedCell):
         return {"keep": {str(k): self._draw(leaf, k) for k, leaf in enumerate(leaves)}}
 
     def _draw(self, leaf: torch.Tensor, k: int) -> torch.Tensor:
-        return torch.empty(leaf.shape, device=leaf.device).bernoulli_(self.zoneout[k]) > 0
+        return torch.empty(leaf.shape, device=leaf.device).bernoulli(self.zoneout[k]) > 0
 
     def forward(self, x: Nest, state: Nest, rows: dict[str, Nest] | None = None) -> tuple[Nest, Nest]:
         """Compute one step of the cell inside and keep some of the old state.

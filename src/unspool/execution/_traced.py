@@ -348,3 +348,6 @@ outside: Any = torch.compiler.disable(
     "padded inputs and lengths of it (RaggedBatch.to_padded, pad_packed_sequence) outside of what is compiled",
 )
 """Calls a function with arguments, outside of the graph, which breaks there."""
+
+undisturbed: Any = torch.compiler.disable(_call)
+"""Calls a function with arguments, and keeps the compiler from what it calls."""

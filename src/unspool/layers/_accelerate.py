@@ -9,6 +9,7 @@ be copied, pickled or kept in step with a module.
 from __future__ import annotations
 
 import copy as copying
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -90,8 +91,13 @@ class Accelerated(nn.RNNBase):
                 without_batch=isinstance(input, Tensor) and input.dim() == 2,
                 settings=(self.training, self.dropout, self.recurrent_dropout, self.input_dropout),
             )
+        elif "torch._dynamo" in sys.modules:
+            # torch.compile breaks its graph at any torch.nn.LSTM, and would go on to compile what is called below.
+            from unspool.execution._traced import undisturbed
+
+            output, state = undisturbed(_run_stand_in, self, tensors, input, hx, lengths, mask, resets)
         else:
-            output, state = _stand_in(self).run_with(tensors, input, hx, lengths, mask, resets)
+            output, state = _run_stand_in(self, tensors, input, hx, lengths, mask, resets)
         return output, tuple(state) if isinstance(state, tuple) else state
 
     def _check(self, input: Any, hx: Any) -> None:
@@ -171,9 +177,11 @@ def _stand_in(module: Accelerated) -> TorchLikeLayer:
     return found
 
 
-def _run_stand_in(module: Accelerated, tensors: dict[str, Tensor], *arguments: Any, settings: Any) -> tuple[Any, Any]:
-    """Run an accelerated module as the operator of a traced graph does."""
-    del settings
+def _run_stand_in(
+    module: Accelerated, tensors: dict[str, Tensor], *arguments: Any, settings: Any = None
+) -> tuple[Any, Any]:
+    """Run an accelerated module with these tensors."""
+    del settings  # of a trace, which is made anew when they change
     return _stand_in(module).run_with(tensors, *arguments)
 
 
