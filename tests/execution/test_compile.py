@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import io
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -471,17 +470,3 @@ def test_the_operators_are_as_pytorch_wants_them(layer, x, training):
         (ticket.detach(), [torch.ones_like(r) for r in results], sizes, *rest),
         test_utils="test_autograd_registration",
     )
-
-
-@pytest.mark.parametrize("strict", [True, False])
-def test_exported_models_run_in_the_process_that_exported_them(strict):
-    model, (x, lengths) = Model(), batch()
-    rows, steps = torch.export.Dim("rows"), torch.export.Dim("steps")
-    shapes = ({0: rows, 1: steps}, {0: rows})
-    exported = torch.export.export(model, (x, lengths), dynamic_shapes=shapes, strict=strict)
-    file = io.BytesIO()
-    torch.export.save(exported, file)
-    file.seek(0)
-    x, lengths = batch(rows=7, steps=3)
-    for program in (exported, torch.export.load(file)):
-        assert torch.allclose(program.module()(x, lengths), model(x, lengths), atol=1e-6)

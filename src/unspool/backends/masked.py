@@ -1,7 +1,7 @@
 """The masked loop: every step for all rows, and `where` in place of asking which rows are live.
 
-It runs where nobody may ask: in programs that are exported, where lengths and even the number of steps are symbols, and
-under `vmap`, where each sample has lengths of its own. What stands in padding is replaced by zeros before the cell sees it.
+It runs where nobody may ask: in programs that are exported, where lengths and even the number of steps are symbols,
+and under `vmap`, where each sample has lengths of its own. What stands in padding is replaced before the cell sees it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from unspool.backends.base import Call, Result
 from unspool.backends.reference import check_output, choose_rows
 from unspool.cells import match_state, step
 
-
 Parts = dict[str, Nest]
 """What is there, by name: loops want tensors only, so what is absent has no entry.
 
-- Of the carry, which goes from step to step: `state`, `[B, ...]`; `pending`, `[B]`, 1 for rows whose reset waits for their
-  next token; `output`, `[B, ...]`, the last output, where padding repeats it.
+- Of the carry, which goes from step to step: `state`, `[B, ...]`; `pending`, `[B]`, 1 for rows whose reset waits for
+  their next token; `output`, `[B, ...]`, the last output, where padding repeats it.
 - Of a step: `x`, `[B, ...]`; `live` and `reset`, `[B]`.
 - Of what all steps read: `tensors`, the cell's own, by name; `rows`, its row inputs; `fresh`, the state that a reset
   returns to.
@@ -89,8 +88,12 @@ def _present(**parts: Nest | None) -> Parts:
 
 
 def _masked(live: Tensor, leaf: Tensor) -> Tensor:
-    """Put zeros where nothing is live: `where` keeps what stands there, NaN too, out of gradients."""
-    return torch.where(live.view(*live.shape, *[1] * (leaf.dim() - 2)), leaf, torch.zeros_like(leaf))
+    """Replace what stands where nothing is live, so that what the cell makes of it is finite, gradients too.
+
+    Ones are in the domain of more functions than zeros; integers may be ids, of which 0 is the one that there is.
+    """
+    filler = torch.ones_like(leaf) if leaf.is_floating_point() else torch.zeros_like(leaf)
+    return torch.where(live.view(*live.shape, *[1] * (leaf.dim() - 2)), leaf, filler)
 
 
 def _zero_output(call: Call, inputs: Nest) -> Nest:
@@ -138,14 +141,14 @@ def _unrolled(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple
 
 def _scan(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple[Parts, Parts]:
     """Loop in the graph, for any number of steps."""
-    # Imported here, since it imports the compiler. The operator, not the function of that name, which compiles its body.
+    # Imported here, since it imports the compiler. The operator, and not the function, which compiles the body.
     from torch._higher_order_ops.scan import scan_op
 
     # What the body reads must be handed in: what it closes over would become a constant of the graph.
     _refuse_strangers(call.cell)
     tensors = dict([*call.cell.named_parameters(), *call.cell.named_buffers()])
     fixed, fixed_spec = flatten(constants | {"tensors": tensors})
-    start, carry_spec = flatten(carry)
+    start, carry_spec = flatten(map_leaves(torch.clone, carry))  # no tensor may be handed in twice
     xs, steps_spec = flatten(steps)
     result_spec: list[Spec] = []
 
@@ -175,7 +178,7 @@ def _refuse_strangers(cell: Any) -> None:
         for name, value in vars(module).items():
             if isinstance(value, Tensor):
                 raise ValueError(
-                    f"{type(cell).__name__} holds the tensor {'.'.join(filter(None, [path, name]))}, which is neither a "
+                    f"{type(cell).__name__} holds the tensor {f'{path}.{name}'.lstrip('.')}, which is neither a "
                     "parameter nor a buffer; an exported program cannot take it along. Register it with "
                     f"register_buffer({name!r}, ...)."
                 )

@@ -56,8 +56,8 @@ def raw_rnn(cell: Any, loop_fn: LoopFunction) -> tuple[Nest, Nest, Any]:
     require_cell(cell)
     if torch.compiler.is_exporting():
         raise RuntimeError(
-            "raw_rnn was reached by torch.export; it ends when loop_fn says so, which depends on data, and a program has "
-            "to be known without. Expected dynamic_rnn, or a loop of the model's own over a fixed number of steps."
+            "raw_rnn was reached by torch.export; it ends when loop_fn says so, which depends on data, and a program "
+            "must be known without. Expected dynamic_rnn, or a loop of the model's own over a fixed number of steps."
         )
     finished, x, state, emit_like, loop_state = _call(loop_fn, 0, None, None, None)
     batch = finished.shape[0]

@@ -30,8 +30,8 @@ SAMPLE = {"T": 1, "B": 2}
 
 
 TRANSFORMED = (
-    "a torch.func transform (vmap, grad, ...) was called inside of what torch.compile compiles, around a run over time; "
-    "expected it outside. Leave the function that calls the transform uncompiled."
+    "a torch.func transform (vmap, grad, ...) was called inside of what torch.compile compiles, around a run over "
+    "time; expected it outside. Leave the function that calls the transform uncompiled."
 )
 
 
@@ -189,8 +189,8 @@ def _failing(error: Exception) -> Any:
 
 strictly = _failing(
     RuntimeError(
-        "torch.export.export was called with strict=True, which would put a run into the program that only this process "
-        "can make; expected strict=False, the default."
+        "torch.export.export was called with strict=True, which would put a run into the program that only this "
+        "process can make; expected strict=False, the default."
     )
 )
 """Fails at the export of a run by the tracing of Python code."""

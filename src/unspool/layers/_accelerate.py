@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils._python_dispatch import _disable_current_modes
 
 from unspool._nest import Nest
 from unspool._ragged import RaggedBatch
@@ -104,7 +105,8 @@ class Accelerated(nn.RNNBase):
         """Refuse what `torch.nn` refuses, in its words."""
         if isinstance(input, RaggedBatch):
             return
-        self._update_flat_weights()
+        if not torch.compiler.is_exporting():  # which warns of attributes that change
+            self._update_flat_weights()
         if isinstance(input, PackedSequence):
             values, sizes = input.data, input.batch_sizes
         else:
@@ -164,16 +166,19 @@ def _stand_in(module: Accelerated) -> TorchLikeLayer:
     inside = {"input_dropout": module.input_dropout, "recurrent_dropout": module.recurrent_dropout}
     key = (*sizes, *layout, *inside.values(), module.mode, module.proj_size, module.training)
     found = _STAND_INS.get(key)
-    if found is None:
-        options: dict[str, Any] = {**inside, "device": "meta"}
+    if found is not None:
+        return found
+    options: dict[str, Any] = {**inside, "device": "meta"}
+    with _disable_current_modes(), torch._C.DisableTorchFunction():  # type: ignore[attr-defined]
+        # An exporter would put the making of a layer into its program.
         if isinstance(module, nn.LSTM):
             found = LSTM(*sizes, *layout, module.proj_size, **options)
         elif isinstance(module, nn.GRU):
             found = GRU(*sizes, *layout, **options)
         else:
             found = SimpleRNN(*sizes, module.mode.removeprefix("RNN_").lower(), *layout, **options)
-        found._parameters.clear()
-        _STAND_INS[key] = found.train(module.training)
+    found._parameters.clear()
+    _STAND_INS[key] = found.train(module.training)
     return found
 
 
