@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from unspool._nest import Nest, flatten, map_leaves, take_rows, unflatten
+from unspool.backends._packing import Packing, pack
 
 
 class Schedule:
@@ -170,6 +171,19 @@ class Schedule:
         # Of several tokens of a row the last computed one counts; scatter promises no order, so take the extreme.
         reduce = "amin" if self.reverse else "amax"
         return place.scatter_reduce(0, rows, self.positions, reduce, include_self=False)
+
+    @cached_property
+    def right_padded(self) -> bool:
+        """Whether each row's tokens are its first steps."""
+        if self.dense:
+            return True
+        live = self.live_in_order.flip(0) if self.reverse else self.live_in_order
+        return torch.equal(live, torch.arange(self.steps).unsqueeze(1) < self.lengths)
+
+    @cached_property
+    def packing(self) -> Packing:
+        """The tokens of a right-padded schedule in the order of PyTorch's packed sequences."""
+        return pack(self.lengths, self.starts, self.stride, self.reverse, self.device)
 
     def cut(self, inputs: Nest) -> Iterator[Nest]:
         """Yield for each computed step what stands in arrays for the rows that are live.

@@ -8,10 +8,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from unspool.backends.base import Backend, BackendError, Call, Result
+from unspool.backends.cudnn import CudnnBackend
 from unspool.backends.native import NativeBackend
 from unspool.backends.reference import ReferenceBackend
 
-BACKENDS: tuple[Backend, ...] = (NativeBackend(), ReferenceBackend())
+BACKENDS: tuple[Backend, ...] = (CudnnBackend(), NativeBackend(), ReferenceBackend())
 """All backends in the order of preference."""
 
 
@@ -91,12 +92,10 @@ def run(call: Call, backend: str = "auto") -> Result:
     decisions = _recorder.get()
     if decisions is not None:
         decisions.append(_decision(call, candidates))
-    refusals: list[str] = []
     for candidate in candidates:
-        reasons = candidate.reasons(call)
-        if not reasons:
+        if next(iter(candidate.reasons(call)), None) is None:
             return candidate.run(call)
-        refusals += [f"{candidate.name}: {reason}" for reason in reasons]
+    refusals = [f"{candidate.name}: {reason}" for candidate in candidates for reason in candidate.reasons(call)]
     raise BackendError(
         f"backend {backend!r} cannot run {call}: "
         + "; ".join(refusals)
@@ -105,6 +104,6 @@ def run(call: Call, backend: str = "auto") -> Result:
 
 
 def _decision(call: Call, candidates: list[Backend]) -> Decision:
-    reasons = {backend.name: backend.reasons(call) for backend in BACKENDS}
+    reasons = {backend.name: list(backend.reasons(call)) for backend in BACKENDS}
     chosen = next((backend.name for backend in candidates if not reasons[backend.name]), "none")
     return Decision(str(call), chosen, reasons)
