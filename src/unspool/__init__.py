@@ -24,6 +24,8 @@ from unspool.layers import GRU as GRU
 from unspool.layers import LSTM as LSTM
 from unspool.layers import RNN as RNN
 from unspool.layers import Bidirectional as Bidirectional
+from unspool.layers import CuDNNGRU as CuDNNGRU
+from unspool.layers import CuDNNLSTM as CuDNNLSTM
 from unspool.layers import SimpleRNN as SimpleRNN
 
 # Last: the function takes the place of the subpackage's name, whose modules are imported by their full names.

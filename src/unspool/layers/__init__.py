@@ -3,6 +3,8 @@
 from unspool.layers._base import RecurrentLayer as RecurrentLayer
 from unspool.layers._base import RunOptions as RunOptions
 from unspool.layers._bidirectional import Bidirectional as Bidirectional
+from unspool.layers._cudnn import CuDNNGRU as CuDNNGRU
+from unspool.layers._cudnn import CuDNNLSTM as CuDNNLSTM
 from unspool.layers._gru import GRU as GRU
 from unspool.layers._lstm import LSTM as LSTM
 from unspool.layers._rnn import RNN as RNN
