@@ -56,7 +56,7 @@ def pack(lengths: Tensor, starts: Tensor, stride: int, reverse: bool, device: to
     ranked, rows = lengths.sort(descending=True, stable=True)
     rows = rows[: int(lengths.count_nonzero())]
     longest = int(ranked[0]) if len(ranked) else 0
-    live = torch.arange(longest).unsqueeze(1) < ranked[: len(rows)]  # [K, R]
+    live = torch.arange(longest, device="cpu").unsqueeze(1) < ranked[: len(rows)]  # [K, R]
     step, rank = live.nonzero().unbind(1)
     row = rows[rank]
     time = lengths[row] - 1 - step if reverse else step

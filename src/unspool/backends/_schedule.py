@@ -64,7 +64,15 @@ class Schedule:
     @cached_property
     def live_in_order(self) -> Tensor:
         """Where there is a token, in the order of computation: `[T, B]`."""
-        return torch.ones(self.steps, self.batch, dtype=torch.bool) if self._live is None else self._live
+        if self._live is None:
+            return torch.ones(self.steps, self.batch, dtype=torch.bool, device="cpu")
+        return self._live
+
+    @property
+    def _times(self) -> Tensor:
+        """The numbers of the steps: `[T, 1]`."""
+        # On the CPU, as all that a schedule finds out, whatever torch.set_default_device has said.
+        return torch.arange(self.steps, device="cpu").unsqueeze(1)
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -79,7 +87,7 @@ class Schedule:
     @cached_property
     def starts(self) -> Tensor:
         """The place of each row's first step in arrays whose first two axes are flattened: `[B]`."""
-        return self.lengths.cumsum(0) - self.lengths if self.ragged else torch.arange(self.batch)
+        return self.lengths.cumsum(0) - self.lengths if self.ragged else torch.arange(self.batch, device="cpu")
 
     @property
     def stride(self) -> int:
@@ -152,7 +160,7 @@ class Schedule:
     def carried_on(self, number: Tensor, in_order: bool = False) -> Tensor:
         """Fill -1 in `[T, B]` with what stands at the latest token up to there, -1 before the first."""
         number = number if in_order or not self.reverse else number.flip(0)
-        filled = torch.where(number < 0, -1, torch.arange(self.steps).unsqueeze(1))  # the step of the latest token
+        filled = torch.where(number < 0, -1, self._times)  # the step of the latest token
         filled = filled.cummax(0).values if self.steps else filled
         latest = torch.where(filled < 0, -1, number.gather(0, filled.clamp(min=0))) if self.steps else number
         return latest.flip(0) if self.reverse else latest
@@ -178,7 +186,7 @@ class Schedule:
         if self.dense:
             return True
         live = self.live_in_order.flip(0) if self.reverse else self.live_in_order
-        return torch.equal(live, torch.arange(self.steps).unsqueeze(1) < self.lengths)
+        return torch.equal(live, self._times < self.lengths)
 
     @cached_property
     def packing(self) -> Packing:

@@ -82,7 +82,7 @@ def ragged_schedule(
     """
     lengths = batch.lengths.detach().to("cpu", torch.long)
     steps = longest(batch) if num_steps is None else num_steps
-    live = torch.arange(steps).unsqueeze(1) < lengths
+    live = torch.arange(steps, device="cpu").unsqueeze(1) < lengths
     table = None
     if resets is not None:
         flags = as_tensor(resets, "resets")
