@@ -349,6 +349,16 @@ def test_the_layers_refuse_the_cpu_with_reasons(layer: nn.Module):
         layer(torch.zeros(5, 2, 3))
 
 
+def test_the_layers_take_what_cudnn_has():
+    with refused(
+        TypeError, "CuDNNLSTM received ['activation', 'unroll']", "expected options among batch_first", "LSTM t"
+    ):
+        CuDNNLSTM(3, 4, activation="relu", unroll=True)  # type: ignore[call-arg]
+    with refused(TypeError, "CuDNNGRU received ['backend']", "GRU takes the others"):
+        CuDNNGRU(3, 4, backend="auto")  # type: ignore[call-arg]
+    assert CuDNNLSTM(3, 4, bidirectional=True, proj_size=2).backend == "cudnn"
+
+
 @on_cpu
 def test_results_are_the_same_at_every_call():
     cell, x = LSTMCell(3, 4), torch.randn(4, 6, 3)

@@ -32,7 +32,8 @@ def reasons_of_cell(cell: Any) -> Iterator[str]:
     ----------
     cell : LSTMCell, GRUCell or SimpleRNNCell
     """
-    phi, known = activation(cell.activation), {torch.tanh: "tanh"}
+    phi = activation(cell.activation)
+    known: dict[Any, str] = {torch.tanh: "tanh"}
     if type(cell) is SimpleRNNCell:
         known[torch.relu] = "relu"
     elif activation(cell.recurrent_activation) is not torch.sigmoid:
