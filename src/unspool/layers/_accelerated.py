@@ -169,11 +169,11 @@ class AcceleratedGRU(Accelerated, nn.GRU):
 
 ALL = 1 << 62
 _FEW_STEPS = {
-    "LSTM": (ALL, 24),
+    "LSTM": (ALL, 48),
     "LSTM without oneDNN": (2, 2),
-    "GRU": (4, 3),
-    "RNN_TANH": (8, 6),
-    "RNN_RELU": (8, 6),
+    "GRU": (5, 3),
+    "RNN_TANH": (7, 5),
+    "RNN_RELU": (7, 5),
 }
 """The steps up to which PyTorch's own kernel is faster for a float32 batch without lengths: without gradients, and with
 them. Measured by `python -m benchmarks.few_steps`; oneDNN's LSTM is the one that stays ahead."""
