@@ -52,13 +52,18 @@ def test_the_default_device_does_not_matter(name: str, reverse: bool, pad_output
     assert torch.equal(c, same_c)
 
 
-def test_the_default_device_does_not_matter_to_ragged_batches():
-    batch = RaggedBatch(torch.randn(7, I), torch.tensor([5, 0, 2]), None, torch.arange(B))
+def test_the_default_device_does_not_matter_to_ragged_and_packed_batches():
+    batch = RaggedBatch(torch.randn(7, I), torch.tensor([5, 2]), None, torch.arange(2))
+    packed = batch.to_packed()
     layer = RNN(LSTMCell(I, H), reverse=True, backend="reference")
     outputs, _ = layer(batch)
     with torch.device("meta"):
-        same, _ = layer(batch)
-    assert torch.equal(outputs.values, same.values)
+        ragged, _ = layer(batch)
+        repacked, _ = layer(packed)
+        in_order, _ = layer(packed._replace(sorted_indices=None, unsorted_indices=None))
+    assert torch.equal(outputs.values, ragged.values)
+    assert torch.equal(outputs.to_packed().data, repacked.data)
+    assert torch.equal(outputs.to_packed().data, in_order.data)
 
 
 Execution = Callable[..., Any]

@@ -54,6 +54,18 @@ def is_recording() -> bool:
     return _recorder.get() is not None
 
 
+def note(decision: Decision) -> None:
+    """Add a decision to those that are being collected in this thread, if they are.
+
+    Parameters
+    ----------
+    decision : Decision
+    """
+    decisions = _recorder.get()
+    if decisions is not None:
+        decisions.append(decision)
+
+
 def check_backend(name: str) -> None:
     """Refuse the name of a backend that does not exist.
 
@@ -89,9 +101,8 @@ def run(call: Call, backend: str = "auto") -> Result:
     """
     check_backend(backend)
     candidates = [b for b in BACKENDS if backend in ("auto", b.name)]
-    decisions = _recorder.get()
-    if decisions is not None:
-        decisions.append(_decision(call, candidates))
+    if is_recording():
+        note(_decision(call, candidates))
     for candidate in candidates:
         if next(iter(candidate.reasons(call)), None) is None:
             return candidate.run(call)
