@@ -1,0 +1,106 @@
+"""Running a model once, and telling what was seen."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from unspool.doctor._diagnosis import Diagnosis
+from unspool.doctor._findings import finding_of, kind_of
+from unspool.doctor._observer import Observer, Seen, role_of
+from unspool.doctor._padding import padding_of_input
+from unspool.doctor._torch_layers import input_of, kernel_of, timing_of, would_run
+from unspool.execution import dynamic_rnn
+
+
+def doctor(model: nn.Module, *args: Any, measure: bool = False, **kwargs: Any) -> Diagnosis:
+    """Tell of every recurrent part of a model what runs it, why nothing faster does, and what one line would change.
+
+    The model is run once on the sample, in the mode (training or not) that it is in, without gradients. The random
+    state and the model's buffers are afterwards what they were. Layers of `torch.nn` are run a second time, as if they
+    were accelerated, so that what is said of them is what happens.
+
+    Parameters
+    ----------
+    model : Module, or cell
+        A cell is run by `dynamic_rnn`.
+    *args, **kwargs
+        A sample batch: what the model is called with. For a cell, the arguments of `dynamic_rnn`; `lengths` may be
+        written for `sequence_length`.
+    measure : bool
+        Time each layer of `torch.nn` alone on its part of the sample, as it is and accelerated.
+
+    Returns
+    -------
+    Diagnosis
+        Prints as a table.
+
+    Raises
+    ------
+    TypeError
+        If the model is no module.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.GRU(3, 5))
+    >>> doctor(model, torch.randn(4, 2, 2)).changes
+    ('model = unspool.accelerate(model)',)
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model is {type(model).__name__}; expected a torch.nn.Module, and after it what the model is called with."
+        )
+    call: Any = model
+    if role_of(model) == "cell":
+        if "lengths" in kwargs:
+            kwargs["sequence_length"] = kwargs.pop("lengths")
+        args = (model, *args)
+        call = dynamic_rnn
+
+    def examine(seen: Seen, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        layer: Any = seen.module
+        x = input_of(args, kwargs)
+        seen.saw(padding_of_input(x, layer.batch_first))
+        if not seen.notes:
+            seen.notes = {
+                "kernel": kernel_of(layer, x),
+                "would": would_run(layer, args, kwargs),
+                "timing": timing_of(layer, args, kwargs) if measure else None,
+            }
+
+    observer = Observer(model, examine)
+    with _untouched(model), torch.no_grad(), observer.watching():
+        call(*args, **kwargs)
+    findings = tuple(finding_of(model, seen) for seen in observer.seen.values())
+    return Diagnosis(findings, tuple(_not_called(model, observer)))
+
+
+def _not_called(model: nn.Module, observer: Observer) -> Iterator[str]:
+    """Yield the recurrent modules outside of others that were not seen."""
+    met = {id(part) for seen in observer.seen.values() for part in seen.module.modules()}
+    for path, module in model.named_modules():
+        if id(module) not in met and role_of(module):
+            met |= {id(part) for part in module.modules()}
+            yield f"{path}: {kind_of(module)}" if path else kind_of(module)
+
+
+@contextmanager
+def _untouched(model: nn.Module) -> Iterator[None]:
+    """Undo what a forward pass does to the random state and to buffers; let nothing be compiled meanwhile."""
+    buffers = [(module, name, b) for module in model.modules() for name, b in module._buffers.items() if b is not None]
+    values = [buffer.clone() for _, _, buffer in buffers]
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
+        if "torch._dynamo" in sys.modules:  # what is compiled hides its modules
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for (module, name, buffer), value in zip(buffers, values, strict=True):
+                    module._buffers[name] = buffer.copy_(value)
