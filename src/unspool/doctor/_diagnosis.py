@@ -46,7 +46,7 @@ class Finding:
     held_up_by : tuple of str
         Why it is not something faster; empty where there is nothing faster.
     padding : Padding or None
-        What it saw; None where it sees one step at a time.
+        What it saw; None where that is not to be seen: a cell is called with single steps.
     changes : tuple of str
         What to change, one line each, in this order; in code `model` is what the doctor was given, `x` and `lengths`
         are what the part is called with. Empty where nothing is to be changed.
@@ -74,7 +74,7 @@ class Finding:
         blocks = {
             "runs on": (self.runs_on,),
             "why not faster": self.held_up_by or ("nothing here is faster",),
-            "padding": ("not to be seen step by step" if self.padding is None else str(self.padding),),
+            "padding": ("not to be seen" if self.padding is None else str(self.padding),),
             "measured": () if self.timing is None else (str(self.timing),),
             "change": self.changes or ("nothing",),
         }
@@ -90,7 +90,7 @@ class Diagnosis:
     findings : tuple of Finding
         One per recurrent part, in the order of their first calls.
     not_called : tuple of str
-        Names and kinds of recurrent modules that this forward pass did not call.
+        A sentence for each recurrent module that this forward pass did not call.
     """
 
     findings: tuple[Finding, ...]
@@ -115,7 +115,6 @@ class Diagnosis:
         for finding in self.findings:
             lines.append(finding.title)
             lines += [f"  {label:<14}  {text}" for label, text in finding.rows()]
-        lines += [f"{name}, not called on this sample" for name in self.not_called]
-        return "\n".join([*lines, self.summary])
+        return "\n".join([*lines, *self.not_called, self.summary])
 
     __repr__ = __str__

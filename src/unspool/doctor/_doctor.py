@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from unspool.doctor._diagnosis import Diagnosis
+from unspool.doctor._diagnosis import Diagnosis, Timing
 from unspool.doctor._findings import finding_of, kind_of
 from unspool.doctor._observer import Observer, Seen, role_of
-from unspool.doctor._padding import padding_of_input
-from unspool.doctor._torch_layers import input_of, kernel_of, timing_of, would_run
+from unspool.doctor._torch_layers import time_layer
 from unspool.execution import dynamic_rnn
+from unspool.layers import is_scripted
 
 
 def doctor(model: nn.Module, *args: Any, measure: bool = False, **kwargs: Any) -> Diagnosis:
@@ -62,22 +62,19 @@ def doctor(model: nn.Module, *args: Any, measure: bool = False, **kwargs: Any) -
         args = (model, *args)
         call = dynamic_rnn
 
-    def examine(seen: Seen, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        layer: Any = seen.module
-        x = input_of(args, kwargs)
-        seen.saw(padding_of_input(x, layer.batch_first))
-        if not seen.notes:
-            seen.notes = {
-                "kernel": kernel_of(layer, x),
-                "would": would_run(layer, args, kwargs),
-                "timing": timing_of(layer, args, kwargs) if measure else None,
-            }
-
-    observer = Observer(model, examine)
-    with _untouched(model), torch.no_grad(), observer.watching():
-        call(*args, **kwargs)
-    findings = tuple(finding_of(model, seen) for seen in observer.seen.values())
+    observer = Observer(model)
+    with _untouched(model):
+        with torch.no_grad(), observer.watching():
+            call(*args, **kwargs)
+        findings = tuple(
+            finding_of(model, seen, _timing(seen) if measure else None) for seen in observer.seen.values()
+        )
     return Diagnosis(findings, tuple(_not_called(model, observer)))
+
+
+def _timing(seen: Seen) -> Timing | None:
+    found = seen.examined
+    return None if found is None or found.refusal else time_layer(seen.module, found.args, found.kwargs)
 
 
 def _not_called(model: nn.Module, observer: Observer) -> Iterator[str]:
@@ -86,7 +83,8 @@ def _not_called(model: nn.Module, observer: Observer) -> Iterator[str]:
     for path, module in model.named_modules():
         if id(module) not in met and role_of(module):
             met |= {id(part) for part in module.modules()}
-            yield f"{path}: {kind_of(module)}" if path else kind_of(module)
+            why = "is inside of scripted code, where nothing is seen" if is_scripted(module) else "was not called"
+            yield f"{path or 'the model'} ({kind_of(module)}) {why}"
 
 
 @contextmanager

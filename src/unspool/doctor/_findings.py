@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 
 from unspool.backends import Decision
-from unspool.doctor._diagnosis import Finding
+from unspool.doctor._diagnosis import Finding, Timing
 from unspool.doctor._observer import Seen
 from unspool.doctor._remedies import is_of_other_device, remedy
-from unspool.layers import RNN, Bidirectional
+from unspool.layers import RNN, Bidirectional, is_scripted
 
 ACCELERATE = "model = unspool.accelerate(model)"
 
@@ -24,6 +24,8 @@ def kind_of(module: nn.Module) -> str:
     ----------
     module : Module
     """
+    if is_scripted(module):
+        return f"scripted {module.original_name}"
     cls = type(module)
     inner = {"cell": module.cell} if isinstance(module, RNN) else {}
     if isinstance(module, Bidirectional):
@@ -52,37 +54,37 @@ def code_of(model: nn.Module, path: str) -> str:
     return code
 
 
-def finding_of(model: nn.Module, seen: Seen) -> Finding:
+def finding_of(model: nn.Module, seen: Seen, timing: Timing | None = None) -> Finding:
     """Return what there is to say about a part of a model.
 
     Parameters
     ----------
     model : Module
     seen : Seen
+    timing : Timing, optional
+        Of a layer of `torch.nn`.
     """
-    code = code_of(model, seen.path)
+    code = code_of(model, seen.path) if seen.path or seen.module is model else "cell"
     if seen.role == "cell":
         return _stepped_cell(seen, code)
     if seen.role == "torch":
-        return _torch_layer(seen, code)
-    name, lengths = (
-        (f"unspool.dynamic_rnn({code}, x, {{}})", "sequence_length=lengths")
-        if seen.role == "run"
-        else (f"{code}(x, {{}})", "lengths=lengths")
-    )
-    if seen.role == "run" and not seen.path and seen.module is not model:
-        name = f"unspool.dynamic_rnn(cell, x, {{}})"
+        return _torch_layer(seen, code, timing)
+    return _run_over_time(seen, code)
+
+
+def _run_over_time(seen: Seen, code: str) -> Finding:
+    is_layer = seen.role == "layer"
     held_up, changes = _against(seen.decisions, code)
     for decision in seen.decisions:
-        asked = [b for b in _faster(decision) if not decision.reasons[b]]
-        held_up += [f"{b} could run it, but {decision.chosen} was asked for" for b in asked]
-        if asked and seen.role == "layer":
-            changes.append(_with_auto_backend(seen.module, code))
-        elif asked:
-            changes.append(name.format("backend='auto'"))
-    if seen.padding is not None and not seen.padding.known and seen.padding.padding:
+        asked = [name for name in _faster(decision) if not decision.reasons[name]]
+        held_up += [f"{name} could run it, but {decision.chosen} was asked for" for name in asked]
+        if asked:
+            auto = f"unspool.dynamic_rnn({code}, x, backend='auto')"
+            changes.append(_with_auto_backend(seen.module, code) if is_layer else auto)
+    if _looks_padded(seen):
         held_up.append("what looks like padding is computed, since no lengths are given")
-        changes.append(name.format(lengths))
+        with_lengths = f"unspool.dynamic_rnn({code}, x, sequence_length=lengths)"
+        changes.append(f"{code}(x, lengths=lengths)" if is_layer else with_lengths)
     return _finding(seen, _who(seen.decisions), held_up, changes)
 
 
@@ -99,26 +101,33 @@ def _stepped_cell(seen: Seen, code: str) -> Finding:
     return _finding(seen, "PyTorch, step by step", held_up, changes)
 
 
-def _torch_layer(seen: Seen, code: str) -> Finding:
-    would, kernel = seen.notes["would"], seen.notes["kernel"]
-    if isinstance(would, str):
-        return _finding(seen, kernel, [would], [])
-    who = _who(would)
-    timing = seen.notes["timing"]
-    if who != "native":
-        reasons, _ = _against(would, code)
-        return _finding(seen, kernel, [f"it is not accelerated, which would not help here: {who} would run it", *reasons], [])
-    if timing is not None and timing.before <= timing.after:
-        return _finding(seen, kernel, ["it is not accelerated, which does not help on this sample"], [])
-    held_up, changes = ["it is not accelerated: native could run it"], [ACCELERATE]
-    padding = seen.padding
-    if padding is not None and not padding.known and padding.padding:
-        held_up.append("what looks like padding is computed")
+def _torch_layer(seen: Seen, code: str, timing: Timing | None) -> Finding:
+    found = seen.examined
+    assert found is not None
+    if found.refusal is not None:
+        line = f"let {kind_of(seen.module)} hold a layer of torch.nn in place of being one, and accelerate that"
+        return _finding(seen, found.kernel, [f"it {found.refusal}"], [] if is_scripted(seen.module) else [line])
+    who, padded = _who(found.would_run), _looks_padded(seen)
+    # A vendor's kernel runs it either way; what it gains then is that padding is left out.
+    if "reference" in who or (who != "native" and not padded):
+        reasons, _ = _against(found.would_run, code)
+        return _finding(seen, found.kernel, [f"accelerated, it would run on {who}, which is no gain", *reasons], [])
+    if timing is not None and timing.before <= timing.after and not padded:
+        return _finding(seen, found.kernel, ["it is not accelerated, which is no gain on this sample"], [], timing)
+    held_up, changes = ["it is not accelerated"], [ACCELERATE]
+    if padded:
+        held_up.append("what looks like padding is computed, since no lengths are given")
         changes.append(f"{code}(x, lengths=lengths)")
-    return _finding(seen, kernel, held_up, changes)
+    return _finding(seen, found.kernel, held_up, changes, timing)
 
 
-def _finding(seen: Seen, runs_on: str, held_up: Iterable[str], changes: Iterable[str]) -> Finding:
+def _looks_padded(seen: Seen) -> bool:
+    return seen.padding is not None and not seen.padding.known and seen.padding.padding > 0
+
+
+def _finding(
+    seen: Seen, runs_on: str, held_up: Iterable[str], changes: Iterable[str], timing: Timing | None = None
+) -> Finding:
     return Finding(
         path=seen.path,
         kind=f"dynamic_rnn over {kind_of(seen.module)}" if seen.role == "run" else kind_of(seen.module),
@@ -127,7 +136,7 @@ def _finding(seen: Seen, runs_on: str, held_up: Iterable[str], changes: Iterable
         held_up_by=tuple(dict.fromkeys(held_up)),
         padding=seen.padding,
         changes=tuple(dict.fromkeys(changes)),
-        timing=seen.notes.get("timing"),
+        timing=timing,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -12,8 +12,16 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from unspool.backends import Call, Decision, recording
 from unspool.cells import Cell, is_cell
-from unspool.doctor._padding import Padding, padding_of_call
-from unspool.layers import AcceleratedGRU, AcceleratedLSTM, AcceleratedRNN, Bidirectional, RecurrentLayer
+from unspool.doctor._padding import Padding, padding_of_call, padding_of_input
+from unspool.doctor._torch_layers import Examined, examine, input_of
+from unspool.layers import (
+    AcceleratedGRU,
+    AcceleratedLSTM,
+    AcceleratedRNN,
+    Bidirectional,
+    RecurrentLayer,
+    is_scripted,
+)
 
 Role: TypeAlias = Literal["layer", "torch", "cell", "run"]
 """A layer that runs on a backend; a layer of `torch.nn`; a cell called step by step; a cell run by a function."""
@@ -28,7 +36,7 @@ def role_of(module: nn.Module) -> Role | None:
     """
     if isinstance(module, RecurrentLayer | Bidirectional | AcceleratedRNN | AcceleratedLSTM | AcceleratedGRU):
         return "layer"
-    if isinstance(module, nn.RNNBase):
+    if isinstance(module, nn.RNNBase) or is_scripted(module):
         return "torch"
     if isinstance(module, Cell | nn.RNNCellBase):
         return "cell"
@@ -52,24 +60,21 @@ class Seen:
         Of its runs over time.
     padding : Padding or None
         Of all calls together.
-    notes : dict
+    examined : Examined or None
         What was found out about a layer of `torch.nn`.
     """
 
     path: str
-    module: nn.Module
+    module: Any
     role: Role
     calls: int = 0
     decisions: list[Decision] = field(default_factory=list)
     padding: Padding | None = None
-    notes: dict[str, Any] = field(default_factory=dict)
+    examined: Examined | None = None
 
     def saw(self, padding: Padding) -> None:
         """Add the padding of one call."""
         self.padding = padding if self.padding is None else self.padding + padding
-
-
-Examine: TypeAlias = Callable[[Seen, tuple[Any, ...], dict[str, Any]], None]
 
 
 class Observer:
@@ -81,8 +86,6 @@ class Observer:
     Parameters
     ----------
     model : Module
-    examine : callable
-        `examine(seen, args, kwargs)` is called after every call of a layer of `torch.nn`, unseen itself.
 
     Attributes
     ----------
@@ -90,9 +93,8 @@ class Observer:
         What was seen, by the identity of the module and its role.
     """
 
-    def __init__(self, model: nn.Module, examine: Examine) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self._roles = {id(m): (path, role) for path, m in model.named_modules() if (role := role_of(m))}
-        self._examine = examine
         self._outermost: Seen | None = None
         self._runs = 0  # of this call of the outermost module
         self._inside = 0  # of runs that somebody else's modules are called in
@@ -128,12 +130,12 @@ class Observer:
         if self._inside or seen is None or seen.module is not module:
             return
         self._outermost = None
-        if seen.role == "torch" and output is not None:  # None: it has raised
-            self._inside += 1
-            try:
-                self._examine(seen, args, kwargs)
-            finally:
-                self._inside -= 1
+        if seen.role != "torch" or output is None:  # None: it has raised
+            return
+        if seen.examined is None:
+            seen.examined = examine(module, args, kwargs)
+        if seen.examined.refusal is None:
+            seen.saw(padding_of_input(input_of(args, kwargs), seen.module.batch_first))
 
     @contextmanager
     def _run(self, call: Call) -> Iterator[None]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unspool.backends import Decision, recording
 from unspool.doctor._diagnosis import Timing
-from unspool.layers import AcceleratedGRU, AcceleratedLSTM, AcceleratedRNN, accelerate, decelerate
+from unspool.layers import accelerate, decelerate, reason_against
 
 REPETITIONS = 5
 
@@ -52,59 +52,70 @@ def kernel_of(layer: nn.RNNBase, x: Tensor | PackedSequence) -> str:
     return f"PyTorch's own kernel ({name}), {form}"
 
 
+@dataclass
+class Examined:
+    """What was found out about a layer of `torch.nn`.
+
+    Attributes
+    ----------
+    args, kwargs
+        What it was called with first.
+    kernel : str
+        What runs it, in words.
+    refusal : str or None
+        Why it cannot be accelerated.
+    would_run : list of Decision
+        What decides who runs it if it is accelerated; empty where it cannot be.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    kernel: str
+    refusal: str | None
+    would_run: list[Decision]
+
+
+def examine(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Examined:
+    """Find out who runs a layer, and who would if it were accelerated, by running it once more.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM or GRU of `torch.nn`, or a scripted one
+        It is itself again afterwards.
+    args, kwargs
+        Of its forward.
+    """
+    refusal = reason_against(layer)
+    if refusal is not None:
+        return Examined(args, kwargs, "PyTorch", refusal, [])
+    with _accelerated(layer), recording() as decisions:
+        layer.forward(*args, **kwargs)  # no hooks of the user's: they have been called
+    return Examined(args, kwargs, kernel_of(layer, input_of(args, kwargs)), None, decisions)
+
+
 @contextmanager
-def _accelerated(layer: nn.RNNBase) -> Iterator[str]:
-    """Accelerate a layer inside of the `with` block; yield why it cannot be, empty where it can."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        accelerate(layer)
+def _accelerated(layer: nn.RNNBase) -> Iterator[None]:
+    """Accelerate a layer inside of the `with` block."""
+    accelerate(layer)
     try:
-        done = isinstance(layer, AcceleratedRNN | AcceleratedLSTM | AcceleratedGRU)
-        yield "" if done else str(caught[-1].message)
+        yield
     finally:
         decelerate(layer)
 
 
-def would_run(layer: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Decision] | str:
-    """Run a layer as if it were accelerated.
-
-    Parameters
-    ----------
-    layer : RNN, LSTM or GRU of `torch.nn`
-        It is itself again afterwards.
-    args, kwargs
-        Of its forward.
-
-    Returns
-    -------
-    list of Decision, or str
-        What decided who runs it; or why it cannot be accelerated.
-    """
-    with _accelerated(layer) as reason:
-        if reason:
-            return reason
-        with recording() as decisions:
-            layer(*args, **kwargs)
-        return decisions
-
-
-def timing_of(layer: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timing | None:
+def time_layer(layer: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timing:
     """Time a layer as it is and accelerated: forward, and in training mode backward too.
 
     Parameters
     ----------
     layer : RNN, LSTM or GRU of `torch.nn`
+        One that can be accelerated.
     args, kwargs
         Of its forward.
-
-    Returns
-    -------
-    Timing or None
-        None for a layer that cannot be accelerated.
     """
     before = _median(layer, args, kwargs)
-    with _accelerated(layer) as reason:
-        return None if reason else Timing(before, _median(layer, args, kwargs), layer.training)
+    with _accelerated(layer):
+        return Timing(before, _median(layer, args, kwargs), layer.training)
 
 
 def _median(layer: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
@@ -119,7 +130,7 @@ def _median(layer: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 def _once(layer: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     wanted = [p for p in layer.parameters() if p.requires_grad]
     with torch.set_grad_enabled(layer.training and bool(wanted)):
-        output, _ = layer(*args, **kwargs)
+        output, _ = layer.forward(*args, **kwargs)
         values = output.data if isinstance(output, PackedSequence) else output
         if values.requires_grad:
             torch.autograd.grad(values.sum(), wanted)
