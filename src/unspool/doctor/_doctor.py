@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -78,13 +79,15 @@ def _timing(seen: Seen) -> Timing | None:
 
 
 def _not_called(model: nn.Module, observer: Observer) -> Iterator[str]:
-    """Yield the recurrent modules outside of others that were not seen."""
+    """Yield a sentence on each recurrent module, outside of others, that was not seen."""
     met = {id(part) for seen in observer.seen.values() for part in seen.module.modules()}
     for path, module in model.named_modules():
-        if id(module) not in met and role_of(module):
+        name = f"{path or 'the model'} ({kind_of(module)})"
+        if is_scripted(module):
+            yield f"{name} is inside of scripted code, where nothing is seen"
+        elif id(module) not in met and role_of(module):
             met |= {id(part) for part in module.modules()}
-            why = "is inside of scripted code, where nothing is seen" if is_scripted(module) else "was not called"
-            yield f"{path or 'the model'} ({kind_of(module)}) {why}"
+            yield f"{name} was not called"
 
 
 @contextmanager
@@ -96,6 +99,8 @@ def _untouched(model: nn.Module) -> Iterator[None]:
         stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
         if "torch._dynamo" in sys.modules:  # what is compiled hides its modules
             stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", "Using `torch.compile.*global hooks")  # ours are for the modules inside
         try:
             yield
         finally:

@@ -106,7 +106,7 @@ def _torch_layer(seen: Seen, code: str, timing: Timing | None) -> Finding:
     assert found is not None
     if found.refusal is not None:
         line = f"let {kind_of(seen.module)} hold a layer of torch.nn in place of being one, and accelerate that"
-        return _finding(seen, found.kernel, [f"it {found.refusal}"], [] if is_scripted(seen.module) else [line])
+        return _finding(seen, found.kernel, [f"it {found.refusal}"], [line])
     who, padded = _who(found.would_run), _looks_padded(seen)
     # A vendor's kernel runs it either way; what it gains then is that padding is left out.
     if "reference" in who or (who != "native" and not padded):

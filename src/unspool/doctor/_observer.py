@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -20,7 +20,6 @@ from unspool.layers import (
     AcceleratedRNN,
     Bidirectional,
     RecurrentLayer,
-    is_scripted,
 )
 
 Role: TypeAlias = Literal["layer", "torch", "cell", "run"]
@@ -36,7 +35,7 @@ def role_of(module: nn.Module) -> Role | None:
     """
     if isinstance(module, RecurrentLayer | Bidirectional | AcceleratedRNN | AcceleratedLSTM | AcceleratedGRU):
         return "layer"
-    if isinstance(module, nn.RNNBase) or is_scripted(module):
+    if isinstance(module, nn.RNNBase):
         return "torch"
     if isinstance(module, Cell | nn.RNNCellBase):
         return "cell"
@@ -80,8 +79,8 @@ class Seen:
 class Observer:
     """Sees what a model does inside of `watching`.
 
-    Of recurrent modules within recurrent modules the outermost one counts. Hooks of PyTorch for all modules are used,
-    since a hook on a cell would keep it from being read.
+    Of recurrent modules within recurrent modules the outermost one counts. Hooks for all modules are used, since a
+    hook on a cell would keep it from being read.
 
     Parameters
     ----------
@@ -95,6 +94,7 @@ class Observer:
 
     def __init__(self, model: nn.Module) -> None:
         self._roles = {id(m): (path, role) for path, m in model.named_modules() if (role := role_of(m))}
+        self._torch_layers = [m for m in model.modules() if role_of(m) == "torch"]
         self._outermost: Seen | None = None
         self._runs = 0  # of this call of the outermost module
         self._inside = 0  # of runs that somebody else's modules are called in
@@ -104,14 +104,17 @@ class Observer:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watch this thread's calls until the end of the `with` block; all hooks are gone then."""
-        before = register_module_forward_pre_hook(self._enter)
-        after = register_module_forward_hook(self._leave, with_kwargs=True, always_call=True)
-        try:
-            with recording(self._run) as self._decisions:
-                yield
-        finally:
-            before.remove()
-            after.remove()
+        with ExitStack() as stack:
+            handles = [
+                register_module_forward_pre_hook(self._enter),
+                register_module_forward_hook(self._leave, always_call=True),
+            ]
+            # They run after those for all modules, and see keyword arguments.
+            handles += [layer.register_forward_hook(self._look_at, with_kwargs=True) for layer in self._torch_layers]
+            for handle in handles:
+                stack.callback(handle.remove)
+            self._decisions = stack.enter_context(recording(self._run))
+            yield
 
     def _of(self, module: nn.Module, role: Role) -> Seen:
         path, _ = self._roles.get(id(module), ("", role))
@@ -125,15 +128,19 @@ class Observer:
         self._outermost.calls += 1
         self._runs = 0
 
-    def _leave(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        seen = self._outermost
-        if self._inside or seen is None or seen.module is not module:
+    def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        del args, output
+        if not self._inside and self._outermost is not None and self._outermost.module is module:
+            self._outermost = None
+
+    def _look_at(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Examine a layer of `torch.nn` after a call of it, if that was outside of everything else recurrent."""
+        del output
+        if self._inside or self._outermost is not None:
             return
-        self._outermost = None
-        if seen.role != "torch" or output is None:  # None: it has raised
-            return
+        seen = self._of(layer, "torch")
         if seen.examined is None:
-            seen.examined = examine(module, args, kwargs)
+            seen.examined = examine(layer, args, kwargs)
         if seen.examined.refusal is None:
             seen.saw(padding_of_input(input_of(args, kwargs), seen.module.batch_first))
 

@@ -80,7 +80,7 @@ def examine(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Examin
 
     Parameters
     ----------
-    layer : RNN, LSTM or GRU of `torch.nn`, or a scripted one
+    layer : RNN, LSTM or GRU of `torch.nn`
         It is itself again afterwards.
     args, kwargs
         Of its forward.
