@@ -1,6 +1,6 @@
 """doctor: what runs each part of a model, why not something faster, how much is padding, what to change.
 
-Letters: B batch, T steps, I features, H hidden size.
+Letters: B batch, T steps, F features, H hidden size.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from unspool.backends import dispatch, recording
 from unspool.doctor import Diagnosis, Padding
 from unspool.doctor._torch_layers import kernel_of
 
-B, T, I, H = 3, 5, 4, 6
+B, T, F, H = 3, 5, 4, 6
 LENGTHS = [5, 2, 1]
-REAL, PADDED = 8, 7
+PADDED = 7  # of B T = 15
 
 
 def sample() -> torch.Tensor:
-    """Return a padded batch [B, T, I], with zeros as padding."""
-    x = torch.randn(B, T, I, generator=torch.Generator().manual_seed(1))
+    """Return a padded batch [B, T, F], with zeros as padding."""
+    x = torch.randn(B, T, F, generator=torch.Generator().manual_seed(1))
     for row, length in enumerate(LENGTHS):
         x[row, length:] = 0
     return x
@@ -82,7 +82,7 @@ def fine(diagnosis: Diagnosis) -> bool:
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
 def test_a_layer_of_torch_nn_is_to_be_accelerated_and_given_lengths(kind):
-    model = Wrap(rnn=getattr(nn, kind)(I, H, batch_first=True))
+    model = Wrap(rnn=getattr(nn, kind)(F, H, batch_first=True))
     diagnosis = doctor(model, X)
     (finding,) = diagnosis.findings
     assert (finding.path, finding.kind, finding.calls) == ("encoder.rnn", f"torch.nn.{kind}", 1)
@@ -104,7 +104,7 @@ def test_a_layer_of_torch_nn_is_to_be_accelerated_and_given_lengths(kind):
 
 
 def test_a_packed_sequence_has_known_padding():
-    model = nn.GRU(I, H, batch_first=True)
+    model = nn.GRU(F, H, batch_first=True)
     packed = pack_padded_sequence(X, torch.tensor(LENGTHS), batch_first=True)
     (finding,) = doctor(model, packed).findings
     assert finding.runs_on == "PyTorch's own kernel (ATen), on a PackedSequence"
@@ -119,7 +119,7 @@ def test_a_packed_sequence_has_known_padding():
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize(
     "layer",
-    [nn.RNN(I, H), nn.LSTM(I, H), nn.GRU(I, H), nn.LSTM(I, H, proj_size=2), nn.LSTM(I, H, dtype=torch.float64)],
+    [nn.RNN(F, H), nn.LSTM(F, H), nn.GRU(F, H), nn.LSTM(F, H, proj_size=2), nn.LSTM(F, H, dtype=torch.float64)],
     ids=["RNN", "LSTM", "GRU", "LSTM-projection", "LSTM-float64"],
 )
 def test_the_kernel_is_the_one_that_the_profiler_sees(layer, packed):
@@ -134,10 +134,10 @@ def test_the_kernel_is_the_one_that_the_profiler_sees(layer, packed):
 @pytest.mark.parametrize(
     ("layer", "kind"),
     [
-        (LSTM(I, H, 2, batch_first=True, bidirectional=True), "unspool.LSTM"),
-        (GRU(I, H, batch_first=True, reset_after=False), "unspool.GRU"),
-        (RNN(GRUCell(I, H), batch_first=True), "unspool.RNN(unspool.GRUCell)"),
-        (Bidirectional(GRU(I, H, batch_first=True)), "unspool.Bidirectional(unspool.GRU)"),
+        (LSTM(F, H, 2, batch_first=True, bidirectional=True), "unspool.LSTM"),
+        (GRU(F, H, batch_first=True, reset_after=False), "unspool.GRU"),
+        (RNN(GRUCell(F, H), batch_first=True), "unspool.RNN(unspool.GRUCell)"),
+        (Bidirectional(GRU(F, H, batch_first=True)), "unspool.Bidirectional(unspool.GRU)"),
     ],
     ids=["LSTM", "GRU", "RNN", "Bidirectional"],
 )
@@ -158,10 +158,10 @@ def test_our_layers_compute_no_padding_that_they_are_told_of(layer, kind):
 
 def test_a_backend_that_was_asked_for_by_name_is_to_be_left_to_auto():
     model = nn.Sequential(
-        LSTM(I, H, batch_first=True, backend="reference", return_state=False),
+        LSTM(F, H, batch_first=True, backend="reference", return_state=False),
         Bidirectional(GRU(H, H, batch_first=True, backend="reference")),
     )
-    full = torch.randn(B, T, I)
+    full = torch.randn(B, T, F)
     diagnosis = doctor(model, full)
     assert diagnosis.changes == (
         "model[0].backend = 'auto'",
@@ -172,13 +172,13 @@ def test_a_backend_that_was_asked_for_by_name_is_to_be_left_to_auto():
 
 
 def test_runs_of_one_layer_on_different_backends_are_counted():
-    layer = Bidirectional(GRU(I, H, backend="reference"), GRU(I, H, reverse=True))
-    (finding,) = doctor(layer, torch.randn(T, B, I)).findings
+    layer = Bidirectional(GRU(F, H, backend="reference"), GRU(F, H, reverse=True))
+    (finding,) = doctor(layer, torch.randn(T, B, F)).findings
     assert finding.runs_on == "reference (1 of 2 runs), native (1 of 2 runs)"
 
 
 @pytest.mark.parametrize(
-    "cell", [nn.GRUCell(I, H), nn.RNNCell(I, H), GRUCell(I, H)], ids=["GRUCell", "RNNCell", "unspool.GRUCell"]
+    "cell", [nn.GRUCell(F, H), nn.RNNCell(F, H), GRUCell(F, H)], ids=["GRUCell", "RNNCell", "unspool.GRUCell"]
 )
 def test_a_loop_over_a_cell_is_to_become_a_run(cell):
     model = Loop(cell)
@@ -198,14 +198,14 @@ def test_a_loop_over_a_cell_is_to_become_a_run(cell):
 
 
 def test_dynamic_rnn_on_the_reference_is_to_be_left_to_auto():
-    model = Loop(GRUCell(I, H), unspool.dynamic_rnn)
+    model = Loop(GRUCell(F, H), unspool.dynamic_rnn)
     diagnosis = doctor(model, X, sequence_length=LENGTHS, backend="reference")
     assert diagnosis.changes == ("unspool.dynamic_rnn(model.cell, x, backend='auto')",)
     follow(diagnosis, model)
 
 
 def test_a_cell_of_a_single_step_is_no_loop():
-    diagnosis = doctor(Loop(nn.GRUCell(I, H)), X[:, :1])
+    diagnosis = doctor(Loop(nn.GRUCell(F, H)), X[:, :1])
     assert diagnosis.findings[0].runs_on == "PyTorch, one step"
     assert fine(diagnosis)
 
@@ -213,7 +213,7 @@ def test_a_cell_of_a_single_step_is_no_loop():
 def test_a_cell_that_is_no_part_of_the_model():
     class Hidden(nn.Module):
         def forward(self, x):
-            return unspool.dynamic_rnn(GRUCell(I, H), x)
+            return unspool.dynamic_rnn(GRUCell(F, H), x)
 
     (finding,) = doctor(Hidden(), X).findings
     assert (finding.path, finding.kind) == ("", "dynamic_rnn over unspool.GRUCell")
@@ -221,7 +221,7 @@ def test_a_cell_that_is_no_part_of_the_model():
 
 
 def test_a_cell_alone_is_run_by_dynamic_rnn():
-    diagnosis = doctor(nn.LSTMCell(I, H), X, lengths=LENGTHS)
+    diagnosis = doctor(nn.LSTMCell(F, H), X, lengths=LENGTHS)
     (finding,) = diagnosis.findings
     assert (finding.kind, finding.runs_on, finding.padding) == ("dynamic_rnn over torch.nn.LSTMCell", "native", KNOWN)
     assert fine(diagnosis)
@@ -232,17 +232,17 @@ def test_a_model_with_a_method_initial_state_is_no_cell():
         def initial_state(self, batch_size):
             return torch.zeros(batch_size, H)
 
-    (finding,) = doctor(Decoder(nn.GRUCell(I, H)), X).findings
+    (finding,) = doctor(Decoder(nn.GRUCell(F, H)), X).findings
     assert (finding.path, finding.calls) == ("cell", T)
 
 
 def test_cells_within_cells_and_layers_are_not_listed():
-    stacked = unspool.StackedRNNCells([GRUCell(I, H), GRUCell(H, H)])
+    stacked = unspool.StackedRNNCells([GRUCell(F, H), GRUCell(H, H)])
 
     class TwoLoops(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stacked, self.layer = stacked, RNN(GRUCell(I, H), batch_first=True)
+            self.stacked, self.layer = stacked, RNN(GRUCell(F, H), batch_first=True)
 
         def forward(self, x):
             state = self.stacked.initial_state(B)
@@ -260,7 +260,7 @@ def test_several_calls_add_up_and_what_is_not_called_is_named():
         def forward(self, x):
             return self.encoder["a"](x, lengths=LENGTHS), self.encoder["a"](x[:, :2], lengths=[2, 1, 0])
 
-    diagnosis = doctor(Twice(a=LSTM(I, H, batch_first=True), b=nn.GRU(I, H), c=RNN(GRUCell(I, H))), X)
+    diagnosis = doctor(Twice(a=LSTM(F, H, batch_first=True), b=nn.GRU(F, H), c=RNN(GRUCell(F, H))), X)
     (finding,) = diagnosis.findings
     assert (finding.calls, finding.padding) == (2, Padding(21, 10, known=True, computed=False))
     assert diagnosis.not_called == (
@@ -280,7 +280,7 @@ def test_a_layer_with_a_forward_of_its_own_is_left_alone():
         def forward(self, rows, lengths):  # type: ignore[override]
             return super().forward(pack_padded_sequence(rows, lengths, batch_first=True))
 
-    (finding,) = doctor(Packing(I, H, batch_first=True), X, torch.tensor(LENGTHS)).findings
+    (finding,) = doctor(Packing(F, H, batch_first=True), X, torch.tensor(LENGTHS)).findings
     assert (finding.kind, finding.runs_on, finding.padding) == ("Packing", "PyTorch", None)
     assert finding.held_up_by == ("it has a forward of its own, which may compute something else",)
     assert finding.changes == ("let Packing hold a layer of torch.nn in place of being one, and accelerate that",)
@@ -290,7 +290,7 @@ def test_scripted_layers_are_said_to_be_out_of_sight():
     class Plain(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.rnn = nn.GRU(I, H)
+            self.rnn = nn.GRU(F, H)
 
         def forward(self, x):
             return self.rnn(x)[0]
@@ -317,7 +317,7 @@ class Elsewhere:
 
 def test_what_acceleration_would_not_gain_is_not_advised(monkeypatch):
     reference = dispatch.BACKENDS[-1]
-    model, full = nn.LSTM(I, H, batch_first=True), torch.randn(B, T, I)
+    model, full = nn.LSTM(F, H, batch_first=True), torch.randn(B, T, F)
     monkeypatch.setattr(dispatch, "BACKENDS", (Elsewhere("far", "tensors are on cpu, not on CUDA"), reference))
     (finding,) = doctor(model, X).findings
     assert finding.held_up_by == ("accelerated, it would run on reference, which is no gain",)
@@ -329,7 +329,7 @@ def test_what_acceleration_would_not_gain_is_not_advised(monkeypatch):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_measuring_tells_a_ratio_and_leaves_no_gradient(training):
-    model = Wrap(rnn=nn.LSTM(I, H, batch_first=True)).train(training)
+    model = Wrap(rnn=nn.LSTM(F, H, batch_first=True)).train(training)
     (finding,) = doctor(model, X, measure=True).findings
     assert finding.timing is not None
     assert finding.timing.training == training
@@ -352,7 +352,7 @@ def hooks(model: nn.Module) -> list[Any]:
 def test_the_model_is_left_as_it_was(fails):
     class Model(Wrap):
         def __init__(self) -> None:
-            super().__init__(rnn=nn.LSTM(I, H, 2, batch_first=True, dropout=0.5))
+            super().__init__(rnn=nn.LSTM(F, H, 2, batch_first=True, dropout=0.5))
             self.norm, self.heard = nn.BatchNorm1d(H), 0
             self.encoder["rnn"].register_forward_hook(self.hear)
 
@@ -387,13 +387,13 @@ def test_the_model_is_left_as_it_was(fails):
 
 
 def test_a_compiled_model_is_looked_into():
-    compiled = torch.compile(Wrap(rnn=nn.GRU(I, H, batch_first=True)), backend="eager")
+    compiled = torch.compile(Wrap(rnn=nn.GRU(F, H, batch_first=True)), backend="eager")
     (finding,) = doctor(compiled, X).findings  # type: ignore[arg-type]
     assert (finding.path, finding.kind) == ("_orig_mod.encoder.rnn", "torch.nn.GRU")
 
 
 def test_paths_are_python():
-    model = nn.Sequential(nn.ModuleDict({"a-b": nn.GRU(I, H, batch_first=True)}))
+    model = nn.Sequential(nn.ModuleDict({"a-b": nn.GRU(F, H, batch_first=True)}))
     model.forward = lambda x: model[0]["a-b"](x)  # type: ignore[method-assign,operator,index]
     diagnosis = doctor(model, X)
     assert diagnosis.changes[1] == "model[0].get_submodule('a-b')(x, lengths=lengths)"
@@ -401,8 +401,8 @@ def test_paths_are_python():
 
 
 def test_it_prints_a_table():
-    model = Wrap(rnn=nn.LSTM(I, H, batch_first=True), gru=LSTM(I, H, batch_first=True))
-    assert str(doctor(model, torch.ones(B, T, I))).splitlines() == [
+    model = Wrap(rnn=nn.LSTM(F, H, batch_first=True), gru=LSTM(F, H, batch_first=True))
+    assert str(doctor(model, torch.ones(B, T, F))).splitlines() == [
         "encoder.rnn: torch.nn.LSTM, called once",
         "  runs on         PyTorch's own kernel (oneDNN), on padded input",
         "  why not faster  it is not accelerated",

@@ -1,6 +1,6 @@
 """How much of a batch is padding: shares counted by hand.
 
-Letters: B batch, T steps, I features.
+Letters: B batch, T steps, F features.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from unspool.doctor import Padding
 from unspool.doctor._padding import padding_of_input, trailing_padding
 
-T, B, I = 6, 3, 2
+T, B, F = 6, 3, 2
 LENGTHS = (6, 2, 3)
 PADDED = 7  # 0 + 4 + 3
 
 
 def padded(constant: float, lengths: tuple[int, ...] = LENGTHS) -> torch.Tensor:
-    x = torch.arange(1.0, 1 + T * B * I).reshape(T, B, I)
+    x = torch.arange(1.0, 1 + T * B * F).reshape(T, B, F)
     for row, length in enumerate(lengths):
         x[length:, row] = constant
     return x

@@ -67,9 +67,7 @@ def doctor(model: nn.Module, *args: Any, measure: bool = False, **kwargs: Any) -
     with _untouched(model):
         with torch.no_grad(), observer.watching():
             call(*args, **kwargs)
-        findings = tuple(
-            finding_of(model, seen, _timing(seen) if measure else None) for seen in observer.seen.values()
-        )
+        findings = tuple(finding_of(model, seen, _timing(seen) if measure else None) for seen in observer.seen.values())
     return Diagnosis(findings, tuple(_not_called(model, observer)))
 
 
