@@ -125,9 +125,10 @@ def test_a_packed_sequence_has_known_padding():
 def test_the_kernel_is_the_one_that_the_profiler_sees(layer, packed):
     x = X.transpose(0, 1).to(layer.weight_hh_l0.dtype)
     x = pack_padded_sequence(x, torch.tensor(LENGTHS)) if packed else x
-    with torch.autograd.profiler.profile() as profile:
+    profiler: Any = torch.autograd.profiler.profile()
+    with profiler:
         layer(x)
-    onednn = any("mkldnn_rnn" in event.name for event in profile.function_events)
+    onednn = any("mkldnn_rnn" in event.name for event in profiler.function_events)
     assert ("oneDNN" in kernel_of(layer, x)) == onednn
 
 
@@ -142,7 +143,8 @@ def test_the_kernel_is_the_one_that_the_profiler_sees(layer, packed):
     ids=["LSTM", "GRU", "RNN", "Bidirectional"],
 )
 def test_our_layers_compute_no_padding_that_they_are_told_of(layer, kind):
-    for given in ({"lengths": LENGTHS}, {"mask": torch.arange(T) < torch.tensor(LENGTHS)[:, None]}):
+    known: list[dict[str, Any]] = [{"lengths": LENGTHS}, {"mask": torch.arange(T) < torch.tensor(LENGTHS)[:, None]}]
+    for given in known:
         diagnosis = doctor(layer, X, **given)
         (finding,) = diagnosis.findings
         assert (finding.kind, finding.runs_on, finding.padding) == (kind, "native", KNOWN)
@@ -257,7 +259,7 @@ def test_cells_within_cells_and_layers_are_not_listed():
 
 def test_several_calls_add_up_and_what_is_not_called_is_named():
     class Twice(Wrap):
-        def forward(self, x):
+        def forward(self, x):  # type: ignore[override]
             return self.encoder["a"](x, lengths=LENGTHS), self.encoder["a"](x[:, :2], lengths=[2, 1, 0])
 
     diagnosis = doctor(Twice(a=LSTM(F, H, batch_first=True), b=nn.GRU(F, H), c=RNN(GRUCell(F, H))), X)
@@ -359,7 +361,7 @@ def test_the_model_is_left_as_it_was(fails):
         def hear(self, *_):
             self.heard += 1
 
-        def forward(self, x):
+        def forward(self, x):  # type: ignore[override]
             y = self.norm(self.encoder["rnn"](x)[0].mean(1))
             if fails:
                 raise RuntimeError("the model's own error")

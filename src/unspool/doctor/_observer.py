@@ -93,7 +93,9 @@ class Observer:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._roles = {id(m): (path, role) for path, m in model.named_modules() if (role := role_of(m))}
+        self._roles: dict[int, tuple[str, Role]] = {
+            id(m): (path, role) for path, m in model.named_modules() if (role := role_of(m))
+        }
         self._torch_layers = [m for m in model.modules() if role_of(m) == "torch"]
         self._outermost: Seen | None = None
         self._runs = 0  # of this call of the outermost module

@@ -113,18 +113,18 @@ def time_layer(layer: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any])
     args, kwargs
         Of its forward.
     """
-    before = _median(layer, args, kwargs)
-    with _accelerated(layer):
-        return Timing(before, _median(layer, args, kwargs), layer.training)
+    before, after = [], []
+    for _ in range(1 + REPETITIONS):  # by turns, so that what else the machine does meets both
+        before.append(_seconds(layer, args, kwargs))
+        with _accelerated(layer):
+            after.append(_seconds(layer, args, kwargs))
+    return Timing(statistics.median(before[1:]), statistics.median(after[1:]), layer.training)
 
 
-def _median(layer: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
-    times = []
-    for _ in range(1 + REPETITIONS):
-        start = time.perf_counter()
-        _once(layer, args, kwargs)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
+def _seconds(layer: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
+    start = time.perf_counter()
+    _once(layer, args, kwargs)
+    return time.perf_counter() - start
 
 
 def _once(layer: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
