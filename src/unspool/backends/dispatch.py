@@ -67,6 +67,18 @@ def is_recording() -> bool:
     return _recorder.get() is not None
 
 
+def note(decision: Decision) -> None:
+    """Add a decision to those that are being collected in this thread, if they are.
+
+    Parameters
+    ----------
+    decision : Decision
+    """
+    recorder = _recorder.get()
+    if recorder is not None:
+        recorder[0].append(decision)
+
+
 def check_backend(name: str) -> None:
     """Refuse the name of a backend that does not exist.
 
@@ -105,9 +117,9 @@ def run(call: Call, backend: str = "auto") -> Result:
     recorder = _recorder.get()
     if recorder is None:
         return _run_on_first(call, backend, candidates)
-    decisions, watch = recorder
+    _, watch = recorder
     with watch(call):
-        decisions.append(_decision(call, candidates))
+        note(_decision(call, candidates))
         return _run_on_first(call, backend, candidates)
 
 

@@ -31,7 +31,7 @@ def doctor(
         ),
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Time each layer of torch.nn alone, as it is and accelerated.")
+        bool, typer.Option("--measure", help="Time each layer of torch.nn alone, as it is and changed.")
     ] = False,
     data_dir: DataDir = None,
 ) -> None:

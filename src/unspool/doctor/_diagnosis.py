@@ -14,7 +14,7 @@ class Timing:
     Attributes
     ----------
     before, after : float
-        As it is, and accelerated.
+        As it is, and with what the doctor would change: accelerated, with the lengths that its input seems to have.
     training : bool
         Whether forward and backward were timed, or forward alone.
     """
@@ -26,7 +26,7 @@ class Timing:
     def __str__(self) -> str:
         passes = "forward and backward" if self.training else "forward"
         ratio = f"{self.before / self.after:.2f} times as fast"
-        return f"{1e3 * self.before:.2f} ms as it is, {1e3 * self.after:.2f} ms accelerated: {ratio} ({passes})"
+        return f"{1e3 * self.before:.2f} ms as it is, {1e3 * self.after:.2f} ms changed: {ratio} ({passes})"
 
 
 @dataclass(frozen=True)

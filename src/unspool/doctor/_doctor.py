@@ -22,9 +22,9 @@ from unspool.layers import is_scripted
 def doctor(model: nn.Module, *args: Any, measure: bool = False, **kwargs: Any) -> Diagnosis:
     """Tell of every recurrent part of a model what runs it, why nothing faster does, and what one line would change.
 
-    The model is run once on the sample, in the mode (training or not) that it is in, without gradients. The random
-    state and the model's buffers are afterwards what they were. Layers of `torch.nn` are run a second time, as if they
-    were accelerated, so that what is said of them is what happens.
+    The model is run once on the sample, in the mode that it is in: in training mode ready for gradients, of which none
+    is taken. The random state and the model's buffers are afterwards what they were. Layers of `torch.nn` are run a
+    second time, as if they were accelerated, so that what is said of them is what happens.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def doctor(model: nn.Module, *args: Any, measure: bool = False, **kwargs: Any) -
         A sample batch: what the model is called with. For a cell, the arguments of `dynamic_rnn`; `lengths` may be
         written for `sequence_length`.
     measure : bool
-        Time each layer of `torch.nn` alone on its part of the sample, as it is and accelerated.
+        Time each layer of `torch.nn` alone on its part of the sample, as it is and changed.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def doctor(model: nn.Module, *args: Any, measure: bool = False, **kwargs: Any) -
 
     observer = Observer(model)
     with _untouched(model):
-        with torch.no_grad(), observer.watching():
+        with torch.set_grad_enabled(model.training and torch.is_grad_enabled()), observer.watching():
             call(*args, **kwargs)
         findings = tuple(finding_of(model, seen, _timing(seen) if measure else None) for seen in observer.seen.values())
     return Diagnosis(findings, tuple(_not_called(model, observer)))

@@ -14,6 +14,9 @@ from unspool.doctor._observer import Seen
 from unspool.doctor._remedies import is_of_other_device, remedy
 from unspool.layers import RNN, Bidirectional, is_scripted
 
+TORCH = "torch.nn"
+"""What an accelerated layer chooses where PyTorch's own kernel is faster than any backend."""
+
 ACCELERATE = "model = unspool.accelerate(model)"
 
 
@@ -107,13 +110,16 @@ def _torch_layer(seen: Seen, code: str, timing: Timing | None) -> Finding:
     if found.refusal is not None:
         line = f"let {kind_of(seen.module)} hold a layer of torch.nn in place of being one, and accelerate that"
         return _finding(seen, found.kernel, [f"it {found.refusal}"], [line])
-    who, padded = _who(found.would_run), _looks_padded(seen)
-    # A vendor's kernel runs it either way; what it gains then is that padding is left out.
-    if "reference" in who or (who != "native" and not padded):
+    chosen = {decision.chosen for decision in found.would_run}
+    padded = _looks_padded(seen)
+    if "reference" in chosen:
         reasons, _ = _against(found.would_run, code)
-        return _finding(seen, found.kernel, [f"accelerated, it would run on {who}, which is no gain", *reasons], [])
-    if timing is not None and timing.before <= timing.after and not padded:
-        return _finding(seen, found.kernel, ["it is not accelerated, which is no gain on this sample"], [], timing)
+        return _finding(seen, found.kernel, ["accelerated, it would run on reference, which is no gain", *reasons], [])
+    # Where PyTorch's own or a vendor's kernel runs it either way, what is gained is that padding is left out.
+    if chosen != {"native"} and not padded:
+        return _finding(seen, found.kernel, [], [], timing)
+    if timing is not None and timing.before <= timing.after:
+        return _finding(seen, found.kernel, [], [], timing)
     held_up, changes = ["it is not accelerated"], [ACCELERATE]
     if padded:
         held_up.append("what looks like padding is computed, since no lengths are given")
@@ -142,6 +148,8 @@ def _finding(
 
 def _who(decisions: list[Decision]) -> str:
     counts = Counter(decision.chosen for decision in decisions)
+    if set(counts) == {TORCH}:
+        return "; ".join([TORCH, *decisions[0].reasons["native"]])
     if len(counts) == 1:
         return decisions[0].chosen
     return ", ".join(f"{name} ({count} of {len(decisions)} runs)" for name, count in counts.items())
@@ -149,6 +157,8 @@ def _who(decisions: list[Decision]) -> str:
 
 def _faster(decision: Decision) -> list[str]:
     """Return the backends that come before the one that was chosen and are for this device."""
+    if decision.chosen == TORCH:
+        return []
     names = list(decision.reasons)
     names = names[: names.index(decision.chosen)]
     return [name for name in names if not any(map(is_of_other_device, decision.reasons[name]))]

@@ -96,9 +96,10 @@ class Observer:
         self._roles: dict[int, tuple[str, Role]] = {
             id(m): (path, role) for path, m in model.named_modules() if (role := role_of(m))
         }
-        self._torch_layers = [m for m in model.modules() if role_of(m) == "torch"]
+        self._of_torch = [m for m in model.modules() if isinstance(m, nn.RNNBase)]
         self._outermost: Seen | None = None
         self._runs = 0  # of this call of the outermost module
+        self._start = 0  # of the decisions in this call
         self._inside = 0  # of runs that somebody else's modules are called in
         self._decisions: list[Decision] = []
         self.seen: dict[tuple[int, Role], Seen] = {}
@@ -112,7 +113,7 @@ class Observer:
                 register_module_forward_hook(self._leave, always_call=True),
             ]
             # They run after those for all modules, and see keyword arguments.
-            handles += [layer.register_forward_hook(self._look_at, with_kwargs=True) for layer in self._torch_layers]
+            handles += [layer.register_forward_hook(self._look_at, with_kwargs=True) for layer in self._of_torch]
             for handle in handles:
                 stack.callback(handle.remove)
             self._decisions = stack.enter_context(recording(self._run))
@@ -128,22 +129,24 @@ class Observer:
             return
         self._outermost = self._of(module, self._roles[id(module)][1])
         self._outermost.calls += 1
-        self._runs = 0
+        self._runs, self._start = 0, len(self._decisions)
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         del args, output
         if not self._inside and self._outermost is not None and self._outermost.module is module:
+            self._outermost.decisions += self._decisions[self._start :]
             self._outermost = None
 
     def _look_at(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        """Examine a layer of `torch.nn` after a call of it, if that was outside of everything else recurrent."""
+        """Look at a layer of `torch.nn` after a call of it, if that was outside of everything else recurrent."""
         del output
         if self._inside or self._outermost is not None:
             return
-        seen = self._of(layer, "torch")
-        if seen.examined is None:
+        seen = self._of(layer, self._roles[id(layer)][1])
+        if seen.role == "torch" and seen.examined is None:
             seen.examined = examine(layer, args, kwargs)
-        if seen.examined.refusal is None:
+        refused = seen.examined is not None and seen.examined.refusal is not None
+        if not refused and self._runs == 0:  # also an accelerated layer that has left its input to PyTorch's kernel
             seen.saw(padding_of_input(input_of(args, kwargs), seen.module.batch_first))
 
     @contextmanager
@@ -161,8 +164,8 @@ class Observer:
         if seen is None:
             seen = self._of(vars(call.cell).get("bound_from", call.cell), "run")
             seen.calls += 1
-            self._runs = 0
-        if self._runs == 0:  # the other layers and directions of a module see the same rows
+            seen.decisions.append(self._decisions[place])
+            seen.saw(padding_of_call(call))
+        elif self._runs == 0:  # the other layers and directions of a module see the same rows
             seen.saw(padding_of_call(call))
         self._runs += 1
-        seen.decisions.append(self._decisions[place])

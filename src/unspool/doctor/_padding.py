@@ -69,7 +69,8 @@ def padding_of_call(call: Call) -> Padding:
     schedule = call.schedule
     steps = schedule.steps * schedule.batch
     if schedule.dense and not schedule.ragged:
-        return Padding(steps, trailing_padding(leaves_of(call.inputs)[0]), known=False, computed=True)
+        found = trailing_padding(leaves_of(call.inputs)[0])
+        return Padding(steps, int(found.sum()), known=False, computed=True)
     return Padding(steps, steps - int(schedule.lengths.sum()), known=True, computed=False)
 
 
@@ -85,15 +86,25 @@ def padding_of_input(x: Tensor | PackedSequence, batch_first: bool) -> Padding:
         sizes = x.batch_sizes
         steps = len(sizes) * int(sizes[0])
         return Padding(steps, steps - int(sizes.sum()), known=True, computed=False)
+    found = trailing_padding(time_major(x, batch_first))
+    return Padding(x.shape[:-1].numel(), int(found.sum()), known=False, computed=True)
+
+
+def time_major(x: Tensor, batch_first: bool) -> Tensor:
+    """Return the input of a layer of `torch.nn` as (T, B, I).
+
+    Parameters
+    ----------
+    x : Tensor of shape (T, B, I), or (B, T, I) with `batch_first`, or (T, I)
+    batch_first : bool
+    """
     if x.dim() == 2:
-        x = x.unsqueeze(1)
-    elif batch_first:
-        x = x.transpose(0, 1)
-    return Padding(x.shape[0] * x.shape[1], trailing_padding(x), known=False, computed=True)
+        return x.unsqueeze(1)
+    return x.transpose(0, 1) if batch_first else x
 
 
-def trailing_padding(x: Tensor) -> int:
-    """Return how many steps at the ends of rows look like padding: one and the same vector, zeros or repeated.
+def trailing_padding(x: Tensor) -> Tensor:
+    """Return how many steps at the end of each row look like padding: one and the same vector, zeros or repeated.
 
     Parameters
     ----------
@@ -101,20 +112,19 @@ def trailing_padding(x: Tensor) -> int:
 
     Returns
     -------
-    int
-        Of all rows together; 0 where every row is constant, since nothing can be told of such a sample.
+    Tensor of shape (B,), int64
+        Zeros where every row is constant, since nothing can be told of such a sample.
     """
+    none = torch.zeros(x.shape[1], dtype=torch.long, device=x.device)
     if not x.numel():
-        return 0
-    x = x.reshape(*x.shape[:2], -1)
+        return none
+    x = x.detach().reshape(*x.shape[:2], -1)
     last = x[-1]
     runs = (x == last).all(-1).flip(0).long().cumprod(0).sum(0)
     if bool((runs == len(x)).all()):
-        return 0
+        return none
     zero = (last == 0).all(-1)
     if bool(zero.any()):
-        return int(runs[zero].sum())
+        return torch.where(zero, runs, 0)
     longest = int(runs.argmax())
-    if runs[longest] < 2:
-        return 0
-    return int(torch.where((last == last[longest]).all(-1), runs, 0).sum())
+    return torch.where((last == last[longest]).all(-1), runs, 0) if runs[longest] > 1 else none

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unspool.backends import Decision, recording
 from unspool.doctor._diagnosis import Timing
+from unspool.doctor._padding import time_major, trailing_padding
 from unspool.layers import accelerate, decelerate, reason_against
 
 REPETITIONS = 5
@@ -104,20 +105,25 @@ def _accelerated(layer: nn.RNNBase) -> Iterator[None]:
 
 
 def time_layer(layer: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timing:
-    """Time a layer as it is and accelerated: forward, and in training mode backward too.
+    """Time a layer as it is, and accelerated with the lengths that its input seems to have.
 
     Parameters
     ----------
     layer : RNN, LSTM or GRU of `torch.nn`
-        One that can be accelerated.
+        One that can be accelerated. In training mode backward is timed too.
     args, kwargs
         Of its forward.
     """
+    changed, x = dict(kwargs), input_of(args, kwargs)
+    if isinstance(x, Tensor) and x.dim() == 3:
+        steps = time_major(x, layer.batch_first)
+        padding = trailing_padding(steps)
+        changed |= {"lengths": len(steps) - padding} if bool(padding.any()) else {}
     before, after = [], []
     for _ in range(1 + REPETITIONS):  # by turns, so that what else the machine does meets both
         before.append(_seconds(layer, args, kwargs))
         with _accelerated(layer):
-            after.append(_seconds(layer, args, kwargs))
+            after.append(_seconds(layer, args, changed))
     return Timing(statistics.median(before[1:]), statistics.median(after[1:]), layer.training)
 
 
