@@ -147,6 +147,8 @@ def _finding(
 
 
 def _who(decisions: list[Decision]) -> str:
+    if not decisions:
+        return "nothing: every call raised an error"
     counts = Counter(decision.chosen for decision in decisions)
     if set(counts) == {TORCH}:
         return "; ".join([TORCH, *decisions[0].reasons["native"]])

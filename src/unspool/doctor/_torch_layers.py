@@ -66,7 +66,7 @@ class Examined:
     refusal : str or None
         Why it cannot be accelerated.
     would_run : list of Decision
-        What decides who runs it if it is accelerated; empty where it cannot be.
+        What decides who runs it if it is changed; empty where it cannot be.
     """
 
     args: tuple[Any, ...]
@@ -77,7 +77,9 @@ class Examined:
 
 
 def examine(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Examined:
-    """Find out who runs a layer, and who would if it were accelerated, by running it once more.
+    """Find out who runs a layer, and who would if it were changed, by running it once more.
+
+    Changed means accelerated, with the lengths that its input seems to have.
 
     Parameters
     ----------
@@ -89,9 +91,10 @@ def examine(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Examin
     refusal = reason_against(layer)
     if refusal is not None:
         return Examined(args, kwargs, "PyTorch", refusal, [])
+    x = input_of(args, kwargs)
     with _accelerated(layer), recording() as decisions:
-        layer.forward(*args, **kwargs)  # no hooks of the user's: they have been called
-    return Examined(args, kwargs, kernel_of(layer, input_of(args, kwargs)), None, decisions)
+        layer.forward(*args, **kwargs, **_lengths_of(layer, x))  # no hooks of the user's: they have been called
+    return Examined(args, kwargs, kernel_of(layer, x), None, decisions)
 
 
 @contextmanager
@@ -104,6 +107,15 @@ def _accelerated(layer: nn.RNNBase) -> Iterator[None]:
         decelerate(layer)
 
 
+def _lengths_of(layer: nn.RNNBase, x: Tensor | PackedSequence) -> dict[str, Tensor]:
+    """Return the argument `lengths` that an input seems to lack; nothing where no padding is to be seen."""
+    if not isinstance(x, Tensor) or x.dim() != 3:
+        return {}
+    steps = time_major(x, layer.batch_first)
+    padding = trailing_padding(steps)
+    return {"lengths": len(steps) - padding} if bool(padding.any()) else {}
+
+
 def time_layer(layer: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timing:
     """Time a layer as it is, and accelerated with the lengths that its input seems to have.
 
@@ -114,11 +126,7 @@ def time_layer(layer: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any])
     args, kwargs
         Of its forward.
     """
-    changed, x = dict(kwargs), input_of(args, kwargs)
-    if isinstance(x, Tensor) and x.dim() == 3:
-        steps = time_major(x, layer.batch_first)
-        padding = trailing_padding(steps)
-        changed |= {"lengths": len(steps) - padding} if bool(padding.any()) else {}
+    changed = kwargs | _lengths_of(layer, input_of(args, kwargs))
     before, after = [], []
     for _ in range(1 + REPETITIONS):  # by turns, so that what else the machine does meets both
         before.append(_seconds(layer, args, kwargs))
