@@ -91,6 +91,21 @@ def test_hooks_and_autocast_are_told_to_go():
         assert doctor(model, X).changes == ()
 
 
+@pytest.mark.parametrize(
+    ("reason", "line"),
+    [
+        ("the activation is relu; cuDNN has tanh", "build model.rnn with what cuDNN has: tanh, sigmoid"),
+        ("recurrent_dropout is 0.2, in training", "build model.rnn without recurrent_dropout"),
+        ("the call is unrolled (static)", "build model.rnn with unroll=False"),
+        ("the mask is not right-padded", "give model.rnn lengths in place of a mask with gaps"),
+    ],
+)
+def test_the_conditions_of_cudnn_have_lines_too(reason, line):
+    found = remedy(reason, "model.rnn")
+    assert found is not None
+    assert found.startswith(line)
+
+
 def test_what_no_line_changes_has_none():
     assert remedy("tensors are on cuda:0, not on the CPU", "model") is None
     assert is_of_other_device("tensors are on cuda:0, not on the CPU")

@@ -21,6 +21,10 @@ REMEDIES = (
     ("function mode", "call {code} outside of torch.func's transforms and of function modes"),
     ("has hooks", "remove the hooks of the cell in {code}, or let them listen to {code} itself"),
     ("reinstall", "reinstall unspool with its engine"),
+    ("; cuDNN has", "build {code} with what cuDNN has: tanh, sigmoid, biases, reset_after=True, nothing more"),
+    ("recurrent_dropout is", "build {code} without recurrent_dropout"),
+    ("unrolled", "build {code} with unroll=False"),
+    ("not right-padded", "give {code} lengths in place of a mask with gaps"),
 )
 """What a reason matches, and what to do; the first one counts. Not in it: what another device alone would change."""
 
