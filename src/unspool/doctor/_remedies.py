@@ -21,7 +21,10 @@ REMEDIES = (
     ("torch.func", "call {code} outside of torch.func's transforms and of function modes"),
     ("has hooks", "remove the hooks of the cell in {code}, or let them listen to {code} itself"),
     ("reinstall", "reinstall unspool with its engine"),
-    ("activation is|has no bias|reset_after is|; cuDNN has none", "build {code} with what cuDNN has: tanh, sigmoid, biases, reset_after=True, nothing more"),
+    (
+        "activation is|has no bias|reset_after is|; cuDNN has none",
+        "build {code} with what cuDNN has: tanh, sigmoid, biases, reset_after=True, nothing more",
+    ),
     ("recurrent_dropout is", "build {code} without recurrent_dropout"),
     ("unrolled", "build {code} with unroll=False"),
     ("not right-padded", "give {code} lengths in place of a mask with gaps"),
