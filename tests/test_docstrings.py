@@ -21,6 +21,7 @@ PACKAGES = [
     "unspool.execution",
     "unspool.backends",
     "unspool.layers",
+    "unspool.doctor",
     "unspool.data",
     "unspool.comparison",
     "unspool.report",

@@ -30,5 +30,6 @@ from unspool.layers import SimpleRNN as SimpleRNN
 from unspool.layers import accelerate as accelerate
 from unspool.layers import decelerate as decelerate
 
-# Last: the function takes the place of the subpackage's name, whose modules are imported by their full names.
+# Last: these functions take the places of the subpackages' names, whose modules are imported by their full names.
+from unspool.doctor import doctor as doctor  # isort: skip
 from unspool.program import program as program  # isort: skip

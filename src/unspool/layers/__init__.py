@@ -2,6 +2,8 @@
 
 from unspool.layers._accelerate import accelerate as accelerate
 from unspool.layers._accelerate import decelerate as decelerate
+from unspool.layers._accelerate import is_scripted as is_scripted
+from unspool.layers._accelerate import reason_against as reason_against
 from unspool.layers._accelerated import AcceleratedGRU as AcceleratedGRU
 from unspool.layers._accelerated import AcceleratedLSTM as AcceleratedLSTM
 from unspool.layers._accelerated import AcceleratedRNN as AcceleratedRNN
