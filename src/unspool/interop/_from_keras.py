@@ -35,7 +35,7 @@ def from_keras(
     | `SimpleRNN`, `LSTM`, `GRU`; `SimpleRNNCell`, ... | the layer or cell of that name |
     | `RNN` of a cell, or of `StackedRNNCells` | `RNN` of a cell, or of `StackedRNNCells` |
     | `Bidirectional` | `Bidirectional`; the backward layer has `reverse=True` |
-    | kernels [I, G H] and [H, G H], gates i, f, c, o or z, r, h | `weight_ih`, `weight_hh`, gates i, f, g, o or r, z, n |
+    | kernels [I, G H], [H, G H], gates i, f, c, o or z, r, h | `weight_ih`, `weight_hh`, gates i, f, g, o or r, z, n |
     | bias [G H]; with `reset_after` [2, 3H] | `bias_ih`; with `reset_after` `bias_hh` too |
     | `dropout` | `input_dropout` of a layer, `dropout` of a cell |
     | `recurrent_dropout` | the same; there is one mask for all gates, where Keras's LSTM and GRU have one for each |
@@ -187,7 +187,7 @@ class _Reader:
         """Return the activation that a name or a serialised function stands for; None is linear."""
         name = "linear" if spec is None else spec
         if isinstance(name, Mapping):
-            name = name["config"] if isinstance(name.get("config"), str) else name.get("class_name")
+            name = name["config"] if isinstance(name.get("config"), str) else name.get("class_name", "lambda")
         if name in self.activations:
             return self.activations[name]
         if name in ACTIVATIONS:

@@ -193,8 +193,8 @@ def _read_checkpoint(path: str | os.PathLike[str], scope: str) -> dict[str, np.n
 def to_tensorflow1(module: nn.Module, scope: str) -> dict[str, np.ndarray]:
     """Return the parameters of a cell, or of stacked cells, as TensorFlow 1's variables.
 
-    Both biases are added; where there are none they are zeros. Build TensorFlow's cell with the activation, the clips and
-    the `forget_bias` of the cell here.
+    Both biases are added; where there are none they are zeros. Build TensorFlow's cell with the activation, the clips
+    and the `forget_bias` of the cell here.
 
     Parameters
     ----------
