@@ -24,6 +24,7 @@ PACKAGES = [
     "unspool.data",
     "unspool.comparison",
     "unspool.report",
+    "unspool.interop",
 ]
 
 

@@ -32,9 +32,9 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     TypeError
-        If the module, or one inside of it, is of another class, or an argument is a function.
+        If the module, or one inside of it, is of another class (parametrisations make one), or an argument is a function.
     ValueError
-        If two parameters are one, or a parameter is re-parametrised.
+        If two parameters are one, or the module is pruned.
     ImportError
         If safetensors is not installed: it is in the extra `interop`.
     """

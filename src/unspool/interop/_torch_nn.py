@@ -38,9 +38,9 @@ def from_torch(module: nn.Module) -> nn.Module:
     Raises
     ------
     TypeError
-        If it is another module, or one of a derived class.
+        If it is another module, or one of a derived class, as PyTorch makes them for parametrisations: remove those.
     ValueError
-        If its parameters are re-parametrised (weight norm, pruning).
+        If it is pruned.
 
     Examples
     --------
