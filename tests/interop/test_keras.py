@@ -1,5 +1,6 @@
 """Keras 3's layers as this library's: outputs and final states of Keras itself, and the way back."""
 
+import importlib.util
 from functools import partial
 from typing import Any
 
@@ -114,6 +115,23 @@ def test_what_keras_writes_otherwise_means_the_same(name):
     pairs = zip(leaves(expected), leaves(received), strict=False)
     for one, other in pairs if name != "bidirectional" else [(expected[0], received[0])]:
         torch.testing.assert_close(other, one)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("keras") is None, reason="Keras, which builds the layers, is not here")
+@pytest.mark.parametrize("name", MODULES)
+def test_keras_builds_what_is_written(name):
+    import keras  # pyright: ignore[reportMissingImports]
+
+    module = MODULES[name]
+    config, weights = to_keras(module)
+    layer = keras.layers.deserialize(config)
+    if name == "cell":
+        module, layer = us.RNN(module, batch_first=True, return_sequences=False), keras.layers.RNN(layer)
+    x = torch.randn(2, 4, 3)
+    layer.build(x.shape)
+    layer.set_weights(weights)
+    received = keras.tree.flatten(layer(x.numpy()))[0]
+    torch.testing.assert_close(torch.from_numpy(np.asarray(received)), leaves(module(x))[0])
 
 
 class Layer:

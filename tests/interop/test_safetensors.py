@@ -126,7 +126,9 @@ def test_files_that_are_not_understood_are_refused(tmp_path):
         ("module", "{"): ("does not describe a module",),
         ("module", json.dumps({"class": "Linear", "arguments": {}})): ("the class 'Linear'", "expected one of"),
         ("module", json.dumps({"class": "GRUCell", "arguments": {"gates": 3}})): ("arguments that GRUCell does not",),
-        ("module", json.dumps({"class": "LSTMCell", "arguments": arguments})): ("weight_ih [15, 3] (expected [20, 3])",),
+        ("module", json.dumps({"class": "LSTMCell", "arguments": arguments})): (
+            "weight_ih [15, 3] (expected [20, 3])",
+        ),
     }.items():
         with refused(ValueError, "m.safetensors", *parts):
             load(written(path, **dict([changes])))

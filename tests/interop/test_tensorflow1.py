@@ -1,4 +1,4 @@
-"""TensorFlow 1's variables as cells of this library: outputs and final states of TensorFlow itself, and the way back."""
+"""TensorFlow 1's variables as cells of this library: outputs and final states of TensorFlow, and the way back."""
 
 import importlib.util
 import sys
@@ -68,9 +68,9 @@ def test_outputs_and_states_are_those_of_tensorflow(name, around):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_both_directions(dtype):
     name = f"bidirectional_{dtype}"
-    cells = [convert(name, f"bidirectional_rnn/{direction}") for direction in ("fw", "bw")]
+    fw, bw = (convert(name, f"bidirectional_rnn/{direction}") for direction in ("fw", "bw"))
     case = CASES[name]
-    outputs, states = us.bidirectional_dynamic_rnn(*cells, case.arrays["inputs"], case.meta["lengths"])
+    outputs, states = us.bidirectional_dynamic_rnn(fw, bw, case.arrays["inputs"], case.meta["lengths"])
     check(case, [*outputs, *leaves(tuple(states))])
 
 

@@ -33,11 +33,11 @@ def same_parameters(one: nn.Module, other: nn.Module) -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_there_and_back(name):
-    module = MODULES[name]().eval()
+    module: Any = MODULES[name]().eval()
     first = next(module.parameters())
     first.requires_grad_(False)
-    ours = from_torch(module)
-    theirs = to_torch(ours)
+    ours: Any = from_torch(module)
+    theirs: Any = to_torch(ours)
     for converted in (ours, theirs):
         same_parameters(converted, module)
         assert not converted.training
@@ -107,7 +107,7 @@ def test_other_modules_are_refused():
         pass
 
     normed = parametrizations.weight_norm(nn.LSTM(3, 5), "weight_hh_l0")
-    for module in (nn.Linear(3, 5), Mine(3, 5), us.LSTM(3, 5), normed):
+    for module in (nn.Linear(3, 5), Mine(3, 5), us.LSTM(3, 5), normed, us.accelerate(nn.GRU(3, 5))):
         with refused(TypeError, f"received {type(module).__name__}", "expected torch.nn's RNN, LSTM"):
             from_torch(module)
     with refused(TypeError, "received Linear", "expected unspool's SimpleRNN, LSTM"):

@@ -32,7 +32,8 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     TypeError
-        If the module, or one inside of it, is of another class (parametrisations make one), or an argument is a function.
+        If the module, or one inside of it, is of another class (PyTorch makes one for parametrisations), or an argument
+        is a function.
     ValueError
         If two parameters are one, or the module is pruned.
     ImportError

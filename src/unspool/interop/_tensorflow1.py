@@ -177,7 +177,7 @@ def _kind_of_scope(prefix: str, weights: Iterable[str]) -> str:
 
 def _read_checkpoint(path: str | os.PathLike[str], scope: str) -> dict[str, np.ndarray]:
     try:
-        import tensorflow as tf  # pyright: ignore[reportMissingImports]
+        import tensorflow as tf  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
     except ModuleNotFoundError as error:
         raise ImportError(
             f"reading the checkpoint {os.fspath(path)!r} needs tensorflow, which is not installed. Install it, or turn "

@@ -49,7 +49,10 @@ def from_torch(module: nn.Module) -> nn.Module:
     >>> output, (h_n, c_n) = layer(torch.randn(2, 4, 3), lengths=[4, 1])
     """
     if type(module) not in OURS:
-        raise TypeError(f"received {type(module).__name__}; expected torch.nn's {_names(OURS)}.")
+        raise TypeError(
+            f"received {type(module).__name__}; expected torch.nn's {_names(OURS)}, and no "
+            "class derived from them. Remove parametrisations; unspool.decelerate undoes unspool.accelerate."
+        )
     names = ["input_size", "hidden_size", "bias", "nonlinearity"]
     if isinstance(module, nn.RNNBase):
         names += ["num_layers", "batch_first", "bidirectional", "proj_size"]
@@ -120,7 +123,7 @@ def _parameters(cell: BuiltinCell, layer: bool) -> dict[str, Tensor]:
         # Only the layer has a projection in torch.nn.
         require(cell, "torch.nn", **{**PLAIN_LSTM, "proj_size": getattr(cell, "proj_size", 0) if layer else 0})
         require(cell, "torch.nn", proj_clip=None)
-    found = {name: value for name, value in cell._parameters.items() if value is not None}
+    found: dict[str, Tensor] = {name: value for name, value in cell._parameters.items() if value is not None}
     if isinstance(cell, LSTMCell) and cell.forget_bias:
         joined = joined_bias(cell)
         found |= {"bias_ih": joined, "bias_hh": joined.new_zeros(joined.shape)}

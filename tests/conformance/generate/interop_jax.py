@@ -101,7 +101,12 @@ def main() -> None:
         }
         for name, cell in cells.items():
             files.add("flax", f"{name}_{dtype}", *linen(name, cell, dtype))
-        modern = {"lstm": nnx.LSTMCell, "optimized": nnx.OptimizedLSTMCell, "gru": nnx.GRUCell, "simple": nnx.SimpleCell}
+        modern = {
+            "lstm": nnx.LSTMCell,
+            "optimized": nnx.OptimizedLSTMCell,
+            "gru": nnx.GRUCell,
+            "simple": nnx.SimpleCell,
+        }
         for name, make in modern.items():
             files.add("flax", f"nnx_{name}_{dtype}", *of_nnx(name, make, dtype))
         cores = {
