@@ -66,6 +66,12 @@ def test_unknown_names_and_models_are_refused(tmp_path):
         load_keras(rewritten(tmp_path / "gru.keras", another_kind))
 
 
+def test_weights_of_another_layer_are_refused(tmp_path):
+    path = rewritten(tmp_path / "m.keras", lambda model: layer_of(model, "second").update(name="third"))
+    with refused(ValueError, "'layers/lstm' are those of 'second'", "expected 'third'"):
+        load_keras(path)
+
+
 def test_other_files_are_refused(tmp_path):
     text = tmp_path / "text.keras"
     text.write_text("no archive")

@@ -119,7 +119,7 @@ LSTM = {"rnn/lstm_cell/kernel": np.zeros((8, 20)), "rnn/lstm_cell/bias": np.zero
 @pytest.mark.parametrize(
     ("variables", "scope", "kind", "parts"),
     [
-        (LSTM, "net", None, ("'net' is not the scope", "rnn/lstm_cell/kernel")),
+        (LSTM, "net", None, ("'net' is not the scope", "in the scopes rnn/lstm_cell.")),
         (LSTM, "rn", None, ("'rn' is not the scope",)),
         ({**LSTM, "rnn/lstm_cell/gamma": 0}, "rnn", None, ("other variables ['rnn/lstm_cell/gamma']",)),
         ({**LSTM, "rnn/b/kernel": LSTM["rnn/lstm_cell/kernel"]}, "rnn", None, ("['rnn/b', 'rnn/lstm_cell']",)),

@@ -57,7 +57,7 @@ def test_parameters_are_copies():
     module = nn.LSTM(3, 5)
     converted = from_torch(module)
     with torch.no_grad():
-        module.weight_ih_l0.zero_()
+        module.get_parameter("weight_ih_l0").zero_()
     assert bool(converted.get_parameter("weight_ih_l0").any())
 
 

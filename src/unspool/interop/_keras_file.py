@@ -85,6 +85,7 @@ def load_keras(
         for name in recurrent if names is None else names:
             layer, group = found[name]
             try:
+                _check_name(file, group, layer["config"]["name"])
                 arrays = [array for cell in _cells(layer, group) for array in _variables(file, cell)]
                 layers[name] = from_keras(layer, arrays, activations=activations)
             except ValueError as error:
@@ -114,7 +115,7 @@ def _cells(layer: Mapping[str, Any], group: str) -> Iterator[str]:
     kind, config = layer["class_name"], layer["config"]
     if kind == "Bidirectional":
         yield from _cells(config["layer"], f"{group}/forward_layer")
-        yield from _cells(config["backward_layer"], f"{group}/backward_layer")
+        yield from _cells(config.get("backward_layer") or config["layer"], f"{group}/backward_layer")
     elif kind == "RNN":
         yield from _cells(config["cell"], f"{group}/cell")
     elif kind == "StackedRNNCells":
@@ -134,6 +135,13 @@ def _keys(layers: Iterable[Mapping[str, Any]]) -> list[str]:
         count = used[kind] = used.get(kind, -1) + 1
         keys.append(f"{kind}_{count}" if count else kind)
     return keys
+
+
+def _check_name(file: Any, group: str, name: str) -> None:
+    """Refuse the weights of another layer: newer files have the names beside the weights."""
+    stored = file[f"{group}/vars"].attrs.get("name", name) if f"{group}/vars" in file else name
+    if stored != name:
+        raise ValueError(f"the weights at {group!r} are those of {stored!r}; expected {name!r}. Save the model again.")
 
 
 def _variables(file: Any, group: str) -> list[np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -85,13 +85,15 @@ def from_tensorflow1(
     ImportError
         If a checkpoint is given and TensorFlow is not installed.
     """
-    if not isinstance(variables, Mapping):
-        variables = _read_checkpoint(variables, scope)
-    found = _cells_below({name.removesuffix(":0"): array for name, array in variables.items()}, scope)
+    if isinstance(variables, Mapping):
+        names, read = list(variables), variables.__getitem__
+    else:
+        names, read = _open_checkpoint(variables)
+    found = _cells_below(names, scope)
     lstm = {"forget_bias": forget_bias, "cell_clip": cell_clip, "proj_clip": proj_clip}
     cells = []
-    for prefix, weights in found.items():
-        tensors = {name: as_tensor(array, f"{prefix}/{name}") for name, array in weights.items()}
+    for prefix, own in found.items():
+        tensors = {variable: as_tensor(read(name), name) for variable, name in own.items()}
         one = kind or _kind_of_scope(prefix, tensors)
         cells.append(_cell(one, tensors, activation, lstm if one == "lstm" else {}))
     return cells[0] if len(cells) == 1 else StackedRNNCells(cells)
@@ -140,25 +142,27 @@ def _cell(kind: str, weights: Mapping[str, Tensor], activation: str, options: di
     return with_parameters(lambda: CELLS[kind](parameters["weight_ih"].shape[1], hidden_size, **options), parameters)
 
 
-def _cells_below(variables: Mapping[str, Any], scope: str) -> dict[str, dict[str, Any]]:
-    """Return the variables of each cell below a scope, by the cell's own scope, lowest cell first."""
-    below = {name: array for name, array in variables.items() if name.startswith(f"{scope}/")}
-    cells: dict[str, dict[str, Any]] = {}
-    for name, array in below.items():
-        for variable in VARIABLES:  # longer names first: `gates/kernel` is no `kernel`
-            if name.endswith(f"/{variable}"):
-                cells.setdefault(name.removesuffix(f"/{variable}"), {})[variable] = array
-                break
-    known = [f"{prefix}/{variable}" for prefix, weights in cells.items() for variable in weights]
+def _cells_below(names: Iterable[str], scope: str) -> dict[str, dict[str, str]]:
+    """Return the names of each cell's variables below a scope, by the cell's own scope, lowest cell first."""
+    clean = {name.removesuffix(":0"): name for name in names}
+    below = [name for name in clean if name.startswith(f"{scope}/")]
+    cells: dict[str, dict[str, str]] = {}
+    for name in below:
+        # Longer names come first: `gates/kernel` is no `kernel`.
+        variable = next((variable for variable in VARIABLES if name.endswith(f"/{variable}")), None)
+        if variable is not None:
+            cells.setdefault(name.removesuffix(f"/{variable}"), {})[variable] = clean[name]
+    known = [f"{prefix}/{variable}" for prefix, own in cells.items() for variable in own]
     strange = sorted(name for name in below if not any(name == one or name.startswith(f"{one}/") for one in known))
     places = {prefix: re.search(r"(?:^|/)cell_(\d+)(?:/|$)", prefix) for prefix in cells}
     layers = [int(place[1]) for place in places.values() if place]
     stacked = len(layers) == len(cells) and sorted(layers) == list(range(len(cells)))
     if not cells or strange or (len(cells) > 1 and not stacked):
+        kernels = sorted(name.rpartition("/")[0] for name in clean if name.endswith("/kernel"))
         raise ValueError(
             f"{scope!r} is not the scope of one cell or one MultiRNNCell. Received the cells {sorted(cells)} and the "
-            f"other variables {strange} below it; expected variables named {', '.join(VARIABLES)}. The variables are: "
-            f"{', '.join(sorted(variables))}."
+            f"other variables {strange} below it; expected variables named {', '.join(VARIABLES)}. There are kernels "
+            f"in the scopes {', '.join(kernels)}."
         )
     return dict(sorted(cells.items(), key=lambda item: int(place[1]) if (place := places[item[0]]) else 0))
 
@@ -175,7 +179,8 @@ def _kind_of_scope(prefix: str, weights: Iterable[str]) -> str:
     return SCOPES[name]
 
 
-def _read_checkpoint(path: str | os.PathLike[str], scope: str) -> dict[str, np.ndarray]:
+def _open_checkpoint(path: str | os.PathLike[str]) -> tuple[list[str], Callable[[str], Any]]:
+    """Return the names of the variables in a checkpoint, and what reads one."""
     try:
         import tensorflow as tf  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
     except ModuleNotFoundError as error:
@@ -187,7 +192,7 @@ def _read_checkpoint(path: str | os.PathLike[str], scope: str) -> dict[str, np.n
             "  np.savez('variables.npz', **{name: reader.get_tensor(name) for name in names})"
         ) from error
     reader = tf.train.load_checkpoint(os.fspath(path))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if name.startswith(scope)}
+    return list(reader.get_variable_to_shape_map()), reader.get_tensor
 
 
 def to_tensorflow1(module: nn.Module, scope: str) -> dict[str, np.ndarray]:

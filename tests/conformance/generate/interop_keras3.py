@@ -21,7 +21,7 @@ L = keras.layers
 VERSIONS = {"keras": keras.__version__, "numpy": np.__version__}
 BATCH, STEPS, INPUTS, UNITS = 4, 6, 3, 5
 SINGLE = ("lstm_leaky", "lstm_gelu", "gru", "both")
-"""Layers in float32; the others are in float64. TensorFlow has the constants of leaky_relu and gelu in float32 alone."""
+"""Layers in float32, the others in float64: TensorFlow has the constants of leaky_relu and gelu in float32 alone."""
 MASKS = {"right": ["111111", "110000", "000000", "100000"], "gaps": ["101101", "011010", "000000", "000100"]}
 
 
