@@ -25,6 +25,7 @@ PACKAGES = [
     "unspool.data",
     "unspool.comparison",
     "unspool.report",
+    "unspool.interop",
 ]
 
 
