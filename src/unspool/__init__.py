@@ -25,6 +25,8 @@ from unspool.layers import LSTM as LSTM
 from unspool.layers import RNN as RNN
 from unspool.layers import Bidirectional as Bidirectional
 from unspool.layers import SimpleRNN as SimpleRNN
+from unspool.layers import accelerate as accelerate
+from unspool.layers import decelerate as decelerate
 
 # Last: the function takes the place of the subpackage's name, whose modules are imported by their full names.
 from unspool.program import program as program  # isort: skip

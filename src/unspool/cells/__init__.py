@@ -16,6 +16,7 @@ from unspool.cells._dropout import DropoutCell as DropoutCell
 from unspool.cells._gru import GRUCell as GRUCell
 from unspool.cells._initializers import initialize as initialize
 from unspool.cells._lstm import LSTMCell as LSTMCell
+from unspool.cells._masks import check_probability as check_probability
 from unspool.cells._simple_rnn import SimpleRNNCell as SimpleRNNCell
 from unspool.cells._skip import HighwayCell as HighwayCell
 from unspool.cells._skip import ResidualCell as ResidualCell

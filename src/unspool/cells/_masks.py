@@ -9,6 +9,12 @@ from torch import Tensor
 def check_probability(value: float, name: str) -> float:
     """Return a probability of dropping, and refuse one outside [0, 1).
 
+    Parameters
+    ----------
+    value : float
+    name : str
+        What the user calls it.
+
     Raises
     ------
     ValueError

@@ -15,6 +15,7 @@ from unspool.execution._dynamic import in_form_of as in_form_of
 from unspool.execution._explain import Explanation as Explanation
 from unspool.execution._explain import explain as explain
 from unspool.execution._op import with_tensors as with_tensors
+from unspool.execution._plans import Runner as Runner
 from unspool.execution._ragged import longest as longest
 from unspool.execution._ragged import map_values as map_values
 from unspool.execution._ragged import ragged_inputs as ragged_inputs

@@ -18,6 +18,7 @@ from unspool.backends import Schedule, check_backend, is_recording
 from unspool.execution import (
     BoolArray,
     IntArray,
+    Runner,
     check_pad_output,
     in_form_of,
     longest,
@@ -177,26 +178,36 @@ class RecurrentLayer(nn.Module, ABC):
         """
         if torch.compiler.is_compiling():
             return self._run_traced(input, hx, lengths, mask, resets)
-        return self._run_any(input, hx, lengths, mask, resets)
+        return self.run_with(None, input, hx, lengths, mask, resets)
 
-    def _run_any(
+    def run_with(
         self,
+        tensors: dict[str, Tensor] | None,
         input: Nest | PackedSequence,
         hx: Nest | None,
         lengths: IntArray | None,
         mask: BoolArray | None,
         resets: BoolArray | None,
     ) -> tuple[Nest, Nest]:
+        """Run the layer, where nothing is traced, with these tensors in place of its own.
+
+        Parameters
+        ----------
+        tensors : dict of str to Tensor, or None
+            By the names of the layer's parameters; None for its own.
+        input, hx, lengths, mask, resets
+            See `forward`.
+        """
         if self.go_backwards and isinstance(input, PackedSequence | RaggedBatch):
             raise ValueError(
                 f"go_backwards with a {type(input).__name__} would begin with padding; expected reverse=True."
             )
         if not isinstance(input, PackedSequence):
-            return self._run_batch(input, hx, lengths, mask, resets)
+            return self._run_batch(input, hx, lengths, mask, resets, tensors)
         if lengths is not None or mask is not None or resets is not None:
             raise ValueError("lengths, mask or resets were given beside a PackedSequence; expected the input alone.")
         padded, lengths = pad_packed_sequence(input, batch_first=self.batch_first)
-        output, state = self._run_batch(padded, hx, lengths, None, None)
+        output, state = self._run_batch(padded, hx, lengths, None, None, tensors)
         return (self._pack_like(input, output, lengths) if self.return_sequences else output), state
 
     def _run_traced(
@@ -207,21 +218,16 @@ class RecurrentLayer(nn.Module, ABC):
         mask: BoolArray | None,
         resets: BoolArray | None,
     ) -> tuple[Nest, Nest]:
-        """Put the whole run into the graph that is being traced, as one call of an operator."""
-        from unspool.execution._traced import as_tensor, outside, run_traced
-
-        if isinstance(input, PackedSequence | RaggedBatch):
-            return outside(self._run_any, input, hx, lengths, mask, resets)
-        steps, state, rows = ("BT" if self.batch_first else "TB"), self._state_axes, "B"
-        if self._without_batch(input):
-            steps, state, rows = "T", state.replace("B", ""), "."
-        return run_traced(
+        """Put the whole run into the graph that is being traced."""
+        return trace_layer(
             self,
             self._tensors(),
             _run_layer,
-            (input, hx, as_tensor(lengths), as_tensor(mask), as_tensor(resets)),
-            (steps, state, rows, rows + "T", rows + "T"),
-            (steps if self.return_sequences else steps.replace("T", ""), state),
+            (input, hx, lengths, mask, resets),
+            batch_first=self.batch_first,
+            without_batch=self._without_batch(input),
+            state_axes=self._state_axes,
+            return_sequences=self.return_sequences,
             # A trace that has read these is made anew when they change; the run reads them from the layer.
             settings=(self.reverse, self.go_backwards, self.pad_output, self.unroll, self.backend),
         )
@@ -293,7 +299,60 @@ class RecurrentLayer(nn.Module, ABC):
 def _run_layer(layer: RecurrentLayer, tensors: dict[str, Tensor], *arguments: Any, settings: Any) -> tuple[Nest, Nest]:
     """Run a layer as the operator does: with the tensors that it is given in place of the layer's."""
     del settings
-    return layer._run_batch(*arguments, tensors=tensors)
+    return layer.run_with(tensors, *arguments)
+
+
+def trace_layer(
+    module: nn.Module,
+    tensors: dict[str, Tensor],
+    runner: Runner,
+    arguments: tuple[Any, ...],
+    *,
+    batch_first: bool,
+    without_batch: bool,
+    state_axes: str = ".B",
+    return_sequences: bool = True,
+    settings: tuple[Any, ...],
+) -> tuple[Nest, Nest]:
+    """Put the run of a layer into the graph that is being traced, as one call of an operator.
+
+    Parameters
+    ----------
+    module : Module
+    tensors : dict of str to Tensor
+        All tensors of the module that the run reads.
+    runner : callable
+        `runner(module, tensors, *arguments, settings=...)` runs the module; a function at the top of its module.
+    arguments : tuple
+        Input, hx, lengths, mask and resets, as `RecurrentLayer.forward` takes them.
+    batch_first, without_batch, return_sequences : bool
+        The layout of input and output: whether the input is a single sequence, `[T, I]`.
+    state_axes : str
+        See `RecurrentLayer`.
+    settings : tuple
+        What of the module's the trace depends on.
+
+    Returns
+    -------
+    output, state : nesting of Tensor
+    """
+    from unspool.execution._traced import as_tensor, outside, run_traced
+
+    input, hx, *about_steps = arguments
+    if isinstance(input, PackedSequence | RaggedBatch):
+        return outside(runner, module, tensors, *arguments, settings=settings)
+    steps, rows = ("BT" if batch_first else "TB"), "B"
+    if without_batch:
+        steps, state_axes, rows = "T", state_axes.replace("B", ""), "."
+    return run_traced(
+        module,
+        tensors,
+        runner,
+        (input, hx, *map(as_tensor, about_steps)),
+        (steps, state_axes, rows, rows + "T", rows + "T"),
+        (steps if return_sequences else steps.replace("T", ""), state_axes),
+        settings=settings,
+    )
 
 
 def last_or_all(schedule: Schedule, outputs: Nest, return_sequences: bool) -> Nest:
