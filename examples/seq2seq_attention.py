@@ -40,7 +40,6 @@ class Translator(nn.Module):
         self.embedding = nn.Embedding(len(CHARACTERS), embedding, padding_idx=PAD)
         self.encoder = nn.GRU(embedding, hidden // 2, batch_first=True, bidirectional=True)
         self.decoder = nn.GRU(embedding, hidden, batch_first=True)
-        self.query = nn.Linear(hidden, hidden, bias=False)
         self.combine = nn.Linear(2 * hidden, hidden)
         self.dense = nn.Linear(hidden, len(CHARACTERS))
 
@@ -53,7 +52,7 @@ class Translator(nn.Module):
     def decode(self, written: Tensor, read: Tensor, real: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores of the characters that follow each one written [B, T, K], and the decoder's state."""
         output, state = self.decoder(self.embedding(written), state)
-        similar = self.query(output) @ read.transpose(1, 2)  # [B, T, S]
+        similar = output @ read.transpose(1, 2)  # [B, T, S]
         weights = similar.masked_fill(~real.unsqueeze(1), -torch.inf).softmax(2)  # nothing is seen in padding
         return self.dense(torch.tanh(self.combine(torch.cat([weights @ read, output], 2)))), state
 
