@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
+Split = Literal["train", "test"]
 WORDS, MARKS = 8_000, ["", ",", ".", ";", ":", "?", "!"]
 
 
@@ -116,7 +117,7 @@ def train(model: Tagger, batches: Iterable[Batch]) -> Iterator[float]:
         yield value.item()
 
 
-def text(split: Literal["train", "test"]) -> str:
+def text(split: Split) -> str:
     """Return speeches with an empty line between two of them, each after a line with the name of who speaks."""
     if plays := os.environ.get("UNSPOOL_DATA_DIR"):
         from unspool.data import load_tiny_shakespeare
@@ -126,10 +127,11 @@ def text(split: Literal["train", "test"]) -> str:
     draw = random.Random(split)
     words = ["and", "but", "why", *(f"word{chr(97 + n)}" for n in range(20))]
     rows = [" ".join(draw.choices(words, k=1 + int(draw.lognormvariate(2.6, 1.0)))) for _ in range(5_000)]
-    return "\n\n".join(f"FOOL:\n{row}." for row in rows).replace(" and", ", and").replace(" but", "; but").replace(" why", "? why")
+    speeches = "\n\n".join(f"FOOL:\n{row}." for row in rows)
+    return speeches.replace(" and", ", and").replace(" but", "; but").replace(" why", "? why")
 
 
-def batches(count: int, size: int = 32, *, longest: int = 128, split: Literal["train", "test"] = "train") -> list[Batch]:
+def batches(count: int, size: int = 32, *, longest: int = 128, split: Split = "train") -> list[Batch]:
     """Return batches of speeches drawn at random, the same ones at every call; a long speech keeps its first words."""
     pattern = re.compile(r"([a-z'-]+)([,.;:?!]?)")  # a word, and the mark that follows it
     known = Counter(word for word, _ in pattern.findall(text("train").lower())).most_common(WORDS - 2)
@@ -147,12 +149,11 @@ def batches(count: int, size: int = 32, *, longest: int = 128, split: Literal["t
 
 
 @torch.no_grad()
-def show(model: Tagger, batch: Batch) -> str:
-    """Return what share of the marks, and of places without one, the model finds in other speeches."""
-    found, real = model.crf.best(model(batch.words, batch.lengths), batch.words > 0), batch.words > 0
-    marked = real & (batch.tags > 0)
-    right = found == batch.tags
-    return f"right: {right[real].float().mean():.3f} of all places, {right[marked].float().mean():.3f} of those with a mark"
+def accuracy(model: Tagger, batch: Batch) -> tuple[float, float]:
+    """Return what share of all places the model finds right, and of those with a mark."""
+    real = batch.words > 0
+    right = model.crf.best(model(batch.words, batch.lengths), real) == batch.tags
+    return float(right[real].float().mean()), float(right[real & (batch.tags > 0)].float().mean())
 
 
 def main() -> None:
@@ -166,13 +167,14 @@ def main() -> None:
         import unspool as us
 
         us.accelerate(model)  # nothing else changes
-    print("speeches:", "Shakespeare" if os.environ.get("UNSPOOL_DATA_DIR") else "made up (UNSPOOL_DATA_DIR is not set)")
+    print("speeches:", "Shakespeare's" if os.environ.get("UNSPOOL_DATA_DIR") else "made up: no UNSPOOL_DATA_DIR")
     data = batches(options.steps)
     start = time.perf_counter()
     for step, value in enumerate(train(model, data), 1):
         if step % 20 == 0:
             print(f"step {step}: loss {value:.4f}, {1e3 * (time.perf_counter() - start) / step:.0f} ms a step")
-    print(show(model, batches(1, 200, split="test")[0]))
+    places, marks = accuracy(model, batches(1, 200, split="test")[0])
+    print(f"right in other speeches: {places:.3f} of all places, {marks:.3f} of those with a mark")
 
 
 if __name__ == "__main__":

@@ -82,9 +82,10 @@ def batches(count: int, size: int = 32, *, longest: int = 400, split: str = "tra
         reviews = made_up_reviews(count * size, longest, seed=1 if split == "train" else 2)
     found = []
     for first in range(0, count * size, size):
-        texts, labels = zip(*reviews[first : first + size], strict=True)
-        lengths = torch.tensor([len(text) for text in texts])
-        found.append(Batch(pad_sequence(texts, batch_first=True), lengths, torch.tensor(labels)))
+        words = [review for review, _ in reviews[first : first + size]]
+        lengths = torch.tensor([len(review) for review in words])
+        labels = torch.tensor([label for _, label in reviews[first : first + size]])
+        found.append(Batch(pad_sequence(words, batch_first=True), lengths, labels))
     return found
 
 
@@ -92,7 +93,7 @@ def made_up_reviews(count: int, longest: int, seed: int) -> list[tuple[Tensor, i
     """Return rows of words with labels. Even words praise, odd words blame; rare words are rare as in a language."""
     draw = np.random.default_rng(seed)
     reviews = []
-    for length in np.clip(np.exp(draw.normal(5.2, 0.7, count)), 2, longest).astype(int).tolist():
+    for length in np.clip(longest * np.exp(draw.normal(-0.7, 0.7, count)), 2, longest).astype(int).tolist():
         label = int(draw.integers(2))
         words = 2 * (1 + draw.zipf(1.3, length) % (WORDS // 2 - 1))  # even
         blames = draw.random(length) < (0.4 if label else 0.6)
@@ -119,7 +120,7 @@ def main() -> None:
         import unspool as us
 
         us.accelerate(model)  # nothing else changes
-    print("reviews:", "IMDB" if os.environ.get("UNSPOOL_DATA_DIR") else "made up (UNSPOOL_DATA_DIR is not set)")
+    print("reviews:", "IMDB" if os.environ.get("UNSPOOL_DATA_DIR") else "made up: no UNSPOOL_DATA_DIR")
     data = batches(options.steps)
     start = time.perf_counter()
     for step, value in enumerate(train(model, data), 1):

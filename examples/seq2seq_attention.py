@@ -20,12 +20,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-PAD, START, END = range(3)
+Split = Literal["train", "test"]
+PAD, START = 0, 1
 CHARACTERS = ["", "<", ">", *" abcdefghijklmnopqrstuvwxyz',.;:?!-"]
 
 
 class Batch(NamedTuple):
-    """Characters of sources [B, S] as numbers, 0 after the end; how many they are [B]; of targets [B, T], with marks."""
+    """Characters of sources [B, S] as numbers, 0 after the end; how many they are [B]; characters of targets [B, T]."""
 
     source: Tensor
     lengths: Tensor
@@ -33,21 +34,25 @@ class Batch(NamedTuple):
 
 
 class Translator(nn.Module):
-    """A bidirectional GRU reads; another GRU writes, and looks back at what was read (Luong et al., 2015)."""
+    """A bidirectional GRU reads; another GRU writes, and looks back at what was read (Luong et al., 2015).
+
+    Two layers each; both directions of the encoder together are as wide as the decoder, so that their dot product is
+    the attention.
+    """
 
     def __init__(self, embedding: int, hidden: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(len(CHARACTERS), embedding, padding_idx=PAD)
-        self.encoder = nn.GRU(embedding, hidden // 2, batch_first=True, bidirectional=True)
-        self.decoder = nn.GRU(embedding, hidden, batch_first=True)
+        self.encoder = nn.GRU(embedding, hidden // 2, 2, batch_first=True, bidirectional=True)
+        self.decoder = nn.GRU(embedding, hidden, 2, batch_first=True)
         self.combine = nn.Linear(2 * hidden, hidden)
         self.dense = nn.Linear(hidden, len(CHARACTERS))
 
     def encode(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what was read at each step [B, S, H], and both directions' last states as a first state [1, B, H]."""
+        """Return what was read at each step [B, S, H], and the last states, which the decoder starts from [2, B, H]."""
         packed = pack_padded_sequence(self.embedding(source), lengths, batch_first=True, enforce_sorted=False)
         output, h_n = self.encoder(packed)
-        return pad_packed_sequence(output, batch_first=True)[0], torch.cat([h_n[0], h_n[1]], 1).unsqueeze(0)
+        return pad_packed_sequence(output, batch_first=True)[0], torch.cat([h_n[::2], h_n[1::2]], 2)
 
     def decode(self, written: Tensor, read: Tensor, real: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores of the characters that follow each one written [B, T, K], and the decoder's state."""
@@ -57,7 +62,7 @@ class Translator(nn.Module):
         return self.dense(torch.tanh(self.combine(torch.cat([weights @ read, output], 2)))), state
 
     def forward(self, source: Tensor, lengths: Tensor, written: Tensor) -> Tensor:
-        """Return scores of the characters after each one of the target: the decoder is told what it should have written."""
+        """Return scores of the characters after each one of the target, which the decoder is told."""
         read, state = self.encode(source, lengths)
         return self.decode(written, read, source != PAD, state)[0]
 
@@ -96,7 +101,7 @@ def train(model: nn.Module, batches: Iterable[Batch]) -> Iterator[float]:
         yield value.item()
 
 
-def sentences(split: Literal["train", "test"]) -> list[str]:
+def sentences(split: Split) -> list[str]:
     """Return sentences in small letters."""
     if plays := os.environ.get("UNSPOOL_DATA_DIR"):
         from unspool.data import load_tiny_shakespeare
@@ -109,7 +114,7 @@ def sentences(split: Literal["train", "test"]) -> list[str]:
     return [" ".join(draw.choices(words, k=2 + int(draw.lognormvariate(1.7, 0.7)))) + "." for _ in range(5_000)]
 
 
-def batches(count: int, size: int = 64, *, longest: int = 150, split: Literal["train", "test"] = "train") -> list[Batch]:
+def batches(count: int, size: int = 64, *, longest: int = 150, split: Split = "train") -> list[Batch]:
     """Return batches of sentences of at most so many characters, drawn at random, the same ones at every call."""
     texts = [text for text in sentences(split) if 5 <= len(text) <= longest]
     chosen = random.Random(0).choices(texts, k=count * size)
@@ -139,7 +144,7 @@ def main() -> None:
         import unspool as us
 
         us.accelerate(model)  # nothing else changes
-    print("sentences:", "Shakespeare" if os.environ.get("UNSPOOL_DATA_DIR") else "made up (UNSPOOL_DATA_DIR is not set)")
+    print("sentences:", "Shakespeare's" if os.environ.get("UNSPOOL_DATA_DIR") else "made up: no UNSPOOL_DATA_DIR")
     data = batches(options.steps)
     start = time.perf_counter()
     for step, value in enumerate(train(model, data), 1):
