@@ -74,8 +74,8 @@ def examples_table(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {text}" for name, text in machine["versions"].items())
     made = (
         f"{report['date'][:10]}, {machine['cpu']}, {machine['instruction_set']}, load {machine['load'][0]}; "
-        f"{versions}. Made by `{report['command']}`; data: {report['data']}. Times are medians with the least and the most; ratios "
-        "are those of the medians, with the quartiles over the steps."
+        f"{versions}. Made by `{report['command']}`; data: {report['data']}. Times are medians with the least and the most; "
+        "ratios are those of the medians, with the quartiles over the steps."
     )
     return "\n".join([*(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows]), "", made])
 
