@@ -18,7 +18,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 
-from unspool.comparison import Comparison
+from unspool.comparison import Comparison, busy
 from unspool.comparison._tables import comparison_tables
 
 ROOT = Path(__file__).parents[1]
@@ -70,14 +70,19 @@ def examples_table(report: dict[str, Any]) -> str:
     head = ["model", "threads", "B", "real tokens", "before, ms", "after, ms", "ratio", "losses differ by"]
     rows = [_example(result) for result in report["results"]]
     rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows]) + "\n\n" + _made(report)
+
+
+def _made(report: dict[str, Any]) -> str:
+    """Return how and on what the models' steps were measured."""
     machine = report["machine"]
     versions = ", ".join(f"{name} {text}" for name, text in machine["versions"].items())
-    made = (
-        f"{report['date'][:10]}, {machine['cpu']}, {machine['instruction_set']}, load {machine['load'][0]}; "
-        f"{versions}. Made by `{report['command']}`; data: {report['data']}. Times are medians with the least and the most; "
-        "ratios are those of the medians, with the quartiles over the steps."
+    warning = f"**{busy(machine)}** " if busy(machine) else ""
+    return (
+        f"{warning}{report['date'][:10]}, {machine['cpu']}, {machine['instruction_set']}; {versions}. Made by "
+        f"`{report['command']}`; data: {report['data']}. Times are medians with the least and the most; ratios are "
+        "those of the medians, with the quartiles over the steps."
     )
-    return "\n".join([*(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows]), "", made])
 
 
 def _example(result: dict[str, Any]) -> list[str]:
@@ -85,7 +90,7 @@ def _example(result: dict[str, Any]) -> list[str]:
     if result["wrong"]:
         return [*case, "-", "-", "-", f"WRONG: {result['wrong']}"]
     times = [
-        f"{median:.3g} ({least:.3g} to {most:.3g})" for median, least, most, _ in (result["before"], result["after"])
+        f"{median:.1f} ({least:.1f} to {most:.1f})" for median, least, most, _ in (result["before"], result["after"])
     ]
     low, high = result["ratio_quartiles"]
     return [*case, *times, f"{result['ratio']:.2f} ({low:.2f} to {high:.2f})", f"{result['apart']:.1e}"]
