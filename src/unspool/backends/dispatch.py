@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from unspool.backends._traced_schedule import TracedSchedule
 from unspool.backends.base import Backend, BackendError, Call, Result
+from unspool.backends.cudnn import CudnnBackend
 from unspool.backends.masked import MaskedBackend
 from unspool.backends.native import NativeBackend
 from unspool.backends.reference import ReferenceBackend
 
-BACKENDS: tuple[Backend, ...] = (NativeBackend(), ReferenceBackend())
+BACKENDS: tuple[Backend, ...] = (CudnnBackend(), NativeBackend(), ReferenceBackend())
 """All backends in the order of preference."""
 
 MASKED = MaskedBackend()
@@ -41,14 +43,27 @@ class Decision:
     reasons: dict[str, list[str]]
 
 
-_recorder: ContextVar[list[Decision] | None] = ContextVar("unspool_decisions", default=None)
+Watch: TypeAlias = Callable[[Call], AbstractContextManager[object]]
+
+_recorder: ContextVar[tuple[list[Decision], Watch] | None] = ContextVar("unspool_decisions", default=None)
+
+
+def _unwatched(call: Call) -> AbstractContextManager[None]:
+    del call
+    return nullcontext()
 
 
 @contextmanager
-def recording() -> Iterator[list[Decision]]:
-    """Collect the decisions that are taken inside the `with` block, in this thread."""
+def recording(watch: Watch = _unwatched) -> Iterator[list[Decision]]:
+    """Collect the decisions that are taken inside the `with` block, in this thread.
+
+    Parameters
+    ----------
+    watch : callable
+        `watch(call)` gives a context in which the decision about a call is taken and the call is run.
+    """
     decisions: list[Decision] = []
-    token = _recorder.set(decisions)
+    token = _recorder.set((decisions, watch))
     try:
         yield decisions
     finally:
@@ -58,6 +73,18 @@ def recording() -> Iterator[list[Decision]]:
 def is_recording() -> bool:
     """Tell whether the calls of this thread are being explained."""
     return _recorder.get() is not None
+
+
+def note(decision: Decision) -> None:
+    """Add a decision to those that are being collected in this thread, if they are.
+
+    Parameters
+    ----------
+    decision : Decision
+    """
+    recorder = _recorder.get()
+    if recorder is not None:
+        recorder[0].append(decision)
 
 
 def check_backend(name: str) -> None:
@@ -96,15 +123,20 @@ def run(call: Call, backend: str = "auto") -> Result:
     check_backend(backend)
     traced = isinstance(call.schedule, TracedSchedule)
     candidates = [MASKED] if traced and backend == "auto" else [b for b in BACKENDS if backend in ("auto", b.name)]
-    decisions = _recorder.get()
-    if decisions is not None:
-        decisions.append(_decision(call, candidates))
-    refusals: list[str] = []
+    recorder = _recorder.get()
+    if recorder is None:
+        return _run_on_first(call, backend, candidates)
+    _, watch = recorder
+    with watch(call):
+        note(_decision(call, candidates))
+        return _run_on_first(call, backend, candidates)
+
+
+def _run_on_first(call: Call, backend: str, candidates: list[Backend]) -> Result:
     for candidate in candidates:
-        reasons = _reasons(candidate, call)
-        if not reasons:
+        if next(iter(_reasons(candidate, call)), None) is None:
             return candidate.run(call)
-        refusals += [f"{candidate.name}: {reason}" for reason in reasons]
+    refusals = [f"{candidate.name}: {reason}" for candidate in candidates for reason in _reasons(candidate, call)]
     raise BackendError(
         f"backend {backend!r} cannot run {call}: "
         + "; ".join(refusals)
@@ -114,11 +146,11 @@ def run(call: Call, backend: str = "auto") -> Result:
 
 def _decision(call: Call, candidates: list[Backend]) -> Decision:
     backends = (MASKED, *BACKENDS) if isinstance(call.schedule, TracedSchedule) else BACKENDS
-    reasons = {backend.name: _reasons(backend, call) for backend in backends}
+    reasons = {backend.name: list(_reasons(backend, call)) for backend in backends}
     chosen = next((backend.name for backend in candidates if not reasons[backend.name]), "none")
     return Decision(str(call), chosen, reasons)
 
 
-def _reasons(backend: Backend, call: Call) -> list[str]:
+def _reasons(backend: Backend, call: Call) -> Iterable[str]:
     known = backend is MASKED or not isinstance(call.schedule, TracedSchedule)
     return backend.reasons(call) if known else [UNKNOWN]

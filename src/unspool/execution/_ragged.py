@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from unspool._nest import Nest, describe, map_leaves
 from unspool._ragged import RaggedBatch
@@ -82,7 +83,7 @@ def ragged_schedule(
     """
     lengths = batch.lengths.detach().to("cpu", torch.long)
     steps = longest(batch) if num_steps is None else num_steps
-    live = torch.arange(steps).unsqueeze(1) < lengths
+    live = torch.arange(steps, device="cpu").unsqueeze(1) < lengths
     table = None
     if resets is not None:
         flags = as_tensor(resets, "resets")
@@ -109,6 +110,51 @@ def longest(batch: RaggedBatch) -> int:
 def like_batch(values: Nest, batch: RaggedBatch) -> Nest:
     """Return values `[N, 1, ...]` as ragged batches of the same rows, one for each leaf."""
     return map_leaves(lambda leaf: batch._replace(values=leaf.squeeze(1)), values)
+
+
+def ragged_of_packed(packed: PackedSequence) -> tuple[RaggedBatch, Tensor]:
+    """Return a packed sequence as a ragged batch of its rows, in the order before they were sorted.
+
+    Packing and padding are O(T N) in PyTorch's backward pass; this is one permutation.
+
+    Parameters
+    ----------
+    packed : PackedSequence
+
+    Returns
+    -------
+    RaggedBatch
+    places : Tensor of shape (N,), int64
+        For each value of the packed sequence its place in the batch: `batch.values[places]` is its data.
+    """
+    sizes = packed.batch_sizes
+    rows, steps, count = int(sizes[0]), len(sizes), len(packed.data)
+    cpu = torch.device("cpu")  # whatever torch.set_default_device has said
+    order = torch.arange(rows, device=cpu) if packed.sorted_indices is None else packed.sorted_indices.cpu()
+    lengths = torch.empty(rows, dtype=torch.long, device=cpu)
+    lengths[order] = (sizes > torch.arange(rows, device=cpu)[:, None]).sum(1)
+    starts = lengths.cumsum(0) - lengths
+    step = torch.arange(steps, device=cpu).repeat_interleave(sizes)
+    rank = torch.arange(count, device=cpu) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    places = starts[order[rank]] + step
+    inverse = torch.empty_like(places)
+    inverse[places] = torch.arange(count, device=cpu)
+    device = packed.data.device
+    values = packed.data.index_select(0, inverse.to(device))
+    return RaggedBatch(values, lengths, None, torch.arange(rows, device=cpu)), places.to(device)
+
+
+def packed_like(batch: RaggedBatch, packed: PackedSequence, places: Tensor) -> PackedSequence:
+    """Pack a ragged batch as another one was, of whose rows it is.
+
+    Parameters
+    ----------
+    batch : RaggedBatch
+    packed : PackedSequence
+    places : Tensor of shape (N,), int64
+        As `ragged_of_packed` returned them.
+    """
+    return PackedSequence(batch.values.index_select(0, places), *packed[1:])
 
 
 def map_values(function: Callable[..., Any], tree: Nest, *others: Nest) -> Nest:
