@@ -82,7 +82,8 @@ def axes(static: bool) -> tuple[dict[int, Any], dict[int, Any]]:
 
 
 def assert_equal(actual: Any, expected: Any) -> None:
-    """Compare tensors or arrays, one by one, within 2e-5 of the largest value."""
+    """Compare tensors or arrays of tensors' values, one by one, within 2e-5 of the largest value."""
     for a, e in zip(actual, expected, strict=True):
         assert a.shape == e.shape
-        torch.testing.assert_close(torch.as_tensor(a), e, rtol=0, atol=2e-5 * max(1.0, float(e.abs().max())))
+        assert torch.as_tensor(a).dtype == e.dtype
+        torch.testing.assert_close(torch.as_tensor(a), e, rtol=0, atol=2e-5 * float(e.abs().max()))

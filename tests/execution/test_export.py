@@ -79,14 +79,6 @@ def test_a_program_runs_any_numbers_of_steps_and_rows(name):
             assert_equal(loaded(x, lengths), model(x, lengths))
 
 
-def test_a_program_can_be_decomposed():
-    model = Dynamic(LeakyCell(3, 4))
-    program = exported(model).run_decompositions().module()
-    x, lengths = batch(5, 3)
-    with torch.no_grad():
-        assert_equal(program(x, lengths), model(x, lengths))
-
-
 @pytest.mark.parametrize("name", UNROLLED)
 def test_a_static_program_has_no_loop(name):
     model = UNROLLED[name]()
@@ -123,7 +115,7 @@ def test_states_masks_and_resets_are_inputs():
     gradients, values = [], []
     for run in (program, model):
         results = run(*given)
-        gradients.append(torch.autograd.grad(sum(r.square().sum() for r in results), [given[0]]))
+        gradients.append(torch.autograd.grad([r.square().sum() for r in results], [given[0]]))
         with torch.no_grad():
             values.append(run(*given))
     assert_equal(*values)
@@ -172,6 +164,36 @@ def test_random_masks_are_drawn_at_each_run_of_a_program():
     program = torch.export.export(layer, (batch()[0],)).module()
     x = torch.randn(4, 6, 3)
     assert not torch.equal(program(x), program(x))
+
+
+def test_lengths_outside_of_their_range_count_as_the_nearest_one_inside():
+    model = Flat(us.GRU(3, 4, batch_first=True))
+    x = torch.randn(4, 7, 3)
+    with torch.no_grad():
+        received = exported(model).module()(x, torch.tensor([12, -3, 7, 2]))
+        assert_equal(received, model(x, torch.tensor([7, 0, 7, 2])))
+
+
+class CountingCell(us.Cell):
+    """Has integers in its state."""
+
+    def __init__(self) -> None:
+        super().__init__((3, 1))
+        self.project = nn.Linear(3, 3)
+
+    def initial_state(self, batch_size: int, *, dtype: Any = None, device: Any = None) -> tuple[Tensor, Tensor]:
+        return torch.zeros(batch_size, 3, device=device), torch.zeros(batch_size, dtype=torch.long, device=device)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        h = torch.tanh(self.project(x) + state[0])
+        return h, (h, state[1] + 1)
+
+
+def test_integers_in_a_state():
+    model = Flat(us.RNN(CountingCell(), batch_first=True))
+    x, lengths = batch(5, 7)
+    with torch.no_grad():
+        assert_equal(exported(model).module()(x, lengths), model(x, lengths))
 
 
 class Holder(us.Cell):
@@ -246,6 +268,11 @@ REFUSED: dict[str, tuple[type[Exception], Callable[[Tensor], Any], tuple[str, ..
         RuntimeError,
         lambda x: torch.jit.script(nn.Sequential(GRU)),
         ("torch.jit.script was called on GRU", "expected torch.export.export"),
+    ),
+    "torch.jit.script of an accelerated module": (
+        RuntimeError,
+        lambda x: torch.jit.script(us.accelerate(nn.GRU(3, 4))),
+        ("torch.jit.script was called on AcceleratedGRU", "expected torch.export.export"),
     ),
 }
 

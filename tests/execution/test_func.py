@@ -43,7 +43,7 @@ def squares(tree: Any) -> Any:
 @pytest.mark.parametrize("name", LAYERS)
 def test_other_parameters(name):
     layer, other, x = LAYERS[name]().double(), LAYERS[name]().double(), inputs()
-    given = dict(other.named_parameters())
+    given: dict[str, Tensor] = dict(other.named_parameters())
     received = functional_call(layer, given, (x,), {"lengths": LENGTHS})
     close(received, other(x, lengths=LENGTHS))
     actual = torch.autograd.grad(squares(received), list(given.values()))

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import onnxruntime
 import pytest
 import torch
@@ -61,7 +60,7 @@ def loops(program: torch.onnx.ONNXProgram) -> Counter[str]:
     return Counter(node.op_type for node in program.model.graph if node.op_type in OPERATORS)
 
 
-def session(program: torch.onnx.ONNXProgram) -> Callable[..., list[np.ndarray]]:
+def session(program: torch.onnx.ONNXProgram) -> Callable[..., Any]:
     """Return a function of tensors, in the order of the model's inputs, that ONNX Runtime computes."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -108,3 +107,11 @@ def test_states_masks_and_resets_are_inputs():
     given = arguments(7, 8)
     with torch.no_grad():
         assert_equal(session(program)(*given), model(*given))
+
+
+def test_lengths_outside_of_their_range_count_as_the_nearest_one_inside():
+    model = Flat(us.LSTM(3, 4, batch_first=True))
+    run = session(converted(model, batch(), axes(False)))
+    x = torch.randn(4, 7, 3)
+    with torch.no_grad():
+        assert_equal(run(x, torch.tensor([12, -3, 7, 2])), model(x, torch.tensor([7, 0, 7, 2])))

@@ -89,7 +89,7 @@ def run_operator(call: Call) -> Result:
         _by_gate(cell, cell.weight_ih),
         _by_gate(cell, cell.weight_hh),
         _biases(cell),
-        None if lengths is None else lengths.to(torch.int32),
+        None if lengths is None else lengths.clamp(0, schedule.steps).to(torch.int32),
         *[leaf.unsqueeze(0) for leaf in initial],
     ]
     if getattr(cell, "peephole", False):

@@ -18,7 +18,7 @@ from unspool.backends.reference import ReferenceBackend
 BACKENDS: tuple[Backend, ...] = (CudnnBackend(), NativeBackend(), ReferenceBackend())
 """All backends in the order of preference."""
 
-MASKED = MaskedBackend()
+MASKED: Backend = MaskedBackend()
 """Runs the calls whose lengths, masks or resets have no values that could be asked for; the others cannot."""
 
 UNKNOWN = "lengths, mask or resets have no values here: the run is exported, or vmap gives each sample its own"
@@ -121,8 +121,9 @@ def run(call: Call, backend: str = "auto") -> Result:
         If there is no backend of that name.
     """
     check_backend(backend)
-    traced = isinstance(call.schedule, TracedSchedule)
-    candidates = [MASKED] if traced and backend == "auto" else [b for b in BACKENDS if backend in ("auto", b.name)]
+    candidates = [b for b in BACKENDS if backend in ("auto", b.name)]
+    if isinstance(call.schedule, TracedSchedule) and backend == "auto":
+        candidates = [MASKED]
     recorder = _recorder.get()
     if recorder is None:
         return _run_on_first(call, backend, candidates)

@@ -75,7 +75,7 @@ def refuse_in_traces(inputs: Any) -> None:
     RuntimeError
         If `torch.jit.trace` records.
     """
-    if torch.jit.is_tracing():
+    if torch.jit.is_tracing():  # type: ignore[attr-defined]
         raise RuntimeError(
             "a run over time was reached by torch.jit.trace, which records the steps of one batch for all others; "
             "expected torch.export.export, or torch.onnx.export with dynamo=True. See docs/export.md."

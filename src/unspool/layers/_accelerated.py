@@ -19,7 +19,7 @@ from unspool._nest import Nest
 from unspool._ragged import RaggedBatch
 from unspool.backends import Decision, is_recording, is_transformed, note
 from unspool.execution import BoolArray, IntArray
-from unspool.layers._base import trace_layer
+from unspool.layers._base import RecurrentLayer, trace_layer
 from unspool.layers._gru import GRU
 from unspool.layers._lstm import LSTM
 from unspool.layers._simple_rnn import SimpleRNN
@@ -100,6 +100,8 @@ class Accelerated(nn.RNNBase):
         else:
             output, state = _run_stand_in(self, tensors, input, hx, lengths, mask, resets)
         return output, tuple(state) if isinstance(state, tuple) else state
+
+    __prepare_scriptable__ = RecurrentLayer.__prepare_scriptable__
 
     def _is_faster_in_torch(self, input: Any, *about_steps: Any) -> bool:
         """Tell whether PyTorch's own kernel is the faster one, and note that it is chosen."""
