@@ -220,7 +220,7 @@ def test_wrong_use_is_refused():
             layer(batch._replace(values=None))
         with refused(ValueError, "hx"):
             layer(batch, torch.zeros(1, 2, H) if isinstance(layer, GRU) else (torch.zeros(2, H),) * 2)
-    with refused(ValueError, "RaggedBatch with values [5, 2]", "[N, 3] (input_size=3)"):
+    with refused(ValueError, "ragged or packed values of shape [5, 2]", "[N, 3] (input_size=3)"):
         LSTM(I, H)(ragged([2, 0, 3], size=2))
     with refused(ValueError, "go_backwards with a RaggedBatch", "reverse=True"):
         LSTM(I, H, go_backwards=True)(batch)

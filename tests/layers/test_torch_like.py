@@ -381,7 +381,7 @@ def test_a_packed_sequence_comes_alone():
             GRU(I, H)(packed, **options)
     with refused(ValueError, "go_backwards with a PackedSequence would begin with padding", "expected reverse=True"):
         GRU(I, H, go_backwards=True)(packed)
-    with refused(ValueError, "GRU received an input of shape [3, 2, 3]", "expected [T, B, 4]"):
+    with refused(ValueError, "GRU received ragged or packed values of shape [5, 3]", "expected [N, 4]"):
         GRU(I + 1, H)(packed)
 
 

@@ -53,6 +53,18 @@ def is_recording() -> bool:
     return _recorder.get() is not None
 
 
+def note(decision: Decision) -> None:
+    """Add a decision to those that are being collected in this thread, if they are.
+
+    Parameters
+    ----------
+    decision : Decision
+    """
+    decisions = _recorder.get()
+    if decisions is not None:
+        decisions.append(decision)
+
+
 def check_backend(name: str) -> None:
     """Refuse the name of a backend that does not exist.
 
@@ -88,9 +100,8 @@ def run(call: Call, backend: str = "auto") -> Result:
     """
     check_backend(backend)
     candidates = [b for b in BACKENDS if backend in ("auto", b.name)]
-    decisions = _recorder.get()
-    if decisions is not None:
-        decisions.append(_decision(call, candidates))
+    if is_recording():
+        note(_decision(call, candidates))
     refusals: list[str] = []
     for candidate in candidates:
         reasons = candidate.reasons(call)

@@ -76,7 +76,7 @@ class NativeBackend:
             found.append("inputs, state and parameters have several dtypes")
         if torch.is_autocast_enabled("cpu"):
             found.append("torch.autocast is on")
-        if _transformed():
+        if is_transformed():
             found.append("a torch.func transform or a function mode is active")
         if has_hooks(call.cell):
             found.append("the cell has hooks, which expect to be called at every step")
@@ -168,7 +168,7 @@ class NativeBackend:
         return Result(outputs, final, everything)
 
 
-def _transformed() -> bool:
+def is_transformed() -> bool:
     """Tell whether a torch.func transform or a function mode sees every operation."""
     functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
     return functorch.maybe_current_level() is not None or torch._C._is_torch_function_mode_enabled()

@@ -18,7 +18,9 @@ from unspool.execution._op import with_tensors as with_tensors
 from unspool.execution._plans import Runner as Runner
 from unspool.execution._ragged import longest as longest
 from unspool.execution._ragged import map_values as map_values
+from unspool.execution._ragged import packed_like as packed_like
 from unspool.execution._ragged import ragged_inputs as ragged_inputs
+from unspool.execution._ragged import ragged_of_packed as ragged_of_packed
 from unspool.execution._ragged import ragged_schedule as ragged_schedule
 from unspool.execution._raw import raw_rnn as raw_rnn
 from unspool.execution._run import run_cell as run_cell

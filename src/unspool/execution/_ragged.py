@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from unspool._nest import Nest, describe, map_leaves
 from unspool._ragged import RaggedBatch
@@ -109,6 +110,50 @@ def longest(batch: RaggedBatch) -> int:
 def like_batch(values: Nest, batch: RaggedBatch) -> Nest:
     """Return values `[N, 1, ...]` as ragged batches of the same rows, one for each leaf."""
     return map_leaves(lambda leaf: batch._replace(values=leaf.squeeze(1)), values)
+
+
+def ragged_of_packed(packed: PackedSequence) -> tuple[RaggedBatch, Tensor]:
+    """Return a packed sequence as a ragged batch of its rows, in the order before they were sorted.
+
+    Packing and padding are O(T N) in PyTorch's backward pass; this is one permutation.
+
+    Parameters
+    ----------
+    packed : PackedSequence
+
+    Returns
+    -------
+    RaggedBatch
+    places : Tensor of shape (N,), int64
+        For each value of the packed sequence its place in the batch: `batch.values[places]` is its data.
+    """
+    sizes = packed.batch_sizes
+    rows, steps, count = int(sizes[0]), len(sizes), len(packed.data)
+    order = torch.arange(rows) if packed.sorted_indices is None else packed.sorted_indices.cpu()
+    lengths = torch.empty(rows, dtype=torch.long)
+    lengths[order] = (sizes > torch.arange(rows)[:, None]).sum(1)
+    starts = lengths.cumsum(0) - lengths
+    step = torch.arange(steps).repeat_interleave(sizes)
+    rank = torch.arange(count) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    places = starts[order[rank]] + step
+    inverse = torch.empty_like(places)
+    inverse[places] = torch.arange(count)
+    device = packed.data.device
+    values = packed.data.index_select(0, inverse.to(device))
+    return RaggedBatch(values, lengths, None, torch.arange(rows)), places.to(device)
+
+
+def packed_like(batch: RaggedBatch, packed: PackedSequence, places: Tensor) -> PackedSequence:
+    """Pack a ragged batch as another one was, of whose rows it is.
+
+    Parameters
+    ----------
+    batch : RaggedBatch
+    packed : PackedSequence
+    places : Tensor of shape (N,), int64
+        As `ragged_of_packed` returned them.
+    """
+    return PackedSequence(batch.values.index_select(0, places), *packed[1:])
 
 
 def map_values(function: Callable[..., Any], tree: Nest, *others: Nest) -> Nest:

@@ -1,10 +1,10 @@
 """Modules over execution: any cell as a layer, and drop-ins for `torch.nn`'s."""
 
-from unspool.layers._accelerate import AcceleratedGRU as AcceleratedGRU
-from unspool.layers._accelerate import AcceleratedLSTM as AcceleratedLSTM
-from unspool.layers._accelerate import AcceleratedRNN as AcceleratedRNN
 from unspool.layers._accelerate import accelerate as accelerate
 from unspool.layers._accelerate import decelerate as decelerate
+from unspool.layers._accelerated import AcceleratedGRU as AcceleratedGRU
+from unspool.layers._accelerated import AcceleratedLSTM as AcceleratedLSTM
+from unspool.layers._accelerated import AcceleratedRNN as AcceleratedRNN
 from unspool.layers._base import RecurrentLayer as RecurrentLayer
 from unspool.layers._base import RunOptions as RunOptions
 from unspool.layers._bidirectional import Bidirectional as Bidirectional

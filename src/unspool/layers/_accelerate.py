@@ -1,9 +1,7 @@
 """Running the recurrent modules of a PyTorch model on the engine, by swapping their classes.
 
 An accelerated module keeps its attributes, parameters and hooks; its class is a subclass of its old one with another
-`forward`. What computes is a *stand-in*: a layer of this library with the module's arguments and no parameters, which
-is lent the module's tensors at every call. Stand-ins are shared by all modules of the same arguments, so nothing has to
-be copied, pickled or kept in step with a module.
+`forward`.
 """
 
 from __future__ import annotations
@@ -14,167 +12,17 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch import nn
 
-from unspool._nest import Nest
-from unspool._ragged import RaggedBatch
+from unspool.backends import check_backend
 from unspool.cells import check_probability
-from unspool.execution import BoolArray, IntArray
-from unspool.layers._base import RecurrentLayer, trace_layer
-from unspool.layers._gru import GRU
-from unspool.layers._lstm import LSTM
-from unspool.layers._simple_rnn import SimpleRNN
-from unspool.layers._torch_like import TorchLikeLayer
+from unspool.layers._accelerated import Accelerated, AcceleratedGRU, AcceleratedLSTM, AcceleratedRNN
+from unspool.layers._base import RecurrentLayer
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
-
-class Accelerated(nn.RNNBase):
-    """What the accelerated modules share.
-
-    Attributes
-    ----------
-    recurrent_dropout, input_dropout : float
-        See `unspool.LSTM`; 0 unless `accelerate` was told otherwise.
-    """
-
-    recurrent_dropout: float = 0.0
-    input_dropout: float = 0.0
-    torch_class: type[nn.RNNBase]
-
-    def forward(  # type: ignore[override]
-        self,
-        input: Tensor | PackedSequence | RaggedBatch,
-        hx: Nest | None = None,
-        *,
-        lengths: IntArray | None = None,
-        mask: BoolArray | None = None,
-        resets: BoolArray | None = None,
-    ) -> tuple[Any, Any]:
-        """Run the module over a batch of sequences, as its class in `torch.nn` does.
-
-        Parameters
-        ----------
-        input : Tensor of shape (T, B, I), or (B, T, I) with `batch_first`, or (T, I); PackedSequence; or RaggedBatch
-        hx : Tensor of shape (L D, B, H), or pair of them for an LSTM, optional
-            Initial state; zeros by default.
-        lengths : integers of shape (B,), optional
-            Real steps of each row: any order, any device, 0 allowed.
-        mask, resets : booleans of shape (B, T), optional
-            See `unspool.dynamic_rnn`.
-
-        Returns
-        -------
-        output : Tensor of shape (T, B, D H), or (B, T, D H) with `batch_first`; PackedSequence; or RaggedBatch
-            In the form of the input.
-        state : Tensor of shape (L D, B, H), or pair of them for an LSTM
-            After each row's last real step.
-
-        Raises
-        ------
-        ValueError, RuntimeError
-            As `torch.nn` raises them for an input or a state that does not fit.
-        TypeError, ValueError, BackendError
-            For lengths, a mask or resets that do not fit: see `unspool.dynamic_rnn`.
-        """
-        self._check(input, hx)
-        tensors = {name: tensor for name in self._flat_weights_names if (tensor := getattr(self, name)) is not None}
-        if torch.compiler.is_compiling():
-            output, state = trace_layer(
-                self,
-                tensors,
-                _run_stand_in,
-                (input, hx, lengths, mask, resets),
-                batch_first=self.batch_first,
-                without_batch=isinstance(input, Tensor) and input.dim() == 2,
-                settings=(self.training, self.dropout, self.recurrent_dropout, self.input_dropout),
-            )
-        else:
-            output, state = _stand_in(self).run_with(tensors, input, hx, lengths, mask, resets)
-        return output, tuple(state) if isinstance(state, tuple) else state
-
-    def _check(self, input: Any, hx: Any) -> None:
-        """Refuse what `torch.nn` refuses, in its words."""
-        if isinstance(input, RaggedBatch):
-            return
-        self._update_flat_weights()
-        if isinstance(input, PackedSequence):
-            values, sizes = input.data, input.batch_sizes
-        else:
-            values, sizes = input, None
-            if values.dim() not in (2, 3):
-                raise ValueError(
-                    f"{self.torch_class.__name__}: Expected input to be 2D or 3D, got {values.dim()}D instead"
-                )
-            if values.dim() == 2:
-                values = values.unsqueeze(0 if self.batch_first else 1)
-                hx = None if hx is None else _with_batch(hx)
-        if hx is None:
-            self.check_input(values, sizes)
-        else:
-            self.check_forward_args(values, hx, sizes)
-
-
-def _with_batch(hx: Any) -> Any:
-    """Add a batch axis to the state of a single sequence."""
-    leaves = hx if isinstance(hx, tuple) else (hx,)
-    for leaf in leaves:
-        if leaf.dim() != 2:
-            raise RuntimeError(f"For unbatched 2-D input, hx should also be 2-D but got {leaf.dim()}-D tensor")
-    return tuple(leaf.unsqueeze(1) for leaf in leaves) if isinstance(hx, tuple) else hx.unsqueeze(1)
-
-
-class AcceleratedRNN(Accelerated, nn.RNN):
-    """A `torch.nn.RNN` that runs as `unspool.SimpleRNN` does; `accelerate` makes it."""
-
-    torch_class = nn.RNN
-
-
-class AcceleratedLSTM(Accelerated, nn.LSTM):
-    """A `torch.nn.LSTM` that runs as `unspool.LSTM` does; `accelerate` makes it."""
-
-    torch_class = nn.LSTM
-
-
-class AcceleratedGRU(Accelerated, nn.GRU):
-    """A `torch.nn.GRU` that runs as `unspool.GRU` does; `accelerate` makes it."""
-
-    torch_class = nn.GRU
-
-
 _CLASSES: dict[type, type] = {cls.torch_class: cls for cls in (AcceleratedRNN, AcceleratedLSTM, AcceleratedGRU)}
 """By class, that of the accelerated module; users' subclasses are added when they are met."""
-
-_STAND_INS: dict[tuple[Any, ...], TorchLikeLayer] = {}
-"""By a module's arguments."""
-
-
-def _stand_in(module: Accelerated) -> TorchLikeLayer:
-    """Return the layer that computes for a module: its arguments as they are now, without parameters."""
-    sizes = (module.input_size, module.hidden_size, module.num_layers)
-    between = module.dropout if module.num_layers > 1 else 0.0
-    layout = (module.bias, module.batch_first, between, module.bidirectional)
-    inside = {"input_dropout": module.input_dropout, "recurrent_dropout": module.recurrent_dropout}
-    key = (*sizes, *layout, *inside.values(), module.mode, module.proj_size, module.training)
-    found = _STAND_INS.get(key)
-    if found is None:
-        options: dict[str, Any] = {**inside, "device": "meta"}
-        if isinstance(module, nn.LSTM):
-            found = LSTM(*sizes, *layout, module.proj_size, **options)
-        elif isinstance(module, nn.GRU):
-            found = GRU(*sizes, *layout, **options)
-        else:
-            found = SimpleRNN(*sizes, module.mode.removeprefix("RNN_").lower(), *layout, **options)
-        found._parameters.clear()
-        _STAND_INS[key] = found.train(module.training)
-    return found
-
-
-def _run_stand_in(module: Accelerated, tensors: dict[str, Tensor], *arguments: Any, settings: Any) -> tuple[Any, Any]:
-    """Run an accelerated module as the operator of a traced graph does."""
-    del settings
-    return _stand_in(module).run_with(tensors, *arguments)
 
 
 def accelerate(
@@ -183,6 +31,7 @@ def accelerate(
     copy: bool = False,
     recurrent_dropout: float | None = None,
     input_dropout: float | None = None,
+    backend: str | None = None,
 ) -> _Model:
     """Let the `torch.nn.RNN`, `LSTM` and `GRU` of a model run on unspool's engine.
 
@@ -199,6 +48,9 @@ def accelerate(
     recurrent_dropout, input_dropout : float, optional
         Give the modules dropout inside of their layers, with one mask per sequence (Gal and Ghahramani, 2016): see
         `unspool.LSTM`. As they are by default.
+    backend : str, optional
+        `"auto"`, which is the default: whoever is fastest, PyTorch's own kernel among them, which is for batches
+        without lengths of few steps. Or the name of a backend: see `unspool.info`.
 
     Returns
     -------
@@ -210,7 +62,7 @@ def accelerate(
     TypeError
         If the model is no module.
     ValueError
-        If a probability is out of range.
+        If a probability is out of range, or there is no backend of that name.
 
     Warns
     -----
@@ -226,7 +78,10 @@ def accelerate(
     (True, torch.Size([2, 4, 5]))
     """
     given = {"recurrent_dropout": recurrent_dropout, "input_dropout": input_dropout}
-    options = {name: check_probability(value, name) for name, value in given.items() if value is not None}
+    options: dict[str, Any] = {name: check_probability(p, name) for name, p in given.items() if p is not None}
+    if backend is not None:
+        check_backend(backend)
+        options["backend"] = backend
     model = _checked(model, copy)
     done, left = 0, []
     for name, module in _outside_of_layers(model):
@@ -259,7 +114,7 @@ def decelerate(model: _Model, *, copy: bool = False) -> _Model:
     Returns
     -------
     Module
-        The model, or its copy. What is not accelerated stays as it is; dropout that `accelerate` gave goes.
+        The model, or its copy. What is not accelerated stays as it is; what options `accelerate` gave goes.
 
     Raises
     ------
@@ -270,7 +125,7 @@ def decelerate(model: _Model, *, copy: bool = False) -> _Model:
     for module in model.modules():
         if isinstance(module, Accelerated):
             module.__class__ = _swapped(type(module), module, _slower)
-            for name in ("recurrent_dropout", "input_dropout"):
+            for name in ("recurrent_dropout", "input_dropout", "backend"):
                 vars(module).pop(name, None)
     return model
 

@@ -10,7 +10,7 @@ from typing import Any, NotRequired, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from unspool._nest import Nest, describe, leaves_of, map_leaves
 from unspool._ragged import RaggedBatch
@@ -23,7 +23,9 @@ from unspool.execution import (
     in_form_of,
     longest,
     make_schedule,
+    packed_like,
     ragged_inputs,
+    ragged_of_packed,
     ragged_schedule,
     time_major_inputs,
 )
@@ -139,7 +141,7 @@ class RecurrentLayer(nn.Module, ABC):
         Parameters
         ----------
         input : Tensor of shape (T, B, I), or (B, T, I) with `batch_first`; or RaggedBatch; or PackedSequence
-            A ragged batch is read where it is; a packed sequence is padded first.
+            Neither of the latter two is padded on the way.
         hx : nesting of Tensor, optional
             Initial state, as the layer returns its final one; zeros by default.
         lengths : integers of shape (B,), optional
@@ -206,9 +208,17 @@ class RecurrentLayer(nn.Module, ABC):
             return self._run_batch(input, hx, lengths, mask, resets, tensors)
         if lengths is not None or mask is not None or resets is not None:
             raise ValueError("lengths, mask or resets were given beside a PackedSequence; expected the input alone.")
-        padded, lengths = pad_packed_sequence(input, batch_first=self.batch_first)
-        output, state = self._run_batch(padded, hx, lengths, None, None, tensors)
-        return (self._pack_like(input, output, lengths) if self.return_sequences else output), state
+        batch, places = ragged_of_packed(input)
+        output, state = self._run_batch(batch, hx, None, None, None, tensors)
+        if not self.return_sequences:
+            return output, state
+        if not isinstance(output, RaggedBatch):
+            values = map_leaves(lambda leaf: leaf.values, output, stop_at=lambda node: isinstance(node, RaggedBatch))
+            raise TypeError(
+                f"the output of the cell is {describe(values)} for all steps; expected a tensor, all that a "
+                "PackedSequence can hold. Pass padded input and lengths."
+            )
+        return packed_like(output, input, places), state
 
     def _run_traced(
         self,
@@ -245,19 +255,6 @@ class RecurrentLayer(nn.Module, ABC):
         """Tell whether the input is a single sequence without a batch axis."""
         del input
         return False
-
-    def _pack_like(self, packed: PackedSequence, output: Nest, lengths: Tensor) -> PackedSequence:
-        """Pack outputs in the order of the rows of a given packed sequence."""
-        if not isinstance(output, Tensor):
-            raise TypeError(
-                f"the output of the cell is {describe(output)}; expected a tensor, all that a PackedSequence "
-                "can hold. Pass padded input and lengths."
-            )
-        order = packed.sorted_indices
-        if order is not None:
-            output, lengths = output.index_select(0 if self.batch_first else 1, order), lengths[order.cpu()]
-        repacked = pack_padded_sequence(output, lengths, batch_first=self.batch_first)
-        return PackedSequence(repacked.data, repacked.batch_sizes, order, packed.unsorted_indices)
 
     def _run_batch(
         self,

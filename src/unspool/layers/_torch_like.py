@@ -133,8 +133,8 @@ class TorchLikeLayer(RecurrentLayer):
         if isinstance(input, RaggedBatch):
             if isinstance(input.values, Tensor) and input.values.shape[1:] != (self.input_size,):
                 raise ValueError(
-                    f"{type(self).__name__} received a RaggedBatch with values {list(input.values.shape)}; expected "
-                    f"[N, {self.input_size}] (input_size={self.input_size})."
+                    f"{type(self).__name__} received ragged or packed values of shape {list(input.values.shape)}; "
+                    f"expected [N, {self.input_size}] (input_size={self.input_size})."
                 )
             return super()._run_batch(input, hx, lengths, mask, resets, tensors)
         if not isinstance(input, Tensor) or input.dim() not in (2, 3) or input.shape[-1] != self.input_size:

@@ -1,0 +1,209 @@
+"""`torch.nn`'s recurrent modules with a forward of ours: the classes that `accelerate` gives to modules.
+
+What computes is a *stand-in*: a layer of this library with the module's arguments and no parameters, which is lent the
+module's tensors at every call. Stand-ins are shared by all modules of the same arguments, so nothing has to be copied,
+pickled or kept in step with a module.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from unspool._nest import Nest
+from unspool._ragged import RaggedBatch
+from unspool.backends import Decision, is_recording, is_transformed, note
+from unspool.execution import BoolArray, IntArray
+from unspool.layers._base import trace_layer
+from unspool.layers._gru import GRU
+from unspool.layers._lstm import LSTM
+from unspool.layers._simple_rnn import SimpleRNN
+from unspool.layers._torch_like import TorchLikeLayer
+
+
+class Accelerated(nn.RNNBase):
+    """What the accelerated modules share.
+
+    Attributes
+    ----------
+    recurrent_dropout, input_dropout : float
+    backend : str
+        See `accelerate`, which sets them.
+    torch_class : type
+        The class before.
+    """
+
+    recurrent_dropout: float = 0.0
+    input_dropout: float = 0.0
+    backend: str = "auto"
+    torch_class: type[nn.RNNBase]
+
+    def forward(  # type: ignore[override]
+        self,
+        input: Tensor | PackedSequence | RaggedBatch,
+        hx: Nest | None = None,
+        *,
+        lengths: IntArray | None = None,
+        mask: BoolArray | None = None,
+        resets: BoolArray | None = None,
+    ) -> tuple[Any, Any]:
+        """Run the module over a batch of sequences, as its class in `torch.nn` does.
+
+        Parameters
+        ----------
+        input : Tensor of shape (T, B, I), or (B, T, I) with `batch_first`, or (T, I); PackedSequence; or RaggedBatch
+        hx : Tensor of shape (L D, B, H), or pair of them for an LSTM, optional
+            Initial state; zeros by default.
+        lengths : integers of shape (B,), optional
+            Real steps of each row: any order, any device, 0 allowed.
+        mask, resets : booleans of shape (B, T), optional
+            See `unspool.dynamic_rnn`.
+
+        Returns
+        -------
+        output : Tensor of shape (T, B, D H), or (B, T, D H) with `batch_first`; PackedSequence; or RaggedBatch
+            In the form of the input.
+        state : Tensor of shape (L D, B, H), or pair of them for an LSTM
+            After each row's last real step.
+
+        Raises
+        ------
+        ValueError, RuntimeError
+            As `torch.nn` raises them for an input or a state that does not fit.
+        TypeError, ValueError, BackendError
+            For lengths, a mask or resets that do not fit: see `unspool.dynamic_rnn`.
+        """
+        if self.backend == "auto" and self._is_faster_in_torch(input, lengths, mask, resets):
+            return super().forward(input, hx)  # type: ignore[misc]
+        self._check(input, hx)
+        tensors = {name: tensor for name in self._flat_weights_names if (tensor := getattr(self, name)) is not None}
+        if torch.compiler.is_compiling():
+            output, state = trace_layer(
+                self,
+                tensors,
+                _run_stand_in,
+                (input, hx, lengths, mask, resets),
+                batch_first=self.batch_first,
+                without_batch=isinstance(input, Tensor) and input.dim() == 2,
+                settings=(self.training, self.dropout, self.recurrent_dropout, self.input_dropout, self.backend),
+            )
+        else:
+            output, state = _stand_in(self).run_with(tensors, input, hx, lengths, mask, resets)
+        return output, tuple(state) if isinstance(state, tuple) else state
+
+    def _is_faster_in_torch(self, input: Any, *about_steps: Any) -> bool:
+        """Tell whether PyTorch's own kernel is the faster one, and note that it is chosen."""
+        if (
+            not isinstance(input, Tensor)
+            or any(value is not None for value in about_steps)
+            or input.dtype != torch.float32
+            or not input.is_cpu
+            or (self.training and (self.recurrent_dropout or self.input_dropout))
+            or torch.compiler.is_compiling()
+            or is_transformed()
+        ):
+            return False
+        steps = input.shape[1 if self.batch_first and input.dim() == 3 else 0]
+        vendor = self.mode != "LSTM" or (torch.backends.mkldnn.is_available() and not self.proj_size)
+        few = _FEW_STEPS[self.mode if vendor else "LSTM without oneDNN"][torch.is_grad_enabled()]
+        if steps > few:
+            return False
+        if is_recording():
+            what = f"{self.torch_class.__name__} over {list(input.shape)}, all rows real"
+            bound = f" of at most {few} steps" if few < ALL else ""
+            reason = f"PyTorch's own kernel is faster for a float32 batch without lengths{bound}"
+            note(Decision(what, "torch.nn", {"native": [reason]}))
+        return True
+
+    def _check(self, input: Any, hx: Any) -> None:
+        """Refuse what `torch.nn` refuses, in its words."""
+        if isinstance(input, RaggedBatch):
+            return
+        self._update_flat_weights()
+        if isinstance(input, PackedSequence):
+            values, sizes = input.data, input.batch_sizes
+        else:
+            values, sizes = input, None
+            if values.dim() not in (2, 3):
+                raise ValueError(
+                    f"{self.torch_class.__name__}: Expected input to be 2D or 3D, got {values.dim()}D instead"
+                )
+            if values.dim() == 2:
+                values = values.unsqueeze(0 if self.batch_first else 1)
+                hx = None if hx is None else _with_batch(hx)
+        if hx is None:
+            self.check_input(values, sizes)
+        else:
+            self.check_forward_args(values, hx, sizes)
+
+
+def _with_batch(hx: Any) -> Any:
+    """Add a batch axis to the state of a single sequence."""
+    leaves = hx if isinstance(hx, tuple) else (hx,)
+    for leaf in leaves:
+        if leaf.dim() != 2:
+            raise RuntimeError(f"For unbatched 2-D input, hx should also be 2-D but got {leaf.dim()}-D tensor")
+    return tuple(leaf.unsqueeze(1) for leaf in leaves) if isinstance(hx, tuple) else hx.unsqueeze(1)
+
+
+class AcceleratedRNN(Accelerated, nn.RNN):
+    """A `torch.nn.RNN` that runs as `unspool.SimpleRNN` does; `accelerate` makes it."""
+
+    torch_class = nn.RNN
+
+
+class AcceleratedLSTM(Accelerated, nn.LSTM):
+    """A `torch.nn.LSTM` that runs as `unspool.LSTM` does; `accelerate` makes it."""
+
+    torch_class = nn.LSTM
+
+
+class AcceleratedGRU(Accelerated, nn.GRU):
+    """A `torch.nn.GRU` that runs as `unspool.GRU` does; `accelerate` makes it."""
+
+    torch_class = nn.GRU
+
+
+ALL = 1 << 62
+_FEW_STEPS = {
+    "LSTM": (ALL, 48),
+    "LSTM without oneDNN": (2, 2),
+    "GRU": (5, 3),
+    "RNN_TANH": (7, 5),
+    "RNN_RELU": (7, 5),
+}
+"""The steps up to which PyTorch's own kernel is faster for a float32 batch without lengths: without gradients, and with
+them. Measured by `python -m benchmarks.few_steps`; oneDNN's LSTM is the one that stays ahead."""
+
+_STAND_INS: dict[tuple[Any, ...], TorchLikeLayer] = {}
+"""By a module's arguments."""
+
+
+def _stand_in(module: Accelerated) -> TorchLikeLayer:
+    """Return the layer that computes for a module: its arguments as they are now, without parameters."""
+    sizes = (module.input_size, module.hidden_size, module.num_layers)
+    between = module.dropout if module.num_layers > 1 else 0.0
+    layout = (module.bias, module.batch_first, between, module.bidirectional)
+    inside = {"input_dropout": module.input_dropout, "recurrent_dropout": module.recurrent_dropout}
+    key = (*sizes, *layout, *inside.values(), module.mode, module.proj_size, module.training, module.backend)
+    found = _STAND_INS.get(key)
+    if found is None:
+        options: dict[str, Any] = {**inside, "backend": module.backend, "device": "meta"}
+        if isinstance(module, nn.LSTM):
+            found = LSTM(*sizes, *layout, module.proj_size, **options)
+        elif isinstance(module, nn.GRU):
+            found = GRU(*sizes, *layout, **options)
+        else:
+            found = SimpleRNN(*sizes, module.mode.removeprefix("RNN_").lower(), *layout, **options)
+        found._parameters.clear()
+        _STAND_INS[key] = found.train(module.training)
+    return found
+
+
+def _run_stand_in(module: Accelerated, tensors: dict[str, Tensor], *arguments: Any, settings: Any) -> tuple[Any, Any]:
+    """Run an accelerated module as the operator of a traced graph does."""
+    del settings
+    return _stand_in(module).run_with(tensors, *arguments)
