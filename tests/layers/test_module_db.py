@@ -135,7 +135,7 @@ def test_packed_sequences(name):
         count += 1
         theirs = info.module_cls(*module_input.constructor_input.args, **module_input.constructor_input.kwargs).to(F64)
         results = []
-        for module in (us.accelerate(theirs, copy=True), theirs):
+        for module in (us.accelerate(theirs, copy=True, backend="native"), theirs):
             output, state = module(packed, **options)
             assert isinstance(output, PackedSequence)
             loss = output.data.sum() + state.square().sum()
@@ -159,7 +159,7 @@ def test_each_parameter_alone(name):
 @layers
 def test_first_and_second_derivatives(name):
     for k, sample in enumerate(samples(name, F64, requires_grad=True)):
-        ours = us.accelerate(build(name, sample, F64))
+        ours, _ = both(name, sample, F64)
         arguments, options = sample.called
         leaves, spec = pytree.tree_flatten(arguments)
         assert not options
@@ -181,6 +181,7 @@ def test_arguments_for_new_parameters(name, dtype):
     for sample in samples(name, dtype)[::4]:
         arguments, options = sample.built
         module = ACCELERATED[name](*arguments, **options, device="cpu", dtype=dtype)
+        module.backend = "native"
         assert {(p.device.type, p.dtype) for p in module.parameters()} == {("cpu", dtype)}
         theirs = LAYERS[name](*arguments, **options, dtype=dtype)
         theirs.load_state_dict(module.state_dict())
@@ -265,7 +266,7 @@ def test_modules_without_memory(name):
     for sample in samples(name, torch.float32)[::3]:
         arguments, options = sample.built
         with torch.device("meta"):
-            empty = us.accelerate(LAYERS[name](*arguments, **options))
+            empty = us.accelerate(LAYERS[name](*arguments, **options), backend="native")
         theirs = build(name, sample, torch.float32)
         for p, q in zip(empty.parameters(), theirs.parameters(), strict=True):
             assert p.is_meta and (p.shape, p.dtype, p.stride()) == (q.shape, q.dtype, q.stride())
@@ -295,7 +296,7 @@ def test_what_torch_refuses(name, dtype):
             with pytest.raises(case.error_type, match=case.error_regex):
                 ACCELERATED[name](*arguments, **options)
             continue
-        module = us.accelerate(LAYERS[name](*arguments, **options))
+        module = us.accelerate(LAYERS[name](*arguments, **options), backend="native")
         with pytest.raises(case.error_type, match=case.error_regex):
             module(*wrong.forward_input.args, **wrong.forward_input.kwargs)
 

@@ -94,9 +94,9 @@ def build(name: str, sample: Sample, dtype: torch.dtype, training: bool = True) 
 
 
 def both(name: str, sample: Sample, dtype: torch.dtype, training: bool = True) -> tuple[Any, Any]:
-    """Return an accelerated module, and PyTorch's with the same parameters."""
+    """Return an accelerated module that the engine runs, and PyTorch's with the same parameters."""
     theirs = build(name, sample, dtype, training)
-    return us.accelerate(theirs, copy=True), theirs
+    return us.accelerate(theirs, copy=True, backend="native"), theirs
 
 
 def differentiated(module: Any, sample: Sample) -> list[Tensor]:

@@ -98,13 +98,16 @@ class Accelerated(nn.RNNBase):
         """Tell whether PyTorch's own kernel is the faster one, and note that it is chosen."""
         if (
             not isinstance(input, Tensor)
+            or input.dim() not in (2, 3)
             or any(value is not None for value in about_steps)
-            or input.dtype != torch.float32
-            or not input.is_cpu
             or (self.training and (self.recurrent_dropout or self.input_dropout))
             or torch.compiler.is_compiling()
             or is_transformed()
         ):
+            return False
+        if torch.jit.is_tracing():
+            return True  # What is recorded is one operation for any number of steps; the engine would leave no trace.
+        if input.dtype != torch.float32 or not input.is_cpu:
             return False
         steps = input.shape[1 if self.batch_first and input.dim() == 3 else 0]
         vendor = self.mode != "LSTM" or (torch.backends.mkldnn.is_available() and not self.proj_size)
@@ -138,6 +141,10 @@ class Accelerated(nn.RNNBase):
             self.check_input(values, sizes)
         else:
             self.check_forward_args(values, hx, sizes)
+        own = self._flat_weights[0].device  # type: ignore[union-attr]
+        _check_device("parameter", own, values)
+        for leaf in hx if isinstance(hx, tuple) else () if hx is None else (hx,):
+            _check_device("hidden", leaf.device, values)
 
 
 def _with_batch(hx: Any) -> Any:
@@ -147,6 +154,15 @@ def _with_batch(hx: Any) -> Any:
         if leaf.dim() != 2:
             raise RuntimeError(f"For unbatched 2-D input, hx should also be 2-D but got {leaf.dim()}-D tensor")
     return tuple(leaf.unsqueeze(1) for leaf in leaves) if isinstance(hx, tuple) else hx.unsqueeze(1)
+
+
+def _check_device(name: str, device: torch.device, input: Tensor) -> None:
+    """Refuse an input on another device, as PyTorch's kernels do."""
+    if input.device != device:
+        raise RuntimeError(
+            f"Input and {name} tensors are not at the same device, found input tensor at {input.device} and {name} "
+            f"tensor at {device}"
+        )
 
 
 class AcceleratedRNN(Accelerated, nn.RNN):
