@@ -75,7 +75,9 @@ def samples(name: str, dtype: torch.dtype, requires_grad: bool = False, training
     info = infos()[name]
     found = info.module_inputs_func(info, device="cpu", dtype=dtype, requires_grad=requires_grad, training=training)
     return [
-        Sample((f.constructor_input.args, f.constructor_input.kwargs), (f.forward_input.args, f.forward_input.kwargs), r)
+        Sample(
+            (f.constructor_input.args, f.constructor_input.kwargs), (f.forward_input.args, f.forward_input.kwargs), r
+        )
         for f in found
         for r in [f.reference_fn]
     ]

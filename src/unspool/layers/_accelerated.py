@@ -78,8 +78,11 @@ class Accelerated(nn.RNNBase):
         """
         if self.backend == "auto" and self._is_faster_in_torch(input, lengths, mask, resets):
             return super().forward(input, hx)  # type: ignore[misc]
+        # As PyTorch does; and no attribute is read again, since to read one may mean to compute it, and what is done at
+        # each reading in training, such as a step of the power iteration of `spectral_norm`, would be done once more.
+        self._update_flat_weights()
         self._check(input, hx)
-        tensors = {name: tensor for name in self._flat_weights_names if (tensor := getattr(self, name)) is not None}
+        tensors = dict(zip(self._flat_weights_names, self._flat_weights, strict=True))
         if torch.compiler.is_compiling():
             output, state = trace_layer(
                 self,
@@ -125,7 +128,6 @@ class Accelerated(nn.RNNBase):
         """Refuse what `torch.nn` refuses, in its words."""
         if isinstance(input, RaggedBatch):
             return
-        self._update_flat_weights()
         if isinstance(input, PackedSequence):
             values, sizes = input.data, input.batch_sizes
         else:
