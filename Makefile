@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check native-test sanitize peers clean
+.PHONY: demo test test-gpu check native-test sanitize peers clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.train
@@ -12,6 +12,10 @@ demo: $(VENV)/.train
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-gpu: $(VENV)/.dev
+	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else f"make test-gpu needs a CUDA device, and PyTorch {torch.__version__} finds none. On a machine with one, install a PyTorch built for CUDA into $(VENV).")'
+	$(BIN)/python -m pytest -m gpu tests/gpu
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -21,9 +21,11 @@ PACKAGES = [
     "unspool.execution",
     "unspool.backends",
     "unspool.layers",
+    "unspool.doctor",
     "unspool.data",
     "unspool.comparison",
     "unspool.report",
+    "unspool.interop",
 ]
 
 

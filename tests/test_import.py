@@ -15,6 +15,8 @@ OPTIONAL = [
     "rich",
     "pooch",
     "tokenizers",
+    "safetensors",
+    "h5py",
     "matplotlib",
     "pandas",
 ]
@@ -28,7 +30,7 @@ def modules_after(statement: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def imported() -> set[str]:
-    return {name.partition(".")[0] for name in modules_after("import unspool")}
+    return {name.partition(".")[0] for name in modules_after("import unspool, unspool.interop")}
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
@@ -44,5 +46,7 @@ def test_no_package_is_imported_that_torch_and_numpy_do_not_import(imported):
     assert added == set()
 
 
-def test_the_compiler_is_not_imported():
-    assert "torch._dynamo" not in modules_after("import unspool")
+def test_what_is_not_always_wanted_is_not_imported():
+    modules = modules_after("import unspool")
+    assert "torch._dynamo" not in modules
+    assert "unspool.interop" not in modules

@@ -24,9 +24,12 @@ from unspool.layers import GRU as GRU
 from unspool.layers import LSTM as LSTM
 from unspool.layers import RNN as RNN
 from unspool.layers import Bidirectional as Bidirectional
+from unspool.layers import CuDNNGRU as CuDNNGRU
+from unspool.layers import CuDNNLSTM as CuDNNLSTM
 from unspool.layers import SimpleRNN as SimpleRNN
 from unspool.layers import accelerate as accelerate
 from unspool.layers import decelerate as decelerate
 
-# Last: the function takes the place of the subpackage's name, whose modules are imported by their full names.
+# Last: these functions take the places of the subpackages' names, whose modules are imported by their full names.
+from unspool.doctor import doctor as doctor  # isort: skip
 from unspool.program import program as program  # isort: skip

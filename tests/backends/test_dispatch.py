@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -150,6 +152,22 @@ def test_recording_is_of_one_thread_and_may_be_nested():
     assert (len(outer), len(inner)) == (2, 1)
     assert found == [False]
     assert not is_recording()
+
+
+def test_a_call_can_be_watched_from_its_decision_to_its_end(backends):
+    (spy,) = backends(Picky("spy"))
+    seen: list[Any] = []
+
+    @contextmanager
+    def watch(call: Call) -> Iterator[None]:
+        seen.append((call, len(decisions), len(spy.calls)))
+        yield
+        seen.append((call, len(decisions), len(spy.calls)))
+
+    with recording(watch) as decisions:
+        dynamic_rnn(CELL, X)
+    (call,) = spy.calls
+    assert seen == [(call, 0, 0), (call, 1, 1)]
 
 
 def test_info_prints_a_table():

@@ -1,10 +1,10 @@
 """Cells, weights and states of TensorFlow 1 and Keras 3 as this library's.
 
-The functions on weights only move entries, so they take the gradient of a weight to that of the parameter just as
-they take the weight to the parameter. Neither library has a second bias but Keras's GRU with `reset_after`.
+The weights are moved by `unspool.interop`, whose functions on them only move entries, so that they take the gradient of
+a weight to that of the parameter just as they take the weight to the parameter.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,41 +12,19 @@ from torch import Tensor, nn
 
 import unspool
 from unspool import LSTMState
+from unspool.interop import _from_keras, _tensorflow1
 
 Weights = Mapping[str, Tensor]
 Description = Mapping[str, Any]
 """A cell in the meta of a golden case: kind, hidden_size, options, direction, scope."""
 
 
-def gates(array: Tensor, order: Sequence[int]) -> Tensor:
-    """Put the gates, which lie along the last axis, in another order, and that axis first."""
-    blocks = array.chunk(len(order), -1)
-    return torch.cat([blocks[k] for k in order], -1).movedim(-1, 0)
-
-
 # --- TensorFlow 1 ---
 
 
 def tensorflow_parameters(cell: Description, weights: Weights) -> dict[str, Tensor]:
-    """Split the kernels, which multiply inputs and state joined, and order the gates."""
-    hidden_size, options = cell["hidden_size"], cell["options"]
-    if cell["kind"] == "gru":
-        parts = [weights["gates/kernel"], weights["candidate/kernel"]]
-        kernel, order = torch.cat(parts, -1), (0, 1, 2)  # r, u, candidate: u is z
-        bias = torch.cat([weights["gates/bias"], weights["candidate/bias"]])
-    else:
-        kernel, bias = weights["kernel"], weights["bias"]
-        order = (0, 2, 1, 3) if cell["kind"] == "lstm" else (0,)  # i, j, f, o: j is g
-    input_size = kernel.shape[0] - options.get("num_proj", hidden_size)
-    parameters = {
-        "weight_ih": gates(kernel[:input_size], order),
-        "weight_hh": gates(kernel[input_size:], order),
-        "bias_ih": gates(bias, order),
-    }
-    if "projection/kernel" in weights:
-        parameters["weight_hr"] = weights["projection/kernel"].T
-    peepholes = {f"peephole_{gate}": f"w_{gate}_diag" for gate in "ifo"}
-    return parameters | {ours: weights[theirs] for ours, theirs in peepholes.items() if theirs in weights}
+    """Weights, or their gradients, under the names of the parameters."""
+    return _tensorflow1.parameters_of(cell["kind"], weights, cell["options"].get("num_proj", cell["hidden_size"]))
 
 
 def tensorflow_cell(cell: Description, parameters: Weights, dtype: torch.dtype) -> nn.Module:
@@ -86,17 +64,9 @@ def tensorflow_leaves(states: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def keras_parameters(cell: Description, weights: Weights) -> dict[str, Tensor]:
-    """Transpose the kernels and order the gates."""
-    orders = {"SimpleRNN": (0,), "LSTM": (0, 1, 2, 3), "GRU": (1, 0, 2)}  # i, f, c, o: c is g; z, r, h: h is n
-    order = orders[cell["kind"]]
-    parameters = {
-        "weight_ih": gates(weights["kernel"], order),
-        "weight_hh": gates(weights["recurrent_kernel"], order),
-    }
-    if "bias" not in weights:
-        return parameters
-    biases = weights["bias"].view(-1, weights["bias"].shape[-1])  # GRU with reset_after has two rows
-    return parameters | {name: gates(bias, order) for name, bias in zip(("bias_ih", "bias_hh"), biases, strict=False)}
+    """Weights, or their gradients, under the names of the parameters."""
+    kernels = weights["kernel"], weights["recurrent_kernel"]
+    return _from_keras.parameters_of(_from_keras.KINDS[cell["kind"]], *kernels, weights.get("bias"))
 
 
 def keras_keywords(cell: Description) -> dict[str, Any]:

@@ -198,7 +198,7 @@ def gradients(values: Iterable[Tensor], wanted: dict[str, Tensor]) -> dict[str, 
     """Return the gradients of a random combination of values, the same one at every call, by name."""
     generator = torch.Generator().manual_seed(20)
     terms = [
-        (leaf * torch.randn(leaf.shape, generator=generator, dtype=torch.float64).to(leaf.dtype)).sum()
+        (leaf * torch.randn(leaf.shape, generator=generator, dtype=torch.float64).to(leaf)).sum()
         for leaf in values
         if leaf.is_floating_point()
     ]

@@ -20,6 +20,7 @@ from unspool import (
     GRUCell,
     LSTMCell,
     LSTMState,
+    RaggedBatch,
     bidirectional_dynamic_rnn,
     dynamic_rnn,
     stack_bidirectional_dynamic_rnn,
@@ -28,6 +29,42 @@ from unspool import (
 )
 
 B, T, I, H = 3, 5, 2, 4  # noqa: E741
+
+
+@pytest.mark.parametrize("pad_output", ["zero", "repeat"])
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("name", ["none", "lengths", "mask", "resets"])
+def test_the_default_device_does_not_matter(name: str, reverse: bool, pad_output: str):
+    table = torch.rand(B, T) > 0.5
+    arguments: dict[str, Any] = {
+        "none": {},
+        "lengths": {"lengths": [5, 0, 2]},
+        "mask": {"mask": table.tolist()},
+        "resets": {"lengths": [5, 0, 2], "resets": table},
+    }[name]
+    layer = RNN(LSTMCell(I, H), batch_first=True, reverse=reverse, pad_output=pad_output, backend="reference")
+    x = torch.randn(B, T, I)
+    outputs, (h, c) = layer(x, **arguments)
+    with torch.device("meta"):
+        same, (same_h, same_c) = layer(x, **arguments)
+    assert torch.equal(outputs, same)
+    assert torch.equal(h, same_h)
+    assert torch.equal(c, same_c)
+
+
+def test_the_default_device_does_not_matter_to_ragged_and_packed_batches():
+    batch = RaggedBatch(torch.randn(7, I), torch.tensor([5, 2]), None, torch.arange(2))
+    packed = batch.to_packed()
+    layer = RNN(LSTMCell(I, H), reverse=True, backend="reference")
+    outputs, _ = layer(batch)
+    with torch.device("meta"):
+        ragged, _ = layer(batch)
+        repacked, _ = layer(packed)
+        in_order, _ = layer(packed._replace(sorted_indices=None, unsorted_indices=None))
+    assert torch.equal(outputs.values, ragged.values)
+    assert torch.equal(outputs.to_packed().data, repacked.data)
+    assert torch.equal(outputs.to_packed().data, in_order.data)
+
 
 Execution = Callable[..., Any]
 

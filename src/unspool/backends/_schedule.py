@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from unspool._nest import Nest, flatten, map_leaves, take_rows, unflatten
+from unspool.backends._packing import Packing, pack
 
 
 class Schedule:
@@ -63,7 +64,15 @@ class Schedule:
     @cached_property
     def live_in_order(self) -> Tensor:
         """Where there is a token, in the order of computation: `[T, B]`."""
-        return torch.ones(self.steps, self.batch, dtype=torch.bool) if self._live is None else self._live
+        if self._live is None:
+            return torch.ones(self.steps, self.batch, dtype=torch.bool, device="cpu")
+        return self._live
+
+    @property
+    def _times(self) -> Tensor:
+        """The numbers of the steps: `[T, 1]`."""
+        # On the CPU, as all that a schedule finds out, whatever torch.set_default_device has said.
+        return torch.arange(self.steps, device="cpu").unsqueeze(1)
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -78,7 +87,7 @@ class Schedule:
     @cached_property
     def starts(self) -> Tensor:
         """The place of each row's first step in arrays whose first two axes are flattened: `[B]`."""
-        return self.lengths.cumsum(0) - self.lengths if self.ragged else torch.arange(self.batch)
+        return self.lengths.cumsum(0) - self.lengths if self.ragged else torch.arange(self.batch, device="cpu")
 
     @property
     def stride(self) -> int:
@@ -151,7 +160,7 @@ class Schedule:
     def carried_on(self, number: Tensor, in_order: bool = False) -> Tensor:
         """Fill -1 in `[T, B]` with what stands at the latest token up to there, -1 before the first."""
         number = number if in_order or not self.reverse else number.flip(0)
-        filled = torch.where(number < 0, -1, torch.arange(self.steps).unsqueeze(1))  # the step of the latest token
+        filled = torch.where(number < 0, -1, self._times)  # the step of the latest token
         filled = filled.cummax(0).values if self.steps else filled
         latest = torch.where(filled < 0, -1, number.gather(0, filled.clamp(min=0))) if self.steps else number
         return latest.flip(0) if self.reverse else latest
@@ -170,6 +179,19 @@ class Schedule:
         # Of several tokens of a row the last computed one counts; scatter promises no order, so take the extreme.
         reduce = "amin" if self.reverse else "amax"
         return place.scatter_reduce(0, rows, self.positions, reduce, include_self=False)
+
+    @cached_property
+    def right_padded(self) -> bool:
+        """Whether each row's tokens are its first steps."""
+        if self.dense:
+            return True
+        live = self.live_in_order.flip(0) if self.reverse else self.live_in_order
+        return torch.equal(live, self._times < self.lengths)
+
+    @cached_property
+    def packing(self) -> Packing:
+        """The tokens of a right-padded schedule in the order of PyTorch's packed sequences."""
+        return pack(self.lengths, self.starts, self.stride, self.reverse, self.device)
 
     def cut(self, inputs: Nest) -> Iterator[Nest]:
         """Yield for each computed step what stands in arrays for the rows that are live.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -88,8 +89,11 @@ class Backend(Protocol):
 
     name: str
 
-    def reasons(self, call: Call) -> list[str]:
-        """Return why this backend cannot run the call: one sentence each, none if it can."""
+    def reasons(self, call: Call) -> Iterable[str]:
+        """Return why this backend cannot run the call: one sentence each, none if it can.
+
+        Choosing a backend asks for the first one alone, so they may be found as they are asked for.
+        """
         ...
 
     def run(self, call: Call) -> Result:

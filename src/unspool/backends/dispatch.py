@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from unspool.backends.base import Backend, BackendError, Call, Result
+from unspool.backends.cudnn import CudnnBackend
 from unspool.backends.native import NativeBackend
 from unspool.backends.reference import ReferenceBackend
 
-BACKENDS: tuple[Backend, ...] = (NativeBackend(), ReferenceBackend())
+BACKENDS: tuple[Backend, ...] = (CudnnBackend(), NativeBackend(), ReferenceBackend())
 """All backends in the order of preference."""
 
 
@@ -34,14 +36,27 @@ class Decision:
     reasons: dict[str, list[str]]
 
 
-_recorder: ContextVar[list[Decision] | None] = ContextVar("unspool_decisions", default=None)
+Watch: TypeAlias = Callable[[Call], AbstractContextManager[object]]
+
+_recorder: ContextVar[tuple[list[Decision], Watch] | None] = ContextVar("unspool_decisions", default=None)
+
+
+def _unwatched(call: Call) -> AbstractContextManager[None]:
+    del call
+    return nullcontext()
 
 
 @contextmanager
-def recording() -> Iterator[list[Decision]]:
-    """Collect the decisions that are taken inside the `with` block, in this thread."""
+def recording(watch: Watch = _unwatched) -> Iterator[list[Decision]]:
+    """Collect the decisions that are taken inside the `with` block, in this thread.
+
+    Parameters
+    ----------
+    watch : callable
+        `watch(call)` gives a context in which the decision about a call is taken and the call is run.
+    """
     decisions: list[Decision] = []
-    token = _recorder.set(decisions)
+    token = _recorder.set((decisions, watch))
     try:
         yield decisions
     finally:
@@ -60,9 +75,9 @@ def note(decision: Decision) -> None:
     ----------
     decision : Decision
     """
-    decisions = _recorder.get()
-    if decisions is not None:
-        decisions.append(decision)
+    recorder = _recorder.get()
+    if recorder is not None:
+        recorder[0].append(decision)
 
 
 def check_backend(name: str) -> None:
@@ -100,14 +115,20 @@ def run(call: Call, backend: str = "auto") -> Result:
     """
     check_backend(backend)
     candidates = [b for b in BACKENDS if backend in ("auto", b.name)]
-    if is_recording():
+    recorder = _recorder.get()
+    if recorder is None:
+        return _run_on_first(call, backend, candidates)
+    _, watch = recorder
+    with watch(call):
         note(_decision(call, candidates))
-    refusals: list[str] = []
+        return _run_on_first(call, backend, candidates)
+
+
+def _run_on_first(call: Call, backend: str, candidates: list[Backend]) -> Result:
     for candidate in candidates:
-        reasons = candidate.reasons(call)
-        if not reasons:
+        if next(iter(candidate.reasons(call)), None) is None:
             return candidate.run(call)
-        refusals += [f"{candidate.name}: {reason}" for reason in reasons]
+    refusals = [f"{candidate.name}: {reason}" for candidate in candidates for reason in candidate.reasons(call)]
     raise BackendError(
         f"backend {backend!r} cannot run {call}: "
         + "; ".join(refusals)
@@ -116,6 +137,6 @@ def run(call: Call, backend: str = "auto") -> Result:
 
 
 def _decision(call: Call, candidates: list[Backend]) -> Decision:
-    reasons = {backend.name: backend.reasons(call) for backend in BACKENDS}
+    reasons = {backend.name: list(backend.reasons(call)) for backend in BACKENDS}
     chosen = next((backend.name for backend in candidates if not reasons[backend.name]), "none")
     return Decision(str(call), chosen, reasons)

@@ -16,7 +16,7 @@ except ModuleNotFoundError as error:
         "Install it with: pip install 'unspool[train]'"
     ) from None
 
-from unspool.cli import compare, use
+from unspool.cli import compare, doctor, use
 from unspool.cli import train_classics as train_classics  # adds its commands to train_app
 from unspool.cli.train import train_app
 
@@ -31,6 +31,7 @@ app = typer.Typer(
 app.add_typer(train_app, name="train")
 use.add_commands(app)
 compare.add_commands(app)
+doctor.add_commands(app)
 
 
 def _version(wanted: bool) -> None:

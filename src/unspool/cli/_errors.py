@@ -7,8 +7,18 @@ import typer
 
 
 @contextmanager
+def one_message(*errors: type[Exception]) -> Iterator[None]:
+    """Turn these errors into one message and exit code 2; all else keeps its traceback."""
+    try:
+        yield
+    except errors as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+@contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn what a user can mend into one message and exit code 2; all else keeps its traceback."""
+    """Turn what a user can mend in a recipe, a comparison or data into one message and exit code 2."""
     try:
         from unspool.training import RunError
     except ModuleNotFoundError as error:
@@ -17,8 +27,5 @@ def user_errors() -> Iterator[None]:
     from unspool.comparison import ComparisonError
     from unspool.data import DataError
 
-    try:
+    with one_message(ComparisonError, DataError, RunError):
         yield
-    except (ComparisonError, DataError, RunError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None

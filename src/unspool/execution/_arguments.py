@@ -99,7 +99,7 @@ def make_schedule(
     live = None
     if sequence_length is not None:
         lengths = _lengths(sequence_length, batch, steps)
-        live = torch.arange(steps).unsqueeze(1) < lengths
+        live = torch.arange(steps, device="cpu").unsqueeze(1) < lengths
     if mask is not None:
         masked = _bools(mask, "mask", batch, steps)
         live = masked if live is None else live & masked
@@ -150,8 +150,10 @@ def as_tensor(value: Any, name: str) -> Tensor:
         If it cannot be read as one.
     """
     try:
+        if isinstance(value, Tensor):
+            return value
         # A copy: PyTorch takes no negative strides and warns of read-only memory.
-        return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else torch.as_tensor(value)
+        return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else torch.as_tensor(value, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             f"{name} is {type(value).__name__}, which cannot be read as a tensor ({error}); "

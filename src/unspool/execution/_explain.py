@@ -41,8 +41,8 @@ class Explanation:
 def explain(model: Any, *args: Any, **kwargs: Any) -> Explanation:
     """Tell which backend runs a cell, a layer or a whole model on these inputs.
 
-    The model is run once, without gradients and without touching the random state, so the answer is what happens,
-    not a guess.
+    The model is run once, without touching the random state, so the answer is what happens, not a guess. What runs an
+    accelerated module may depend on whether gradients are recorded: call this under `torch.no_grad()` for inference.
 
     Parameters
     ----------
@@ -63,6 +63,6 @@ def explain(model: Any, *args: Any, **kwargs: Any) -> Explanation:
             kwargs["sequence_length"] = kwargs.pop("lengths")
         args = (model, *args)
         call = dynamic_rnn
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.no_grad(), recording() as decisions:
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), recording() as decisions:
         call(*args, **kwargs)
     return Explanation(tuple(decisions))

@@ -83,7 +83,7 @@ def ragged_schedule(
     """
     lengths = batch.lengths.detach().to("cpu", torch.long)
     steps = longest(batch) if num_steps is None else num_steps
-    live = torch.arange(steps).unsqueeze(1) < lengths
+    live = torch.arange(steps, device="cpu").unsqueeze(1) < lengths
     table = None
     if resets is not None:
         flags = as_tensor(resets, "resets")
@@ -129,18 +129,19 @@ def ragged_of_packed(packed: PackedSequence) -> tuple[RaggedBatch, Tensor]:
     """
     sizes = packed.batch_sizes
     rows, steps, count = int(sizes[0]), len(sizes), len(packed.data)
-    order = torch.arange(rows) if packed.sorted_indices is None else packed.sorted_indices.cpu()
-    lengths = torch.empty(rows, dtype=torch.long)
-    lengths[order] = (sizes > torch.arange(rows)[:, None]).sum(1)
+    cpu = torch.device("cpu")  # whatever torch.set_default_device has said
+    order = torch.arange(rows, device=cpu) if packed.sorted_indices is None else packed.sorted_indices.cpu()
+    lengths = torch.empty(rows, dtype=torch.long, device=cpu)
+    lengths[order] = (sizes > torch.arange(rows, device=cpu)[:, None]).sum(1)
     starts = lengths.cumsum(0) - lengths
-    step = torch.arange(steps).repeat_interleave(sizes)
-    rank = torch.arange(count) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    step = torch.arange(steps, device=cpu).repeat_interleave(sizes)
+    rank = torch.arange(count, device=cpu) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
     places = starts[order[rank]] + step
     inverse = torch.empty_like(places)
-    inverse[places] = torch.arange(count)
+    inverse[places] = torch.arange(count, device=cpu)
     device = packed.data.device
     values = packed.data.index_select(0, inverse.to(device))
-    return RaggedBatch(values, lengths, None, torch.arange(rows)), places.to(device)
+    return RaggedBatch(values, lengths, None, torch.arange(rows, device=cpu)), places.to(device)
 
 
 def packed_like(batch: RaggedBatch, packed: PackedSequence, places: Tensor) -> PackedSequence:

@@ -2,12 +2,16 @@
 
 from unspool.layers._accelerate import accelerate as accelerate
 from unspool.layers._accelerate import decelerate as decelerate
+from unspool.layers._accelerate import is_scripted as is_scripted
+from unspool.layers._accelerate import reason_against as reason_against
 from unspool.layers._accelerated import AcceleratedGRU as AcceleratedGRU
 from unspool.layers._accelerated import AcceleratedLSTM as AcceleratedLSTM
 from unspool.layers._accelerated import AcceleratedRNN as AcceleratedRNN
 from unspool.layers._base import RecurrentLayer as RecurrentLayer
 from unspool.layers._base import RunOptions as RunOptions
 from unspool.layers._bidirectional import Bidirectional as Bidirectional
+from unspool.layers._cudnn import CuDNNGRU as CuDNNGRU
+from unspool.layers._cudnn import CuDNNLSTM as CuDNNLSTM
 from unspool.layers._gru import GRU as GRU
 from unspool.layers._lstm import LSTM as LSTM
 from unspool.layers._rnn import RNN as RNN

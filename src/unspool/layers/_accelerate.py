@@ -85,7 +85,7 @@ def accelerate(
     model = _checked(model, copy)
     done, left = 0, []
     for name, module in _outside_of_layers(model):
-        reason = _reason_against(module)
+        reason = reason_against(module)
         if reason:
             left.append(f"{name or 'the model'} ({type(module).__name__}) {reason}")
         elif isinstance(module, nn.RNNBase):
@@ -144,11 +144,26 @@ def _outside_of_layers(model: nn.Module, name: str = "") -> Iterator[tuple[str, 
             yield path, module
 
 
-def _reason_against(module: nn.Module) -> str | None:
-    """Return why a recurrent module stays as it is; None for one that can be accelerated, and for any other module."""
+def is_scripted(module: nn.Module) -> bool:
+    """Tell whether a module is a scripted RNN, LSTM or GRU of `torch.nn`.
+
+    Parameters
+    ----------
+    module : Module
+    """
+    return isinstance(module, torch.jit.ScriptModule) and module.original_name in ("RNN", "LSTM", "GRU")
+
+
+def reason_against(module: nn.Module) -> str | None:
+    """Return why a recurrent module stays as it is; None for one that can be accelerated, and for any other module.
+
+    Parameters
+    ----------
+    module : Module
+    """
     if isinstance(module, nn.RNNCellBase):
         return "is one step, called by a loop of the model's own: run unspool.RNN(cell) in place of the loop"
-    if isinstance(module, torch.jit.ScriptModule) and module.original_name in ("RNN", "LSTM", "GRU"):
+    if is_scripted(module):
         return "is scripted: accelerate the model in place of scripting it"
     if not isinstance(module, nn.RNNBase):
         return None

@@ -1,0 +1,68 @@
+"""Tokens in the order of PyTorch's packed sequences.
+
+Letters: B batch, N tokens, K steps of the longest row, R rows that have tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Rows without gaps, packed: step by step, in a step the longest rows first.
+
+    Attributes
+    ----------
+    rows : LongTensor of shape (R,)
+        The rows that have tokens, the longest first.
+    batch_sizes : list of int
+        How many rows have a token at each of the K steps; it never grows.
+    positions : LongTensor of shape (N,)
+        For each token its place in arrays whose first two axes are flattened.
+    row_of_token : LongTensor of shape (N,)
+        For each token its row of the batch.
+    """
+
+    rows: Tensor
+    batch_sizes: list[int]
+    positions: Tensor
+    row_of_token: Tensor
+
+
+def pack(lengths: Tensor, starts: Tensor, stride: int, reverse: bool, device: torch.device) -> Packing:
+    """Return how to pack rows whose tokens follow each other from the row's first step on.
+
+    Parameters
+    ----------
+    lengths : LongTensor of shape (B,) on the CPU
+        The number of tokens of each row.
+    starts : LongTensor of shape (B,) on the CPU
+        The place of each row's first step in arrays whose first two axes are flattened.
+    stride : int
+        How far apart two steps of a row are in such arrays.
+    reverse : bool
+        Whether rows are packed from their last token to their first.
+    device : torch.device
+        Of the result's tensors.
+
+    Returns
+    -------
+    Packing
+    """
+    ranked, rows = lengths.sort(descending=True, stable=True)
+    rows = rows[: int(lengths.count_nonzero())]
+    longest = int(ranked[0]) if len(ranked) else 0
+    live = torch.arange(longest, device="cpu").unsqueeze(1) < ranked[: len(rows)]  # [K, R]
+    step, rank = live.nonzero().unbind(1)
+    row = rows[rank]
+    time = lengths[row] - 1 - step if reverse else step
+    return Packing(
+        rows=rows.to(device),
+        batch_sizes=live.sum(1).tolist(),
+        positions=(starts[row] + time * stride).to(device),
+        row_of_token=row.to(device),
+    )

@@ -1,0 +1,137 @@
+"""The cuDNN backend: the built-in cells on a CUDA device, by the kernels that `torch.nn`'s layers use there.
+
+Rows are packed: nothing is computed for padding, in any order of lengths, and rows without tokens stay out.
+
+Letters: B batch, T steps, N tokens, R rows that have tokens, I input size, H hidden size, P size of the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import _VF, Tensor
+
+from unspool._nest import leaves_of, same_kind
+from unspool.backends._cudnn_conditions import CELLS, reasons_of_call, reasons_of_cell, reasons_of_tensors
+from unspool.backends.base import Call, Result
+from unspool.backends.reference import ReferenceBackend
+from unspool.cells import GRUCell, LSTMCell, activation
+
+RELU, TANH, LSTM, GRU = range(4)
+"""cuDNN's own numbers for its cells (`cudnnRNNMode_t`)."""
+
+
+class CudnnBackend:
+    """Runs `LSTMCell`, `GRUCell` and `SimpleRNNCell` with cuDNN, under its conditions.
+
+    Parameters
+    ----------
+    device_type : str
+        Where tensors have to be.
+    """
+
+    name = "cudnn"
+
+    def __init__(self, device_type: str = "cuda") -> None:
+        self.device_type = device_type
+
+    def reasons(self, call: Call) -> Iterator[str]:
+        """Yield why cuDNN cannot run a call."""
+        yield from reasons_of_tensors(call, self.device_type)
+        if type(call.cell) in CELLS:
+            yield from reasons_of_cell(call.cell)
+            yield from reasons_of_call(call)
+        else:  # a subclass, too, may have another step
+            yield f"the cell is {type(call.cell).__name__}; cuDNN has LSTMCell, GRUCell and SimpleRNNCell"
+
+    def run(self, call: Call) -> Result:
+        """Run a call."""
+        schedule = call.schedule
+        if not schedule.order:
+            return ReferenceBackend().run(call)  # no step to compute: zeros and the initial state, in the graph
+        mask = None if call.row_inputs is None else call.row_inputs["input"]
+        states = leaves_of(call.initial_state)
+        if schedule.dense and not schedule.ragged:
+            tokens = call.inputs.flip(0) if schedule.reverse else call.inputs
+            outputs, *finals = _run_kernel(call.cell, tokens if mask is None else tokens * mask, states, [])
+            outputs = outputs.flip(0) if schedule.reverse else outputs
+        else:
+            packing = schedule.packing
+            tokens = call.inputs.flatten(0, 1).index_select(0, packing.positions)
+            tokens = tokens if mask is None else tokens * mask.index_select(0, packing.row_of_token)
+            starts = [state.index_select(0, packing.rows) for state in states]
+            packed, *ends = _run_kernel(call.cell, tokens, starts, packing.batch_sizes)
+            places, size = schedule.shape, packed.shape[1]
+            empty = packed.new_zeros((places[0] * places[1], size))
+            outputs = empty.index_copy(0, packing.positions, packed).view(*places, size)
+            finals = [state.index_copy(0, packing.rows, end) for state, end in zip(states, ends, strict=True)]
+        final_state = same_kind(tuple(finals), call.initial_state) if len(finals) > 1 else finals[0]
+        all_states = None
+        if call.all_states:  # of cells whose state is their output
+            all_states = _padded_with(states[0] if schedule.reverse else finals[0], outputs, call)
+        if call.pad_output == "repeat" and not schedule.reverse:  # in reverse, padding comes before the first token
+            outputs = _padded_with(schedule.at_last(outputs), outputs, call)
+        return Result(outputs, final_state, all_states)
+
+
+def _padded_with(value: Tensor, outputs: Tensor, call: Call) -> Tensor:
+    """Put a value `[B, P]` into the padding of outputs `[T, B, P]`; ragged ones have none."""
+    schedule = call.schedule
+    if schedule.dense or schedule.ragged:
+        return outputs
+    real = schedule.live_in_order.flip(0) if schedule.reverse else schedule.live_in_order
+    return torch.where(real.unsqueeze(2).to(outputs.device), outputs, value)
+
+
+def _run_kernel(cell: Any, tokens: Tensor, states: list[Tensor], batch_sizes: list[int]) -> list[Tensor]:
+    """Run cuDNN forward in time.
+
+    Parameters
+    ----------
+    cell : LSTMCell, GRUCell or SimpleRNNCell
+    tokens : Tensor of shape (T, B, I), or packed (N, I)
+    states : list of Tensor of shape (B, size), or (R, size) where tokens are packed
+    batch_sizes : list of int
+        See `Packing`; empty where tokens are not packed.
+
+    Returns
+    -------
+    list of Tensor
+        Outputs in the form of the tokens, then the final states.
+    """
+    own, device = states[0].dtype, tokens.device.type
+    bias_hh = torch.zeros_like(cell.bias_ih) if cell.bias_hh is None else cell.bias_hh
+    weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, bias_hh]
+    proj_size = getattr(cell, "proj_size", 0)
+    weights += [cell.weight_hr] if proj_size else []
+    autocast = torch.is_autocast_enabled(device) and own != torch.float64  # which autocast leaves as it is
+    dtype = torch.get_autocast_dtype(device) if autocast else own
+    # As the states are kept in the dtype that they came in, so do the outputs, on this backend as on the others.
+    with torch.autocast(device, enabled=False) if autocast else nullcontext(), torch.cuda.device_of(tokens):
+        h, *c = [state.unsqueeze(0).to(dtype).contiguous() for state in states]
+        weights = [weight.to(dtype).contiguous() for weight in weights]
+        tokens = tokens.to(dtype)
+        sizes = cell.hidden_size, proj_size, 1, False  # one layer, time-major
+        mode = _mode(cell)
+        with torch.no_grad():  # cuDNN wants its weights in one piece; clones, since these tensors are moved there
+            clones = [weight.clone() for weight in weights]
+            flat = _VF._cudnn_rnn_flatten_weight(clones, len(weights), tokens.shape[-1], mode, *sizes, False)
+        given = tokens, h, *c, *weights
+        # Not whether the cell is in training: what the backward pass needs is kept where there may be one.
+        training = torch.is_grad_enabled() and any(t.requires_grad for t in given)
+        output, *finals = _VF._cudnn_rnn(
+            tokens, weights, len(weights), flat, h, c[0] if c else None, mode, *sizes, 0.0, training, False,
+            batch_sizes, None,
+        )[: 2 + len(c)]  # fmt: skip
+    return [output.to(own), *(final.squeeze(0).to(own) for final in finals)]
+
+
+def _mode(cell: Any) -> int:
+    if isinstance(cell, LSTMCell):
+        return LSTM
+    if isinstance(cell, GRUCell):
+        return GRU
+    return RELU if activation(cell.activation) is torch.relu else TANH

@@ -1,0 +1,120 @@
+"""``unspool doctor``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ._errors import one_message, user_errors
+from ._options import DataDir
+from ._targets import TargetError, find, made
+
+
+def doctor(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="The model: package.module:name or path/to/file.py:name, a module or what makes one without "
+            "arguments; or the .ckpt file of a run of ours.",
+            show_default=False,
+        ),
+    ],
+    sample: Annotated[
+        str | None,
+        typer.Option(
+            help="A sample batch: package.module:name or path/to/file.py:name, a function that returns the model's "
+            "arguments: one, a tuple of them, or (args, kwargs) of a tuple and a dict.",
+            show_default="`sample` beside the model; a run's test data",
+        ),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time each layer of torch.nn alone, as it is and changed.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Tell what runs each recurrent part of a model, why nothing faster does, how much is padding, and what to change.
+
+    The model is run once on the sample batch.
+    """
+    import unspool
+
+    with one_message(TargetError):
+        model, args, kwargs = _checkpoint(target, data_dir) if target.endswith(".ckpt") else _model(target, sample)
+        if sample is not None:
+            args, kwargs = _arguments(made(find(sample)[1], sample))
+    print_diagnosis(Console(), unspool.doctor(model, *args, measure=measure, **kwargs))
+
+
+def print_diagnosis(console: Console, diagnosis: Any) -> None:
+    """Print one block per recurrent part.
+
+    Parameters
+    ----------
+    console : Console
+    diagnosis : unspool.doctor.Diagnosis
+    """
+    # All is Text, in which nothing is markup.
+    for finding in diagnosis.findings:
+        console.print(Text(finding.title, style="bold"))
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(no_wrap=True, style="dim")
+        grid.add_column(overflow="fold")
+        for label, text in finding.rows():
+            grid.add_row(Text(f"  {label}"), Text(text))
+        console.print(grid)
+    for sentence in diagnosis.not_called:
+        console.print(Text(sentence))
+    console.print(Text(diagnosis.summary, style="bold"))
+
+
+def _model(target: str, sample: str | None) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Return the model that a target names, and the arguments from `sample` beside it where no other is named."""
+    from torch import nn
+
+    module, value = find(target)
+    model = made(value, target)
+    if not isinstance(model, nn.Module):
+        raise TargetError(f"{target} is {type(model).__name__}; expected a torch.nn.Module, or what makes one.")
+    if sample is not None:
+        return model, (), {}
+    beside = getattr(module, "sample", None)
+    if not callable(beside):
+        raise TargetError(
+            f"there is no sample batch; name a function that returns the arguments of {target} with --sample, or write "
+            "one of the name `sample` beside it."
+        )
+    return model, *_arguments(made(beside, "sample"))
+
+
+def _arguments(value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return args and kwargs from what a user's sample function has returned."""
+    if type(value) is tuple and len(value) == 2 and isinstance(value[0], tuple) and isinstance(value[1], dict):
+        return value
+    return (value if type(value) is tuple else (value,)), {}
+
+
+def _checkpoint(path: str, data_dir: Path | None) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Return the network of a training run, and the first batch of its test data."""
+    with user_errors():
+        from unspool.data import RaggedBatch
+        from unspool.training import SequenceData, load_module
+
+        module = load_module(path)
+        batch: Any = next(iter(SequenceData(module.recipe, data_dir, module.tokenizer).test_dataloader()))
+    if isinstance(batch, RaggedBatch):
+        return module.model, (batch,), {}
+    return module.model, (batch.inputs, getattr(batch, "lengths", None)), {}
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the command of this module to an application.
+
+    Parameters
+    ----------
+    app : typer.Typer
+        The application.
+    """
+    app.command()(doctor)

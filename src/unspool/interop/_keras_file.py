@@ -1,0 +1,152 @@
+"""The recurrent layers of a `.keras` file, read without Keras."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import zipfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import nn
+
+from unspool.interop._extra import needed
+from unspool.interop._from_keras import NAMES, Activations, from_keras
+
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+RECURRENT = (*NAMES.values(), "RNN", "Bidirectional")
+MODELS = ("Sequential", "Functional")
+
+
+class KerasFile(NamedTuple):
+    """What `load_keras` found.
+
+    Attributes
+    ----------
+    layers : dict of str to Module
+        The recurrent layers by name, in the order of the model. A layer of a model within the model has that model's
+        name before its own: `"encoder/lstm"`.
+    left_out : dict of str to str
+        The kinds of all other layers, by name.
+    """
+
+    layers: dict[str, nn.Module]
+    left_out: dict[str, str]
+
+
+def load_keras(
+    path: str | os.PathLike[str], names: Collection[str] | None = None, *, activations: Activations | None = None
+) -> KerasFile:
+    """Convert every recurrent layer of a Sequential or functional model that Keras 3 has saved.
+
+    A `.keras` file is an archive of a configuration, which is read and never run, and an HDF5 file with the weights.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    names : collection of str, optional
+        Convert these layers alone: a way past one that cannot be converted.
+    activations : mapping of str to callable, optional
+        See `from_keras`, which says what becomes of each option.
+
+    Returns
+    -------
+    KerasFile
+
+    Raises
+    ------
+    ValueError
+        If it is not such a file, a name is not there, or a recurrent layer cannot be converted: see `from_keras`.
+    FileNotFoundError
+        If there is no such file.
+    ImportError
+        If h5py is not installed: it is in the extra `interop`.
+    """
+    h5py = needed("h5py", "reading a .keras file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            model, weights = json.loads(archive.read(CONFIG)), io.BytesIO(archive.read(WEIGHTS))
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{os.fspath(path)!r} cannot be read as a .keras file: {error}. Expected an archive of {CONFIG} and "
+            f"{WEIGHTS}, as model.save('name.keras') of Keras 3 writes it."
+        ) from error
+    found = {name: (layer, group) for name, layer, group in _layers(model, "", "layers")}
+    recurrent = [name for name, (layer, _) in found.items() if layer["class_name"] in RECURRENT]
+    missing = sorted(set(names or ()) - set(recurrent))
+    if missing:
+        raise ValueError(f"there is no recurrent layer {', '.join(missing)}; expected some of {', '.join(recurrent)}.")
+    layers = {}
+    with h5py.File(weights, "r") as file:
+        for name in recurrent if names is None else names:
+            layer, group = found[name]
+            try:
+                _check_name(file, group, layer["config"]["name"])
+                arrays = [array for cell in _cells(layer, group) for array in _variables(file, cell)]
+                layers[name] = from_keras(layer, arrays, activations=activations)
+            except ValueError as error:
+                raise ValueError(f"{os.fspath(path)!r}, layer {name!r}: {error}") from error
+    return KerasFile(layers, {name: layer["class_name"] for name, (layer, _) in found.items() if name not in recurrent})
+
+
+def _layers(model: Mapping[str, Any], prefix: str, group: str) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    """Yield name, configuration and HDF5 group of every layer of a model and of the models within it."""
+    if model["class_name"] not in MODELS:
+        raise ValueError(
+            f"the model is a {model['class_name']}; expected one of {', '.join(MODELS)}. The layers of a model with a "
+            "class of its own do not stand in its configuration: pass them to from_keras one by one."
+        )
+    # Operations on tensors stand among the layers, and have no weights and no group.
+    layers = [layer for layer in model["config"]["layers"] if not str(layer.get("module")).startswith("keras.src.ops")]
+    for layer, key in zip(layers, _keys(layers), strict=True):
+        name = prefix + layer["config"]["name"]
+        if layer["class_name"] in MODELS:
+            yield from _layers(layer, f"{name}/", f"{group}/{key}/layers")
+        else:
+            yield name, layer, f"{group}/{key}"
+
+
+def _cells(layer: Mapping[str, Any], group: str) -> Iterator[str]:
+    """Yield the HDF5 group of every cell in a layer, in the order of the layer's weights."""
+    kind, config = layer["class_name"], layer["config"]
+    if kind == "Bidirectional":
+        yield from _cells(config["layer"], f"{group}/forward_layer")
+        yield from _cells(config.get("backward_layer") or config["layer"], f"{group}/backward_layer")
+    elif kind == "RNN":
+        yield from _cells(config["cell"], f"{group}/cell")
+    elif kind == "StackedRNNCells":
+        for cell, key in zip(config["cells"], _keys(config["cells"]), strict=True):
+            yield from _cells(cell, f"{group}/cells/{key}")
+    else:
+        yield f"{group}/cell" if kind in RECURRENT else group
+
+
+def _keys(layers: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the keys under which Keras stores a list of layers: their kinds in snake case, numbered when repeated."""
+    used: dict[str, int] = {}
+    keys = []
+    for layer in layers:
+        kind = re.sub(r"\W+", "", layer["class_name"])
+        kind = re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", kind)).lower()
+        count = used[kind] = used.get(kind, -1) + 1
+        keys.append(f"{kind}_{count}" if count else kind)
+    return keys
+
+
+def _check_name(file: Any, group: str, name: str) -> None:
+    """Refuse the weights of another layer: newer files have the names beside the weights."""
+    stored = file[f"{group}/vars"].attrs.get("name", name) if f"{group}/vars" in file else name
+    if stored != name:
+        raise ValueError(f"the weights at {group!r} are those of {stored!r}; expected {name!r}. Save the model again.")
+
+
+def _variables(file: Any, group: str) -> list[np.ndarray]:
+    """Return the variables of a cell in their order."""
+    if f"{group}/vars" not in file:
+        raise ValueError(f"there are no weights at {group!r}. Save the model after it has been built.")
+    stored = file[f"{group}/vars"]
+    return [np.asarray(stored[key]) for key in sorted(stored, key=int)]

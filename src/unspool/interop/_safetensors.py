@@ -1,0 +1,106 @@
+"""Modules in safetensors files: the parameters, and in the header what was built and with which arguments."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from unspool.interop._conventions import with_parameters
+from unspool.interop._describe import build_module, describe_module
+from unspool.interop._extra import needed
+
+VERSION = "1"
+
+
+def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write a layer or cell to a safetensors file, which `load` makes it from again.
+
+    Any reader of safetensors finds the state dict in it, under PyTorch's names. The file is written beside its place
+    and moved, so it is there as a whole or not at all.
+
+    Parameters
+    ----------
+    module : SimpleRNN, LSTM, GRU, RNN, Bidirectional, or a cell
+        Cells: SimpleRNNCell, LSTMCell, GRUCell, StackedRNNCells, ResidualCell, HighwayCell.
+    path : path
+        The file. Its directory must be there.
+
+    Raises
+    ------
+    TypeError
+        If the module, or one inside of it, is of another class (PyTorch makes one for parametrisations), or an argument
+        is a function.
+    ValueError
+        If two parameters are one, or the module is pruned.
+    ImportError
+        If safetensors is not installed: it is in the extra `interop`.
+    """
+    safetensors = needed("safetensors.torch", "saving a module")
+    description = describe_module(module)
+    parameters = list(module.named_parameters(remove_duplicate=False))
+    shared = [name for name, one in parameters if sum(one is other for _, other in parameters) > 1]
+    if shared:
+        raise ValueError(
+            f"{', '.join(shared)} are one parameter under several names, which a file does not keep; expected "
+            "parameters that are not shared. Save the part that is shared, and put it in its places after loading."
+        )
+    tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    with_parameters(lambda: build_module(description), tensors)  # what `load` will do
+    data = safetensors.save(tensors, {"unspool": VERSION, "module": json.dumps(description)})
+    path = Path(path)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load(path: str | os.PathLike[str]) -> nn.Module:
+    """Make a layer or cell from a file that `save` has written.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    Module
+        On the CPU, in training mode, with the parameters bit for bit.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, was not written by `save` or by a later version of it.
+    FileNotFoundError
+        If there is no such file.
+    ImportError
+        If safetensors is not installed: it is in the extra `interop`.
+    """
+    safetensors = needed("safetensors", "loading a module")
+    name = os.fspath(path)
+    try:
+        with safetensors.safe_open(name, framework="pt") as file:
+            metadata: dict[str, Any] = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (it is not a mapping)
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"{name!r} is not a whole safetensors file: {error}. Expected one that save() wrote."
+        ) from error
+    if metadata.get("unspool") != VERSION:
+        raise ValueError(
+            f"{name!r} has the format {metadata.get('unspool', 'of another program')!r}; expected {VERSION!r}, which "
+            "save() writes. Read other files with safetensors.torch.load_file and load_state_dict."
+        )
+    try:
+        return with_parameters(lambda: build_module(json.loads(metadata["module"])), tensors)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{name!r} does not describe a module: {error}") from error
