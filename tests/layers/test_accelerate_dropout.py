@@ -32,7 +32,7 @@ def test_the_seed_gives_the_dropout_that_it_gives_torch(name, batch_first, bidir
 
 @three
 def test_dropout_has_the_distribution_that_it_has_in_torch(name):
-    """Means over 4000 rows that are alike, each within 5 standard errors of PyTorch's, and of no dropout's at layer 0."""
+    """Means over 4000 rows that are alike, within 5 standard errors of PyTorch's; layer 0 knows no dropout."""
     ours, theirs = pair(name, dropout=0.3)
     x = torch.randn(T, 1, I, dtype=F64).expand(T, 4000, I)
     with torch.no_grad():

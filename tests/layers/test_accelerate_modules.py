@@ -99,7 +99,7 @@ def test_tied_weights(name):
             us.accelerate(model, backend="native")
             twin = copy.deepcopy(model)
             assert twin[0].weight_hh_l0 is twin[1].weight_hh_l0
-        sum(layer(X)[0].square().sum() for layer in model).backward()
+        torch.stack([layer(X)[0].square().sum() for layer in model]).sum().backward()
         assert len(list(model.parameters())) == 7
         found.append({key: p.grad for key, p in model.named_parameters()})
     assert_same(*found)
@@ -210,7 +210,7 @@ def test_replicas_for_data_parallel_runs(name):
 
 @kinds
 def test_names_and_state_dicts(name):
-    theirs = nn.Sequential(plain(name), nn.Linear(2, 2))
+    theirs: Any = nn.Sequential(plain(name), nn.Linear(2, 2))
     ours = us.accelerate(theirs, copy=True)
     for of in (nn.Module.named_modules, nn.Module.named_parameters, nn.Module.named_children, nn.Module.named_buffers):
         assert [key for key, _ in of(ours)] == [key for key, _ in of(theirs)]

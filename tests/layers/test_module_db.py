@@ -77,7 +77,8 @@ def test_the_table_is_covered():
         assert tuple(info.dtypes) == DTYPES, "half precision has cases now: compare them too"
         assert info.supports_gradgrad
         assert not info.module_memformat_affects_out
-        assert samples(name, F64) and errors(name, F64)
+        assert samples(name, F64)
+        assert errors(name, F64)
 
 
 def test_every_exception_that_torch_makes_has_its_reason():
@@ -109,9 +110,11 @@ def test_the_table_leaves_the_process_as_it_was():
 @layers
 def test_forward(name, dtype, training):
     """Values, states, gradients of all that has one, and PyTorch's own reference where a case has one."""
-    for sample in samples(name, dtype, requires_grad=True, training=training):
+    # In evaluation mode half of them: another test compares the modes on all.
+    for sample in samples(name, dtype, requires_grad=True, training=training)[:: 1 if training else 2]:
         ours, theirs = both(name, sample, dtype, training)
-        assert type(ours) is ACCELERATED[name] and type(theirs) is LAYERS[name]
+        assert type(ours) is ACCELERATED[name]
+        assert type(theirs) is LAYERS[name]
         assert_near(differentiated(ours, sample), differentiated(theirs, sample), sample)
         if sample.reference is not None:
             arguments, options = sample.called
@@ -158,7 +161,7 @@ def test_each_parameter_alone(name):
 
 @layers
 def test_first_and_second_derivatives(name):
-    for k, sample in enumerate(samples(name, F64, requires_grad=True)):
+    for k, sample in enumerate(samples(name, F64, requires_grad=True)[::2]):
         ours, _ = both(name, sample, F64)
         arguments, options = sample.called
         leaves, spec = pytree.tree_flatten(arguments)
@@ -171,7 +174,7 @@ def test_first_and_second_derivatives(name):
 
         tensors = (*leaves, *ours.parameters())
         assert torch.autograd.gradcheck(call, tensors, fast_mode=True), sample
-        if k % 8 == 0:
+        if k % 4 == 0:
             assert torch.autograd.gradgradcheck(call, tensors, fast_mode=True), sample
 
 
@@ -229,7 +232,8 @@ def test_tensors_that_are_not_contiguous(name):
         ours, theirs = both(name, sample, F64)
         (arguments, options), expected = sample.called, differentiated(theirs, sample)
         arguments = pytree.tree_map_only(Tensor, spread, arguments)
-        assert not options and not any(leaf.is_contiguous() for leaf in pytree.tree_leaves(arguments))
+        assert not options
+        assert not any(leaf.is_contiguous() for leaf in pytree.tree_leaves(arguments))
         outputs = pytree.tree_leaves(ours(*arguments))
         assert_near(outputs, expected[: len(outputs)], sample)
         # The loss of `differentiated`, through gradients that are not contiguous either.
@@ -269,7 +273,8 @@ def test_modules_without_memory(name):
             empty = us.accelerate(LAYERS[name](*arguments, **options), backend="native")
         theirs = build(name, sample, torch.float32)
         for p, q in zip(empty.parameters(), theirs.parameters(), strict=True):
-            assert p.is_meta and (p.shape, p.dtype, p.stride()) == (q.shape, q.dtype, q.stride())
+            assert p.is_meta
+            assert (p.shape, p.dtype, p.stride()) == (q.shape, q.dtype, q.stride())
         empty.to_empty(device="cpu").load_state_dict(theirs.state_dict())
         assert_near(differentiated(empty, sample), differentiated(theirs, sample), sample)
 
@@ -333,8 +338,8 @@ def test_cells_run_over_one_step(name, dtype):
             return pytree.tree_map(lambda leaf: leaf[0], tuple(final) if isinstance(final, tuple) else final)
 
         for run in (as_layer, as_function):
-            run.parameters = theirs.parameters
-            assert_near(differentiated(run, sample), differentiated(theirs, sample), sample)
+            actual = differentiated(run, sample, list(theirs.parameters()))
+            assert_near(actual, differentiated(theirs, sample), sample)
 
 
 @cells

@@ -45,13 +45,14 @@ def unchanged_process() -> Iterator[None]:
     assignment to `torch.backends.mkldnn.enabled` and the like.
     """
     profile = settings.get_current_profile_name()
-    calls = [(kind, kind.__call__) for kind in (torch._C.ScriptFunction, torch._C.ScriptMethod)]
+    scripted: tuple[Any, ...] = (torch._C.ScriptFunction, torch._C.ScriptMethod)
+    calls = [kind.__call__ for kind in scripted]
     try:
         with patch.object(torch.backends, "disable_global_flags"):
             yield
     finally:
         settings.load_profile(profile)
-        for kind, call in calls:
+        for kind, call in zip(scripted, calls, strict=True):
             kind.__call__ = call
 
 
@@ -101,14 +102,14 @@ def both(name: str, sample: Sample, dtype: torch.dtype, training: bool = True) -
     return us.accelerate(theirs, copy=True, backend="native"), theirs
 
 
-def differentiated(module: Any, sample: Sample) -> list[Tensor]:
-    """Call a module with tensors of its own; return outputs, states, and the gradients of all that asks for one."""
+def differentiated(module: Any, sample: Sample, parameters: list[Tensor] | None = None) -> list[Tensor]:
+    """Call a module, or a function of parameters, with tensors of its own; return outputs, states and all gradients."""
     arguments, options = pytree.tree_map_only(
         Tensor, lambda leaf: leaf.detach().clone().requires_grad_(leaf.requires_grad), sample.called
     )
     outputs = pytree.tree_leaves(module(*arguments, **options))
     wanted = [leaf for leaf in pytree.tree_leaves((arguments, options)) if leaf.requires_grad]
-    wanted += [p for p in module.parameters() if p.requires_grad]
+    wanted += [p for p in (module.parameters() if parameters is None else parameters) if p.requires_grad]
     values = torch.cat([leaf.flatten() for leaf in outputs])
     loss = values @ torch.linspace(-1, 1, len(values), dtype=values.dtype)
     return [*outputs, *torch.autograd.grad(loss, wanted)]
@@ -118,7 +119,7 @@ def assert_near(actual: list[Tensor], expected: list[Tensor], sample: Sample) ->
     """Compare arrays, to a part of the largest value of each."""
     assert len(actual) == len(expected)
     for k, (a, b) in enumerate(zip(actual, expected, strict=True)):
-        assert a.shape == b.shape and a.dtype == b.dtype, f"{sample}: array {k}"
+        assert (a.shape, a.dtype) == (b.shape, b.dtype), f"{sample}: array {k}"
         error = (a - b).abs().max() if a.numel() else torch.zeros(())
         limit = RELATIVE[a.dtype] * max(b.abs().max().item() if b.numel() else 0.0, 1e-2)
         assert error <= limit, f"{sample}: array {k} differs by {error:.2e}; expected at most {limit:.2e}"

@@ -82,7 +82,8 @@ class Accelerated(nn.RNNBase):
         # each reading in training, such as a step of the power iteration of `spectral_norm`, would be done once more.
         self._update_flat_weights()
         self._check(input, hx)
-        tensors = dict(zip(self._flat_weights_names, self._flat_weights, strict=True))
+        weights: Any = self._flat_weights
+        tensors: dict[str, Tensor] = dict(zip(self._flat_weights_names, weights, strict=True))
         if torch.compiler.is_compiling():
             output, state = trace_layer(
                 self,
@@ -108,7 +109,7 @@ class Accelerated(nn.RNNBase):
             or is_transformed()
         ):
             return False
-        if torch.jit.is_tracing():
+        if torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
             return True  # What is recorded is one operation for any number of steps; the engine would leave no trace.
         if input.dtype != torch.float32 or not input.is_cpu:
             return False
