@@ -4,7 +4,8 @@
 
 A table stands between ``<!-- results NAME NAME ... -->`` and ``<!-- end -->``; a name is that of a JSON file, which
 `scripts/experiments.py` has written. Between ``<!-- comparison FIGURE -->`` and ``<!-- end -->`` stands one of the
-tables that `unspool compare` prints, of docs/results/comparison.json.
+tables that `unspool compare` prints, of docs/results/comparison.json. Between ``<!-- examples -->`` and
+``<!-- end -->`` stands what benchmarks/results/examples.json says.
 """
 
 import io
@@ -17,11 +18,13 @@ from typing import Any
 from rich import box
 from rich.console import Console
 
-from unspool.comparison import Comparison
+from unspool.comparison import Comparison, busy
 from unspool.comparison._tables import comparison_tables
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
+EXAMPLES = ROOT / "benchmarks" / "results" / "examples.json"
+_EXAMPLES = re.compile(r"<!-- examples -->\n.*?<!-- end -->", re.DOTALL)
 _COMPARISON = re.compile(r"<!-- comparison (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 _BLOCK = re.compile(r"<!-- results ([^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
 
@@ -49,7 +52,48 @@ def with_tables(text: str, results: Path = RESULTS) -> str:
     def comparison(match: re.Match[str]) -> str:
         return f"<!-- comparison {match[1]} -->\n{comparison_table(match[1], results)}\n<!-- end -->"
 
-    return _COMPARISON.sub(comparison, _BLOCK.sub(block, text))
+    def examples(match: re.Match[str]) -> str:
+        del match
+        return f"<!-- examples -->\n{examples_table(json.loads(EXAMPLES.read_text(encoding='utf-8')))}\n<!-- end -->"
+
+    return _EXAMPLES.sub(examples, _COMPARISON.sub(comparison, _BLOCK.sub(block, text)))
+
+
+def examples_table(report: dict[str, Any]) -> str:
+    """Return the table of training steps before and after `accelerate`, and what it was made on.
+
+    Parameters
+    ----------
+    report : dict
+        What `python -m benchmarks.examples` writes.
+    """
+    head = ["model", "threads", "B", "real tokens", "before, ms", "after, ms", "ratio", "losses differ by"]
+    rows = [_example(result) for result in report["results"]]
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows]) + "\n\n" + _made(report)
+
+
+def _made(report: dict[str, Any]) -> str:
+    """Return how and on what the models' steps were measured."""
+    machine = report["machine"]
+    versions = ", ".join(f"{name} {text}" for name, text in machine["versions"].items())
+    warning = f"**{busy(machine)}** " if busy(machine) else ""
+    return (
+        f"{warning}{report['date'][:10]}, {machine['cpu']}, {machine['instruction_set']}; {versions}. Made by "
+        f"`{report['command']}`; data: {report['data']}. Times are medians with the least and the most; ratios are "
+        "those of the medians, with the quartiles over the steps."
+    )
+
+
+def _example(result: dict[str, Any]) -> list[str]:
+    case = [result["example"], str(result["threads"]), str(result["batch"]), f"{result['real']:.0%}"]
+    if result["wrong"]:
+        return [*case, "-", "-", "-", f"WRONG: {result['wrong']}"]
+    times = [
+        f"{median:.1f} ({least:.1f} to {most:.1f})" for median, least, most, _ in (result["before"], result["after"])
+    ]
+    low, high = result["ratio_quartiles"]
+    return [*case, *times, f"{result['ratio']:.2f} ({low:.2f} to {high:.2f})", f"{result['apart']:.1e}"]
 
 
 def comparison_table(figure: str, results: Path = RESULTS) -> str:

@@ -179,6 +179,17 @@ def test_packed_sequences_have_gradients(name):
 
 
 @pytest.mark.parametrize("name", KINDS)
+def test_packed_sequences_have_second_gradients(name):
+    layer, _ = make(name, bidirectional=True)
+
+    def run(rows):
+        packed = pack_padded_sequence(rows, [2, 5, 1], enforce_sorted=False)
+        return layer(packed)[0].data
+
+    assert torch.autograd.gradgradcheck(run, torch.randn(5, 3, I, dtype=F64, requires_grad=True))
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_lengths_equal_torch_on_each_row_alone(name):
     """PyTorch is the oracle here: each row is cut to its length and run through `torch.nn` by itself."""
     ours, theirs = make(name, num_layers=2, bidirectional=True, batch_first=True)
