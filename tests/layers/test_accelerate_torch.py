@@ -61,10 +61,11 @@ def test_an_empty_batch(name):
 @three
 def test_no_steps_are_allowed_here(name):
     """PyTorch refuses them. Here the outputs are empty and the state stays, as for a row of length 0."""
-    ours, theirs = pair(name)
-    x, hx = torch.zeros(0, B, I, dtype=F64), state_for(theirs)
+    ours, theirs = pair(name, dtype=torch.float32)
+    x, hx = torch.zeros(0, B, I), state_for(theirs)
     with pytest.raises(RuntimeError, match="Expected sequence length to be larger than 0 in RNN"):
         theirs(x, hx)
+    assert us.accelerate(theirs)(x, hx)[0].shape == (0, B, H)
     output, state = ours(x, hx)
     assert output.shape == (0, B, H)
     assert all(torch.equal(a, b) for a, b in zip(leaves_of(state), leaves_of(hx), strict=True))
@@ -279,6 +280,20 @@ def test_half_precision(name, dtype, limit):
     torch.testing.assert_close(output, expected, rtol=limit, atol=limit)
     torch.testing.assert_close(leaves_of(state), leaves_of(final), rtol=limit, atol=limit)
     assert {d.chosen for d in us.explain(ours, x).decisions} == {"reference"}
+
+
+@pytest.mark.parametrize("steps", [1, 60])
+@three
+def test_autocast_leaves_batches_without_lengths_to_torch(name, steps):
+    """The engine does not run there, and the dtype of the results shall not depend on the number of steps."""
+    theirs = plain(name, dtype=torch.float32)
+    ours, x = us.accelerate(theirs, copy=True), torch.randn(steps, B, I)
+    with torch.autocast("cpu", torch.bfloat16):
+        for given in (x, x.bfloat16()):
+            torch.testing.assert_close(ours(given), theirs(given), rtol=0, atol=0)
+        (decision,) = us.explain(ours, x).decisions
+    assert decision.chosen == "torch.nn"
+    assert "torch.autocast is on" in decision.reasons["native"][0]
 
 
 # PyTorch traces its own checks of sizes with a warning.

@@ -76,7 +76,7 @@ class Accelerated(nn.RNNBase):
         TypeError, ValueError, BackendError
             For lengths, a mask or resets that do not fit: see `unspool.dynamic_rnn`.
         """
-        if self.backend == "auto" and self._is_faster_in_torch(input, lengths, mask, resets):
+        if self.backend == "auto" and self._is_left_to_torch(input, lengths, mask, resets):
             return super().forward(input, hx)  # type: ignore[misc]
         # As PyTorch does; and no attribute is read again, since to read one may mean to compute it, and what is done at
         # each reading in training, such as a step of the power iteration of `spectral_norm`, would be done once more.
@@ -98,8 +98,8 @@ class Accelerated(nn.RNNBase):
             output, state = _stand_in(self).run_with(tensors, input, hx, lengths, mask, resets)
         return output, tuple(state) if isinstance(state, tuple) else state
 
-    def _is_faster_in_torch(self, input: Any, *about_steps: Any) -> bool:
-        """Tell whether PyTorch's own kernel is the faster one, and note that it is chosen."""
+    def _is_left_to_torch(self, input: Any, *about_steps: Any) -> bool:
+        """Tell whether PyTorch's own kernel shall run, and note that it is chosen."""
         if (
             not isinstance(input, Tensor)
             or input.dim() not in (2, 3)
@@ -111,17 +111,20 @@ class Accelerated(nn.RNNBase):
             return False
         if torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
             return True  # What is recorded is one operation for any number of steps; the engine would leave no trace.
-        if input.dtype != torch.float32 or not input.is_cpu:
-            return False
         steps = input.shape[1 if self.batch_first and input.dim() == 3 else 0]
-        vendor = self.mode != "LSTM" or (torch.backends.mkldnn.is_available() and not self.proj_size)
-        few = _FEW_STEPS[self.mode if vendor else "LSTM without oneDNN"][torch.is_grad_enabled()]
-        if steps > few:
+        if not (input.is_cpu and steps):
             return False
-        if is_recording():
-            what = f"{self.torch_class.__name__} over {list(input.shape)}, all rows real"
+        if torch.is_autocast_enabled("cpu"):
+            reason = "torch.autocast is on, under which the engine does not run"
+        else:
+            vendor = self.mode != "LSTM" or (torch.backends.mkldnn.is_available() and not self.proj_size)
+            few = _FEW_STEPS[self.mode if vendor else "LSTM without oneDNN"][torch.is_grad_enabled()]
+            if input.dtype != torch.float32 or steps > few:
+                return False
             bound = f" of at most {few} steps" if few < ALL else ""
             reason = f"PyTorch's own kernel is faster for a float32 batch without lengths{bound}"
+        if is_recording():
+            what = f"{self.torch_class.__name__} over {list(input.shape)}, all rows real"
             note(Decision(what, "torch.nn", {"native": [reason]}))
         return True
 
