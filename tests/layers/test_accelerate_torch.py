@@ -271,15 +271,29 @@ def test_modes_without_gradients(name):
 )
 @three
 def test_half_precision(name, dtype, limit):
-    """The engine has none: the reference backend runs it, and agrees with PyTorch to what the dtype resolves."""
+    """The engine has none: PyTorch's kernel runs what it can, the reference backend the rest."""
     theirs = plain(name, dtype=dtype)
     ours = us.accelerate(theirs, copy=True)
     x = torch.randn(T, B, I, dtype=dtype)
-    (output, state), (expected, final) = ours(x), theirs(x)
+    packed = pack_padded_sequence(x, torch.tensor([5, 2, 3]), enforce_sorted=False)
+    for given in (x, packed):
+        torch.testing.assert_close(ours(given), theirs(given), rtol=0, atol=0)
+        (decision,) = us.explain(ours, given).decisions
+        assert decision.chosen == "torch.nn"
+        assert decision.reasons["native"] == [f"the input is {dtype}; the engine has float32 and float64"]
+    output, state = ours(x, lengths=[T] * B)
+    expected, final = theirs(x)
     assert output.dtype == dtype
     torch.testing.assert_close(output, expected, rtol=limit, atol=limit)
     torch.testing.assert_close(leaves_of(state), leaves_of(final), rtol=limit, atol=limit)
-    assert {d.chosen for d in us.explain(ours, x).decisions} == {"reference"}
+    assert {d.chosen for d in us.explain(ours, x, lengths=[T] * B).decisions} == {"reference"}
+
+
+@three
+def test_shapes_on_the_device_meta(name):
+    theirs = plain(name).to("meta")
+    x = torch.empty(60, B, I, dtype=F64, device="meta")
+    assert us.accelerate(theirs, copy=True)(x)[0].shape == theirs(x)[0].shape
 
 
 @pytest.mark.parametrize("steps", [1, 60])
@@ -289,7 +303,8 @@ def test_autocast_leaves_batches_without_lengths_to_torch(name, steps):
     theirs = plain(name, dtype=torch.float32)
     ours, x = us.accelerate(theirs, copy=True), torch.randn(steps, B, I)
     with torch.autocast("cpu", torch.bfloat16):
-        for given in (x, x.bfloat16()):
+        packed = pack_padded_sequence(x, torch.full((B,), steps))
+        for given in (x, x.bfloat16(), packed):
             torch.testing.assert_close(ours(given), theirs(given), rtol=0, atol=0)
         (decision,) = us.explain(ours, x).decisions
     assert decision.chosen == "torch.nn"

@@ -19,6 +19,7 @@ from unspool.backends import Decision, is_recording, is_transformed, note
 from unspool.execution import BoolArray, IntArray
 from unspool.layers._base import trace_layer
 from unspool.layers._gru import GRU
+from unspool.layers._left_to_torch import reason_for_torch
 from unspool.layers._lstm import LSTM
 from unspool.layers._simple_rnn import SimpleRNN
 from unspool.layers._torch_like import TorchLikeLayer
@@ -101,31 +102,19 @@ class Accelerated(nn.RNNBase):
     def _is_left_to_torch(self, input: Any, *about_steps: Any) -> bool:
         """Tell whether PyTorch's own kernel shall run, and note that it is chosen."""
         if (
-            not isinstance(input, Tensor)
-            or input.dim() not in (2, 3)
-            or any(value is not None for value in about_steps)
+            any(value is not None for value in about_steps)
             or (self.training and (self.recurrent_dropout or self.input_dropout))
             or torch.compiler.is_compiling()
             or is_transformed()
         ):
             return False
-        if torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
-            return True  # What is recorded is one operation for any number of steps; the engine would leave no trace.
-        steps = input.shape[1 if self.batch_first and input.dim() == 3 else 0]
-        if not (input.is_cpu and steps):
+        reason = reason_for_torch(self, input)
+        if reason is None:
             return False
-        if torch.is_autocast_enabled("cpu"):
-            reason = "torch.autocast is on, under which the engine does not run"
-        else:
-            vendor = self.mode != "LSTM" or (torch.backends.mkldnn.is_available() and not self.proj_size)
-            few = _FEW_STEPS[self.mode if vendor else "LSTM without oneDNN"][torch.is_grad_enabled()]
-            if input.dtype != torch.float32 or steps > few:
-                return False
-            bound = f" of at most {few} steps" if few < ALL else ""
-            reason = f"PyTorch's own kernel is faster for a float32 batch without lengths{bound}"
         if is_recording():
-            what = f"{self.torch_class.__name__} over {list(input.shape)}, all rows real"
-            note(Decision(what, "torch.nn", {"native": [reason]}))
+            values = input.data if isinstance(input, PackedSequence) else input
+            what = f"{self.torch_class.__name__} over {type(input).__name__} {list(values.shape)}"
+            note(Decision(what, "torch.nn", {"cudnn" if values.is_cuda else "native": [reason]}))
         return True
 
     def _check(self, input: Any, hx: Any) -> None:
@@ -188,17 +177,6 @@ class AcceleratedGRU(Accelerated, nn.GRU):
 
     torch_class = nn.GRU
 
-
-ALL = 1 << 62
-_FEW_STEPS = {
-    "LSTM": (ALL, 48),
-    "LSTM without oneDNN": (2, 2),
-    "GRU": (5, 3),
-    "RNN_TANH": (7, 5),
-    "RNN_RELU": (7, 5),
-}
-"""The steps up to which PyTorch's own kernel is faster for a float32 batch without lengths: without gradients, and with
-them. Measured by `python -m benchmarks.few_steps`; oneDNN's LSTM is the one that stays ahead."""
 
 _STAND_INS: dict[tuple[Any, ...], TorchLikeLayer] = {}
 """By a module's arguments."""
