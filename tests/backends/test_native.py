@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 import unspool as US
 from tests.backends import native_cells as N
@@ -333,3 +334,27 @@ def test_the_initial_state_and_the_inputs_are_not_written_to():
     before = [t.clone() for t in (x, *state)]
     US.dynamic_rnn(cell, x, [5, 0], state, resets=[[False, True] * 2 + [False]] * 2, backend="native")
     assert all(torch.equal(a, b) for a, b in zip((x, *state), before, strict=True))
+
+
+class TiedCell(US.Cell):
+    """Two layers with one weight, one of them under a parametrisation."""
+
+    def __init__(self) -> None:
+        super().__init__(state_size=4)
+        self.first = parametrizations.weight_norm(nn.Linear(4, 4))
+        self.second = nn.Linear(4, 4)
+        self.second.bias = self.first.bias
+
+    def forward(self, x, h):
+        h = torch.tanh(self.first(x) + self.second(h))
+        return h, h
+
+
+def test_hooks_on_parameters_do_not_see_the_check_of_a_new_program():
+    cell, seen = TiedCell(), []
+    for name, parameter in cell.named_parameters():
+        parameter.register_hook(lambda grad, name=name: seen.append(name))
+    y, _ = US.dynamic_rnn(cell, torch.randn(2, 5, 4), backend="native")
+    assert seen == []
+    y.sum().backward()
+    assert sorted(seen) == sorted(name for name, _ in cell.named_parameters())

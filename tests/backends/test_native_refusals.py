@@ -546,6 +546,16 @@ def test_autocast_runs_on_the_reference():
     assert torch.equal(got, want)
 
 
+# The reference loops in Python, which a trace unrolls, with these warnings.
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit.trace:DeprecationWarning")
+def test_a_trace_records_the_reference():
+    layer = US.GRU(3, 4, batch_first=True, return_state=False)
+    traced: Any = torch.jit.trace(layer, X)
+    torch.testing.assert_close(traced(X + 1), layer(X + 1))
+    with pytest.raises(BackendError, match=r"torch\.jit\.trace is recording"):
+        torch.jit.trace(US.GRU(3, 4, backend="native", return_state=False), X)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_short_floats_run_on_the_reference(dtype):
     cell = US.SimpleRNNCell(3, 4).to(dtype)

@@ -259,10 +259,10 @@ REFUSED: dict[str, tuple[type[Exception], Callable[[Tensor], Any], tuple[str, ..
         lambda x: torch.export.export(Flat(GRU), (x, torch.ones(4))),
         ("sequence_length has dtype torch.float32", "expected integers of shape [4]"),
     ),
-    "torch.jit.trace": (
+    "torch.jit.trace with lengths": (
         RuntimeError,
-        lambda x: torch.jit.trace(GRU, (x,)),
-        ("torch.jit.trace", "expected torch.export.export", "dynamo=True"),
+        lambda x: torch.jit.trace(Flat(GRU), (x, torch.tensor([6, 1, 0, 4]))),
+        ("met by torch.jit.trace", "expected torch.export.export", "dynamo=True"),
     ),
     "torch.jit.script": (
         RuntimeError,

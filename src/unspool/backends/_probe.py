@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unspool._nest import leaves_of, map_leaves
 from unspool.backends._schedule import Schedule
@@ -56,6 +57,8 @@ def probe(backend: Backend, call: Call) -> str:
         static=False,
         notes={},
     )
+    small = replace(small, cell=_view(call.cell, {}))
+    vars(small.cell)["bound_from"] = vars(call.cell).get("bound_from", call.cell)
     sources = [t for t in leaves_of((small.inputs, states, small.row_inputs)) if isinstance(t, Tensor)]
     sources = [t for t in [*sources, *small.cell.parameters()] if t.requires_grad]
     with torch.enable_grad():
@@ -72,6 +75,20 @@ def probe(backend: Backend, call: Call) -> str:
             worst = float((a - b).abs().max())
             return f"the program that was read from the cell differs from it: {name} by {worst:.2g}"
     return ""
+
+
+def _view(module: nn.Module, seen: dict[object, Any]) -> nn.Module:
+    """Return a module that computes as another one, with parameters whose gradients no hook of the user's sees."""
+    if module not in seen and not isinstance(module, torch.jit.ScriptModule):
+        view = seen[module] = module.__new__(type(module))
+        vars(view).update(vars(module))
+        parameters: dict[str, Tensor | None] = dict(module._parameters)
+        for name, own in parameters.items():
+            if own is not None:
+                parameters[name] = seen.setdefault(own, own.detach().requires_grad_(own.requires_grad))
+        children = {name: None if child is None else _view(child, seen) for name, child in module._modules.items()}
+        vars(view).update(_parameters=parameters, _modules=children)
+    return seen.get(module, module)
 
 
 def _values_and_gradients(backend: Backend, call: Call, sources: list[Tensor]) -> list[tuple[str, Tensor]]:

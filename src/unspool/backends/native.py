@@ -78,6 +78,8 @@ class NativeBackend:
             found.append("torch.autocast is on")
         if is_transformed():
             found.append("a torch.func transform, forward-mode differentiation or a function mode is active")
+        if torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
+            found.append("torch.jit.trace is recording, which sees no operation of the engine")
         if has_hooks(call.cell):
             found.append("the cell has hooks, which expect to be called at every step")
         if found:

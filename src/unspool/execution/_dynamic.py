@@ -123,7 +123,7 @@ def run_dynamic(
     """Do what `dynamic_rnn` does where nothing is traced; the arguments are its own."""
     require_cell(cell)
     check_backend(backend)
-    refuse_in_traces(inputs)
+    refuse_in_traces(inputs, sequence_length, mask, resets)
     if isinstance(inputs, RaggedBatch):
         x = ragged_inputs(inputs, sequence_length, mask)
         schedule = ragged_schedule(inputs, resets, reverse)

@@ -76,7 +76,7 @@ def run_static(
     """Do what `static_rnn` does where nothing is traced, but return outputs of shape (T, B, ...)."""
     require_cell(cell)
     check_backend(backend)
-    refuse_in_traces(inputs)
+    refuse_in_traces(inputs, sequence_length, mask, resets)
     stacked = stacked_inputs(inputs)
     schedule = make_schedule(stacked, sequence_length, mask, resets, reverse)
     result = run_cell(cell, stacked, schedule, initial_state, pad_output=pad_output, static=True, backend=backend)

@@ -21,6 +21,7 @@ from unspool.backends import Decision, is_recording, is_transformed, note
 from unspool.execution import BoolArray, IntArray
 from unspool.layers._base import RecurrentLayer, trace_layer
 from unspool.layers._gru import GRU
+from unspool.layers._left_to_torch import reason_for_torch
 from unspool.layers._lstm import LSTM
 from unspool.layers._simple_rnn import SimpleRNN
 from unspool.layers._torch_like import TorchLikeLayer
@@ -78,10 +79,18 @@ class Accelerated(nn.RNNBase):
         TypeError, ValueError, BackendError
             For lengths, a mask or resets that do not fit: see `unspool.dynamic_rnn`.
         """
-        if self.backend == "auto" and self._is_faster_in_torch(input, lengths, mask, resets):
+        if self.backend == "auto" and self._is_left_to_torch(input, lengths, mask, resets):
             return super().forward(input, hx)  # type: ignore[misc]
+        # As PyTorch does; and no attribute is read again, since to read one may mean to compute it, and what is done at
+        # each reading in training, such as a step of the power iteration of `spectral_norm`, would be done once more.
+        weights: Any
+        if torch.compiler.is_exporting():  # which warns of attributes that change
+            weights = [getattr(self, name) for name in self._flat_weights_names]
+        else:
+            self._update_flat_weights()
+            weights = self._flat_weights
         self._check(input, hx)
-        tensors = {name: tensor for name in self._flat_weights_names if (tensor := getattr(self, name)) is not None}
+        tensors: dict[str, Tensor] = dict(zip(self._flat_weights_names, weights, strict=True))
         if torch.compiler.is_dynamo_compiling():
             output, state = trace_layer(
                 self,
@@ -103,36 +112,28 @@ class Accelerated(nn.RNNBase):
 
     __prepare_scriptable__ = RecurrentLayer.__prepare_scriptable__
 
-    def _is_faster_in_torch(self, input: Any, *about_steps: Any) -> bool:
-        """Tell whether PyTorch's own kernel is the faster one, and note that it is chosen."""
+    def _is_left_to_torch(self, input: Any, *about_steps: Any) -> bool:
+        """Tell whether PyTorch's own kernel shall run, and note that it is chosen."""
         if (
-            not isinstance(input, Tensor)
-            or any(value is not None for value in about_steps)
-            or input.dtype != torch.float32
-            or not input.is_cpu
+            any(value is not None for value in about_steps)
             or (self.training and (self.recurrent_dropout or self.input_dropout))
             or torch.compiler.is_compiling()
             or is_transformed()
         ):
             return False
-        steps = input.shape[1 if self.batch_first and input.dim() == 3 else 0]
-        vendor = self.mode != "LSTM" or (torch.backends.mkldnn.is_available() and not self.proj_size)
-        few = _FEW_STEPS[self.mode if vendor else "LSTM without oneDNN"][torch.is_grad_enabled()]
-        if steps > few:
+        reason = reason_for_torch(self, input)
+        if reason is None:
             return False
         if is_recording():
-            what = f"{self.torch_class.__name__} over {list(input.shape)}, all rows real"
-            bound = f" of at most {few} steps" if few < ALL else ""
-            reason = f"PyTorch's own kernel is faster for a float32 batch without lengths{bound}"
-            note(Decision(what, "torch.nn", {"native": [reason]}))
+            values = input.data if isinstance(input, PackedSequence) else input
+            what = f"{self.torch_class.__name__} over {type(input).__name__} {list(values.shape)}"
+            note(Decision(what, "torch.nn", {"cudnn" if values.is_cuda else "native": [reason]}))
         return True
 
     def _check(self, input: Any, hx: Any) -> None:
         """Refuse what `torch.nn` refuses, in its words."""
         if isinstance(input, RaggedBatch):
             return
-        if not torch.compiler.is_exporting():  # which warns of attributes that change
-            self._update_flat_weights()
         if isinstance(input, PackedSequence):
             values, sizes = input.data, input.batch_sizes
         else:
@@ -148,6 +149,10 @@ class Accelerated(nn.RNNBase):
             self.check_input(values, sizes)
         else:
             self.check_forward_args(values, hx, sizes)
+        own = self._flat_weights[0].device  # type: ignore[union-attr]
+        _check_device("parameter", own, values)
+        for leaf in hx if isinstance(hx, tuple) else () if hx is None else (hx,):
+            _check_device("hidden", leaf.device, values)
 
 
 def _with_batch(hx: Any) -> Any:
@@ -157,6 +162,15 @@ def _with_batch(hx: Any) -> Any:
         if leaf.dim() != 2:
             raise RuntimeError(f"For unbatched 2-D input, hx should also be 2-D but got {leaf.dim()}-D tensor")
     return tuple(leaf.unsqueeze(1) for leaf in leaves) if isinstance(hx, tuple) else hx.unsqueeze(1)
+
+
+def _check_device(name: str, device: torch.device, input: Tensor) -> None:
+    """Refuse an input on another device, as PyTorch's kernels do."""
+    if input.device != device:
+        raise RuntimeError(
+            f"Input and {name} tensors are not at the same device, found input tensor at {input.device} and {name} "
+            f"tensor at {device}"
+        )
 
 
 class AcceleratedRNN(Accelerated, nn.RNN):
@@ -176,17 +190,6 @@ class AcceleratedGRU(Accelerated, nn.GRU):
 
     torch_class = nn.GRU
 
-
-ALL = 1 << 62
-_FEW_STEPS = {
-    "LSTM": (ALL, 48),
-    "LSTM without oneDNN": (2, 2),
-    "GRU": (5, 3),
-    "RNN_TANH": (7, 5),
-    "RNN_RELU": (7, 5),
-}
-"""The steps up to which PyTorch's own kernel is faster for a float32 batch without lengths: without gradients, and with
-them. Measured by `python -m benchmarks.few_steps`; oneDNN's LSTM is the one that stays ahead."""
 
 _STAND_INS: dict[tuple[Any, ...], TorchLikeLayer] = {}
 """By a module's arguments."""

@@ -201,7 +201,7 @@ class RecurrentLayer(nn.Module, ABC):
         input, hx, lengths, mask, resets
             See `forward`.
         """
-        refuse_in_traces(input)
+        refuse_in_traces(input, lengths, mask, resets)
         if self.go_backwards and isinstance(input, PackedSequence | RaggedBatch):
             raise ValueError(
                 f"go_backwards with a {type(input).__name__} would begin with padding; expected reverse=True."
