@@ -264,6 +264,11 @@ REFUSED: dict[str, tuple[type[Exception], Callable[[Tensor], Any], tuple[str, ..
         lambda x: torch.jit.trace(Flat(GRU), (x, torch.tensor([6, 1, 0, 4]))),
         ("met by torch.jit.trace", "expected torch.export.export", "dynamo=True"),
     ),
+    "torch.onnx.export by tracing": (
+        RuntimeError,
+        lambda x: torch.onnx.export(Flat(GRU), (x, torch.tensor([6, 1, 0, 4])), "never_written.onnx", dynamo=False),
+        ("met by torch.jit.trace", "dynamo=True"),
+    ),
     "torch.jit.script": (
         RuntimeError,
         lambda x: torch.jit.script(nn.Sequential(GRU)),
@@ -279,6 +284,7 @@ REFUSED: dict[str, tuple[type[Exception], Callable[[Tensor], Any], tuple[str, ..
 
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.filterwarnings("ignore:.torch.jit.(trace|trace_method|script). is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:(You are using the legacy|The feature will be removed):DeprecationWarning")
 def test_what_cannot_be_exported_is_said_in_one_error(name):
     error, export, parts = REFUSED[name]
     with refused(error, *parts):

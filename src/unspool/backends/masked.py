@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._higher_order_ops.scan import scan_op
 
 from unspool._nest import Nest, Spec, flatten, leaves_of, map_leaves, unflatten
 from unspool.backends._onnx_operators import has_operator, run_operator
@@ -141,9 +142,6 @@ def _unrolled(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple
 
 def _scan(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple[Parts, Parts]:
     """Loop in the graph, for any number of steps."""
-    # Imported here, since it imports the compiler. The operator, and not the function, which compiles the body.
-    from torch._higher_order_ops.scan import scan_op
-
     # What the body reads must be handed in: what it closes over would become a constant of the graph.
     _refuse_strangers(call.cell)
     tensors = dict([*call.cell.named_parameters(), *call.cell.named_buffers()])
@@ -162,6 +160,7 @@ def _scan(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple[Par
         result_spec[:] = [spec]
         return [leaf.clone() for leaf in (*leaves_of(after), *results)]  # nothing may share memory with anything
 
+    # The operator, and not the function `scan`, which would send the body through the compiler.
     found = list(scan_op(body, start, xs, tuple(fixed)))
     return unflatten(found[: len(start)], carry_spec), unflatten(found[len(start) :], result_spec[0])
 

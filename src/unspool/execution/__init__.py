@@ -4,7 +4,6 @@ from unspool.execution._arguments import BoolArray as BoolArray
 from unspool.execution._arguments import IntArray as IntArray
 from unspool.execution._arguments import check_pad_output as check_pad_output
 from unspool.execution._arguments import make_schedule as make_schedule
-from unspool.execution._arguments import refuse_in_traces as refuse_in_traces
 from unspool.execution._arguments import time_major_inputs as time_major_inputs
 from unspool.execution._bidirectional import bidirectional_dynamic_rnn as bidirectional_dynamic_rnn
 from unspool.execution._bidirectional import (
@@ -26,3 +25,4 @@ from unspool.execution._ragged import ragged_schedule as ragged_schedule
 from unspool.execution._raw import raw_rnn as raw_rnn
 from unspool.execution._run import run_cell as run_cell
 from unspool.execution._static import static_rnn as static_rnn
+from unspool.execution._tracing import refuse_in_traces as refuse_in_traces

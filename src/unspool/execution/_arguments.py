@@ -17,6 +17,7 @@ from unspool._nest import Nest, describe, leaves_of, map_leaves, named_leaves, r
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule, TracedSchedule
 from unspool.cells import initial_state_of
+from unspool.execution._tracing import is_batched
 
 IntArray: TypeAlias = Tensor | np.ndarray | Sequence[int]
 BoolArray: TypeAlias = Tensor | np.ndarray | Sequence[Sequence[bool]]
@@ -59,36 +60,6 @@ def time_major_inputs(inputs: Nest, time_major: bool) -> Nest:
         if leaf.device != first.device:
             raise ValueError(f"{name} is on {leaf.device} and {first_name} on {first.device}; expected one device.")
     return inputs if time_major else map_leaves(lambda leaf: leaf.transpose(0, 1), inputs)
-
-
-def refuse_in_traces(inputs: Any, *about_steps: Any) -> None:
-    """Refuse what cannot stand in a program that is being recorded.
-
-    Parameters
-    ----------
-    inputs : nesting of Tensor, or RaggedBatch, or PackedSequence
-    *about_steps
-        Lengths, mask and resets; None where there are none.
-
-    Raises
-    ------
-    TypeError
-        If a program is being exported and the inputs are a ragged batch or a packed sequence.
-    RuntimeError
-        If `torch.jit.trace` records, and steps depend on data.
-    """
-    packed = isinstance(inputs, PackedSequence | RaggedBatch)
-    if torch.jit.is_tracing() and (packed or any(value is not None for value in about_steps)):  # type: ignore[attr-defined]
-        raise RuntimeError(
-            "lengths, a mask, resets or a packed batch were met by torch.jit.trace, which records the steps of this one "
-            "for all others; expected torch.export.export, or torch.onnx.export with dynamo=True. See docs/export.md."
-        )
-    if torch.compiler.is_exporting() and packed:
-        raise TypeError(
-            f"inputs is a {type(inputs).__name__}, whose shapes depend on its data, in a program that is exported; "
-            "expected padded inputs and lengths. Make them of it (RaggedBatch.to_padded, pad_packed_sequence) before "
-            "the program, and pass both."
-        )
 
 
 def steps_and_batch(inputs: Nest) -> tuple[int, int]:
@@ -143,22 +114,6 @@ def make_schedule(
         live = masked if live is None else live & masked
     reset = None if resets is None else _bools(resets, "resets", batch, steps).cpu().t()
     return Schedule(steps, batch, live, reset, reverse=reverse, device=device)
-
-
-def is_batched(value: Any) -> bool:
-    """Tell whether `torch.func.vmap` gives each sample a value of its own, so that there is none to ask for.
-
-    Parameters
-    ----------
-    value : object
-        A tensor, perhaps inside of several transforms, or anything else.
-    """
-    functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
-    while isinstance(value, Tensor) and functorch.is_functorch_wrapped_tensor(value):
-        if functorch.is_batchedtensor(value):
-            return True
-        value = functorch.get_unwrapped(value)
-    return False
 
 
 def _what_lengths(batch: int, steps: int) -> str:

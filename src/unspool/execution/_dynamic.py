@@ -10,9 +10,10 @@ from unspool._nest import Nest, map_leaves
 from unspool._ragged import RaggedBatch
 from unspool.backends import check_backend
 from unspool.cells import require_cell
-from unspool.execution._arguments import BoolArray, IntArray, make_schedule, refuse_in_traces, time_major_inputs
+from unspool.execution._arguments import BoolArray, IntArray, make_schedule, time_major_inputs
 from unspool.execution._ragged import like_batch, ragged_inputs, ragged_schedule
 from unspool.execution._run import run_cell
+from unspool.execution._tracing import refuse_in_traces
 
 
 def dynamic_rnn(

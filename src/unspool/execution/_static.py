@@ -10,8 +10,9 @@ import torch
 from unspool._nest import Nest, map_leaves
 from unspool.backends import check_backend
 from unspool.cells import require_cell
-from unspool.execution._arguments import BoolArray, IntArray, make_schedule, refuse_in_traces, stacked_inputs
+from unspool.execution._arguments import BoolArray, IntArray, make_schedule, stacked_inputs
 from unspool.execution._run import run_cell
+from unspool.execution._tracing import refuse_in_traces
 
 
 def static_rnn(
