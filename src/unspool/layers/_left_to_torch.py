@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+
+class _Limits(NamedTuple):
+    """The steps up to which PyTorch's own kernel is faster for a float32 batch without lengths.
+
+    Measured by `python -m benchmarks.few_steps`. oneDNN's LSTM is the one that stays ahead.
+    """
+
+    training: int
+    rows: int
+    one_row: int
+
+
 _ALL = 1 << 62
-_FEW_STEPS = {
-    "LSTM": (_ALL, 48),
-    "LSTM without oneDNN": (2, 2),
-    "GRU": (5, 3),
-    "RNN_TANH": (7, 5),
-    "RNN_RELU": (7, 5),
+_LIMITS = {
+    "LSTM": _Limits(training=48, rows=_ALL, one_row=_ALL),
+    "LSTM without oneDNN": _Limits(training=2, rows=2, one_row=2),
+    "GRU": _Limits(training=3, rows=5, one_row=16),
+    "RNN_TANH": _Limits(training=5, rows=7, one_row=32),
+    "RNN_RELU": _Limits(training=5, rows=7, one_row=32),
 }
-"""The steps up to which PyTorch's own kernel is faster for a float32 batch without lengths: without gradients, and with
-them. Measured by `python -m benchmarks.few_steps`; oneDNN's LSTM is the one that stays ahead."""
 
 
 def reason_for_torch(module: nn.RNNBase, input: object) -> str | None:
@@ -44,9 +56,12 @@ def reason_for_torch(module: nn.RNNBase, input: object) -> str | None:
         return f"the input is {values.dtype}; the engine has float32 and float64"
     if isinstance(input, PackedSequence) or values.dtype != torch.float32:
         return None
-    steps = values.shape[1 if module.batch_first and values.dim() == 3 else 0]
+    batched = values.dim() == 3
+    steps = values.shape[1 if module.batch_first and batched else 0]
+    one_row = not batched or values.shape[0 if module.batch_first else 1] == 1
     vendor = module.mode != "LSTM" or (torch.backends.mkldnn.is_available() and not module.proj_size)
-    few = _FEW_STEPS[module.mode if vendor else "LSTM without oneDNN"][torch.is_grad_enabled()]
+    limits = _LIMITS[module.mode if vendor else "LSTM without oneDNN"]
+    few = limits.training if torch.is_grad_enabled() else limits.one_row if one_row else limits.rows
     if not 0 < steps <= few:  # PyTorch refuses a batch of no steps
         return None
     bound = f" of at most {few} steps" if few < _ALL else ""
