@@ -343,7 +343,7 @@ class TiedCell(US.Cell):
         super().__init__(state_size=4)
         self.first = parametrizations.weight_norm(nn.Linear(4, 4))
         self.second = nn.Linear(4, 4)
-        self.second.bias = self.first.bias
+        self.second.register_parameter("bias", self.first.get_parameter("bias"))
 
     def forward(self, x, h):
         h = torch.tanh(self.first(x) + self.second(h))
