@@ -29,6 +29,8 @@ from tests.conformance.oracle import (
     poison,
     with_gradient,
 )
+from unspool.backends import dispatch, native
+from unspool.backends._probe import probe
 
 
 def _stack2(i: int, h: int) -> Any:
@@ -358,3 +360,68 @@ def test_hooks_on_parameters_do_not_see_the_check_of_a_new_program():
     assert seen == []
     y.sum().backward()
     assert sorted(seen) == sorted(name for name, _ in cell.named_parameters())
+
+
+class AliasCell(US.Cell):
+    """Holds its parameters and a method under other names too, and is made with an argument that `__new__` takes."""
+
+    def __new__(cls, tag):
+        return super().__new__(cls)
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(state_size=4)
+        self.first, self.second = nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.randn(4, 4))
+        self.weights = [self.first, self.second]
+        self.function = self.inner
+
+    def inner(self, x, h):
+        return torch.tanh(x @ self.weights[0] + h @ self.weights[1])
+
+    def forward(self, x, h):
+        h = self.function(x, h)
+        return h, h
+
+
+def chosen(cell: Any, x: torch.Tensor) -> set[str]:
+    return {decision.chosen for decision in US.explain(cell, x).decisions}
+
+
+def test_parameters_and_methods_under_other_names():
+    assert chosen(AliasCell("a"), torch.randn(2, 5, 3)) == {"native"}
+
+
+@pytest.mark.parametrize("built_inside", [True, False])
+def test_a_first_call_in_inference_mode_decides_nothing_for_later(built_inside):
+    with torch.inference_mode(built_inside):
+        cell = US.GRUCell(3, 4)
+    x = torch.randn(2, 5, 3)
+    with torch.inference_mode():
+        assert chosen(cell, x) == {"native"}
+    with torch.no_grad():  # PyTorch lets nobody differentiate what was made in inference mode
+        assert chosen(cell, x) == {"native"}
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_default_device_is_no_reason(device):
+    cell, x = US.GRUCell(3, 4), torch.randn(2, 5, 3, requires_grad=True)
+    expected, _ = US.dynamic_rnn(cell, x, [5, 2], backend="reference")
+    with torch.device(device):
+        assert chosen(cell, x) == {"native"}
+        found, _ = US.dynamic_rnn(cell, x, [5, 2])
+        (gradient,) = torch.autograd.grad(found.square().sum(), x)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected.square().sum(), x)[0])
+
+
+def test_no_thread_sees_a_program_that_has_not_been_checked(monkeypatch):
+    cell, backend, seen = US.GRUCell(3, 4), native.NativeBackend(), []
+
+    def watched(own: Any, call: Any) -> str:
+        seen.append(dict(own._programs[cell]))
+        return probe(own, call)
+
+    monkeypatch.setattr(native, "probe", watched)
+    monkeypatch.setattr(dispatch, "BACKENDS", (backend,))
+    assert chosen(cell, torch.randn(2, 5, 3)) == {"native"}
+    assert seen == [{}]
+    assert len(backend._programs[cell]) == 1

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 import unspool as us
 from tests.conformance.oracle import assert_close
-from unspool.layers import AcceleratedLSTM
+from unspool.layers import AcceleratedLSTM, _accelerated
 
 MODULES = {
     "RNN": lambda: nn.RNN(3, 5),
@@ -271,7 +271,7 @@ def test_recurrent_dropout_by_one_word():
     assert torch.equal(found, layer(x)[0])
     assert_close({"": copy.deepcopy(module).eval()(x)[0].detach()}, {"": layer.eval()(x)[0].detach()}, x.dtype)
     us.decelerate(module)
-    assert not hasattr(module, "recurrent_dropout")
+    assert "_unspool_options" not in vars(module)
     with pytest.raises(ValueError, match=r"recurrent_dropout is 1.0; expected a probability"):
         us.accelerate(module, recurrent_dropout=1.0)
 
@@ -284,3 +284,75 @@ def test_arguments_that_change_later_are_obeyed():
     expected = module(x)[0]
     module.batch_first = True
     assert torch.equal(module(x.transpose(0, 1))[0].transpose(0, 1), expected)
+
+
+def test_dropout_may_change_over_time():
+    module = us.accelerate(nn.LSTM(3, 7, 2, dropout=0.5), backend="native")
+    x, programs = torch.randn(6, 4, 3), []
+    for probability in (0.5, 0.25, 0.125):
+        module.dropout = probability
+        assert module(x)[0].shape == (6, 4, 7)
+        programs.append(_accelerated._make_stand_in.cache_info().currsize)
+    assert programs == [programs[0]] * 3
+
+
+class BusyLSTM(nn.LSTM):
+    """Has attributes of its own under names that are ours."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.input_dropout, self.recurrent_dropout, self.backend = 0.25, 0.5, "gloo"
+
+
+def test_attributes_of_a_subclass_are_its_own():
+    module = BusyLSTM(3, 5).double()
+    x = torch.randn(6, 4, 3, dtype=torch.float64)
+    expected = module(x)[0]
+    us.accelerate(module)
+    assert_close({"": module(x)[0].detach()}, {"": expected.detach()}, torch.float64)
+    us.accelerate(module, backend="native")
+    assert_close({"": module(x)[0].detach()}, {"": expected.detach()}, torch.float64)
+    us.decelerate(module)
+    assert (module.input_dropout, module.recurrent_dropout, module.backend) == (0.25, 0.5, "gloo")
+
+
+@pytest.mark.parametrize("lengths", [None, [6, 2, 0, 3]])
+def test_the_state_of_an_lstm_may_be_a_list(lengths):
+    module = us.accelerate(nn.LSTM(3, 5))
+    x, state = torch.randn(6, 4, 3), [torch.randn(1, 4, 5), torch.randn(1, 4, 5)]
+    assert torch.equal(module(x, state, lengths=lengths)[0], module(x, tuple(state), lengths=lengths)[0])
+
+
+def test_a_forward_on_the_instance_stays_and_is_named():
+    module = nn.GRU(3, 5)
+    module.forward = lambda x: x  # type: ignore[method-assign]
+    with pytest.warns(UserWarning, match="the model \\(GRU\\) has a forward of its own"):
+        us.accelerate(module)
+    assert type(module) is nn.GRU
+
+
+def test_cells_inside_of_cells_of_ours_are_not_named():
+    model = nn.ModuleDict({"cells": us.StackedRNNCells([nn.GRUCell(3, 4), nn.GRUCell(4, 4)]), "rnn": nn.GRU(3, 4)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        us.accelerate(model)
+
+
+def test_a_model_of_which_one_module_cannot_be_swapped_stays_whole():
+    class Named(nn.LSTM):
+        def __init_subclass__(cls, *, name: str) -> None:
+            cls.name = name
+
+    model = nn.Sequential(nn.LSTM(3, 4), Named(4, 4))
+    with pytest.raises(TypeError, match="name"):
+        us.accelerate(model)
+    assert type(model[0]) is nn.LSTM
+
+
+def test_the_first_call_may_be_under_vmap():
+    _accelerated._make_stand_in.cache_clear()
+    models = [us.accelerate(nn.GRU(3, 5)) for _ in range(2)]
+    x = torch.randn(60, 4, 3)
+    parameters, _ = torch.func.stack_module_state(models)  # type: ignore[arg-type]
+    found = torch.func.vmap(lambda own: torch.func.functional_call(models[0], own, (x,))[0])(parameters)
+    assert_close({"": found.detach()}, {"": torch.stack([m(x)[0] for m in models]).detach()}, torch.float32)

@@ -246,7 +246,7 @@ def test_hooks_of_state_dicts(name):
 def test_whole_modules_load_with_weights_only(name):
     """With the accelerated class named as safe, in the place of PyTorch's."""
     ours, theirs = pair(name)
-    swapped = {"torch.nn.modules.rnn." + type(theirs).__name__: f"unspool.layers._accelerated.{type(ours).__name__}"}
+    swapped = {"torch.nn.modules.rnn." + type(theirs).__name__: f"unspool.layers.{type(ours).__name__}"}
     needed = []
     for module in (theirs, ours):
         file = io.BytesIO()

@@ -184,7 +184,7 @@ def test_arguments_for_new_parameters(name, dtype):
     for sample in samples(name, dtype)[::4]:
         arguments, options = sample.built
         module = ACCELERATED[name](*arguments, **options, device="cpu", dtype=dtype)
-        module.backend = "native"
+        us.accelerate(module, backend="native")
         assert {(p.device.type, p.dtype) for p in module.parameters()} == {("cpu", dtype)}
         theirs = LAYERS[name](*arguments, **options, dtype=dtype)
         theirs.load_state_dict(module.state_dict())

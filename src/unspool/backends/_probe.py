@@ -26,7 +26,7 @@ def probe(backend: Backend, call: Call) -> str:
     backend : Backend
         Whose `run` is checked.
     call : Call
-        Gives the cell and the form of its inputs and states.
+        Gives the cell and the form of its inputs and states, and its notes the program.
 
     Returns
     -------
@@ -55,10 +55,9 @@ def probe(backend: Backend, call: Call) -> str:
         pad_output="zero",
         all_states=True,
         static=False,
-        notes={},
     )
-    small = replace(small, cell=_view(call.cell, {}))
-    vars(small.cell)["bound_from"] = vars(call.cell).get("bound_from", call.cell)
+    if any(parameter._backward_hooks or parameter.is_inference() for parameter in call.cell.parameters()):
+        small = replace(small, cell=_view(call.cell, {}))
     sources = [t for t in leaves_of((small.inputs, states, small.row_inputs)) if isinstance(t, Tensor)]
     sources = [t for t in [*sources, *small.cell.parameters()] if t.requires_grad]
     with torch.enable_grad():
@@ -78,14 +77,18 @@ def probe(backend: Backend, call: Call) -> str:
 
 
 def _view(module: nn.Module, seen: dict[object, Any]) -> nn.Module:
-    """Return a module that computes as another one, with parameters whose gradients no hook of the user's sees."""
+    """Return a module that computes as another one, with parameters of its own.
+
+    No hook of the user's sees their gradients, and they have gradients where the module was built in inference mode.
+    """
     if module not in seen and not isinstance(module, torch.jit.ScriptModule):
-        view = seen[module] = module.__new__(type(module))
+        view = seen[module] = object.__new__(type(module))
         vars(view).update(vars(module))
         parameters: dict[str, Tensor | None] = dict(module._parameters)
         for name, own in parameters.items():
             if own is not None:
-                parameters[name] = seen.setdefault(own, own.detach().requires_grad_(own.requires_grad))
+                fresh = own.clone() if own.is_inference() else own
+                parameters[name] = seen.setdefault(own, fresh.detach().requires_grad_(own.requires_grad))
         children = {name: None if child is None else _view(child, seen) for name, child in module._modules.items()}
         vars(view).update(_parameters=parameters, _modules=children)
     return seen.get(module, module)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
 from unspool._nest import leaves_of, map_leaves, unflatten
 from unspool.backends._engine_run import CompiledStep, EngineRun, Request
@@ -100,14 +104,17 @@ class NativeBackend:
         states = tuple((tuple(t.shape[1:]), t.dtype) for t in leaves_of(call.initial_state))
         key = (fingerprint(call.cell), forms, states, call.row_inputs is None)
         if key not in programs:
-            programs[key] = self._read(call)
-            if isinstance(programs[key], CompiledStep):
-                try:
-                    programs[key] = probe(self, call) or programs[key]
-                except EXPECTED as error:
-                    programs[key] = f"the program that was read from the cell cannot be run: {error!r}"
+            # Not under inference mode, whose tensors have no gradients; nor on another device than the tensors are on.
+            with torch.inference_mode(False), cpu_by_default():
+                found = self._read(call)
+                if isinstance(found, CompiledStep):
+                    try:
+                        found = probe(self, replace(call, notes={"native": found})) or found
+                    except EXPECTED as error:
+                        found = f"the program that was read from the cell cannot be run: {error!r}"
             if fingerprint(call.cell) != key[0]:
-                programs[key] = "the step changes attributes of the cell"
+                found = "the step changes attributes of the cell"
+            programs[key] = found  # which other threads see only now that it has been checked
         return programs[key]
 
     def _static_plan(self, call: Call, compiled: CompiledStep) -> StaticPlan | None:
@@ -128,6 +135,10 @@ class NativeBackend:
 
     def run(self, call: Call) -> Result:
         """Run a call."""
+        with cpu_by_default():
+            return self._run(call)
+
+    def _run(self, call: Call) -> Result:
         compiled = self.compiled(call)
         assert isinstance(compiled, CompiledStep), compiled
         step, schedule = compiled.step, call.schedule
@@ -171,11 +182,21 @@ class NativeBackend:
 
 
 def is_transformed() -> bool:
-    """Tell whether a torch.func transform, dual numbers or a function mode see every operation."""
+    """Tell whether a torch.func transform, dual numbers or a function mode see every operation.
+
+    That of a default device (`torch.set_default_device`) does not count: it gives a device to new tensors, no more.
+    """
     functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
-    if torch.autograd.forward_ad._current_level >= 0:
+    if torch.autograd.forward_ad._current_level >= 0 or functorch.maybe_current_level() is not None:
         return True
-    return functorch.maybe_current_level() is not None or torch._C._is_torch_function_mode_enabled()
+    if not torch._C._is_torch_function_mode_enabled():
+        return False
+    return any(not isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
+
+
+def cpu_by_default() -> AbstractContextManager[object]:
+    """Return a context in which new tensors are on the CPU, whatever the default device is."""
+    return torch.device("cpu") if torch._C._is_torch_function_mode_enabled() else nullcontext()
 
 
 def _evaluate_tokens(loop: Any, known: dict[Value, Tensor], inputs: dict[Value, Tensor], layout: Any) -> None:

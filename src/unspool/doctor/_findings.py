@@ -92,6 +92,8 @@ def _run_over_time(seen: Seen, code: str) -> Finding:
 
 
 def _with_auto_backend(layer: Any, code: str) -> str:
+    if isinstance(layer, nn.RNNBase):
+        return f"unspool.accelerate({code}, backend='auto')"
     inner = "".join(f"{code}.{name}.backend = " for name in ("forward_layer", "backward_layer") if hasattr(layer, name))
     return (inner or f"{code}.backend = ") + "'auto'"
 

@@ -15,14 +15,14 @@ import torch
 from torch import nn
 
 from unspool.backends import check_backend
-from unspool.cells import check_probability
+from unspool.cells import Cell, check_probability
 from unspool.layers._accelerated import Accelerated, AcceleratedGRU, AcceleratedLSTM, AcceleratedRNN
 from unspool.layers._base import RecurrentLayer
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
 _CLASSES: dict[type, type] = {cls.torch_class: cls for cls in (AcceleratedRNN, AcceleratedLSTM, AcceleratedGRU)}
-"""By class, that of the accelerated module; users' subclasses are added when they are met."""
+"""By class, that of the accelerated module."""
 
 
 def accelerate(
@@ -83,18 +83,21 @@ def accelerate(
         check_backend(backend)
         options["backend"] = backend
     model = _checked(model, copy)
-    done, left = 0, []
+    classes: dict[nn.Module, type] = {}
+    left = []
     for name, module in _outside_of_layers(model):
         reason = reason_against(module)
         if reason:
             left.append(f"{name or 'the model'} ({type(module).__name__}) {reason}")
         elif isinstance(module, nn.RNNBase):
-            module.__class__ = _swapped(type(module), module, _faster)
-            vars(module).update(options)
-            done += 1
+            classes[module] = _swapped(type(module), module, _faster)
+    for module, cls in classes.items():  # now that none of them has failed
+        module.__class__ = cls
+        if options:
+            vars(module)["_unspool_options"] = {**vars(module).get("_unspool_options", {}), **options}
     if left:
         warnings.warn("accelerate leaves as they are: " + "; ".join(left), stacklevel=2)
-    elif not done:
+    elif not classes:
         warnings.warn(
             f"accelerate found no torch.nn.RNN, LSTM or GRU in {type(model).__name__}; it stays as it is.", stacklevel=2
         )
@@ -125,8 +128,7 @@ def decelerate(model: _Model, *, copy: bool = False) -> _Model:
     for module in model.modules():
         if isinstance(module, Accelerated):
             module.__class__ = _swapped(type(module), module, _slower)
-            for name in ("recurrent_dropout", "input_dropout", "backend"):
-                vars(module).pop(name, None)
+            vars(module).pop("_unspool_options", None)
     return model
 
 
@@ -137,8 +139,9 @@ def _checked(model: Any, copy: bool) -> Any:
 
 
 def _outside_of_layers(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules of a model with their names, but nothing that a layer of this library runs over time."""
-    inside = {id(part) for layer in model.modules() if isinstance(layer, RecurrentLayer) for part in layer.modules()}
+    """Yield the modules of a model with their names, but nothing inside of layers and cells of this library."""
+    ours = (layer for layer in model.modules() if isinstance(layer, RecurrentLayer | Cell))
+    inside = {id(part) for layer in ours for part in layer.modules()}
     for path, module in model.named_modules(prefix=name):
         if id(module) not in inside:
             yield path, module
@@ -162,13 +165,14 @@ def reason_against(module: nn.Module) -> str | None:
     module : Module
     """
     if isinstance(module, nn.RNNCellBase):
-        return "is one step, called by a loop of the model's own: run unspool.RNN(cell) in place of the loop"
+        return "is one step; where a loop of the model's own calls it, run unspool.RNN(cell) in place of the loop"
     if is_scripted(module):
         return "is scripted: accelerate the model in place of scripting it"
     if not isinstance(module, nn.RNNBase):
         return None
     kind = next((cls for cls in (nn.RNN, nn.LSTM, nn.GRU) if isinstance(module, cls)), None)
-    if kind is None or not (isinstance(module, Accelerated) or type(module).forward is kind.forward):
+    torchs = kind is not None and (isinstance(module, Accelerated) or type(module).forward is kind.forward)
+    if not torchs or "forward" in vars(module):
         return "has a forward of its own, which may compute something else"
     return None
 
@@ -184,14 +188,16 @@ def _swapped(cls: type, module: nn.Module, change: Callable[[type], type]) -> ty
     return type(cls.__name__, (change(base),), own)
 
 
-def _faster(cls: type) -> type:
+def _faster(cls: Any) -> type:
     if issubclass(cls, Accelerated):
         return cls
-    if cls not in _CLASSES:
+    if cls in _CLASSES:
+        return _CLASSES[cls]
+    if "_unspool_accelerated" not in vars(cls):  # a subclass of the user's, which keeps its own
         (kind,) = (_CLASSES[kind] for kind in (nn.RNN, nn.LSTM, nn.GRU) if issubclass(cls, kind))
         members = {"torch_class": cls, "__reduce_ex__": _reduce, "__doc__": cls.__doc__, "__module__": cls.__module__}
-        _CLASSES[cls] = type(f"Accelerated{cls.__name__}", (kind, cls), members)
-    return _CLASSES[cls]
+        type.__setattr__(cls, "_unspool_accelerated", type(f"Accelerated{cls.__name__}", (kind, cls), members))
+    return vars(cls)["_unspool_accelerated"]
 
 
 def _slower(cls: Any) -> type:

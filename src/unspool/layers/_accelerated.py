@@ -7,13 +7,14 @@ pickled or kept in step with a module.
 
 from __future__ import annotations
 
+import copy
 import sys
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils._python_dispatch import _disable_current_modes
 
 from unspool._nest import Nest
 from unspool._ragged import RaggedBatch
@@ -27,22 +28,31 @@ from unspool.layers._simple_rnn import SimpleRNN
 from unspool.layers._torch_like import TorchLikeLayer
 
 
+class Options(NamedTuple):
+    """What `accelerate` may be told about a module: see there."""
+
+    input_dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    backend: str = "auto"
+
+
 class Accelerated(nn.RNNBase):
     """What the accelerated modules share.
 
     Attributes
     ----------
-    recurrent_dropout, input_dropout : float
-    backend : str
-        See `accelerate`, which sets them.
     torch_class : type
         The class before.
     """
 
-    recurrent_dropout: float = 0.0
-    input_dropout: float = 0.0
-    backend: str = "auto"
     torch_class: type[nn.RNNBase]
+    # Under a name that no subclass of the user's has.
+    _unspool_options: dict[str, Any] | None = None
+
+    @property
+    def unspool_options(self) -> Options:
+        """What `accelerate` was told."""
+        return Options(**(self._unspool_options or {}))
 
     def forward(  # type: ignore[override]
         self,
@@ -79,7 +89,9 @@ class Accelerated(nn.RNNBase):
         TypeError, ValueError, BackendError
             For lengths, a mask or resets that do not fit: see `unspool.dynamic_rnn`.
         """
-        if self.backend == "auto" and self._is_left_to_torch(input, lengths, mask, resets):
+        hx = tuple(hx) if isinstance(hx, list) else hx  # which PyTorch takes too
+        options = self.unspool_options
+        if options.backend == "auto" and self._is_left_to_torch(input, lengths, mask, resets):
             return super().forward(input, hx)  # type: ignore[misc]
         # As PyTorch does; and no attribute is read again, since to read one may mean to compute it, and what is done at
         # each reading in training, such as a step of the power iteration of `spectral_norm`, would be done once more.
@@ -99,7 +111,7 @@ class Accelerated(nn.RNNBase):
                 (input, hx, lengths, mask, resets),
                 batch_first=self.batch_first,
                 without_batch=isinstance(input, Tensor) and input.dim() == 2,
-                settings=(self.training, self.dropout, self.recurrent_dropout, self.input_dropout, self.backend),
+                settings=(self.training, self.dropout, options),
             )
         elif "torch._dynamo" in sys.modules:
             # torch.compile breaks its graph at any torch.nn.LSTM, and would go on to compile what is called below.
@@ -114,9 +126,10 @@ class Accelerated(nn.RNNBase):
 
     def _is_left_to_torch(self, input: Any, *about_steps: Any) -> bool:
         """Tell whether PyTorch's own kernel shall run, and note that it is chosen."""
+        options = self.unspool_options
         if (
             any(value is not None for value in about_steps)
-            or (self.training and (self.recurrent_dropout or self.input_dropout))
+            or (self.training and (options.recurrent_dropout or options.input_dropout))
             or torch.compiler.is_compiling()
             or is_transformed()
         ):
@@ -177,46 +190,49 @@ class AcceleratedRNN(Accelerated, nn.RNN):
     """A `torch.nn.RNN` that runs as `unspool.SimpleRNN` does; `accelerate` makes it."""
 
     torch_class = nn.RNN
+    __module__ = "unspool.layers"  # which pickles name
 
 
 class AcceleratedLSTM(Accelerated, nn.LSTM):
     """A `torch.nn.LSTM` that runs as `unspool.LSTM` does; `accelerate` makes it."""
 
     torch_class = nn.LSTM
+    __module__ = "unspool.layers"  # which pickles name
 
 
 class AcceleratedGRU(Accelerated, nn.GRU):
     """A `torch.nn.GRU` that runs as `unspool.GRU` does; `accelerate` makes it."""
 
     torch_class = nn.GRU
-
-
-_STAND_INS: dict[tuple[Any, ...], TorchLikeLayer] = {}
-"""By a module's arguments."""
+    __module__ = "unspool.layers"  # which pickles name
 
 
 def _stand_in(module: Accelerated) -> TorchLikeLayer:
     """Return the layer that computes for a module: its arguments as they are now, without parameters."""
-    sizes = (module.input_size, module.hidden_size, module.num_layers)
-    between = module.dropout if module.num_layers > 1 else 0.0
-    layout = (module.bias, module.batch_first, between, module.bidirectional)
-    inside = {"input_dropout": module.input_dropout, "recurrent_dropout": module.recurrent_dropout}
-    key = (*sizes, *layout, *inside.values(), module.mode, module.proj_size, module.training, module.backend)
-    found = _STAND_INS.get(key)
-    if found is not None:
-        return found
-    options: dict[str, Any] = {**inside, "backend": module.backend, "device": "meta"}
-    with _disable_current_modes(), torch._C.DisableTorchFunction():  # type: ignore[attr-defined]
-        # An exporter would put the making of a layer into its program.
-        if isinstance(module, nn.LSTM):
-            found = LSTM(*sizes, *layout, module.proj_size, **options)
-        elif isinstance(module, nn.GRU):
-            found = GRU(*sizes, *layout, **options)
-        else:
-            found = SimpleRNN(*sizes, module.mode.removeprefix("RNN_").lower(), *layout, **options)
-    found._parameters.clear()
-    _STAND_INS[key] = found.train(module.training)
+    names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional")
+    arguments = {name: getattr(module, name) for name in names} | module.unspool_options._asdict()
+    if module.mode == "LSTM":
+        arguments["proj_size"] = module.proj_size
+    found = _make_stand_in(module.mode, module.training, **arguments)
+    if module.dropout and module.num_layers > 1:  # it is no part of the cells, which may stay as it changes
+        found = copy.copy(found)
+        found.dropout = module.dropout
     return found
+
+
+@lru_cache(maxsize=256)
+def _make_stand_in(mode: str, training: bool, **arguments: Any) -> TorchLikeLayer:
+    kinds: dict[str, Any] = {"LSTM": LSTM, "GRU": GRU}
+    if mode not in kinds:
+        arguments["nonlinearity"] = mode.removeprefix("RNN_").lower()
+    layer: TorchLikeLayer = kinds.get(mode, SimpleRNN)(**arguments, device="meta", init=_left_alone)
+    layer._parameters.clear()
+    return layer.train(training)
+
+
+def _left_alone(name: str, parameter: Tensor) -> None:
+    """Fill a parameter that nobody will read; draws would be refused under `vmap`."""
+    del name, parameter
 
 
 def _run_stand_in(
