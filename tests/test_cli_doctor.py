@@ -70,7 +70,7 @@ def run(*arguments, code=0, columns="80"):
 @pytest.mark.parametrize("name", ["model", "Tagger", "Zoo.tagger"])
 @pytest.mark.parametrize("place", ["my_models", "my_models.py"])
 def test_a_model_is_found_by_module_or_file_with_its_sample_beside_it(file, place, name):
-    lines = [line.rstrip() for line in run(f"{place}:{name}", columns="200").stdout.splitlines()]
+    lines = run(f"{place}:{name}", columns="200").stdout.splitlines()
     assert lines == [
         "rnn: torch.nn.GRU, called once",
         "  runs on         PyTorch's own kernel (ATen), on padded input",
@@ -84,8 +84,17 @@ def test_a_model_is_found_by_module_or_file_with_its_sample_beside_it(file, plac
     ]
 
 
-def test_it_fits_into_eighty_columns(file):
+def test_it_fits_into_eighty_columns_but_for_code(file):
     assert max(map(len, run(f"{file}:model").stdout.splitlines())) <= 80
+    lines = run(f"{file}:model", columns="30").stdout.splitlines()
+    assert "  change          model = unspool.accelerate(model)" in lines
+    assert not any(line.endswith(" ") for line in lines)
+
+
+def test_a_sample_may_be_a_tensor(file):
+    file.write_text("import torch\nmodel = torch.nn.GRU(3, 4)\nsample = torch.ones(5, 2, 3)\n")
+    for options in ((), ("--sample", f"{file}:sample")):
+        assert "change" in run(f"{file}:model", *options).stdout
 
 
 @pytest.mark.parametrize(("name", "steps"), [("named", 7), ("several", 3)])

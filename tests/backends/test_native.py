@@ -382,12 +382,12 @@ class AliasCell(US.Cell):
         return h, h
 
 
-def chosen(cell: Any, x: torch.Tensor) -> set[str]:
+def who_runs(cell: Any, x: torch.Tensor) -> set[str]:
     return {decision.chosen for decision in US.explain(cell, x).decisions}
 
 
 def test_parameters_and_methods_under_other_names():
-    assert chosen(AliasCell("a"), torch.randn(2, 5, 3)) == {"native"}
+    assert who_runs(AliasCell("a"), torch.randn(2, 5, 3)) == {"native"}
 
 
 @pytest.mark.parametrize("built_inside", [True, False])
@@ -396,9 +396,9 @@ def test_a_first_call_in_inference_mode_decides_nothing_for_later(built_inside):
         cell = US.GRUCell(3, 4)
     x = torch.randn(2, 5, 3)
     with torch.inference_mode():
-        assert chosen(cell, x) == {"native"}
+        assert who_runs(cell, x) == {"native"}
     with torch.no_grad():  # PyTorch lets nobody differentiate what was made in inference mode
-        assert chosen(cell, x) == {"native"}
+        assert who_runs(cell, x) == {"native"}
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
@@ -406,7 +406,7 @@ def test_a_default_device_is_no_reason(device):
     cell, x = US.GRUCell(3, 4), torch.randn(2, 5, 3, requires_grad=True)
     expected, _ = US.dynamic_rnn(cell, x, [5, 2], backend="reference")
     with torch.device(device):
-        assert chosen(cell, x) == {"native"}
+        assert who_runs(cell, x) == {"native"}
         found, _ = US.dynamic_rnn(cell, x, [5, 2])
         (gradient,) = torch.autograd.grad(found.square().sum(), x)
     torch.testing.assert_close(found, expected)
@@ -422,6 +422,6 @@ def test_no_thread_sees_a_program_that_has_not_been_checked(monkeypatch):
 
     monkeypatch.setattr(native, "probe", watched)
     monkeypatch.setattr(dispatch, "BACKENDS", (backend,))
-    assert chosen(cell, torch.randn(2, 5, 3)) == {"native"}
+    assert who_runs(cell, torch.randn(2, 5, 3)) == {"native"}
     assert seen == [{}]
     assert len(backend._programs[cell]) == 1

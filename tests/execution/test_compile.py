@@ -357,11 +357,9 @@ class Wrong(NamedTuple):
 
 
 WRONG = [
-    Wrong(
-        ValueError, r"sequence_length\[0\] is 9; expected integers of shape \[4\]", lengths=torch.tensor([9, 1, 1, 1])
-    ),
-    Wrong(ValueError, r"sequence_length has shape \[2\]; expected", lengths=torch.tensor([1, 1])),
-    Wrong(TypeError, "sequence_length has dtype torch.float32", lengths=torch.ones(4)),
+    Wrong(ValueError, r"lengths\[0\] is 9; expected integers of shape \[4\]", lengths=torch.tensor([9, 1, 1, 1])),
+    Wrong(ValueError, r"lengths has shape \[2\]; expected", lengths=torch.tensor([1, 1])),
+    Wrong(TypeError, "lengths has dtype torch.float32", lengths=torch.ones(4)),
     Wrong(ValueError, "hx has the structure", args=(torch.ones(2, 2),)),
 ]
 

@@ -37,7 +37,7 @@ def test_every_layer_and_direction_of_a_model_is_explained():
 def test_the_static_mode_and_token_ids_are_named():
     text = str(explain(LSTM(3, 4, unroll=True), torch.zeros(5, 2, 3)))
     assert "[5, 2, 3] (T, B, ...), static, all rows real" in text
-    assert str(explain(nn.Linear(3, 4), torch.zeros(2, 3))) == "no cell was run over time"
+    assert str(explain(nn.Linear(3, 4), torch.zeros(2, 3))).startswith("no cell was run over time; ")
 
 
 def test_explaining_changes_nothing():

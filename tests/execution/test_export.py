@@ -257,7 +257,7 @@ REFUSED: dict[str, tuple[type[Exception], Callable[[Tensor], Any], tuple[str, ..
     "lengths that are no integers": (
         TypeError,
         lambda x: torch.export.export(Flat(GRU), (x, torch.ones(4))),
-        ("sequence_length has dtype torch.float32", "expected integers of shape [4]"),
+        ("lengths has dtype torch.float32", "expected integers of shape [4]"),
     ),
     "torch.jit.trace with lengths": (
         RuntimeError,

@@ -8,10 +8,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import unspool as us
 from tests.conformance.oracle import leaves_of
-from tests.layers.torch_pairs import F64, B, I, T, assert_same, pair, run, three
+from tests.layers.torch_pairs import F64, B, I, T, assert_same, pair, run, state_for, three
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -28,6 +29,21 @@ def test_the_seed_gives_the_dropout_that_it_gives_torch(name, batch_first, bidir
     assert not torch.equal(ours(x)[0], ours(x)[0])
     ours.eval()
     assert torch.equal(ours(x)[0], ours(x)[0])
+
+
+@pytest.mark.parametrize("lengths", [[5, 5, 5], [5, 3, 1], [2, 5, 3]], ids=str)
+@three
+def test_the_seed_gives_packed_sequences_the_dropout_that_it_gives_torch(name, lengths):
+    ours, theirs = pair(name, 3, bidirectional=True, dropout=0.4)
+    packed = pack_padded_sequence(
+        torch.randn(T, B, I, dtype=F64), torch.tensor(lengths), enforce_sorted=lengths[0] == T
+    )
+    hx = state_for(ours)
+    found = []
+    for module in (ours, theirs):
+        torch.manual_seed(5)
+        found.append(run(module, packed, hx, list(module.parameters())))
+    assert_same(*found)
 
 
 @three

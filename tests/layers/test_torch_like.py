@@ -359,7 +359,7 @@ WRONG_CALLS: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], tuple[
     ((zeros(T, B, I).double(),), {}, TypeError, ("dtype torch.float64", "expected torch.float32")),
     ((zeros(T, B, I), zeros(1, B + 1, H)), {}, ValueError, ("hx", "[1, 5, 5]", "[1, 4, 5]")),
     ((zeros(T, B, I), zeros(2, B, H)), {}, ValueError, ("hx", "[2, 4, 5]", "[1, 4, 5]")),
-    ((zeros(T, B, I),), {"lengths": [7, 1, 1, 1]}, ValueError, ("sequence_length[0] is 7", "in [0, 6]")),
+    ((zeros(T, B, I),), {"lengths": [7, 1, 1, 1]}, ValueError, ("lengths[0] is 7", "in [0, 6]")),
     ((zeros(T, B, I),), {"lengths": [1.0] * B}, TypeError, ("dtype torch.float32", "expected integers")),
     ((zeros(T, B, I),), {"mask": zeros(T, B).bool()}, ValueError, ("mask has shape [6, 4]", "[4, 6]")),
     ((zeros(T, B, I),), {"resets": zeros(B, T)}, TypeError, ("resets has dtype", "expected booleans")),

@@ -1,16 +1,19 @@
 """``unspool doctor``."""
 
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ._errors import one_message, user_errors
 from ._options import DataDir
 from ._targets import TargetError, find, made
+
+_MARGIN = 18
+"""Columns before what is said: two spaces, the longest label, two spaces."""
 
 
 def doctor(
@@ -25,8 +28,8 @@ def doctor(
     sample: Annotated[
         str | None,
         typer.Option(
-            help="A sample batch: package.module:name or path/to/file.py:name, a function that returns the model's "
-            "arguments: one, a tuple of them, or (args, kwargs) of a tuple and a dict.",
+            help="A sample batch: package.module:name or path/to/file.py:name, the model's arguments, or a function "
+            "that returns them: one, a tuple of them, or (args, kwargs) of a tuple and a dict.",
             show_default="`sample` beside the model; a run's test data",
         ),
     ] = None,
@@ -59,12 +62,14 @@ def print_diagnosis(console: Console, diagnosis: Any) -> None:
     # All is Text, in which nothing is markup.
     for finding in diagnosis.findings:
         console.print(Text(finding.title, style="bold"))
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(no_wrap=True, style="dim")
-        grid.add_column(overflow="fold")
+        begun = ""
         for label, text in finding.rows():
-            grid.add_row(Text(f"  {label}"), Text(text))
-        console.print(grid)
+            begun = label or begun
+            # Code is to be copied, so it stays on one line.
+            lines = [text] if begun == "change" else textwrap.wrap(text, max(console.width - _MARGIN, 20))
+            for k, line in enumerate(lines):
+                margin = f"  {'' if k else label}".ljust(_MARGIN)
+                console.print(Text.assemble((margin, "dim"), line), soft_wrap=True)
     for sentence in diagnosis.not_called:
         console.print(Text(sentence))
     console.print(Text(diagnosis.summary, style="bold"))
@@ -81,7 +86,7 @@ def _model(target: str, sample: str | None) -> tuple[Any, tuple[Any, ...], dict[
     if sample is not None:
         return model, (), {}
     beside = getattr(module, "sample", None)
-    if not callable(beside):
+    if beside is None:
         raise TargetError(
             f"there is no sample batch; name a function that returns the arguments of {target} with --sample, or write "
             "one of the name `sample` beside it."

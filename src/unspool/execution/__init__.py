@@ -22,6 +22,7 @@ from unspool.execution._ragged import packed_like as packed_like
 from unspool.execution._ragged import ragged_inputs as ragged_inputs
 from unspool.execution._ragged import ragged_of_packed as ragged_of_packed
 from unspool.execution._ragged import ragged_schedule as ragged_schedule
+from unspool.execution._ragged import take_rows_of as take_rows_of
 from unspool.execution._raw import raw_rnn as raw_rnn
 from unspool.execution._run import run_cell as run_cell
 from unspool.execution._static import static_rnn as static_rnn

@@ -74,6 +74,7 @@ def make_schedule(
     mask: BoolArray | None,
     resets: BoolArray | None,
     reverse: bool,
+    lengths_name: str = "sequence_length",
 ) -> Schedule:
     """Check lengths, mask and resets against time-major inputs and return when which row is computed.
 
@@ -84,6 +85,8 @@ def make_schedule(
     mask, resets : booleans of shape (B, T), optional
     reverse : bool
         See `dynamic_rnn`.
+    lengths_name : str
+        What the user calls the lengths, for errors.
 
     Returns
     -------
@@ -99,7 +102,7 @@ def make_schedule(
     steps, batch = steps_and_batch(inputs)
     device = leaves_of(inputs)[0].device
     if torch.compiler.is_exporting() or any(is_batched(value) for value in (sequence_length, mask, resets)):
-        lengths = None if sequence_length is None else _integers(sequence_length, batch, steps).to(device)
+        lengths = None if sequence_length is None else _integers(sequence_length, batch, steps, lengths_name).to(device)
         masked, reset = (
             None if value is None else _bools(value, name, batch, steps).to(device).t()
             for name, value in {"mask": mask, "resets": resets}.items()
@@ -107,7 +110,7 @@ def make_schedule(
         return TracedSchedule(steps, batch, lengths, masked, reset, reverse=reverse, device=device)
     live = None
     if sequence_length is not None:
-        lengths = _lengths(sequence_length, batch, steps)
+        lengths = _lengths(sequence_length, batch, steps, lengths_name)
         live = torch.arange(steps, device="cpu").unsqueeze(1) < lengths
     if mask is not None:
         masked = _bools(mask, "mask", batch, steps).cpu().t()
@@ -120,24 +123,24 @@ def _what_lengths(batch: int, steps: int) -> str:
     return f"integers of shape [{batch}] (batch), each in [0, {steps}]"
 
 
-def _integers(value: IntArray, batch: int, steps: int) -> Tensor:
+def _integers(value: IntArray, batch: int, steps: int, name: str) -> Tensor:
     """Return lengths as `[B]`, whatever their values are."""
-    lengths = as_tensor(value, "sequence_length")
+    lengths = as_tensor(value, name)
     what = _what_lengths(batch, steps)
     integral = not (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool)
     if not integral and not _is_empty_list(value, lengths):
-        raise TypeError(f"sequence_length has dtype {lengths.dtype}; expected {what}. Convert it with .long().")
+        raise TypeError(f"{name} has dtype {lengths.dtype}; expected {what}. Convert it with .long().")
     if lengths.shape != (batch,):
-        raise ValueError(f"sequence_length has shape {list(lengths.shape)}; expected {what}. Give one length per row.")
+        raise ValueError(f"{name} has shape {list(lengths.shape)}; expected {what}. Give one length per row.")
     return lengths.detach().long()
 
 
-def _lengths(value: IntArray, batch: int, steps: int) -> Tensor:
-    lengths = _integers(value, batch, steps).cpu()
+def _lengths(value: IntArray, batch: int, steps: int, name: str) -> Tensor:
+    lengths = _integers(value, batch, steps, name).cpu()
     wrong = ((lengths < 0) | (lengths > steps)).nonzero().flatten().tolist()
     if wrong:
         raise ValueError(
-            f"sequence_length[{wrong[0]}] is {int(lengths[wrong[0]])}; expected {_what_lengths(batch, steps)}. "
+            f"{name}[{wrong[0]}] is {int(lengths[wrong[0]])}; expected {_what_lengths(batch, steps)}. "
             "A length counts the real steps of a row; cut the row or pad the batch to fit."
         )
     return lengths

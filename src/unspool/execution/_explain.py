@@ -26,7 +26,7 @@ class Explanation:
 
     def __str__(self) -> str:
         if not self.decisions:
-            return "no cell was run over time"
+            return "no cell was run over time; of PyTorch's own recurrent modules unspool.doctor(model, ...) tells more"
         lines = []
         for decision in self.decisions:
             lines.append(f"{decision.call}\n  runs on {decision.chosen}")

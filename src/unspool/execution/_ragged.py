@@ -113,7 +113,7 @@ def like_batch(values: Nest, batch: RaggedBatch) -> Nest:
 
 
 def ragged_of_packed(packed: PackedSequence) -> tuple[RaggedBatch, Tensor]:
-    """Return a packed sequence as a ragged batch of its rows, in the order before they were sorted.
+    """Return a packed sequence as a ragged batch of its rows, the longest first as they are packed.
 
     Packing and padding are O(T N) in PyTorch's backward pass; this is one permutation.
 
@@ -129,19 +129,37 @@ def ragged_of_packed(packed: PackedSequence) -> tuple[RaggedBatch, Tensor]:
     """
     sizes = packed.batch_sizes
     rows, steps, count = int(sizes[0]), len(sizes), len(packed.data)
-    cpu = torch.device("cpu")  # whatever torch.set_default_device has said
-    order = torch.arange(rows, device=cpu) if packed.sorted_indices is None else packed.sorted_indices.cpu()
-    lengths = torch.empty(rows, dtype=torch.long, device=cpu)
-    lengths[order] = (sizes > torch.arange(rows, device=cpu)[:, None]).sum(1)
+    lengths = (sizes > torch.arange(rows, device="cpu")[:, None]).sum(1)
     starts = lengths.cumsum(0) - lengths
-    step = torch.arange(steps, device=cpu).repeat_interleave(sizes)
-    rank = torch.arange(count, device=cpu) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-    places = starts[order[rank]] + step
+    step = torch.arange(steps, device="cpu").repeat_interleave(sizes)
+    row = torch.arange(count, device="cpu") - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    places = starts[row] + step
     inverse = torch.empty_like(places)
-    inverse[places] = torch.arange(count, device=cpu)
+    inverse[places] = torch.arange(count, device="cpu")
     device = packed.data.device
     values = packed.data.index_select(0, inverse.to(device))
-    return RaggedBatch(values, lengths, None, torch.arange(rows, device=cpu)), places.to(device)
+    return RaggedBatch(values, lengths, None, torch.arange(rows, device="cpu")), places.to(device)
+
+
+def take_rows_of(tree: Nest, axis: int, order: Tensor | None) -> Nest:
+    """Return what belongs to rows in another order of them; what cannot be such, others refuse.
+
+    Parameters
+    ----------
+    tree : nesting of Tensor
+    axis : int
+        Where the rows are.
+    order : Tensor of shape (B,), int64, optional
+        None for the order that there is.
+    """
+    if order is None:
+        return tree
+
+    def take(leaf: Any) -> Any:
+        fits = isinstance(leaf, Tensor) and leaf.dim() > axis and leaf.shape[axis] == len(order)
+        return leaf.index_select(axis, order) if fits else leaf
+
+    return map_leaves(take, tree)
 
 
 def packed_like(batch: RaggedBatch, packed: PackedSequence, places: Tensor) -> PackedSequence:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils._python_dispatch import _disable_current_modes
 
 from unspool._nest import Nest
 from unspool._ragged import RaggedBatch
@@ -225,7 +226,9 @@ def _make_stand_in(mode: str, training: bool, **arguments: Any) -> TorchLikeLaye
     kinds: dict[str, Any] = {"LSTM": LSTM, "GRU": GRU}
     if mode not in kinds:
         arguments["nonlinearity"] = mode.removeprefix("RNN_").lower()
-    layer: TorchLikeLayer = kinds.get(mode, SimpleRNN)(**arguments, device="meta", init=_left_alone)
+    # The modes of an exporter would see what is none of its business.
+    with _disable_current_modes(), torch._C.DisableTorchFunction():  # type: ignore[attr-defined]
+        layer: TorchLikeLayer = kinds.get(mode, SimpleRNN)(**arguments, device="meta", init=_left_alone)
     layer._parameters.clear()
     return layer.train(training)
 

@@ -28,6 +28,7 @@ from unspool.execution import (
     ragged_of_packed,
     ragged_schedule,
     refuse_in_traces,
+    take_rows_of,
     time_major_inputs,
 )
 
@@ -211,9 +212,12 @@ class RecurrentLayer(nn.Module, ABC):
         if lengths is not None or mask is not None or resets is not None:
             raise ValueError("lengths, mask or resets were given beside a PackedSequence; expected the input alone.")
         batch, places = ragged_of_packed(input)
+        axis = self._state_axes.index("B")
+        hx = take_rows_of(hx, axis, input.sorted_indices)
         output, state = self._run_batch(batch, hx, None, None, None, tensors)
+        state = take_rows_of(state, axis, input.unsorted_indices)
         if not self.return_sequences:
-            return output, state
+            return take_rows_of(output, 0, input.unsorted_indices), state
         if not isinstance(output, RaggedBatch):
             values = map_leaves(lambda leaf: leaf.values, output, stop_at=lambda node: isinstance(node, RaggedBatch))
             raise TypeError(
@@ -282,7 +286,7 @@ class RecurrentLayer(nn.Module, ABC):
         else:
             x = time_major_inputs(input, time_major=not self.batch_first)
             self._check_steps(leaves_of(x)[0].shape[0])
-            schedules = [make_schedule(x, lengths, mask, resets, reverse) for reverse in self._directions]
+            schedules = [make_schedule(x, lengths, mask, resets, reverse, "lengths") for reverse in self._directions]
         output, state = self._run(x, hx, schedules, tensors)
         if self.return_sequences:
             output = map_leaves(lambda leaf: leaf.flip(0), output) if self.go_backwards else output

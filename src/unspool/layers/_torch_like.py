@@ -160,7 +160,7 @@ class TorchLikeLayer(RecurrentLayer):
         output: Any = x
         for layer in range(self.num_layers):
             if layer > 0:
-                output = F.dropout(output, self.dropout, self.training)
+                output = self._drop(output, schedules[0])
             wanted = self.return_sequences or layer < self.num_layers - 1
             outputs = []
             for direction, schedule in enumerate(schedules):
@@ -179,6 +179,13 @@ class TorchLikeLayer(RecurrentLayer):
                 outputs.append(last_or_all(schedule, result.outputs, wanted))
             output = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
         return output, stack_states(final_states)
+
+    def _drop(self, values: Tensor, schedule: Schedule) -> Tensor:
+        """Drop elements of `[T, B, F]`, or ragged `[N, 1, F]`, drawing in PyTorch's order: step by step."""
+        if not schedule.ragged or not self.training or not self.dropout:
+            return F.dropout(values, self.dropout, self.training)
+        kept = F.dropout(torch.ones_like(values), self.dropout)
+        return values * torch.empty_like(kept).index_copy(0, schedule.positions, kept)
 
     def _initial_states(self, cells: list[BuiltinCell], hx: Nest | None, batch: int) -> list[Nest | None]:
         """Cut the initial state `[L D, B, ...]` into one per layer and direction."""
