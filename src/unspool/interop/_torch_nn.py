@@ -25,7 +25,7 @@ def from_torch(module: nn.Module) -> nn.Module:
     """Convert a recurrent module of `torch.nn`.
 
     Names, gate order and both biases are PyTorch's here too, so the parameters are copied as they are. Device, dtype,
-    training mode and `requires_grad` are kept.
+    training mode and `requires_grad` are kept. One parameter under two names becomes two.
 
     Parameters
     ----------
