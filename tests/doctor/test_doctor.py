@@ -17,8 +17,9 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import unspool
 from tests.refusal import refused
 from unspool import GRU, LSTM, RNN, Bidirectional, GRUCell, RaggedBatch, accelerate, doctor
-from unspool.backends import dispatch, recording
+from unspool.backends import Decision, dispatch, recording
 from unspool.doctor import Diagnosis, Padding
+from unspool.doctor._findings import _who
 from unspool.doctor._torch_layers import kernel_of
 
 B, T, F, H = 3, 5, 4, 6
@@ -127,7 +128,8 @@ def test_a_packed_sequence_has_known_padding():
     assert finding.changes == ("model = unspool.accelerate(model)",)
     diagnosis = doctor(accelerate(model), packed)
     assert diagnosis.findings[0].padding == KNOWN
-    assert fine(diagnosis)
+    assert diagnosis.changes == ("in place of packing: model(x, lengths=lengths)",)
+    assert fine(doctor(model, X, lengths=LENGTHS))
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -454,3 +456,8 @@ def test_it_prints_a_table():
 def test_what_is_no_module_is_refused():
     with refused(TypeError, "model is function", "expected a torch.nn.Module"):
         doctor(sample, X)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backend", ["native", "cudnn"])
+def test_what_pytorch_runs_itself_has_its_reason_whatever_the_device(backend):
+    assert _who([Decision("GRU", "torch.nn", {backend: ["it is faster"]})]) == "torch.nn; it is faster"

@@ -143,7 +143,7 @@ def _unrolled(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple
 def _scan(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple[Parts, Parts]:
     """Loop in the graph, for any number of steps."""
     # What the body reads must be handed in: what it closes over would become a constant of the graph.
-    _refuse_strangers(call.cell)
+    _refuse_unregistered(call.cell)
     tensors = dict([*call.cell.named_parameters(), *call.cell.named_buffers()])
     fixed, fixed_spec = flatten(constants | {"tensors": tensors})
     start, carry_spec = flatten(map_leaves(torch.clone, carry))  # no tensor may be handed in twice
@@ -165,7 +165,7 @@ def _scan(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple[Par
     return unflatten(found[: len(start)], carry_spec), unflatten(found[len(start) :], result_spec[0])
 
 
-def _refuse_strangers(cell: Any) -> None:
+def _refuse_unregistered(cell: Any) -> None:
     """Refuse tensors that a cell holds and does not own as PyTorch knows it: no graph could be handed them.
 
     Raises

@@ -88,6 +88,9 @@ def _run_over_time(seen: Seen, code: str) -> Finding:
         held_up.append("what looks like padding is computed, since no lengths are given")
         with_lengths = f"unspool.dynamic_rnn({code}, x, sequence_length=lengths)"
         changes.append(f"{code}(x, lengths=lengths)" if is_layer else with_lengths)
+    if seen.packed:
+        held_up.append("packing and unpacking take time of their own, going backward most of all")
+        changes.append(f"in place of packing: {code}(x, lengths=lengths)")
     return _finding(seen, _who(seen.decisions), held_up, changes)
 
 
@@ -153,7 +156,8 @@ def _who(decisions: list[Decision]) -> str:
         return "nothing: every call raised an error"
     counts = Counter(decision.chosen for decision in decisions)
     if set(counts) == {TORCH}:
-        return "; ".join([TORCH, *decisions[0].reasons["native"]])
+        (reasons,) = decisions[0].reasons.values()
+        return "; ".join([TORCH, *reasons])
     if len(counts) == 1:
         return decisions[0].chosen
     return ", ".join(f"{name} ({count} of {len(decisions)} runs)" for name, count in counts.items())

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.nn.utils.rnn import PackedSequence
 
 from unspool.backends import Call, Decision, recording
 from unspool.cells import Cell, is_cell
@@ -61,6 +62,8 @@ class Seen:
         Of all calls together.
     examined : Examined or None
         What was found out about a layer of `torch.nn`.
+    packed : bool
+        Whether a layer of `torch.nn`, accelerated or not, was given a PackedSequence.
     """
 
     path: str
@@ -70,6 +73,7 @@ class Seen:
     decisions: list[Decision] = field(default_factory=list)
     padding: Padding | None = None
     examined: Examined | None = None
+    packed: bool = False
 
     def saw(self, padding: Padding) -> None:
         """Add the padding of one call."""
@@ -145,9 +149,11 @@ class Observer:
         seen = self._of(layer, self._roles[id(layer)][1])
         if seen.role == "torch" and seen.examined is None:
             seen.examined = examine(layer, args, kwargs)
+        x = input_of(args, kwargs)
+        seen.packed |= isinstance(x, PackedSequence)
         refused = seen.examined is not None and seen.examined.refusal is not None
         if not refused and self._runs == 0:  # also an accelerated layer that has left its input to PyTorch's kernel
-            seen.saw(padding_of_input(input_of(args, kwargs), seen.module.batch_first))
+            seen.saw(padding_of_input(x, seen.module.batch_first))
 
     @contextmanager
     def _run(self, call: Call) -> Iterator[None]:

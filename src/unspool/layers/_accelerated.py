@@ -92,7 +92,7 @@ class Accelerated(nn.RNNBase):
         """
         hx = tuple(hx) if isinstance(hx, list) else hx  # which PyTorch takes too
         options = self.unspool_options
-        if options.backend == "auto" and self._is_left_to_torch(input, lengths, mask, resets):
+        if options.backend == "auto" and self._is_left_to_torch(options, input, lengths, mask, resets):
             return super().forward(input, hx)  # type: ignore[misc]
         # As PyTorch does; and no attribute is read again, since to read one may mean to compute it, and what is done at
         # each reading in training, such as a step of the power iteration of `spectral_norm`, would be done once more.
@@ -125,9 +125,8 @@ class Accelerated(nn.RNNBase):
 
     __prepare_scriptable__ = RecurrentLayer.__prepare_scriptable__
 
-    def _is_left_to_torch(self, input: Any, *about_steps: Any) -> bool:
+    def _is_left_to_torch(self, options: Options, input: Any, *about_steps: Any) -> bool:
         """Tell whether PyTorch's own kernel shall run, and note that it is chosen."""
-        options = self.unspool_options
         if (
             any(value is not None for value in about_steps)
             or (self.training and (options.recurrent_dropout or options.input_dropout))
