@@ -30,6 +30,13 @@ class BuiltinCell(Cell):
         Features of the output, which the recurrent product takes: `weight_hh` is `[G H, output_size]`.
     bias, recurrent_bias, dropout, recurrent_dropout, shared_over_batch, init, device, dtype
         See `LSTMCell`.
+
+    Raises
+    ------
+    TypeError
+        If a size is not an int.
+    ValueError
+        If a size, a probability or `init` is out of range.
     """
 
     weight_ih: Tensor
@@ -81,7 +88,13 @@ class BuiltinCell(Cell):
         self.register_parameter(name, nn.Parameter(torch.empty(*shape, **self._new)) if shape else None)
 
     def reset_parameters(self) -> None:
-        """Fill the parameters anew, as `init` tells."""
+        """Fill the parameters anew, as `init` tells.
+
+        Raises
+        ------
+        ValueError
+            If `init` has become an unknown name.
+        """
         initialize(self, self.init, self.hidden_size, self.forget_gate)
 
     def bind(self, parameters: Mapping[str, Tensor | None], training: bool) -> Self:

@@ -26,7 +26,12 @@ def drop_all_but_memory(state: Nest) -> Nest:
 
 
 class DropoutCell(WrappedCell):
-    """Dropout on the input, the output and the state of any cell, in training.
+    r"""Dropout on the input, the output and the state of any cell, in training.
+
+    .. math:: (y_t, s_t) = (m_y\,\tilde y_t, \tilde s_t) \qquad
+        (\tilde y_t, \tilde s_t) = \mathrm{cell}(m_x\,x_t, m_s\,s_{t-1})
+
+    where each number of a mask m is 0 with its probability p, and else 1 / (1 - p).
 
     By default one mask is drawn per sequence and held over all of its steps (variational dropout: Gal and Ghahramani,
     2016). State dropout acts on the state that *enters* the step, so the state that a run returns is never dropped
@@ -51,6 +56,11 @@ class DropoutCell(WrappedCell):
     ------
     ValueError
         If a probability is out of range.
+
+    References
+    ----------
+    - Y. Gal, Z. Ghahramani, A theoretically grounded application of dropout in recurrent neural networks, 2016,
+      arXiv:1512.05287
     """
 
     def __init__(

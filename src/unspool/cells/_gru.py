@@ -43,6 +43,18 @@ class GRUCell(BuiltinCell):
         Gates in the order r, z, n.
     weight_hh : Parameter of shape (3H, H)
     bias_ih, bias_hh : Parameter of shape (3H,), or None
+
+    Raises
+    ------
+    TypeError
+        If a size is not an int.
+    ValueError
+        If a size, a probability, an activation or `init` is out of range.
+
+    References
+    ----------
+    - K. Cho and others, Learning phrase representations using RNN encoder-decoder for statistical machine translation,
+      2014, arXiv:1406.1078
     """
 
     def __init__(

@@ -71,8 +71,21 @@ class LSTMCell(BuiltinCell):
 
     Raises
     ------
+    TypeError
+        If a size is not an int.
     ValueError
-        If a size, a probability, a clip or an activation is out of range.
+        If a size, a probability, a clip, an activation or `init` is out of range.
+
+    References
+    ----------
+    - S. Hochreiter, J. Schmidhuber, Long short-term memory, 1997, doi:10.1162/neco.1997.9.8.1735
+    - F. Gers, J. Schmidhuber, F. Cummins, Learning to forget, 2000, doi:10.1162/089976600300015015
+    - F. Gers, J. Schmidhuber, Recurrent nets that time and count, 2000, doi:10.1109/IJCNN.2000.861302
+    - H. Sak, A. Senior, F. Beaufays, Long short-term memory based recurrent neural network architectures for large
+      vocabulary speech recognition, 2014, arXiv:1402.1128
+    - Y. Gal, Z. Ghahramani, A theoretically grounded application of dropout in recurrent neural networks, 2016,
+      arXiv:1512.05287
+    - K. Greff and others, LSTM: a search space odyssey, 2017, arXiv:1503.04069
     """
 
     peephole_i: Tensor

@@ -20,12 +20,19 @@ def _require_same_shape(name: str, x: Nest, output: Nest) -> None:
 
 
 class ResidualCell(WrappedCell):
-    """Adds the input of a cell to its output (He et al., 2016; in stacks of LSTMs: Wu et al., 2016).
+    r"""Adds the input of a cell to its output (He et al., 2016; in stacks of LSTMs: Wu et al., 2016).
+
+    .. math:: y = x + \mathrm{cell}(x)
 
     Parameters
     ----------
     cell : cell
         The cell inside, with as many features out as in.
+
+    References
+    ----------
+    - K. He, X. Zhang, S. Ren, J. Sun, Deep residual learning for image recognition, 2016, arXiv:1512.03385
+    - Y. Wu and others, Google's neural machine translation system, 2016, arXiv:1609.08144
     """
 
     def forward(self, x: Nest, state: Nest, rows: dict[str, Nest] | None = None) -> tuple[Nest, Nest]:
@@ -57,6 +64,15 @@ class HighwayCell(WrappedCell):
     ----------
     weight_carry : Parameter of shape (I, I)
     bias_carry : Parameter of shape (I,)
+
+    Raises
+    ------
+    ValueError
+        If the cell does not tell its `input_size`.
+
+    References
+    ----------
+    - R. Srivastava, K. Greff, J. Schmidhuber, Highway networks, 2015, arXiv:1505.00387, whose transform gate is 1 - t
     """
 
     def __init__(self, cell: nn.Module, carry_bias: float = 1.0) -> None:

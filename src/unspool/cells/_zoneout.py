@@ -34,6 +34,11 @@ class ZoneoutCell(WrappedCell):
     ------
     ValueError
         If a probability is out of range, or there are not as many as the state has leaves.
+
+    References
+    ----------
+    - D. Krueger and others, Zoneout: regularizing RNNs by randomly preserving hidden activations, 2017,
+      arXiv:1606.01305
     """
 
     def __init__(self, cell: nn.Module, zoneout: float | Nest = 0.1, *, variational: bool = False) -> None:

@@ -21,6 +21,11 @@ def load_module(checkpoint: str | Path) -> SequenceModule:
     checkpoint : str or Path
         A file that `fit` wrote.
 
+    Returns
+    -------
+    SequenceModule
+        In evaluation mode.
+
     Raises
     ------
     RunError

@@ -106,6 +106,23 @@ class Evaluation(NamedTuple):
     """How a checkpoint does on data: the recipe, figures, and ``confusion[true][predicted]`` counts for classes.
 
     A stream has as many sequences as its windows have rows; its steps are tokens.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        What the checkpoint was trained with.
+    parameters : int
+        Number of trained numbers.
+    accuracy : float
+        Share of right answers, 0 to 1; for chords, of right keys over those right, missed or wrong.
+    loss : float
+        Mean in nats: per sequence, per step for chords, per character for a text.
+    sequences, steps : int
+        How many there were.
+    confusion : list of list of int, or None
+        For K classes K rows; None where there are no classes.
+    class_names : tuple of str
+        What each class is called.
     """
 
     recipe: Recipe
@@ -120,7 +137,17 @@ class Evaluation(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """The class of one sequence of a file: its index from 0, the class's name, and the model's probability of it."""
+    """The class of one sequence.
+
+    Attributes
+    ----------
+    index : int
+        The sequence's place in the file, from 0.
+    label : str
+        The name of the likeliest class.
+    probability : float
+        What the model gives it, 0 to 1.
+    """
 
     index: int
     label: str
