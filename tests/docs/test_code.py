@@ -34,9 +34,11 @@ def there(folder: str) -> bool:
     return not folder or (data is not None and (Path(data) / folder).exists())
 
 
-# PyTorch's own: exporting defines scripted classes and copies structures through a class that it has deprecated.
+# PyTorch's own: exporting defines scripted classes and copies structures through a class that it has deprecated; its
+# exporter to ONNX warns of an axis that has one name in two inputs, as it should.
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:# The axis name:UserWarning")
 @pytest.mark.parametrize("page", PYTHON)
 def test_the_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
