@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -35,7 +35,7 @@ def once(first: str) -> list[Any]:
     ]
 
 
-def options(words: tuple[str, ...]) -> list[str]:
+def options(words: Sequence[str]) -> list[str]:
     return [word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)]
 
 

@@ -14,13 +14,13 @@ from .pages import PAGES, blocks
 CODE = [block.code for block in blocks(PAGES["docs/doctor.md"]) if block.language == "python" and not block.hidden]
 PRINTED = [block.code for block in blocks(PAGES["docs/doctor.md"]) if block.code.startswith("encoder:")]
 MODEL, METHODS = (next(code for code in CODE if start in code) for start in ("class Tagger", "def row_inputs"))
-LOOP = '''\
+LOOP = """\
         states, h = [], None
         for x in y.unbind(1):
             h = self.step(x, h)
             states.append(h)
         return self.top(torch.stack(states, 1), lengths=lengths)[0]
-'''
+"""
 CHANGES = {
     "nn.LSTM(64, 128, batch_first=True)": "us.accelerate(nn.LSTM(64, 128, batch_first=True))",
     "self.encoder(self.embed(tokens))": "self.encoder(self.embed(tokens), lengths=lengths)",
