@@ -234,11 +234,11 @@ def initial_state_of(
     -------
     nesting of Tensor of shape (B, ...)
     """
-    if isinstance(cell, nn.RNNCellBase) and not _tells_its_start(cell):
-        weight = cell.weight_hh
-        h = torch.zeros(batch_size, cell.hidden_size, dtype=dtype or weight.dtype, device=device or weight.device)
-        return LSTMState(h, torch.zeros_like(h)) if isinstance(cell, nn.LSTMCell) else h
-    return cell.initial_state(batch_size, dtype=dtype, device=device)
+    if _tells_its_start(cell):
+        return cell.initial_state(batch_size, dtype=dtype, device=device)
+    weight = cell.weight_hh
+    h = torch.zeros(batch_size, cell.hidden_size, dtype=dtype or weight.dtype, device=device or weight.device)
+    return LSTMState(h, torch.zeros_like(h)) if isinstance(cell, nn.LSTMCell) else h
 
 
 def row_inputs_of(

@@ -51,7 +51,7 @@ class ZoneoutCell(WrappedCell):
         require_tensors(state, f"{type(cell).__name__}.initial_state(0)")
         leaves, structure = flatten(state)
         if isinstance(zoneout, Real):
-            given, own = [zoneout if holds_activations(leaf) else 0.0 for leaf in leaves], structure
+            given, own = [float(zoneout) if holds_activations(leaf) else 0.0 for leaf in leaves], structure
         else:
             given, own = flatten(same_kind(zoneout, state))
         if own != structure:
