@@ -82,7 +82,7 @@ class SimpleRNNCell(BuiltinCell):
             dtype=dtype,
         )
         self.activation = nonlinearity if activation is None else activation
-        self._phi = resolve(self.activation)
+        resolve(self.activation)  # refused here if not known
         self.reset_parameters()
 
     def forward(self, x: Tensor, state: Tensor, rows: dict[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
@@ -106,7 +106,8 @@ class SimpleRNNCell(BuiltinCell):
             If shapes or dtypes do not fit, or masks are missing in training.
         """
         x, h = self._inputs_of_products(x, {"h": state}, rows)
-        h = self._phi(F.linear(x, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh))
+        phi = resolve(self.activation)
+        h = phi(F.linear(x, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh))
         return h, h
 
     def extra_repr(self) -> str:

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from unspool._nest import Nest, describe, leaves_of, map_leaves, named_leaves, require_tensors
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule, TracedSchedule
-from unspool.cells import initial_state_of
+from unspool.cells import autocasts, initial_state_of
 from unspool.execution._tracing import is_batched
 
 IntArray: TypeAlias = Tensor | np.ndarray | Sequence[int]
@@ -192,7 +192,7 @@ def own_initial_state(cell: Any, inputs: Nest, batch: int) -> Nest:
     """
     first = leaves_of(inputs)[0]
     # Token ids have no dtype to hand on, and under autocast inputs may be narrower than states should be.
-    own_dtype = not first.is_floating_point() or torch.is_autocast_enabled(first.device.type)
+    own_dtype = not first.is_floating_point() or autocasts(first.device)
     like = initial_state_of(cell, batch, None if own_dtype else first.dtype, first.device)
     require_tensors(like, f"{type(cell).__name__}.initial_state({batch})")
     for path, leaf in named_leaves(like, "state"):
