@@ -163,8 +163,7 @@ class BuiltinCell(Cell):
                 f"(batch, input_size). Build the cell with the size of your features."
             )
         dtype = self.weight_ih.dtype
-        casting = torch.is_autocast_enabled(x.device.type)
-        if x.dtype != dtype and not casting:
+        if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
             raise TypeError(
                 f"{name} received an input of dtype {x.dtype}; expected {dtype}, as its parameters. "
                 f"Convert one of them: x.to({dtype}) or cell.to({x.dtype})."
@@ -176,7 +175,7 @@ class BuiltinCell(Cell):
                     f"{name} received a state {leaf} of shape {describe(value)}; expected [{x.shape[0]}, {size}] "
                     "(batch, size). Start from cell.initial_state(batch_size)."
                 )
-            if value.dtype != dtype and not casting:
+            if value.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
                 raise TypeError(
                     f"{name} received a state {leaf} of dtype {value.dtype}; expected {dtype}, as its parameters. "
                     f"Convert it with .to({dtype})."
