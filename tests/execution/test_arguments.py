@@ -328,11 +328,11 @@ def test_stacks_in_both_directions_must_be_of_one_height():
     assert (len(states_fw), len(states_bw)) == (2, 2)
 
     with refused(TypeError, "cells_fw is GRUCell", "expected a list with one cell per layer"):
-        stack_bidirectional_dynamic_rnn(a, [a], x)
+        stack_bidirectional_dynamic_rnn(a, [a], x)  # type: ignore[arg-type]
     with refused(TypeError, "cells_bw[1] is Linear", "expected a cell"):
         stack_bidirectional_dynamic_rnn([a, b], [a, nn.Linear(I, H)], x)
     with refused(TypeError, "initial_states_bw is [1, 3, 4]", "expected a list with one state, or None, per layer"):
-        stack_bidirectional_dynamic_rnn([a], [a], x, initial_states_bw=torch.zeros(1, B, H))
+        stack_bidirectional_dynamic_rnn([a], [a], x, initial_states_bw=torch.zeros(1, B, H))  # type: ignore[arg-type]
 
 
 DIRECTIONS = {

@@ -187,12 +187,12 @@ class NativeBackend:
 
 def _is_plain(tensor: Tensor) -> bool:
     """Tell whether a tensor is nothing but an array: no subclass with operations or memory of its own, not sparse."""
-    kind = type(tensor)
-    if kind is not Tensor and kind is not nn.Parameter:
-        own_operations = kind.__torch_function__ is not nn.Parameter.__torch_function__
-        if own_operations or kind.__torch_dispatch__ is not Tensor.__torch_dispatch__:
-            return False
-    return tensor.layout == torch.strided
+    kind: Any = type(tensor)
+    plain: Any = nn.Parameter
+    known = kind is Tensor or (
+        kind.__torch_function__ is plain.__torch_function__ and kind.__torch_dispatch__ is plain.__torch_dispatch__
+    )
+    return known and tensor.layout == torch.strided
 
 
 def is_transformed() -> bool:
