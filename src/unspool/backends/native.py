@@ -189,8 +189,10 @@ def _is_plain(tensor: Tensor) -> bool:
     """Tell whether a tensor is nothing but an array: no subclass with operations or memory of its own, not sparse."""
     kind: Any = type(tensor)
     plain: Any = nn.Parameter
-    known = kind is Tensor or (
-        kind.__torch_function__ is plain.__torch_function__ and kind.__torch_dispatch__ is plain.__torch_dispatch__
+    known = (
+        kind is Tensor
+        or kind is plain
+        or (kind.__torch_function__ is plain.__torch_function__ and kind.__torch_dispatch__ is plain.__torch_dispatch__)
     )
     return known and tensor.layout == torch.strided
 
