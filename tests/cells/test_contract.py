@@ -199,7 +199,7 @@ def states(**kinds: Any) -> Any:
     ("state", "error", "parts"),
     [
         (torch.zeros(B, H), ValueError, ("given has the structure [2, 3]", "expected LSTMState(h=[2, 3], c=[2, 3])")),
-        ((torch.zeros(B, H),), ValueError, ("([2, 3],)", "expected LSTMState", "Return and pass the state")),
+        ((torch.zeros(B, H),), ValueError, ("([2, 3],)", "expected LSTMState", "Keep one structure from step to step")),
         ({"h": torch.zeros(B, H)}, ValueError, ("{'h': [2, 3]}", "expected LSTMState")),
         (states(c=torch.zeros(B, H + 1)), ValueError, ("c=[2, 4]", "expected LSTMState(h=[2, 3], c=[2, 3])", "batch")),
         (states(h=torch.zeros(H)), ValueError, ("h=[3]", "a scalar (a counter, say) needs a batch axis")),

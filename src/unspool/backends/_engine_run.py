@@ -52,7 +52,7 @@ class CompiledStep:
         """Run a plan over arrays, by role, and weights."""
         plan, native = self.plan(key)
         forward = self.step.backward.forward  # a backward plan names weights by leaves that stand for them
-        taken = [(params[forward.get(v, v)].detach(), transposed) for v, transposed in plan.tables.weights]
+        taken = [(_as_it_lies(params[forward.get(v, v)]), transposed) for v, transposed in plan.tables.weights]
         weights = [weight if transposed else weight.t() for weight, transposed in taken]
         run = self.engine.run_f64 if request.dtype == torch.float64 else self.engine.run_f32
         inputs = [(_padded if k[0] in PADDED else _matrix)(arrays[k]) for k in plan.arrays]
@@ -67,9 +67,14 @@ class CompiledStep:
         return len(loop.inputs), len(loop.tokens), len(loop.rows), len(loop.states), len(loop.params)
 
 
+def _as_it_lies(tensor: Tensor) -> Tensor:
+    """Return values without their graph as the engine reads them: from memory, where a lazy minus sign is not."""
+    return tensor.detach().resolve_neg()
+
+
 def _matrix(tensor: Tensor) -> Tensor:
     """Return a view `[rows, features]` whose features lie side by side."""
-    tensor = tensor.detach()
+    tensor = _as_it_lies(tensor)
     tensor = tensor.unsqueeze(1) if tensor.dim() == 1 else tensor.flatten(1)
     side_by_side = tensor.shape[1] <= 1 or tensor.stride(1) == 1
     apart = tensor.shape[0] <= 1 or tensor.stride(0) >= tensor.shape[1]  # a mask shared over the batch has stride 0
@@ -78,7 +83,7 @@ def _matrix(tensor: Tensor) -> Tensor:
 
 def _padded(tensor: Tensor) -> Tensor:
     """Return a view `[T, B, features]` whose features lie side by side."""
-    tensor = tensor.detach()
+    tensor = _as_it_lies(tensor)
     tensor = tensor.unsqueeze(2) if tensor.dim() == 2 else tensor.flatten(2)
     return tensor if tensor.shape[2] <= 1 or tensor.stride(2) == 1 else tensor.contiguous()
 

@@ -74,6 +74,10 @@ class NativeBackend:
         away = next((t.device for t in tensors if not t.is_cpu), None)
         if away is not None:
             found.append(f"tensors are on {away}, not on the CPU")
+        strange = next((t for t in tensors if not _is_plain(t)), None)
+        if strange is not None:
+            kind = type(strange).__name__ if strange.layout == torch.strided else f"a {strange.layout} tensor"
+            found.append(f"a tensor is of a kind that the engine does not read: {kind}")
         if not states or states[0].dtype not in (torch.float32, torch.float64):
             found.append(f"the state is {states[0].dtype if states else 'empty'}; the engine has float32 and float64")
         elif any(t.dtype != states[0].dtype for t in (*states, *(t for t in tensors if t.is_floating_point()))):
@@ -179,6 +183,18 @@ class NativeBackend:
         if call.pad_output == "repeat" and layout.has_padding:
             outputs = map_leaves(lambda leaf: layout.repeat(leaf, None, leaf.new_zeros(leaf.shape[1:])), outputs)
         return Result(outputs, final, everything)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Tell whether a tensor is nothing but an array: no subclass with operations or memory of its own, not sparse."""
+    kind: Any = type(tensor)
+    plain: Any = nn.Parameter
+    known = (
+        kind is Tensor
+        or kind is plain
+        or (kind.__torch_function__ is plain.__torch_function__ and kind.__torch_dispatch__ is plain.__torch_dispatch__)
+    )
+    return known and tensor.layout == torch.strided
 
 
 def is_transformed() -> bool:

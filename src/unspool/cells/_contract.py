@@ -340,7 +340,7 @@ def match_state(state: Nest, like: Nest, name: str) -> Nest:
         if spec != like_spec:
             raise ValueError(
                 f"{name} has the structure {describe(state)}; expected {describe(like)}. "
-                "Return and pass the state in the structure of the cell's initial_state."
+                "Keep one structure from step to step: for a state that of the cell's initial_state."
             )
     casting = False
     for index, (leaf, model) in enumerate(zip(leaves, like_leaves, strict=True)):
@@ -349,7 +349,7 @@ def match_state(state: Nest, like: Nest, name: str) -> Nest:
         if leaf.shape != model.shape:
             raise ValueError(
                 f"{name} has the shapes {describe(state)}; expected {describe(like)}. "
-                "Every leaf of a state has the batch as its first axis and keeps its shape from step to step; "
+                "Every leaf has the batch as its first axis and keeps its shape from step to step; "
                 "a scalar (a counter, say) needs a batch axis too."
             )
         if leaf.device != model.device:
