@@ -234,14 +234,14 @@ def test_what_is_no_cell_is_refused(run):
 
 @in_every_execution
 def test_features_that_do_not_fit_the_cell_are_refused(run):
-    with refused(ValueError, "LSTMCell received an input of shape [3, 3]", "expected [B, 2]"):
+    with refused(ValueError, "LSTMCell received an input of shape [3, 3]", "expected a tensor [B, 2]"):
         run(LSTMCell(I, H), torch.zeros(B, T, I + 1))
-    with refused(TypeError, "dtype torch.float64", "expected torch.float32", "x.to(torch.float32)"):
+    with refused(TypeError, "dtype torch.float64", "expected torch.float32", ".to(torch.float32)"):
         run(LSTMCell(I, H), torch.zeros(B, T, I).double())
 
 
 def test_the_features_are_checked_even_where_no_step_is_real():
-    with refused(ValueError, "LSTMCell received an input of shape [1, 3]", "expected [B, 2]"):
+    with refused(ValueError, "LSTMCell received an input of shape [1, 3]", "expected a tensor [B, 2]"):
         dynamic_rnn(LSTMCell(I, H), torch.zeros(B, T, I + 1), [0, 0, 0])
 
 

@@ -50,6 +50,9 @@ def load_engine() -> tuple[Any, str]:
 
 engine, missing = load_engine()
 
+KEPT = 32
+"""Programs of one cell that are kept. A cell whose attributes change from call to call is read anew each time."""
+
 EXPECTED = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What a step may raise on sample rows: a reason; the reference backend, which runs the cell, tells more."""
 
@@ -107,7 +110,8 @@ class NativeBackend:
         forms = tuple((tuple(t.shape[2:]), t.dtype) for t in leaves_of(call.inputs))
         states = tuple((tuple(t.shape[1:]), t.dtype) for t in leaves_of(call.initial_state))
         key = (fingerprint(call.cell), forms, states, call.row_inputs is None)
-        if key not in programs:
+        found = programs.get(key)
+        if found is None:
             # Not under inference mode, whose tensors have no gradients; nor on another device than the tensors are on.
             with torch.inference_mode(False), cpu_by_default():
                 found = self._read(call)
@@ -118,8 +122,10 @@ class NativeBackend:
                         found = f"the program that was read from the cell cannot be run: {error!r}"
             if fingerprint(call.cell) != key[0]:
                 found = "the step changes attributes of the cell"
+            if len(programs) >= KEPT:
+                programs.pop(next(iter(list(programs))), None)  # the oldest
             programs[key] = found  # which other threads see only now that it has been checked
-        return programs[key]
+        return found
 
     def _static_plan(self, call: Call, compiled: CompiledStep) -> StaticPlan | None:
         """Return what is kept for a static call, made at the first one of these many steps."""
