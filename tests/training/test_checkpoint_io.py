@@ -74,7 +74,7 @@ def test_a_damaged_checkpoint_is_never_read(finished, tmp_path):
     [
         ([1, 2], "it carries no recipe"),
         ({"hyper_parameters": None}, "it carries no recipe"),
-        ({"hyper_parameters": {"recipe": {}, "class_names": []}}, "it carries no global_step, state_dict"),
+        ({"hyper_parameters": {"recipe": {}, "class_names": []}}, "it carries no state_dict"),
         (torch.nn.Linear(1, 1), "it holds more than plain values"),
     ],
     ids=["a list", "no hyperparameters", "no weights", "a module"],

@@ -231,6 +231,7 @@ def test_other_settings_are_not_resumed(finished):
     [
         ({"accelerator": "tpus"}, "Lightning cannot use accelerator=tpus"),
         ({"accelerator": "cpu", "precision": "31-true"}, "precision=31-true"),
+        ({"accelerator": "cpu", "precision": "16-true"}, "received precision=16-true.*; use 16-mixed or bf16-true"),
     ],
 )
 def test_what_lightning_refuses_is_reported(tmp_path, options, message):

@@ -132,7 +132,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("hyper_parameters"), dict):
         raise RunError(f"{path}: no checkpoint of `unspool train`: it carries no recipe")
     missing = {"recipe", "class_names"} - checkpoint["hyper_parameters"].keys()
-    missing |= {"state_dict", "global_step"} - checkpoint.keys()
+    missing |= {"state_dict"} - checkpoint.keys()
     if missing:
         raise RunError(f"{path}: no checkpoint of `unspool train`: it carries no {', '.join(sorted(missing))}")
     try:
