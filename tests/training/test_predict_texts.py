@@ -152,8 +152,8 @@ def test_the_real_reviews(tmp_path):
 
 @pytest.mark.parametrize("execution", ["dynamic", "static"])
 @pytest.mark.parametrize(
-    ("name", "texts"),
-    [("names", ["Novak", " de Berg ", "?"]), ("splice", ["ACGTAC", "ggtacn"])],
+    ("name", "classes", "texts"),
+    [("names", 2, ["Novak", " de Berg ", "?"]), ("splice", 3, ["ACGTAC", "ggtacn"])],
     ids=["names", "splice"],
 )
 def test_models_of_characters_need_no_tokenizer(name, classes, texts, execution, tmp_path, monkeypatch):
