@@ -1,6 +1,7 @@
 """What runs return: plain values, for a table or a file."""
 
 import dataclasses
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .checkpoint_io import write_text
+from .checkpoint_io import write_text, write_whole
+from .errors import RunError
 from .module import TestRows
 from .recipes import Recipe
 
-RESULT, ROWS = "result.json", "test.npz"
+RESULT, ROWS, REPORT = "result.json", "test.npz", "report.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +79,21 @@ class RunResult:
         ----------
         directory : Path
             A run's directory.
+
+        Raises
+        ------
+        RunError
+            If the file is damaged, or of another version of unspool.
         """
         path = directory / RESULT
         if not path.is_file():
             return None
-        fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        recipe, names = Recipe.from_dict(fields["recipe"]), tuple(fields["class_names"])
-        return cls(**{**fields, "recipe": recipe, "class_names": names}, directory=directory)
+        try:
+            fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            recipe, names = Recipe.from_dict(fields["recipe"]), tuple(fields["class_names"])
+            return cls(**{**fields, "recipe": recipe, "class_names": names}, directory=directory)
+        except (OSError, ValueError, KeyError, TypeError, RunError) as error:
+            raise RunError(f"{path}: no result of this version of unspool, or a damaged one ({error})") from error
 
 
 def write_rows(directory: Path, rows: TestRows) -> None:
@@ -96,10 +106,9 @@ def write_rows(directory: Path, rows: TestRows) -> None:
     rows : TestRows
         What the arrays of these names will be.
     """
-    part = directory / f"{ROWS}.part"
-    with part.open("wb") as file:
-        np.savez_compressed(file, **{name: values.cpu().numpy() for name, values in rows._asdict().items()})
-    part.replace(directory / ROWS)
+    content = io.BytesIO()
+    np.savez_compressed(content, **{name: values.cpu().numpy() for name, values in rows._asdict().items()})
+    write_whole(directory / ROWS, content.getbuffer())
 
 
 class Evaluation(NamedTuple):
