@@ -145,7 +145,7 @@ def test_every_error_is_documented(name):
 @pytest.mark.parametrize(
     "name", [n for n, kind in PUBLIC.items() if inspect.isclass(kind) and issubclass(kind, Exception)]
 )
-def test_an_error_says_when_it_is_raised_and_what_to_do(name):
+def test_an_error_is_described_at_length(name):
     assert len((PUBLIC[name].__doc__ or "").split()) >= 25
 
 

@@ -11,7 +11,11 @@ from torch import Tensor
 
 
 class SampleError(ValueError):
-    """A model cannot be run on the sample batch; the message says what it was called with, and where it failed."""
+    """A model cannot be run on the sample batch.
+
+    The message says what the model was called with and the line of its own code that failed; what it raised is the
+    cause. Pass a sample that the model's forward takes.
+    """
 
     @classmethod
     def of(cls, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> SampleError:

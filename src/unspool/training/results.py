@@ -65,7 +65,13 @@ class RunResult:
         return self.directory / f"{self.recipe.tested}.ckpt"
 
     def write(self) -> None:
-        """Write ``result.json`` into the directory."""
+        """Write ``result.json`` into the directory.
+
+        Raises
+        ------
+        RunError
+            If it cannot be written.
+        """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del fields["directory"]
         fields["recipe"] = self.recipe.to_dict()
@@ -105,6 +111,11 @@ def write_rows(directory: Path, rows: TestRows) -> None:
         The run's directory.
     rows : TestRows
         What the arrays of these names will be.
+
+    Raises
+    ------
+    RunError
+        If it cannot be written.
     """
     content = io.BytesIO()
     np.savez_compressed(content, **{name: values.cpu().numpy() for name, values in rows._asdict().items()})
