@@ -409,7 +409,8 @@ def single_precision_cases() -> list[Case]:
     chosen = ("dynamic_rnn", "dynamic_lstm", "dynamic_lstm_everything", "dynamic_gru", "dynamic_multi_lstm_gru")
     chosen += ("dynamic_rnn_long", "dynamic_lstm_long", "dynamic_gru_long")
     chosen += ("static_rnn_mixed", "static_lstm_everything_mixed", "static_gru_mixed", "static_lstm_long")
-    chosen += tuple(f"bidirectional_{kind}_mixed" for kind in (*MAKERS, "everything"))
+    # Not that of everything: in single precision one of its values lies one rounding from where it is clipped.
+    chosen += tuple(f"bidirectional_{kind}_mixed" for kind in MAKERS)
     chosen += ("static_bidirectional_lstm_mixed", "stack_bidirectional_gru", "raw_rnn_as_dynamic_lstm_mixed")
     chosen += ("raw_rnn_feedback_lstm_mixed", "raw_rnn_feedback_gru_mixed", "raw_rnn_kept_loop_state_gru_mixed")
     cases = {case.name: case for case in all_cases()}
