@@ -1,6 +1,7 @@
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 interface: int
@@ -12,19 +13,19 @@ class Layout:
         self,
         tokens: int,
         rows: int,
-        row_start: np.ndarray,
-        counts: np.ndarray,
-        offsets: np.ndarray,
-        resets: np.ndarray,
-        times: np.ndarray,
-        sequences: np.ndarray,
+        row_start: NDArray[Any],
+        counts: NDArray[Any],
+        offsets: NDArray[Any],
+        resets: NDArray[Any],
+        times: NDArray[Any],
+        sequences: NDArray[Any],
     ) -> None: ...
 
 class Workspace: ...
 
 def make_plan(
-    storages: np.ndarray,
-    instructions: np.ndarray,
+    storages: NDArray[Any],
+    instructions: NDArray[Any],
     constants: Sequence[float],
     carried: Sequence[int],
     reset: Sequence[int],
