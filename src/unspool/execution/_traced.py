@@ -279,7 +279,7 @@ def traced_dynamic_rnn(
         cell,
         tensors_of(cell),
         _dynamic,
-        (inputs, as_tensor(sequence_length), initial_state, as_tensor(mask), as_tensor(resets)),
+        (inputs, tensor_or_none(sequence_length), initial_state, tensor_or_none(mask), tensor_or_none(resets)),
         (steps, "B", "B", "BT", "BT"),
         (steps, "B", steps) if return_all_states else (steps, "B"),
         time_major=time_major,
@@ -313,7 +313,7 @@ def traced_static_rnn(
     **options: Any,
 ) -> tuple[Nest, Nest]:
     """Do what `run_static` does, in a trace; the arguments are those of `static_rnn`."""
-    arguments = (inputs, as_tensor(sequence_length), initial_state, as_tensor(mask), as_tensor(resets))
+    arguments = (inputs, tensor_or_none(sequence_length), initial_state, tensor_or_none(mask), tensor_or_none(resets))
     # The number of steps is that of the list: a constant.
     return run_traced(cell, tensors_of(cell), _static, arguments, ("B", "B", "B", "B.", "B."), (".B", "B"), **options)
 
@@ -333,8 +333,8 @@ def tensors_of(module: Any) -> dict[str, Tensor]:
     return dict([*module.named_parameters(), *module.named_buffers()])
 
 
-def as_tensor(value: Any) -> Tensor | None:
-    """Return lengths or a mask as a tensor."""
+def tensor_or_none(value: Any) -> Tensor | None:
+    """Return lengths or a mask as a tensor, unchecked, so that a trace can hand it on; None stays None."""
     return value if value is None or isinstance(value, Tensor) else torch.as_tensor(value)
 
 

@@ -361,7 +361,7 @@ def trace_layer(
     -------
     output, state : nesting of Tensor
     """
-    from unspool.execution._traced import as_tensor, outside, run_traced
+    from unspool.execution._traced import outside, run_traced, tensor_or_none
 
     input, hx, *about_steps = arguments
     if isinstance(input, PackedSequence | RaggedBatch):
@@ -373,7 +373,7 @@ def trace_layer(
         module,
         tensors,
         runner,
-        (input, hx, *map(as_tensor, about_steps)),
+        (input, hx, *map(tensor_or_none, about_steps)),
         (steps, state_axes, rows, rows + "T", rows + "T"),
         (steps if return_sequences else steps.replace("T", ""), state_axes),
         settings=settings,
