@@ -11,11 +11,11 @@ from unspool.execution._bidirectional import (
 )
 from unspool.execution._bidirectional import static_bidirectional_rnn as static_bidirectional_rnn
 from unspool.execution._dynamic import dynamic_rnn as dynamic_rnn
-from unspool.execution._dynamic import in_form_of as in_form_of
 from unspool.execution._explain import Explanation as Explanation
 from unspool.execution._explain import explain as explain
 from unspool.execution._op import with_tensors as with_tensors
 from unspool.execution._plans import Runner as Runner
+from unspool.execution._ragged import in_form_of as in_form_of
 from unspool.execution._ragged import longest as longest
 from unspool.execution._ragged import map_values as map_values
 from unspool.execution._ragged import packed_like as packed_like

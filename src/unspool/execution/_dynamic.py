@@ -6,14 +6,9 @@ from typing import Any
 
 import torch
 
-from unspool._nest import Nest, map_leaves
-from unspool._ragged import RaggedBatch
-from unspool.backends import check_backend
-from unspool.cells import require_cell
-from unspool.execution._arguments import BoolArray, IntArray, make_schedule, time_major_inputs
-from unspool.execution._ragged import like_batch, ragged_inputs, ragged_schedule
-from unspool.execution._run import run_cell
-from unspool.execution._tracing import refuse_in_traces
+from unspool._nest import Nest
+from unspool.execution._arguments import BoolArray, IntArray
+from unspool.execution._run import run_dynamic
 
 
 def dynamic_rnn(
@@ -107,58 +102,3 @@ def dynamic_rnn(
 
         return traced_dynamic_rnn(cell, inputs, sequence_length, initial_state, **options)
     return run_dynamic(cell, inputs, sequence_length, initial_state, **options)
-
-
-def run_dynamic(
-    cell: Any,
-    inputs: Nest,
-    sequence_length: IntArray | None,
-    initial_state: Nest | None,
-    *,
-    mask: BoolArray | None,
-    resets: BoolArray | None,
-    time_major: bool,
-    reverse: bool,
-    pad_output: str,
-    return_all_states: bool,
-    backend: str,
-) -> Any:
-    """Do what `dynamic_rnn` does where nothing is traced; the arguments are its own."""
-    require_cell(cell)
-    check_backend(backend)
-    refuse_in_traces(inputs, sequence_length, mask, resets)
-    if isinstance(inputs, RaggedBatch):
-        x = ragged_inputs(inputs, sequence_length, mask)
-        schedule = ragged_schedule(inputs, resets, reverse)
-    else:
-        x = time_major_inputs(inputs, time_major)
-        schedule = make_schedule(x, sequence_length, mask, resets, reverse)
-    result = run_cell(
-        cell,
-        x,
-        schedule,
-        initial_state,
-        pad_output=pad_output,
-        all_states=return_all_states,
-        backend=backend,
-    )
-    outputs = in_form_of(inputs, result.outputs, time_major)
-    if return_all_states:
-        return outputs, result.final_state, in_form_of(inputs, result.all_states, time_major)
-    return outputs, result.final_state
-
-
-def in_form_of(inputs: Nest, values: Nest, time_major: bool) -> Nest:
-    """Return what a run gives in the form in which the user has passed the inputs.
-
-    Parameters
-    ----------
-    inputs : nesting of Tensor, or RaggedBatch
-        As they were passed.
-    values : nesting of Tensor of shape (T, B, ...), or (N, 1, ...) where the inputs are a ragged batch
-    time_major : bool
-        Whether padded values stay as they are.
-    """
-    if isinstance(inputs, RaggedBatch):
-        return like_batch(values, inputs)
-    return values if time_major else map_leaves(lambda leaf: leaf.transpose(0, 1), values)

@@ -1,15 +1,27 @@
-"""The one place where checked arguments become a backend's call."""
+"""Runs where nothing is traced: arguments are checked, and in one place they become a backend's call."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from unspool._nest import Nest, leaves_of
-from unspool.backends import Call, Result, Schedule, run
-from unspool.cells import match_state, row_inputs_of
-from unspool.execution._arguments import check_pad_output, own_initial_state
+from unspool._ragged import RaggedBatch
+from unspool.backends import Call, Result, Schedule, check_backend, run
+from unspool.cells import match_state, require_cell, row_inputs_of
+from unspool.execution._arguments import (
+    BoolArray,
+    IntArray,
+    check_pad_output,
+    make_schedule,
+    own_initial_state,
+    stacked_inputs,
+    time_major_inputs,
+)
+from unspool.execution._ragged import in_form_of, ragged_inputs, ragged_schedule
+from unspool.execution._tracing import refuse_in_traces
 
 
 def run_cell(
@@ -65,3 +77,64 @@ def run_cell(
     )
     # A backend runs calls in this process; an exported program is run by whoever loads it.
     return run(call, "auto" if torch.compiler.is_exporting() else backend)
+
+
+def run_dynamic(
+    cell: Any,
+    inputs: Nest,
+    sequence_length: IntArray | None,
+    initial_state: Nest | None,
+    *,
+    mask: BoolArray | None,
+    resets: BoolArray | None,
+    time_major: bool,
+    reverse: bool,
+    pad_output: str,
+    return_all_states: bool,
+    backend: str,
+) -> Any:
+    """Do what `dynamic_rnn` does where nothing is traced; the arguments are its own."""
+    require_cell(cell)
+    check_backend(backend)
+    refuse_in_traces(inputs, sequence_length, mask, resets)
+    if isinstance(inputs, RaggedBatch):
+        x = ragged_inputs(inputs, sequence_length, mask)
+        schedule = ragged_schedule(inputs, resets, reverse)
+    else:
+        x = time_major_inputs(inputs, time_major)
+        schedule = make_schedule(x, sequence_length, mask, resets, reverse)
+    result = run_cell(
+        cell,
+        x,
+        schedule,
+        initial_state,
+        pad_output=pad_output,
+        all_states=return_all_states,
+        backend=backend,
+    )
+    outputs = in_form_of(inputs, result.outputs, time_major)
+    if return_all_states:
+        return outputs, result.final_state, in_form_of(inputs, result.all_states, time_major)
+    return outputs, result.final_state
+
+
+def run_static(
+    cell: Any,
+    inputs: Sequence[Nest],
+    sequence_length: IntArray | None,
+    initial_state: Nest | None,
+    *,
+    mask: BoolArray | None,
+    resets: BoolArray | None,
+    reverse: bool,
+    pad_output: str,
+    backend: str,
+) -> tuple[Nest, Nest]:
+    """Do what `static_rnn` does where nothing is traced, but return outputs of shape (T, B, ...)."""
+    require_cell(cell)
+    check_backend(backend)
+    refuse_in_traces(inputs, sequence_length, mask, resets)
+    stacked = stacked_inputs(inputs)
+    schedule = make_schedule(stacked, sequence_length, mask, resets, reverse)
+    result = run_cell(cell, stacked, schedule, initial_state, pad_output=pad_output, static=True, backend=backend)
+    return result.outputs, result.final_state

@@ -8,11 +8,8 @@ from typing import Any
 import torch
 
 from unspool._nest import Nest, map_leaves
-from unspool.backends import check_backend
-from unspool.cells import require_cell
-from unspool.execution._arguments import BoolArray, IntArray, make_schedule, stacked_inputs
-from unspool.execution._run import run_cell
-from unspool.execution._tracing import refuse_in_traces
+from unspool.execution._arguments import BoolArray, IntArray
+from unspool.execution._run import run_static
 
 
 def static_rnn(
@@ -60,28 +57,6 @@ def static_rnn(
         run = traced_static_rnn
     outputs, final_state = run(cell, inputs, sequence_length, initial_state, **options)
     return steps_of(outputs, len(inputs)), final_state
-
-
-def run_static(
-    cell: Any,
-    inputs: Sequence[Nest],
-    sequence_length: IntArray | None,
-    initial_state: Nest | None,
-    *,
-    mask: BoolArray | None,
-    resets: BoolArray | None,
-    reverse: bool,
-    pad_output: str,
-    backend: str,
-) -> tuple[Nest, Nest]:
-    """Do what `static_rnn` does where nothing is traced, but return outputs of shape (T, B, ...)."""
-    require_cell(cell)
-    check_backend(backend)
-    refuse_in_traces(inputs, sequence_length, mask, resets)
-    stacked = stacked_inputs(inputs)
-    schedule = make_schedule(stacked, sequence_length, mask, resets, reverse)
-    result = run_cell(cell, stacked, schedule, initial_state, pad_output=pad_output, static=True, backend=backend)
-    return result.outputs, result.final_state
 
 
 def steps_of(values: Nest, steps: int) -> list[Nest]:

@@ -20,10 +20,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 from unspool._nest import Nest, flatten, leaves_of, map_leaves, unflatten
 from unspool._ragged import RaggedBatch
 from unspool.backends import recording
-from unspool.execution._dynamic import run_dynamic
 from unspool.execution._op import with_tensors
 from unspool.execution._plans import PLANS, TENSOR, Failure, Form, Forms, Plan, Runner
-from unspool.execution._static import run_static
+from unspool.execution._run import run_dynamic, run_static
 
 SAMPLE = {"T": 1, "B": 2}
 """Steps and rows of the run that shows the forms of results: any layer takes one step."""
