@@ -14,7 +14,6 @@ pytest.importorskip("tokenizers", reason="tokenizers is not installed")
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "conformance/golden/keras_words.json").read_text())
 TEXTS = ["The cat, the dog.", "the dog b a b a", "zebra"]
-STORED = json.loads(TextTokenizer.train(TEXTS).to_json())
 
 
 def numbers(tokenizer, text):

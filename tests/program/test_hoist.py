@@ -79,8 +79,8 @@ def test_input_products_leave_the_loop():
 def test_sums_are_regrouped_so_that_the_product_adds_the_rest():
     program = hoisted(lambda x, h, m: torch.tanh(((F.linear(h, m.w) + m.v) + x) + F.linear(x, m.w) + m.positive))
     loop = extract_loop(program)
-    assert [v.op for v in loop.body if v.in_loop and v.op not in ("mul", "expand")] == ["product", "tanh"]
-    (product,) = (v for v in loop.body if v.in_loop and v.op == "product")
+    assert [v.op for v in loop.body if v.level == "state" and v.op not in ("mul", "expand")] == ["product", "tanh"]
+    (product,) = (v for v in loop.body if v.level == "state" and v.op == "product")
     assert len(product.args) == 3
     assert product.args[2].level == "token"
 

@@ -54,11 +54,6 @@ def _issue(kept: Kept) -> Tensor:
     return ticket
 
 
-def kept_graphs() -> int:
-    """Return how many graphs wait for a backward pass."""
-    return len(_tickets)
-
-
 _swapping = threading.RLock()
 
 

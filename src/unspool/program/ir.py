@@ -78,11 +78,6 @@ class Value:
         """Number of features."""
         return math.prod(self.shape)
 
-    @property
-    def in_loop(self) -> bool:
-        """Whether it is computed step by step."""
-        return self.level == "state"
-
     def __hash__(self) -> int:
         return id(self)
 

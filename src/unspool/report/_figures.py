@@ -47,12 +47,11 @@ def wants_logarithm(values: Iterable[float], factor: float = LOGARITHMIC_FROM) -
     return bool(finite) and min(finite) > 0 and max(finite) / min(finite) >= factor
 
 
-def significant(value: float | None, digits: int = 3) -> str:
-    """Return a number as text with so many significant digits, and no exponent; `ABSENT` for None."""
+def significant(value: float | None) -> str:
+    """Return a number as text with three significant digits, and no exponent; `ABSENT` for None."""
     if value is None:
         return ABSENT
     if not math.isfinite(value) or value == 0:
         return f"{value:g}"
-    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # after rounding: 9.999 becomes 10.0
-    decimals = digits - 1 - exponent
-    return f"{value:,.{max(0, decimals)}f}"
+    exponent = int(f"{value:.2e}".partition("e")[2])  # after rounding: 9.999 becomes 10.0
+    return f"{value:,.{max(0, 2 - exponent)}f}"

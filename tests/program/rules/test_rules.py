@@ -36,7 +36,7 @@ def test_a_spelling_of_inputs_alone_leaves_the_loop(text):
     traced = trace(cell, x, h, None)
     (got,), _ = run_program(traced.program, traced, cell, x, h)
     torch.testing.assert_close(got, cell(x, h)[0], rtol=1e-10, atol=1e-11)
-    in_loop = [v.op for v in traced.program.live() if v.in_loop and v.op not in ("state", "expand")]
+    in_loop = [v.op for v in traced.program.live() if v.level == "state" and v.op not in ("state", "expand")]
     assert in_loop == ["add", "mul"]  # the mul is the cell's own new state
 
 

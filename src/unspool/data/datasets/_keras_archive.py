@@ -19,17 +19,15 @@ from .._errors import DataError
 from .._token_cache import TokenArrays
 
 
-def read_archive(path: Path, split: str, *, classes: int = 2) -> TokenArrays:
+def read_archive(path: Path, split: str) -> TokenArrays:
     """Read one split of an archive in the layout of Keras's ``imdb.npz``.
 
     Parameters
     ----------
     path : Path
-        The archive: ``x_{split}``, lists of word ranks from 1, and ``y_{split}``, their labels.
+        The archive: ``x_{split}``, lists of word ranks from 1, and ``y_{split}``, their labels, 0 or 1.
     split : str
         "train" or "test".
-    classes : int
-        Labels run from 0 to one less.
 
     Raises
     ------
@@ -45,7 +43,7 @@ def read_archive(path: Path, split: str, *, classes: int = 2) -> TokenArrays:
         raise DataError(f"{path}: no {split} reviews in it ({error}); expected Keras's imdb.npz") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise DataError(f"{path}: damaged or truncated archive ({error}); fetch the file again") from error
-    return _reviews(_lists(content, path, split), _labels(labels, path, split), path, split, len(content), classes)
+    return _reviews(_lists(content, path, split), _labels(labels, path, split), path, split, len(content))
 
 
 def _lists(content: bytes, path: Path, split: str) -> list[Any]:
@@ -79,14 +77,12 @@ def _labels(content: bytes, path: Path, split: str) -> np.ndarray:
     return labels.astype(np.int64)
 
 
-def _reviews(items: list[Any], labels: np.ndarray, path: Path, split: str, size: int, classes: int) -> TokenArrays:
+def _reviews(items: list[Any], labels: np.ndarray, path: Path, split: str, size: int) -> TokenArrays:
     if len(items) != len(labels) or not items:
         raise DataError(f"{path}: {len(items)} {split} reviews and {len(labels)} labels; expected one label each")
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    wrong = np.flatnonzero((labels < 0) | (labels > 1))
     if len(wrong):
-        raise DataError(
-            f"{path}: {split} review {wrong[0]} has the label {labels[wrong[0]]}; expected 0 to {classes - 1}"
-        )
+        raise DataError(f"{path}: {split} review {wrong[0]} has the label {labels[wrong[0]]}; expected 0 to 1")
     for index, review in enumerate(items):
         if not isinstance(review, list) or not review:
             what = "empty" if review == [] else f"a {type(review).__name__}"
