@@ -18,15 +18,17 @@ from unspool.cells import GRUCell, LSTMCell, LSTMState, SimpleRNNCell
 from unspool.cells._activations import activation
 from unspool.program.fingerprint import has_hooks
 
-OPERATORS: dict[type, tuple[str, tuple[int, ...]]] = {
-    LSTMCell: ("LSTM", (0, 3, 1, 2)),
-    nn.LSTMCell: ("LSTM", (0, 3, 1, 2)),
-    GRUCell: ("GRU", (1, 0, 2)),
-    nn.GRUCell: ("GRU", (1, 0, 2)),
-    SimpleRNNCell: ("RNN", (0,)),
-    nn.RNNCell: ("RNN", (0,)),
+OPERATORS: dict[type, str] = {
+    LSTMCell: "LSTM",
+    nn.LSTMCell: "LSTM",
+    GRUCell: "GRU",
+    nn.GRUCell: "GRU",
+    SimpleRNNCell: "RNN",
+    nn.RNNCell: "RNN",
 }
-"""For each cell its operator and where that operator's gates stand among ours: i, o, f, c and z, r, h."""
+
+ORDERS = {"LSTM": (LSTMCell.GATES, "iofg"), "GRU": (GRUCell.GATES, "zrn"), "RNN": (SimpleRNNCell.GATES, "h")}
+"""For each operator its gates by our letters: in our order, which is PyTorch's, and in its own."""
 
 ACTIVATIONS: dict[Callable[..., Any], str] = {torch.tanh: "Tanh", torch.sigmoid: "Sigmoid", torch.relu: "Relu"}
 
@@ -80,7 +82,7 @@ def run_operator(call: Call) -> Result:
     """
     cell, schedule = call.cell, call.schedule
     assert isinstance(schedule, TracedSchedule)
-    name, _ = OPERATORS[type(cell)]
+    name = OPERATORS[type(cell)]
     lengths, size = schedule.right_padded_lengths, cell.hidden_size
     lstm = name == "LSTM"
     initial = leaves_of(call.initial_state)
@@ -114,9 +116,9 @@ def run_operator(call: Call) -> Result:
 
 def _by_gate(cell: Any, weight: Tensor) -> Tensor:
     """Return a weight `[G H, ...]` as `[1, G H, ...]` with the gates in ONNX's order."""
-    _, order = OPERATORS[type(cell)]
-    gates = weight.chunk(len(order))
-    return torch.cat([gates[k] for k in order]).unsqueeze(0)
+    ours, theirs = ORDERS[OPERATORS[type(cell)]]
+    blocks = dict(zip(ours, weight.chunk(len(ours)), strict=True))
+    return torch.cat([blocks[gate] for gate in theirs]).unsqueeze(0)
 
 
 def _biases(cell: Any) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,9 @@ class BuiltinCell(Cell):
     ValueError
         If a size, a probability or `init` is out of range.
     """
+
+    GATES: ClassVar[str]
+    """A letter for each gate, in the order in which they stand in the parameters."""
 
     weight_ih: Tensor
     weight_hh: Tensor

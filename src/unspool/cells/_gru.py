@@ -57,6 +57,8 @@ class GRUCell(BuiltinCell):
       2014, arXiv:1406.1078
     """
 
+    GATES = "rzn"
+
     def __init__(
         self,
         input_size: int,

@@ -90,6 +90,8 @@ class LSTMCell(BuiltinCell):
     - K. Greff and others, LSTM: a search space odyssey, 2017, arXiv:1503.04069
     """
 
+    GATES = "ifgo"  # "fgo" if coupled
+
     peephole_i: Tensor
     peephole_f: Tensor
     peephole_o: Tensor

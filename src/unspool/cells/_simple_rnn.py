@@ -50,6 +50,8 @@ class SimpleRNNCell(BuiltinCell):
     - J. Elman, Finding structure in time, 1990, doi:10.1207/s15516709cog1402_1
     """
 
+    GATES = "h"
+
     def __init__(
         self,
         input_size: int,

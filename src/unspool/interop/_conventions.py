@@ -22,7 +22,7 @@ CELLS: dict[str, Any] = {"rnn": SimpleRNNCell, "lstm": LSTMCell, "gru": GRUCell}
 """The kinds of cells."""
 
 ORDERS: dict[str, dict[str, str]] = {
-    "unspool": {"rnn": "h", "lstm": "ifgo", "gru": "rzn"},
+    "unspool": {kind: cell.GATES for kind, cell in CELLS.items()},
     "keras": {"rnn": "h", "lstm": "ifgo", "gru": "zrn"},
     "tensorflow1": {"rnn": "h", "lstm": "igfo", "gru": "rzn"},
     "flax": {"rnn": "h", "lstm": "ifgo", "gru": "rzn"},
