@@ -117,7 +117,7 @@ def comparison() -> dict[str, Any]:
         "versions": {"torch": "2.13.0"},
         "settings": {
             "batch": 32, "input_size": 128, "hidden_size": 64, "cell": "lstm", "steps": [10, 400], "limit_s": 180,
-            "seed": 0,
+            "seed": 0, "built_for": 10, "least": 7, "most": 51, "repeat_s": 3.0, "quick": True,
         },
         "contenders": [*contenders, skipped],
         "scaling": [
@@ -141,5 +141,6 @@ def comparison() -> dict[str, Any]:
                  "real_share": share}
                 for mode, contender, seconds, share in modes
             ],
+            "left_out": [],
         },
     }  # fmt: skip

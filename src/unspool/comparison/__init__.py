@@ -5,6 +5,7 @@ Importing it needs torch and NumPy only; `run_compare` and `comparison_tables` n
 
 from ._compare import compare as compare
 from ._errors import ComparisonError as ComparisonError
+from ._form import faults_of_form as faults_of_form
 from ._machine import busy as busy
 from ._machine import describe_machine as describe_machine
 from ._problem import spread_lengths as spread_lengths

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ._errors import ComparisonError
+from ._settings import SettingsValues
 
 FORMAT = 1
 
@@ -169,7 +170,7 @@ class Comparison:
     seconds: float
     machine: dict[str, Any]
     versions: dict[str, str]
-    settings: dict[str, Any]
+    settings: SettingsValues
     contenders: list[ContenderResult]
     scaling: list[ScalingResult] = field(default_factory=list)
     longer: list[LongerResult] = field(default_factory=list)

@@ -5,10 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ._contenders import COMPILED, select
 from ._errors import ComparisonError
+
+
+class SettingsValues(TypedDict):
+    """What of `Settings` decides the figures, as plain values; and which cell it is."""
+
+    batch: int
+    input_size: int
+    hidden_size: int
+    limit_s: float
+    seed: int
+    built_for: int
+    least: int
+    most: int
+    repeat_s: float
+    cell: str
+    steps: list[int]
+    quick: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +135,14 @@ class Settings:
         """The steps of the longer sequence."""
         return self.built_for + -(-self.built_for // 2)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> SettingsValues:
         """Return what decides the figures, as plain values."""
-        names = ("batch", "input_size", "hidden_size", "limit_s", "seed", "built_for", "least", "most", "repeat_s")
-        chosen = {name: getattr(self, name) for name in names}
-        return {**chosen, "cell": "lstm", "steps": list(self.steps), "quick": self.quick}
+        return {
+            "batch": self.batch, "input_size": self.input_size, "hidden_size": self.hidden_size,
+            "limit_s": self.limit_s, "seed": self.seed, "built_for": self.built_for,
+            "least": self.least, "most": self.most, "repeat_s": self.repeat_s,
+            "cell": "lstm", "steps": list(self.steps), "quick": self.quick,
+        }  # fmt: skip
 
 
 def parse_steps(text: str | None) -> tuple[int, ...] | None:
