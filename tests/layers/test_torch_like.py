@@ -396,7 +396,7 @@ def test_wrong_states_of_an_lstm_are_refused():
 
 def test_wrong_states_of_a_sequence_without_a_batch_are_refused():
     x = zeros(T, I)
-    for hx in (zeros(1, B, H), zeros(H), zeros(())):
+    for hx in (zeros(1, B, H), zeros(H), torch.tensor(0.0)):
         with refused(ValueError, f"hx has the shapes {list(hx.shape)}", "expected [1, 5]"):
             GRU(I, H)(x, hx)
     with refused(ValueError, "hx has the structure str", "expected LSTMState(h=[1, 5], c=[1, 5])"):

@@ -15,7 +15,6 @@ from unspool._nest import Nest, flatten, map_leaves, unflatten
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule
 from unspool.cells import BuiltinCell, match_state
-from unspool.cells._activations import activation_name
 from unspool.execution import BoolArray, IntArray, run_cell
 from unspool.layers._base import DEFAULTS, RecurrentLayer, RunOptions, check_flags, last_or_all, stack_states
 
@@ -209,7 +208,7 @@ class TorchLikeLayer(RecurrentLayer):
         cell = self._cells[0][1]
         changed += [f"input_dropout={cell.dropout}"] if cell.dropout else []
         of_cell = {name: getattr(cell, name, default) for name, default in usual.items()}
-        changed += [f"{k}={activation_name(v) if callable(v) else v}" for k, v in of_cell.items() if v != usual[k]]
+        changed += [f"{k}={getattr(v, '__name__', v)}" for k, v in of_cell.items() if v != usual[k]]
         return ", ".join([f"{self.input_size}, {self.hidden_size}", *changed])
 
 
