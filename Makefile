@@ -1,11 +1,12 @@
-# `make demo` and `make test` work on a machine that has Python 3.11 or newer with venv and pip, and nothing else.
+# Each target works on a machine that has Python 3.11 or newer with venv and pip, and a C++ compiler, and nothing else.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test test-gpu check native-test sanitize peers clean
 .DELETE_ON_ERROR:
+.NOTPARALLEL:  # two installations into one environment would meet
 
 demo: $(VENV)/.train
 	@$(BIN)/unspool demo
@@ -20,22 +21,24 @@ test-gpu: $(VENV)/.dev
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/test_docstrings.py
 
-$(BIN)/python:
+# pip comes last into an environment: one whose making was interrupted is made again.
+$(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"unspool needs Python 3.11 or newer; this is {sys.version.split()[0]}. Name another one with: make PYTHON=python3.12 ...")'
 	@echo "Creating $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
 NATIVE := CMakeLists.txt $(wildcard native/*.txt native/*.hpp native/*.cpp)
 
-$(VENV)/.train: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/python
+$(VENV)/.train: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/pip
 	@echo "Installing unspool and what training needs into $(VENV) (PyTorch is large, the engine is compiled: some minutes)"
 	@$(PIP_INSTALL) --editable '.[train]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/python
+$(VENV)/.dev: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/pip
 	@echo "Installing unspool and what the tests need into $(VENV) (PyTorch is large, the engine is compiled: some minutes)"
 	@$(PIP_INSTALL) --editable '.[train,dev]'
 	@touch $@ $(VENV)/.train

@@ -141,13 +141,16 @@ def test_mnist_without_data_and_network_says_so_in_two_lines(tmp_path, monkeypat
     assert not (tmp_path / "run").exists()
 
 
-def test_the_demo_prints_one_table_of_four_runs(tmp_path):
+def test_the_demo_prints_one_table_of_four_runs(tmp_path, monkeypatch):
     output = run("demo", "--epochs", "1", "--output-dir", tmp_path).stdout
     table = output[output.index("Japanese Vowels") :]
     for model in ("lstm", "gru"):
         for execution in ("dynamic", "static"):
             assert re.search(rf"{model} +{execution} +0\.\d{{4}} +\d+\.\d\d +\d\d,\d{{3}}", table)
-    run("demo", "--epochs", "1", "--output-dir", tmp_path)
+    assert output.endswith(f"try: unspool evaluate {tmp_path / 'lstm-dynamic' / 'last.ckpt'}\n")
+    monkeypatch.setattr(sys, "argv", [".venv/bin/unspool", "demo"])
+    again = run("demo", "--epochs", "1", "--output-dir", tmp_path).stdout
+    assert "try: .venv/bin/unspool evaluate" in again
     assert (tmp_path / "lstm-static" / "best.ckpt").is_file()
 
 
@@ -163,3 +166,9 @@ def test_without_the_extra_the_command_says_what_to_install():
     assert done.returncode == 1
     assert "pip install 'unspool[train]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_package_runs_as_the_command():
+    command = [sys.executable, "-m", "unspool", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"unspool \d+\.\d+\.\d+\n", done.stdout)

@@ -151,6 +151,15 @@ def test_errors_of_the_users_own_code_are_the_users_to_see(file, place, source, 
         run("my_models:model", "--sample", "my_models:broken")
 
 
+def test_a_sample_that_does_not_fit_is_one_message(file):
+    file.write_text(MODEL + "\ndef wide():\n    return torch.ones(2, 5, 7), 1.0\n")
+    output = " ".join(run(f"{file}:model", "--sample", f"{file}:wide", code=2).output.split())
+    assert output.startswith("error: the model fails on the sample batch, with RuntimeError: input.size(-1)")
+    assert f"{file}, line 11: return self.rnn(scale * x)[0]" in output
+    assert "It was called with (float32 of shape (2, 5, 7), float)" in output
+    assert "Traceback" not in output
+
+
 def test_files_of_one_name_are_told_apart(file):
     other = file.parent / "other"
     other.mkdir()

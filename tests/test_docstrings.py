@@ -1,12 +1,16 @@
-"""Every public name is documented, with all of its parameters, and the examples run."""
+"""Every public name is documented: parameters, shapes, errors, papers; and the examples run."""
 
 from __future__ import annotations
 
+import ast
+import builtins
 import doctest
 import importlib
 import inspect
 import re
-from types import ModuleType
+import sys
+from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
@@ -21,11 +25,13 @@ PACKAGES = [
     "unspool.execution",
     "unspool.backends",
     "unspool.layers",
+    "unspool.program",
     "unspool.doctor",
     "unspool.data",
     "unspool.comparison",
     "unspool.report",
     "unspool.interop",
+    "unspool.training",
 ]
 
 
@@ -81,6 +87,82 @@ def test_every_parameter_is_mentioned(name):
     text = inspect.getdoc(PUBLIC[name]) or ""
     missing = [p for p in parameters(PUBLIC[name]) if not re.search(rf"\b{re.escape(p)}\b", text)]
     assert not missing, f"{name} does not mention {missing}"
+
+
+def is_ours(thing: Any) -> bool:
+    """Tell whether a class or function was written here; methods of dataclasses and NamedTuples are generated."""
+    written = inspect.isclass(thing) or Path(inspect.unwrap(thing).__code__.co_filename).exists()
+    return thing.__module__.startswith("unspool") and written
+
+
+OURS = {name: thing for name, thing in {**PUBLIC, **methods}.items() if is_ours(thing)}
+TENSOR = re.compile(r"^[\w*, ()\[\]]+ : .*\b(Tensor|ndarray|Parameter)\b|^(nesting of )?Tensor\b")
+ANY_SHAPE = re.compile(r"\b(dict|mapping|nesting)( of|\b.* to)|\[k\]")  # of these each has a shape of its own
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_tensor_has_a_shape(name):
+    lines = (inspect.getdoc(OURS[name]) or "").splitlines()
+    without = [line for line in lines if TENSOR.match(line) and "shape" not in line and not ANY_SHAPE.search(line)]
+    assert not without, f"{name} gives no shape: {without}"
+
+
+def raised(function: FunctionType, depth: int = 2) -> set[type]:
+    """Return the errors that a function raises: itself, and in the functions that it calls by name, and these."""
+    function = inspect.unwrap(function)
+    around = vars(sys.modules[function.__module__])
+    found = set()
+    source = inspect.getsource(function)
+    for node in ast.walk(ast.parse(f"if True:\n{source}" if source[0] == " " else source)):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            error = {**vars(builtins), **around}.get(ast.unparse(node.exc.func))
+            found |= {error} if inspect.isclass(error) else set()
+        elif depth and isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            helper = around.get(node.func.id)
+            if inspect.isfunction(helper) and helper.__module__.startswith("unspool"):
+                found |= raised(helper, depth - 1)
+    return found
+
+
+def body(thing: Any) -> Any:
+    """Return the function that runs when a public thing is called; None where that is not of this library."""
+    if inspect.isclass(thing):
+        thing = next((vars(thing)[name] for name in ("__post_init__", "__init__") if name in vars(thing)), None)
+    return thing if thing is not None and is_ours(thing) else None
+
+
+RAISING = {name: errors for name, thing in OURS.items() if body(thing) and (errors := raised(body(thing)))}
+
+
+@pytest.mark.parametrize("name", RAISING)
+def test_every_error_is_documented(name):
+    section = (inspect.getdoc(OURS[name]) or "").partition("Raises\n------")[2]
+    for error in RAISING[name]:
+        kinds = {kind.__name__ for kind in error.__mro__} - {"Exception", "BaseException", "object"}
+        assert kinds & set(re.findall(r"\w+", section)), f"{name} does not say that it raises {error.__name__}"
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, kind in PUBLIC.items() if inspect.isclass(kind) and issubclass(kind, Exception)]
+)
+def test_an_error_is_described_at_length(name):
+    assert len((PUBLIC[name].__doc__ or "").split()) >= 25
+
+
+CITING = [name for name in vars(unspool) if name.endswith("Cell") and name != "Cell"]
+
+
+@pytest.mark.parametrize("name", CITING)
+def test_a_cell_has_its_equation_and_its_paper(name):
+    text = inspect.getdoc(vars(unspool)[name]) or ""
+    assert ".. math::" in text
+    papers = text.partition("References\n----------\n")[2]
+    assert re.search(r"\b(19|20)\d\d,\s+(arXiv:\d{4}\.\d{4,5}|doi:10\.\d{4,}/\S+)", papers)
+
+
+def test_there_are_errors_and_papers_to_check():
+    assert {"unspool.dynamic_rnn", "unspool.LSTMCell.forward", "unspool.data.pad_sequences"} <= set(RAISING)
+    assert {"LSTMCell", "GRUCell", "SimpleRNNCell", "ZoneoutCell"} <= set(CITING)
 
 
 def modules() -> list[ModuleType]:

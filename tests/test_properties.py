@@ -1,6 +1,6 @@
-"""Laws that hold for every cell and every batch of sequences.
+"""Laws that hold for every cell and every batch of sequences, in values and gradients.
 
-Letters: B batch, T steps.
+Letters: B batch, T steps, N tokens, which are the real steps of all rows.
 """
 
 from __future__ import annotations
@@ -22,28 +22,45 @@ from tests.conformance.oracle import (
     live_steps,
     map_leaves,
     measure,
-    named,
     with_gradient,
 )
-from unspool import dynamic_rnn
+from unspool import dynamic_rnn, static_rnn
 
 F64 = torch.float64
 ROWS = [row for row in CELLS if not row.training and row.name != "user row inputs"]
 """Cells without random numbers: rows of one batch and another are to be compared."""
 
 few = settings(
-    max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
 class Sequences(NamedTuple):
-    """A cell and a batch of ragged sequences: `inputs` [B, T, ...], `state` [B, ...]."""
+    """A cell, a batch of ragged sequences, `inputs` [B, T, ...] and `state` [B, ...], and how to run over them."""
 
     cell: Any
     inputs: Any
     state: Any
     lengths: list[int]
     steps: int
+    unrolled: bool
+    backend: str
+
+    @property
+    def problem(self) -> Problem:
+        """The same with fresh leaves that gradients are taken of."""
+        return Problem(self.cell, with_gradient(self.inputs), with_gradient(self.state))
+
+    def run(self, inputs: Any, state: Any, lengths: Any = None, **options: Any) -> Run:
+        """Run over all or some of the inputs, looped with all states, or unrolled."""
+        options |= {"initial_state": state, "backend": self.backend}
+        if not self.unrolled:
+            return Run(*dynamic_rnn(self.cell, inputs, lengths, return_all_states=True, **options))
+        if leaves_of(inputs)[0].shape[1] == 0:  # of which there is no list
+            return Run(*dynamic_rnn(self.cell, inputs, lengths, **options))
+        steps = [map_leaves(lambda leaf, t=t: leaf[:, t], inputs) for t in range(leaves_of(inputs)[0].shape[1])]
+        outputs, final = static_rnn(self.cell, steps, lengths, **options)
+        return Run(map_leaves(lambda *leaves: torch.stack(leaves, 1), *outputs), final)
 
 
 @st.composite
@@ -55,111 +72,116 @@ def sequences(draw: st.DrawFn, rows: list[CellRow] = ROWS, min_steps: int = 0) -
     cell = row.cell(2, 2, F64, seed)
     generator = torch.Generator().manual_seed(seed)
     inputs = row.draw(batch, steps, 2, generator)
-    return Sequences(cell, inputs, random_state(cell, batch, F64, generator), lengths, steps)
+    state = random_state(cell, batch, F64, generator)
+    backend = draw(st.sampled_from(["auto", "reference"]))
+    return Sequences(cell, inputs, state, lengths, steps, draw(st.booleans()), backend)
 
 
-def bools(draw: st.DrawFn, batch: int, steps: int) -> list[list[bool]]:
-    row = st.lists(st.booleans(), min_size=steps, max_size=steps)
-    return draw(st.lists(row, min_size=batch, max_size=batch))
+def bools(draw: st.DrawFn, s: Sequences) -> Tensor:
+    row = st.lists(st.booleans(), min_size=s.steps, max_size=s.steps)
+    return as_bools(draw(st.lists(row, min_size=len(s.lengths), max_size=len(s.lengths))), s.steps)
 
 
 def as_bools(table: list[list[bool]], steps: int) -> Tensor:
     return torch.tensor(table, dtype=torch.bool).reshape(len(table), steps)
 
 
+def live_of(s: Sequences, mask: Tensor | None = None) -> Tensor:
+    """Where the real steps are: `[B, T]`."""
+    lists = None if mask is None else mask.tolist()
+    return as_bools(live_steps(len(s.lengths), s.steps, s.lengths, lists), s.steps)
+
+
 directions = st.booleans()
 pads = st.sampled_from(["zero", "repeat"])
 
 
-def measured(cell: Any, inputs: Any, state: Any, *args: Any, **options: Any) -> dict[str, Tensor]:
-    """Run `dynamic_rnn` with all states; return results and gradients by name."""
-    problem = Problem(cell, with_gradient(inputs), with_gradient(state))
-    return measure(
-        lambda: Run(
-            *dynamic_rnn(
-                cell, problem.inputs, *args, initial_state=problem.initial_state, return_all_states=True, **options
-            )
-        ),
-        problem,
-    )
+def measured(s: Sequences, *args: Any, **options: Any) -> dict[str, Tensor]:
+    """Run over everything; return results and gradients by name."""
+    problem = s.problem
+    return measure(lambda: s.run(problem.inputs, problem.initial_state, *args, **options), problem)
 
 
-def run(cell: Any, inputs: Any, state: Any, *args: Any, **options: Any) -> Run:
-    with torch.no_grad():
-        return Run(*dynamic_rnn(cell, inputs, *args, initial_state=state, return_all_states=True, **options))
-
-
-def by_name(result: Run) -> dict[str, Tensor]:
-    return {name: leaf for part in Run._fields for name, leaf in named(part, getattr(result, part)).items()}
-
-
-def assert_same_run(actual: Run, expected: Run) -> None:
-    assert_close(by_name(actual), by_name(expected), F64)
+def joined(parts: list[Any], axis: int) -> Any:
+    """Concatenate nestings of Tensor; None, where unrolled runs have no states, stays None."""
+    return None if parts[0] is None else map_leaves(lambda *leaves: torch.cat(leaves, axis), *parts)
 
 
 @few
 @given(st.data(), sequences(), directions)
 def test_a_row_in_a_batch_is_what_it_is_alone(data, s, reverse):
-    mask = bools(data.draw, len(s.lengths), s.steps)
-    live = as_bools(live_steps(len(s.lengths), s.steps, s.lengths, mask), s.steps)
-    together = run(s.cell, s.inputs, s.state, s.lengths, mask=as_bools(mask, s.steps), reverse=reverse)
-    for b, real in enumerate(live):
-        cut = map_leaves(lambda leaf, b=b, real=real: leaf[b : b + 1, real], s.inputs)
-        alone = run(s.cell, cut, map_leaves(lambda leaf, b=b: leaf[b : b + 1], s.state), reverse=reverse)
-        its_part = Run(
-            map_leaves(lambda leaf, b=b, real=real: leaf[b : b + 1, real], together.outputs),
-            map_leaves(lambda leaf, b=b: leaf[b : b + 1], together.final_state),
-            map_leaves(lambda leaf, b=b, real=real: leaf[b : b + 1, real], together.all_states),
-        )
-        assert_same_run(its_part, alone)
+    mask = bools(data.draw, s)
+    live = live_of(s, mask)
+    # A reset at a step that is not real waits for the row's next real step, which alone is at another place.
+    resets = bools(data.draw, s) & live
+    problem = s.problem
+
+    def together() -> Run:
+        options = {"mask": mask, "resets": resets, "reverse": reverse}
+        run = s.run(problem.inputs, problem.initial_state, s.lengths, **options)
+        tokens = [None if tree is None else map_leaves(lambda leaf: leaf[live], tree) for tree in (run[0], run[2])]
+        return Run(tokens[0], run.final_state, tokens[1])
+
+    def alone() -> Run:
+        runs = []
+        for b, real in enumerate(live):
+            cut = map_leaves(lambda leaf, b=b, real=real: leaf[b : b + 1, real], problem.inputs)
+            state = map_leaves(lambda leaf, b=b: leaf[b : b + 1], problem.initial_state)
+            runs.append(s.run(cut, state, resets=resets[b : b + 1, real], reverse=reverse))
+        states = [None if run.all_states is None else map_leaves(lambda leaf: leaf[0], run.all_states) for run in runs]
+        outputs = [map_leaves(lambda leaf: leaf[0], run.outputs) for run in runs]
+        return Run(joined(outputs, 0), joined([run.final_state for run in runs], 0), joined(states, 0))
+
+    assert_close(measure(together, problem), measure(alone, problem), F64)
 
 
 @few
 @given(st.data(), sequences(min_steps=2), directions)
 def test_a_run_in_chunks_with_carried_state_equals_one_run(data, s, reverse):
-    batch = len(s.lengths)
     cuts = sorted(data.draw(st.sets(st.integers(1, s.steps - 1), min_size=1, max_size=3)))
+    mask = bools(data.draw, s)
     # A reset at a step that is not real waits for the row's next real step, which may be in another chunk.
-    live = as_bools(live_steps(batch, s.steps, s.lengths), s.steps)
-    resets = as_bools(bools(data.draw, batch, s.steps), s.steps) & live
-    whole = run(s.cell, s.inputs, s.state, s.lengths, resets=resets, reverse=reverse)
-    chunks = list(zip([0, *cuts], [*cuts, s.steps], strict=True))
-    state, parts = s.state, []
-    for start, end in reversed(chunks) if reverse else chunks:
-        part = run(
-            s.cell,
-            map_leaves(lambda leaf, a=start, z=end: leaf[:, a:z], s.inputs),
-            state,
-            [min(max(length - start, 0), end - start) for length in s.lengths],
-            resets=resets[:, start:end],
-            reverse=reverse,
-        )
-        state = part.final_state
-        parts.append(part)
-    parts = parts[::-1] if reverse else parts
-    joined = Run(
-        map_leaves(lambda *leaves: torch.cat(leaves, 1), *[part.outputs for part in parts]),
-        state,
-        map_leaves(lambda *leaves: torch.cat(leaves, 1), *[part.all_states for part in parts]),
-    )
-    assert_same_run(joined, whole)
+    resets = bools(data.draw, s) & live_of(s, mask)
+    problem = s.problem
+
+    def whole() -> Run:
+        options = {"mask": mask, "resets": resets, "reverse": reverse}
+        return s.run(problem.inputs, problem.initial_state, s.lengths, **options)
+
+    def in_chunks() -> Run:
+        chunks = list(zip([0, *cuts], [*cuts, s.steps], strict=True))
+        state, parts = problem.initial_state, []
+        for start, end in reversed(chunks) if reverse else chunks:
+            part = s.run(
+                map_leaves(lambda leaf, a=start, z=end: leaf[:, a:z], problem.inputs),
+                state,
+                [min(max(length - start, 0), end - start) for length in s.lengths],
+                mask=mask[:, start:end],
+                resets=resets[:, start:end],
+                reverse=reverse,
+            )
+            state = part.final_state
+            parts.append(part)
+        parts = parts[::-1] if reverse else parts
+        return Run(joined([part.outputs for part in parts], 1), state, joined([part.all_states for part in parts], 1))
+
+    assert_close(measure(in_chunks, problem), measure(whole, problem), F64)
 
 
 @few
 @given(st.data(), sequences(), directions, pads, st.sampled_from([float("nan"), float("inf"), -1e300, 0.0]))
 def test_what_stands_in_padding_never_matters(data, s, reverse, pad, filling):
-    batch = len(s.lengths)
-    mask = bools(data.draw, batch, s.steps)
-    padding = ~as_bools(live_steps(batch, s.steps, s.lengths, mask), s.steps)
+    mask, resets = bools(data.draw, s), bools(data.draw, s)
+    padding = ~live_of(s, mask)
 
     def filled(leaf: Tensor) -> Tensor:
         leaf = leaf.clone()
         leaf[padding] = filling if leaf.is_floating_point() else -(10**6)
         return leaf
 
-    options = {"mask": as_bools(mask, s.steps), "reverse": reverse, "pad_output": pad}
-    clean = measured(s.cell, s.inputs, s.state, s.lengths, **options)
-    assert_identical(measured(s.cell, map_leaves(filled, s.inputs), s.state, s.lengths, **options), clean)
+    options = {"mask": mask, "resets": resets, "reverse": reverse, "pad_output": pad}
+    clean = measured(s, s.lengths, **options)
+    assert_identical(measured(s._replace(inputs=map_leaves(filled, s.inputs)), s.lengths, **options), clean)
     for leaf in leaves_of(s.inputs):
         assert leaf.isfinite().all()
     for name, value in clean.items():
@@ -181,29 +203,33 @@ def reversed_rows(values: Any, lengths: list[int]) -> Any:
 @few
 @given(sequences())
 def test_a_reverse_run_over_reversed_rows_is_the_forward_run_mirrored(s):
-    forward = run(s.cell, s.inputs, s.state, s.lengths)
-    mirrored = run(s.cell, reversed_rows(s.inputs, s.lengths), s.state, s.lengths, reverse=True)
-    padding = ~as_bools(live_steps(len(s.lengths), s.steps, s.lengths), s.steps)
+    problem = s.problem
+    live = live_of(s)
 
-    def without_padding(states: Any) -> Any:
-        """Blank the states carried through padding: they are the last ones forward, and the first ones in reverse."""
-        return map_leaves(
-            lambda leaf: leaf.masked_fill(padding.view(*padding.shape, *[1] * (leaf.dim() - 2)), 0), states
-        )
+    def with_states_of_tokens(outputs: Any, final: Any, states: Any) -> Run:
+        """Drop the states carried through padding: they are the last ones forward, and the first ones in reverse."""
+        return Run(outputs, final, None if states is None else map_leaves(lambda leaf: leaf[live], states))
 
-    expected = forward._replace(all_states=without_padding(forward.all_states))
-    states = without_padding(reversed_rows(mirrored.all_states, s.lengths))
-    assert_same_run(Run(reversed_rows(mirrored.outputs, s.lengths), mirrored.final_state, states), expected)
+    def forward() -> Run:
+        return with_states_of_tokens(*s.run(problem.inputs, problem.initial_state, s.lengths))
+
+    def mirrored() -> Run:
+        inputs = reversed_rows(problem.inputs, s.lengths)
+        run = s.run(inputs, problem.initial_state, s.lengths, reverse=True)
+        states = None if run.all_states is None else reversed_rows(run.all_states, s.lengths)
+        return with_states_of_tokens(reversed_rows(run.outputs, s.lengths), run.final_state, states)
+
+    assert_close(measure(mirrored, problem), measure(forward, problem), F64)
 
 
 @few
 @given(sequences(), directions, pads)
 def test_a_right_padded_mask_equals_the_same_lengths(s, reverse, pad):
     options = {"reverse": reverse, "pad_output": pad}
-    mask = as_bools(live_steps(len(s.lengths), s.steps, s.lengths), s.steps)
-    by_lengths = measured(s.cell, s.inputs, s.state, s.lengths, **options)
-    assert_identical(measured(s.cell, s.inputs, s.state, mask=mask, **options), by_lengths)
-    assert_identical(measured(s.cell, s.inputs, s.state, s.lengths, mask=mask, **options), by_lengths)
+    mask = live_of(s)
+    by_lengths = measured(s, s.lengths, **options)
+    assert_identical(measured(s, mask=mask, **options), by_lengths)
+    assert_identical(measured(s, s.lengths, mask=mask, **options), by_lengths)
 
 
 @few
@@ -211,31 +237,38 @@ def test_a_right_padded_mask_equals_the_same_lengths(s, reverse, pad):
 def test_resets_cut_a_sequence_into_runs_of_their_own(data, s, reverse):
     starts = sorted(data.draw(st.sets(st.integers(0, s.steps - 1), max_size=3)) | {0})
     ends = [*starts[1:], s.steps]
-    firsts = [end - 1 for end in ends] if reverse else starts
     resets = torch.zeros(len(s.lengths), s.steps, dtype=torch.bool)
-    resets[:, firsts] = True
-    whole = run(s.cell, s.inputs, s.state, resets=resets, reverse=reverse)
-    parts = [
-        run(s.cell, map_leaves(lambda leaf, a=start, z=end: leaf[:, a:z], s.inputs), None, reverse=reverse)
-        for start, end in zip(starts, ends, strict=True)
-    ]
-    joined = Run(
-        map_leaves(lambda *leaves: torch.cat(leaves, 1), *[part.outputs for part in parts]),
-        parts[0 if reverse else -1].final_state,
-        map_leaves(lambda *leaves: torch.cat(leaves, 1), *[part.all_states for part in parts]),
-    )
-    assert_same_run(whole, joined)
+    resets[:, [end - 1 for end in ends] if reverse else starts] = True
+    problem = s.problem
+
+    def whole() -> Run:
+        return s.run(problem.inputs, problem.initial_state, resets=resets, reverse=reverse)
+
+    def in_parts() -> Run:
+        parts = [
+            s.run(map_leaves(lambda leaf, a=start, z=end: leaf[:, a:z], problem.inputs), None, reverse=reverse)
+            for start, end in zip(starts, ends, strict=True)
+        ]
+        final = parts[0 if reverse else -1].final_state
+        return Run(joined([part.outputs for part in parts], 1), final, joined([part.all_states for part in parts], 1))
+
+    assert_close(measure(whole, problem), measure(in_parts, problem), F64)
 
 
 @few
 @given(st.data(), sequences(), directions)
 def test_permuting_rows_permutes_results(data, s, reverse):
-    order = data.draw(st.permutations(range(len(s.lengths))))
-    straight = run(s.cell, s.inputs, s.state, s.lengths, reverse=reverse)
+    order = list(data.draw(st.permutations(range(len(s.lengths)))))
+    problem = s.problem
 
     def permuted(tree: Any) -> Any:
-        return map_leaves(lambda leaf: leaf[list(order)], tree)
+        return None if tree is None else map_leaves(lambda leaf: leaf[order], tree)
 
-    lengths = [s.lengths[b] for b in order]
-    shuffled = run(s.cell, permuted(s.inputs), permuted(s.state), lengths, reverse=reverse)
-    assert_same_run(shuffled, Run(*map(permuted, straight)))
+    def before() -> Run:
+        lengths = [s.lengths[b] for b in order]
+        return s.run(permuted(problem.inputs), permuted(problem.initial_state), lengths, reverse=reverse)
+
+    def after() -> Run:
+        return Run(*map(permuted, s.run(problem.inputs, problem.initial_state, s.lengths, reverse=reverse)))
+
+    assert_close(measure(before, problem), measure(after, problem), F64)

@@ -82,7 +82,8 @@ def require_tensors(tree: Nest, name: str) -> None:
         if not isinstance(leaf, Tensor):
             raise TypeError(
                 f"{path} is {_describe(leaf)}; expected a tensor. "
-                f"{name} must be a tensor or a nesting of tuples, NamedTuples, lists and dicts of tensors."
+                f"{name} must be a tensor or a nesting of tuples, NamedTuples, lists and dicts of tensors, or of "
+                "dataclasses that torch.export.register_dataclass has been told of."
             )
 
 

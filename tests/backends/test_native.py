@@ -297,6 +297,30 @@ def test_inputs_that_do_not_lie_in_one_piece():
         torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("lengths", [None, [5, 0, 2]], ids=["dense", "ragged"])
+def test_tensors_with_a_lazy_minus_sign(lengths):
+    """The imaginary part of a conjugate is a view whose memory has the other sign."""
+    generator = torch.Generator().manual_seed(4)
+
+    def lazily(*shape: int) -> torch.Tensor:
+        view = torch.randn(*shape, generator=generator, dtype=torch.complex128).conj().imag
+        assert view.is_neg()
+        return view
+
+    x, state, upstream = lazily(3, 5, 3), lazily(3, 4), (lazily(3, 5, 4), lazily(3, 4))
+    cell = US.GRUCell(3, 4).double()
+    weight = lazily(12, 4)
+    del cell.weight_hh
+    cell.register_buffer("weight_hh", weight)
+
+    def results(backend: str) -> Any:
+        start = state.requires_grad_()
+        got = US.dynamic_rnn(cell, x, lengths, start, backend=backend)
+        return *got, *torch.autograd.grad(got, [start, *cell.parameters()], upstream)
+
+    torch.testing.assert_close(results("native"), results("reference"), rtol=0, atol=1e-10)
+
+
 def test_the_backward_pass_may_be_repeated():
     cell = US.GRUCell(3, 4).double()
     x = torch.randn(2, 5, 3, dtype=torch.float64)

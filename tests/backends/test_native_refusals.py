@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
+from torch.testing._internal.two_tensor import TwoTensor
 
 import unspool as US
 from tests.backends import native_cells as N
@@ -980,3 +981,32 @@ def test_cells_are_let_go():
     del cell
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize("where", ["inputs", "state", "parameters"])
+def test_tensors_without_plain_memory_are_left_to_pytorch(where):
+    """Behind a wrapper there is no memory at all: reading it ends the process."""
+    cell, state = US.GRUCell(3, 4), torch.zeros(4, 4)
+    expected, _ = dynamic_rnn(cell, X, LENGTHS, state, backend="reference")
+
+    def wrapped(tensor: Tensor) -> Tensor:
+        return TwoTensor(tensor.detach(), tensor.detach().clone())
+
+    if where == "parameters":
+        for name, parameter in list(cell.named_parameters()):
+            setattr(cell, name, nn.Parameter(wrapped(parameter)))
+    x, state = wrapped(X) if where == "inputs" else X, wrapped(state) if where == "state" else state
+    with pytest.raises(BackendError, match="a kind that the engine does not read: TwoTensor"):
+        dynamic_rnn(cell, x, LENGTHS, state, backend="native")
+    outputs, _ = dynamic_rnn(cell, x, LENGTHS, state)
+    assert torch.equal(outputs.a, expected)
+
+
+def test_sparse_inputs_are_left_to_pytorch():
+    cell = US.GRUCell(3, 4)
+    with torch.sparse.check_sparse_tensor_invariants():
+        x = X.to_sparse()
+        with pytest.raises(BackendError, match=r"the engine does not read: a torch\.sparse_coo tensor"):
+            dynamic_rnn(cell, x, LENGTHS, backend="native")
+        outputs, _ = dynamic_rnn(cell, x, LENGTHS)
+    torch.testing.assert_close(outputs, dynamic_rnn(cell, X, LENGTHS)[0])

@@ -236,12 +236,34 @@ def test_a_callable_activation_is_taken_as_it_is():
     assert activation(torch.sin) is torch.sin
 
 
+@pytest.mark.parametrize("kind", [SimpleRNNCell, LSTMCell, GRUCell])
+def test_an_activation_with_parameters_is_registered_once(kind):
+    cell = kind(I, H, activation=nn.PReLU())
+    assert [name for name in cell.state_dict() if "activation" in name] == ["activation.weight"]
+    output, _ = cell(torch.randn(B, I), cell.initial_state(B))
+    output.sum().backward()
+    assert cell.activation.weight.grad is not None
+
+
+@pytest.mark.parametrize("kind", [SimpleRNNCell, LSTMCell, GRUCell])
+def test_an_activation_that_is_set_later_is_obeyed(kind):
+    cell, other = kind(I, H), kind(I, H, activation="softsign")
+    other.load_state_dict(cell.state_dict())
+    cell.activation = "softsign"
+    x, state = torch.randn(B, I), cell.initial_state(B)
+    assert torch.equal(cell(x, state)[0], other(x, state)[0])
+    assert repr(cell) == repr(other)
+
+
 def test_printing_shows_sizes_and_what_is_not_default():
     assert repr(SimpleRNNCell(I, H, nonlinearity="relu")) == "SimpleRNNCell(3, 5, activation=relu)"
     text = repr(LSTMCell(I, H, peephole=True, proj_size=2, dropout=0.5, activation=torch.sin, recurrent_bias=False))
     for part in ("3, 5", "peephole=True", "proj_size=2", "dropout=0.5", "activation=sin", "recurrent_bias=False"):
         assert part in text
     assert "coupled" not in text
+    assert (
+        repr(GRUCell(I, H, dropout=0.5, shared_over_batch=True)) == "GRUCell(3, 5, dropout=0.5, shared_over_batch=True)"
+    )
     assert repr(GRUCell(I, H, bias=False, reset_after=False)) == "GRUCell(3, 5, bias=False, reset_after=False)"
 
 
@@ -253,11 +275,17 @@ WRONG_ARGUMENTS: list[tuple[Any, dict[str, Any], type[Exception], tuple[str, ...
     (LSTMCell, {"dropout": 1.0}, ValueError, ("dropout is 1.0", "expected a probability", "[0, 1)")),
     (LSTMCell, {"dropout": -0.1}, ValueError, ("dropout is -0.1", "expected a probability")),
     (GRUCell, {"recurrent_dropout": 1.5}, ValueError, ("recurrent_dropout is 1.5", "expected a probability")),
-    (LSTMCell, {"proj_size": -1}, ValueError, ("proj_size is -1", "expected 0", "number of projected features")),
+    (LSTMCell, {"proj_size": -1}, ValueError, ("proj_size is -1", "expected at least 0", "no projection")),
+    (LSTMCell, {"proj_size": 2.5}, TypeError, ("proj_size is 2.5", "expected an int")),
+    (LSTMCell, {"proj_size": True}, TypeError, ("proj_size is True", "expected an int")),
+    (GRUCell, {"dropout": None}, ValueError, ("dropout is None", "expected a probability")),
+    (GRUCell, {"dropout": "0.1"}, ValueError, ("dropout is '0.1'", "expected a probability")),
+    (LSTMCell, {"cell_clip": "3"}, ValueError, ("cell_clip is '3'", "expected a positive bound, or None")),
     (LSTMCell, {"cell_clip": 0.0}, ValueError, ("cell_clip is 0.0", "expected a positive bound, or None")),
     (LSTMCell, {"proj_size": 2, "proj_clip": -1.0}, ValueError, ("proj_clip is -1.0", "expected a positive bound")),
     (LSTMCell, {"proj_clip": 1.0}, ValueError, ("proj_clip", "without a projection", "set proj_size")),
     (SimpleRNNCell, {"nonlinearity": "tan"}, ValueError, ("activation is 'tan'", "expected one of tanh, sigmoid")),
+    (GRUCell, {"activation": ["tanh"]}, ValueError, ("activation is ['tanh']", "expected one of tanh")),
     (LSTMCell, {"recurrent_activation": "foo"}, ValueError, ("activation is 'foo'", "or a function")),
     (GRUCell, {"init": "zeros"}, ValueError, ("init is 'zeros'", "expected 'torch', 'keras' or a function")),
 ]
@@ -274,10 +302,20 @@ def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 WRONG_STEPS: list[tuple[Any, Any, Any, type[Exception], tuple[str, ...]]] = [
-    (GRUCell, zeros(B, I + 1), zeros(B, H), ValueError, ("GRUCell", "[4, 4]", "expected [B, 3]", "Build the cell")),
-    (GRUCell, zeros(I), zeros(1, H), ValueError, ("input of shape [3]", "expected [B, 3]")),
-    (GRUCell, None, zeros(B, H), ValueError, ("NoneType", "expected [B, 3]")),
-    (GRUCell, zeros(B, I, dtype=F64), zeros(B, H), TypeError, ("float64", "expected torch.float32", "x.to(")),
+    (
+        GRUCell,
+        zeros(B, I + 1),
+        zeros(B, H),
+        ValueError,
+        ("GRUCell", "[4, 4]", "expected a tensor [B, 3]", "Build the cell"),
+    ),
+    (GRUCell, zeros(I), zeros(1, H), ValueError, ("input of shape [3]", "expected a tensor [B, 3]", "x[None]")),
+    (GRUCell, None, zeros(B, H), ValueError, ("NoneType", "expected a tensor [B, 3]", "torch.as_tensor")),
+    (GRUCell, zeros(B, I, dtype=F64), zeros(B, H), TypeError, ("float64", "torch.float32", ".to(", "cell.to(torch.")),
+    (GRUCell, zeros(B, I, dtype=torch.long), zeros(B, H), TypeError, ("int64", "Convert it with .to(torch.float32).")),
+    (GRUCell, zeros(7, B, I), zeros(B, H), ValueError, ("[7, 4, 3]", "expected a tensor [B, 3]", "dynamic_rnn")),
+    (GRUCell, zeros(B, I).to("meta"), zeros(B, H), ValueError, ("input on meta", "expected cpu", "cell.to('meta')")),
+    (GRUCell, zeros(B, I), zeros(B, H).to("meta"), ValueError, ("state h on meta", "expected cpu", ".to('cpu')")),
     (GRUCell, zeros(B, I), zeros(B, H + 1), ValueError, ("state h", "[4, 6]", "expected [4, 5]", "initial_state(")),
     (GRUCell, zeros(B, I), zeros(B + 1, H), ValueError, ("state h", "[5, 5]", "expected [4, 5]")),
     (GRUCell, zeros(B, I), (zeros(B, H),), ValueError, ("state h", "([4, 5],)", "expected [4, 5]")),

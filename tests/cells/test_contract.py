@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pytest
@@ -53,6 +54,103 @@ def test_what_is_no_cell_is_refused(thing):
         require_cell(thing)
 
 
+class ParameterStartCell(nn.Module):
+    """Has its initial state as a parameter, where a method belongs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.initial_state = nn.Parameter(torch.zeros(1, H))
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return x, state
+
+
+def test_an_initial_state_that_is_no_method_is_refused():
+    assert not is_cell(ParameterStartCell())
+    with refused(TypeError, "cell is ParameterStartCell", "expected a cell", "Add the method initial_state"):
+        dynamic_rnn(ParameterStartCell(), torch.zeros(B, 4, H))
+
+
+def learned_start(kind: Any) -> Any:
+    """Return a class derived from one of PyTorch's cells, which starts from a parameter."""
+
+    class Learned(kind):
+        def __init__(self, *sizes: int) -> None:
+            super().__init__(*sizes)
+            self.start = nn.Parameter(torch.linspace(-1, 1, sizes[1]))
+
+        def initial_state(self, batch_size: int, *, dtype: torch.dtype | None = None, device: Any = None) -> Any:
+            h = self.start.expand(batch_size, -1)
+            return LSTMState(h, h) if kind is nn.LSTMCell else h
+
+    return Learned
+
+
+@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+def test_a_torch_cell_with_an_initial_state_of_its_own_starts_there(kind):
+    cell = learned_start(kind)(3, H)
+    x = torch.randn(B, 4, 3)
+    output, _ = dynamic_rnn(cell, x)
+    state = cell.initial_state(B)
+    for t in range(4):
+        state = cell(x[:, t], state)
+        torch.testing.assert_close(output[:, t], state[0] if kind is nn.LSTMCell else state)
+    (gradient,) = torch.autograd.grad(output.sum(), cell.start)
+    assert gradient.any()
+
+
+@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell])
+def test_a_class_derived_from_a_torch_cell_may_keep_the_contract(kind):
+    class Own(learned_start(kind)):
+        def forward(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+            result = super().forward(x, state)
+            return (2 * result[0], LSTMState(*result)) if kind is nn.LSTMCell else (2 * result, result)
+
+    cell, plain = Own(3, H), learned_start(kind)(3, H)
+    plain.load_state_dict(cell.state_dict())
+    x = torch.randn(B, 4, 3)
+    torch.testing.assert_close(dynamic_rnn(cell, x)[0], 2 * dynamic_rnn(plain, x)[0])
+
+
+@dataclass
+class Registered:
+    """A state that PyTorch has been told of."""
+
+    h: Tensor
+    count: Tensor
+
+
+class DataclassStateCell(nn.Module):
+    """Its state is a dataclass."""
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__()
+        self.kind = kind
+        self.project = nn.Linear(3, H)
+
+    def initial_state(self, batch_size: int, *, dtype: torch.dtype | None = None, device: Any = None) -> Any:
+        return self.kind(torch.zeros(batch_size, H), torch.zeros(batch_size, dtype=torch.long))
+
+    def forward(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        h = torch.tanh(self.project(x) + state.h)
+        return h, self.kind(h, state.count + 1)
+
+
+def test_a_dataclass_is_a_state_where_torch_has_been_told_of_it():
+    torch.export.register_dataclass(Registered)
+    output, state = dynamic_rnn(DataclassStateCell(Registered), torch.randn(B, 4, 3), [4, 1])
+    assert isinstance(state, Registered)
+    assert state.count.tolist() == [4, 1]
+    assert torch.equal(state.h, torch.stack([output[0, 3], output[1, 0]]))
+
+    @dataclass
+    class Unknown(Registered):
+        pass
+
+    with refused(TypeError, "initial_state(2) is Unknown; expected a tensor", "register_dataclass"):
+        dynamic_rnn(DataclassStateCell(Unknown), torch.randn(B, 4, 3))
+
+
 def test_a_cell_that_is_no_cell_is_named():
     with refused(TypeError, "cells[1] is Linear", "expected a cell"):
         StackedRNNCells([GRUCell(3, 4), nn.Linear(4, 4)])
@@ -101,7 +199,7 @@ def states(**kinds: Any) -> Any:
     ("state", "error", "parts"),
     [
         (torch.zeros(B, H), ValueError, ("given has the structure [2, 3]", "expected LSTMState(h=[2, 3], c=[2, 3])")),
-        ((torch.zeros(B, H),), ValueError, ("([2, 3],)", "expected LSTMState", "Return and pass the state")),
+        ((torch.zeros(B, H),), ValueError, ("([2, 3],)", "expected LSTMState", "Keep one structure from step to step")),
         ({"h": torch.zeros(B, H)}, ValueError, ("{'h': [2, 3]}", "expected LSTMState")),
         (states(c=torch.zeros(B, H + 1)), ValueError, ("c=[2, 4]", "expected LSTMState(h=[2, 3], c=[2, 3])", "batch")),
         (states(h=torch.zeros(H)), ValueError, ("h=[3]", "a scalar (a counter, say) needs a batch axis")),

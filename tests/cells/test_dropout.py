@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.conformance.user_cells import SumCell
+from tests.conformance.user_cells import CountingStepsCell, SumCell
 from tests.refusal import refused
 from unspool import (
     GRU,
@@ -244,6 +244,46 @@ def test_a_filter_chooses_what_is_dropped():
     torch.testing.assert_close(output, expected)
 
 
+def test_integers_in_a_state_are_not_dropped():
+    for options in ({}, {"variational": False}, {"variational": False, "shared_over_batch": True}):
+        cell = DropoutCell(CountingStepsCell(3, 4), state=0.5, **options)  # type: ignore[arg-type]
+        _, state = dynamic_rnn(cell, torch.randn(B, T, 3))
+        assert state["count"].tolist() == [T] * B
+        assert state["odd"].all()
+
+
+@pytest.mark.parametrize("variational", [False, True])
+def test_a_filter_of_another_structure_is_refused(variational):
+    cell = DropoutCell(LSTMCell(3, 4), state=0.5, variational=variational, state_filter=lambda state: True)
+    with refused(ValueError, "state_filter returned bool True", "expected True or False for each leaf", "LSTMState("):
+        dynamic_rnn(cell, torch.zeros(B, T, 3))
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.9])
+@pytest.mark.parametrize("options", [{}, {"variational": False}, {"shared_over_batch": True}], ids=str)
+def test_how_often_features_are_dropped_and_how_they_are_scaled(probability, options):
+    torch.manual_seed(0)
+    cell = DropoutCell(PassCell(), input=probability, **options)
+    outputs = torch.cat([dynamic_rnn(cell, torch.ones(100, 2, H))[0] for _ in range(40)])
+    independent = 40 * H * (1 if "shared_over_batch" in options else 200 if options else 100)
+    share = (outputs == 0).double().mean()
+    assert abs(share - probability) < 4 * (probability * (1 - probability) / independent) ** 0.5
+    torch.testing.assert_close(outputs.max(), torch.tensor(1 / (1 - probability)))
+
+
+def test_a_loop_by_hand_holds_the_masks_that_it_has_drawn():
+    stack = StackedRNNCells([LSTMCell(3, 4, dropout=0.5), DropoutCell(GRUCell(4, 4), state=0.5)])
+    x = torch.randn(B, T, 3)
+    torch.manual_seed(1)
+    expected, _ = dynamic_rnn(stack, x)
+    torch.manual_seed(1)
+    state, rows, outputs = stack.initial_state(B), stack.row_inputs(B), []
+    for x_t in x.unbind(1):
+        output, state = stack(x_t, state, rows)
+        outputs.append(output)
+    torch.testing.assert_close(torch.stack(outputs, 1), expected)
+
+
 def test_wrappers_hand_the_masks_of_the_cell_inside_on():
     cell = DropoutCell(ZoneoutCell(LSTMCell(3, 4, recurrent_dropout=0.5), 0.0), output=0.5)
     rows = cell.row_inputs(B)
@@ -325,4 +365,5 @@ def test_wrong_probabilities_and_missing_sizes_are_refused():
 
 
 def test_printing_shows_the_probabilities():
-    assert "input=0.5, output=0.0, state=0.0, variational=True" in repr(DropoutCell(PassCell(), input=0.5))
+    assert "input=0.5, output=0.0, state=0.0, variational=True\n" in repr(DropoutCell(PassCell(), input=0.5))
+    assert "variational=True, shared_over_batch=True" in repr(DropoutCell(PassCell(), shared_over_batch=True))

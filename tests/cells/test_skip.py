@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.conformance.user_cells import SumCell
 from tests.refusal import refused
-from unspool import Cell, GRUCell, HighwayCell, LSTMCell, ResidualCell, dynamic_rnn
+from unspool import Cell, GRUCell, HighwayCell, LSTMCell, ResidualCell, SimpleRNNCell, dynamic_rnn
 
 
 def test_residual_adds_the_input():
@@ -39,6 +40,16 @@ def test_highway_mixes_the_input_in():
     torch.testing.assert_close(output, carry * x + (1 - carry) * inside(x, h))
     torch.testing.assert_close(state, inside(x, h))
     assert {name for name, _ in cell.named_parameters(recurse=False)} == {"weight_carry", "bias_carry"}
+
+
+@pytest.mark.parametrize("kind", [ResidualCell, HighwayCell])
+def test_an_output_that_autocast_has_narrowed_is_added(kind):
+    cell = kind(SimpleRNNCell(4, 4))
+    x = torch.randn(2, 3, 4)
+    expected, _ = dynamic_rnn(cell, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, _ = dynamic_rnn(cell, x)
+    torch.testing.assert_close(output.float(), expected, atol=0.05, rtol=0)
 
 
 def test_cells_whose_output_is_not_like_their_input_are_refused():

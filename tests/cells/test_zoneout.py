@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.conformance.user_cells import DictStateCell
+from tests.conformance.user_cells import CountingStepsCell, DictStateCell
 from tests.refusal import refused
 from unspool import Cell, GRUCell, LSTMCell, LSTMState, StackedRNNCells, ZoneoutCell, dynamic_rnn
 
@@ -91,13 +93,61 @@ def test_torch_cells_can_be_zoned_out():
     torch.testing.assert_close(cell(x, old)[1].c, 0.5 + 0.5 * c)
 
 
+def test_probabilities_in_the_structure_of_the_state_find_their_leaves():
+    inside = DictStateCell(3, 4)
+    sizes = {name: leaf.shape[1] for name, leaf in inside.initial_state(1).items()}
+    cell = ZoneoutCell(inside, {"slow": 0.25, "fast": 0.5}).eval()
+    assert ZoneoutCell(inside, {"fast": 0.5, "slow": 0.25}).zoneout == cell.zoneout
+    assert dict(zip(sizes, cell.zoneout, strict=True)) == {"slow": 0.25, "fast": 0.5}
+    x, old = torch.randn(B, 3), {name: torch.randn(B, size) for name, size in sizes.items()}
+    _, new = inside(x, old)
+    _, mixed = cell(x, old)
+    torch.testing.assert_close(mixed["slow"], 0.25 * old["slow"] + 0.75 * new["slow"])
+    torch.testing.assert_close(mixed["fast"], 0.5 * old["fast"] + 0.5 * new["fast"])
+    stack = ZoneoutCell(StackedRNNCells([LSTMCell(3, 4), GRUCell(4, 4)]), [(0.1, 0.2), 0.3])
+    assert stack.zoneout == [0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize("mode", ["training", "evaluation"])
+@pytest.mark.parametrize("variational", [False, True])
+def test_integers_in_a_state_are_not_zoned_out(mode, variational):
+    cell = ZoneoutCell(CountingStepsCell(3, 4), 0.5, variational=variational).train(mode == "training")
+    _, state = dynamic_rnn(cell, torch.randn(B, T, 3), [T, 0, 1, 2, 3, 4])
+    assert state["count"].tolist() == [T, 0, 1, 2, 3, 4]
+    assert state["odd"].tolist() == [True, False, True, False, True, False]
+    with refused(ValueError, "expected 0 for the leaves", "that hold integers", "'count': [0] int64"):
+        ZoneoutCell(CountingStepsCell(3, 4), {"h": 0.1, "count": 0.1, "odd": 0.0})
+
+
+def test_a_state_that_holds_no_tensors_is_refused():
+    class OddStateCell(CountCell):
+        def initial_state(self, batch_size: int, **options: Any) -> Any:
+            return {"h": super().initial_state(batch_size), "extra": object()}
+
+    with refused(TypeError, "OddStateCell.initial_state(0)['extra'] is object", "expected a tensor"):
+        ZoneoutCell(OddStateCell())
+
+
+def test_how_often_units_are_kept():
+    torch.manual_seed(0)
+    cell = ZoneoutCell(CountCell(), 0.3)
+    _, count = dynamic_rnn(cell, torch.zeros(100, 50, 1))
+    share = 1 - count.double().mean() / 50
+    assert abs(share - 0.3) < 4 * (0.3 * 0.7 / (100 * 50 * H)) ** 0.5
+    _, expectation = dynamic_rnn(cell.eval(), torch.zeros(1, 50, 1))
+    torch.testing.assert_close(expectation, torch.full((1, H), 0.7 * 50))
+
+
 def test_wrong_probabilities_are_refused():
     with refused(ValueError, "zoneout is 1.0", "expected a probability"):
         ZoneoutCell(GRUCell(3, 4), 1.0)
-    with refused(ValueError, "zoneout is (0.1, 0.2)", "expected one probability, or 1 of them", "[0, 4]"):
+    with refused(ValueError, "zoneout is (0.1, 0.2)", "expected one probability, or one for each leaf", "[0, 4]"):
         ZoneoutCell(GRUCell(3, 4), (0.1, 0.2))
-    with refused(ValueError, "expected one probability, or 3 of them", "LSTMState(h=[0, 4], c=[0, 4])"):
-        ZoneoutCell(StackedRNNCells([LSTMCell(3, 4), GRUCell(4, 4)]), [0.1])
+    for wrong in ([0.1], [0.1, 0.2, 0.3], {"h": 0.1, "c": 0.2}, "0.1"):
+        with refused(ValueError, "for each leaf", "(LSTMState(h=[0, 4], c=[0, 4]), [0, 4])", "in its structure"):
+            ZoneoutCell(StackedRNNCells([LSTMCell(3, 4), GRUCell(4, 4)]), wrong)
+    with refused(ValueError, "zoneout is '0.1'", "expected a probability of dropping in [0, 1)"):
+        ZoneoutCell(GRUCell(3, 4), "0.1")
     with refused(TypeError, "cell is Linear", "expected a cell"):
         ZoneoutCell(nn.Linear(3, 3))
 

@@ -46,6 +46,14 @@ def test_the_ways_of_running_a_cell_cover_all_pairs():
     assert "reference" in BACKENDS
 
 
+@pytest.mark.parametrize("row", CELLS, ids=str)
+def test_the_native_backend_runs_every_cell_but_those_with_integers_in_their_state(row):
+    # A case is skipped where its backend refuses it, so a cell that the engine no longer runs would not show there.
+    cell, inputs, _ = Case(row, "native", "dynamic_rnn").problem()
+    (decision,) = unspool.explain(cell, inputs).decisions
+    assert (decision.reasons["native"] != []) == (row.name == "user integer state")
+
+
 def run_oracle(case: Case, problem: Problem, live: list[list[bool]]) -> Run:
     """Run a case through the oracle."""
     torch.manual_seed(case.seed)
@@ -239,10 +247,11 @@ def test_no_steps_and_no_rows_give_empty_outputs(row, batch, steps, reverse, bac
             assert after.shape == (batch, steps, *before.shape[1:])
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("steps", [0, 7])
-def test_gradients_of_an_empty_run_are_zero(steps):
+def test_gradients_of_an_empty_run_exist_and_are_zero(steps, backend):
     cell = unspool.LSTMCell(3, 4)
     x = torch.randn(2, steps, 3, requires_grad=True)
-    outputs, _ = unspool.dynamic_rnn(cell, x, [0, 0])
+    outputs, _ = unspool.dynamic_rnn(cell, x, [0, 0], backend=backend)
     outputs.sum().backward()
-    assert all(p.grad is not None and not p.grad.any() for p in cell.parameters())
+    assert all(leaf.grad is not None and not leaf.grad.any() for leaf in (x, *cell.parameters()))

@@ -81,6 +81,8 @@ def test_npy_of_many_sequences_and_of_bytes(tmp_path):
         ("x.csv", "1,2\n3\n", "line 2: 1 fields; expected 2"),
         ("x.csv", "1,2\n3,z\n", "line 2: 'z'; expected a number"),
         ("x.csv", "1,nan\n", "values that are not finite"),
+        ("x.csv", "1,1e300\n", "values that are not finite"),
+        ("x.csv", "1" * 200_000 + "\n", "no table of numbers"),
         ("x.jsonl", "", "no sequences"),
         ("x.jsonl", "[[1, 2], [3]]\n", "line 1: expected a list of steps, each a list of equally many numbers"),
         ("x.jsonl", '{"steps": 1}\n', "line 1: expected a list of steps"),
@@ -114,3 +116,16 @@ def test_arrays_that_are_no_sequences_are_refused(tmp_path, array, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"none\.npy: no such file"):
         read_sequences(tmp_path / "none.npy")
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "ts"])
+def test_what_is_no_utf8_is_named(ending, tmp_path):
+    path = tmp_path / f"x.{ending}"
+    path.write_bytes("1,2\n".encode("utf-16"))
+    with pytest.raises(DataError, match=rf"x\.{ending}: no text in UTF-8 .*; save it as UTF-8"):
+        read_sequences(path)
+
+
+def test_a_byte_order_mark_is_no_number(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"\xef\xbb\xbf1,2\n")
+    assert read_sequences(tmp_path / "x.csv")[0].tolist() == [[1.0, 2.0]]

@@ -18,7 +18,7 @@ import unspool
 from tests.refusal import refused
 from unspool import GRU, LSTM, RNN, Bidirectional, GRUCell, RaggedBatch, accelerate, doctor
 from unspool.backends import Decision, dispatch, recording
-from unspool.doctor import Diagnosis, Padding
+from unspool.doctor import Diagnosis, Padding, SampleError
 from unspool.doctor._findings import _who
 from unspool.doctor._torch_layers import kernel_of
 
@@ -393,8 +393,9 @@ def test_the_model_is_left_as_it_was(fails):
     torch.manual_seed(5)
     random = torch.get_rng_state()
     if fails:
-        with pytest.raises(RuntimeError, match="the model's own error"):
+        with pytest.raises(SampleError, match="the model's own error") as error:
             doctor(model, X)
+        assert isinstance(error.value.__cause__, RuntimeError)
     else:
         doctor(model, X)
     assert model.heard == 1

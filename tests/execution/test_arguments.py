@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.conformance.oracle import leaves_of
 from tests.conformance.user_cells import ProbeCell, TokenCell
 from tests.refusal import refused
 from unspool import (
@@ -169,9 +170,21 @@ WRONG: list[tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = [
     ({"sequence_length": [5.0, 1.0, 2.0]}, TypeError, ("dtype torch.float32", "expected integers", ".long()")),
     ({"sequence_length": [True, False, True]}, TypeError, ("dtype torch.bool", "expected integers")),
     ({"sequence_length": [5, None, 2]}, TypeError, ("sequence_length is list", "cannot be read as a tensor")),
+    (
+        {"sequence_length": np.array([2**64 - 1, 1, 2], np.uint64)},
+        ValueError,
+        ("[0] is 18446744073709551615", "[0, 5]"),
+    ),
+    ({"sequence_length": torch.tensor([5, 1, 2]).to_sparse()}, TypeError, ("is a torch.sparse_coo tensor", "dense")),
+    ({"sequence_length": torch.ones(3).long().to("meta")}, TypeError, ("is a meta tensor", "one that has values")),
     ({"sequence_length": "512"}, TypeError, ("sequence_length is str", "expected a tensor, an array or a list")),
     ({"mask": torch.ones(B, T)}, TypeError, ("mask has dtype torch.float32", "expected booleans", ".bool()")),
-    ({"mask": torch.ones(T, B).bool()}, ValueError, ("mask has shape [5, 3]", "[3, 5] (batch, time;", "time_major")),
+    (
+        {"mask": torch.ones(T, B).bool()},
+        ValueError,
+        ("mask has shape [5, 3]", "[3, 5] (batch, time;", "Give one value"),
+    ),
+    ({"mask": torch.ones(B, T).bool().to("meta")}, TypeError, ("mask is a meta tensor", "one that has values")),
     ({"mask": [[True] * T] * 2}, ValueError, ("mask has shape [2, 5]", "expected booleans of shape [3, 5]")),
     ({"mask": [[True], [True, False]]}, TypeError, ("mask is list", "cannot be read as a tensor")),
     ({"resets": torch.ones(B, T).long()}, TypeError, ("resets has dtype torch.int64", "expected booleans")),
@@ -195,9 +208,10 @@ def test_wrong_lengths_masks_and_options_are_refused_before_any_computation(run,
 @in_every_execution
 def test_wrong_initial_states_are_refused(run):
     cell, x = LSTMCell(I, H), torch.zeros(B, T, I)
-    layer = run is through_a_layer
     stacked = run is EXECUTIONS["stack_bidirectional_dynamic_rnn"]
-    name = "hx" if layer else "initial_state"
+    in_both = run in (EXECUTIONS["bidirectional_dynamic_rnn"], EXECUTIONS["static_bidirectional_rnn"])
+    name = "hx" if run is through_a_layer else "initial_state"
+    name += "_bw" if in_both else "_fw" if stacked else ""
 
     def given(state: Any) -> Any:
         return {"initial_state": [state] if stacked else state}
@@ -220,14 +234,14 @@ def test_what_is_no_cell_is_refused(run):
 
 @in_every_execution
 def test_features_that_do_not_fit_the_cell_are_refused(run):
-    with refused(ValueError, "LSTMCell received an input of shape [3, 3]", "expected [B, 2]"):
+    with refused(ValueError, "LSTMCell received an input of shape [3, 3]", "expected a tensor [B, 2]"):
         run(LSTMCell(I, H), torch.zeros(B, T, I + 1))
-    with refused(TypeError, "dtype torch.float64", "expected torch.float32", "x.to(torch.float32)"):
+    with refused(TypeError, "dtype torch.float64", "expected torch.float32", ".to(torch.float32)"):
         run(LSTMCell(I, H), torch.zeros(B, T, I).double())
 
 
 def test_the_features_are_checked_even_where_no_step_is_real():
-    with refused(ValueError, "LSTMCell received an input of shape [1, 3]", "expected [B, 2]"):
+    with refused(ValueError, "LSTMCell received an input of shape [1, 3]", "expected a tensor [B, 2]"):
         dynamic_rnn(LSTMCell(I, H), torch.zeros(B, T, I + 1), [0, 0, 0])
 
 
@@ -250,6 +264,11 @@ WRONG_INPUTS: list[tuple[Any, type[Exception], tuple[str, ...]]] = [
         {"a": torch.zeros(B, T), "b": torch.zeros(B, T, device="meta")},
         ValueError,
         ("inputs['b'] is on meta", "inputs['a'] on cpu", "expected one device"),
+    ),
+    (
+        torch.nested.nested_tensor([torch.zeros(3, I), torch.zeros(2, I)], layout=torch.jagged),
+        TypeError,
+        ("inputs is a nested tensor", "expected padded tensors and their lengths", "to_padded_tensor"),
     ),
     (
         nn.utils.rnn.pack_sequence([torch.zeros(3, I), torch.zeros(2, I)]),
@@ -280,6 +299,7 @@ WRONG_LISTS: list[tuple[Any, type[Exception], tuple[str, ...]]] = [
     ([torch.zeros(B, I), None], TypeError, ("inputs[1] is NoneType None", "expected a tensor")),
     ([torch.zeros(B, I), torch.zeros(B, I + 1)], ValueError, ("inputs[1] is [3, 3]", "inputs[0] is [3, 2]")),
     ([torch.zeros(B, I), torch.zeros(B, I).double()], ValueError, ("inputs[1] is [3, 2] float64", "same structure")),
+    ([torch.zeros(B, I), torch.zeros(B, I, device="meta")], ValueError, ("inputs[1] is on meta and inputs[0] on cpu",)),
     ([torch.zeros(B, I), (torch.zeros(B, I),)], ValueError, ("inputs[1] is ([3, 2],)", "at every step")),
     ([torch.tensor(1.0)], ValueError, ("inputs has shape [1]", "expected [T, B, ...]")),
 ]
@@ -306,6 +326,47 @@ def test_stacks_in_both_directions_must_be_of_one_height():
     outputs, states_fw, states_bw = stack_bidirectional_dynamic_rnn([a, b], [a, b], x, initial_states_fw=[None, None])
     assert outputs.shape == (B, T, 2 * H)
     assert (len(states_fw), len(states_bw)) == (2, 2)
+
+    with refused(TypeError, "cells_fw is GRUCell", "expected a list with one cell per layer"):
+        stack_bidirectional_dynamic_rnn(a, [a], x)  # type: ignore[arg-type]
+    with refused(TypeError, "cells_bw[1] is Linear", "expected a cell"):
+        stack_bidirectional_dynamic_rnn([a, b], [a, nn.Linear(I, H)], x)
+    with refused(TypeError, "initial_states_bw is [1, 3, 4]", "expected a list with one state, or None, per layer"):
+        stack_bidirectional_dynamic_rnn([a], [a], x, initial_states_bw=torch.zeros(1, B, H))  # type: ignore[arg-type]
+
+
+DIRECTIONS = {
+    "bidirectional_dynamic_rnn": bidirectional_dynamic_rnn,
+    "static_bidirectional_rnn": over_steps(static_bidirectional_rnn),
+    "ragged": lambda fw, bw, x, **options: bidirectional_dynamic_rnn(
+        fw, bw, RaggedBatch(x.flatten(0, 1), torch.full((B,), T), None, torch.arange(B)), **options
+    ),
+}
+
+
+@pytest.mark.parametrize("run", DIRECTIONS.values(), ids=DIRECTIONS)
+def test_both_directions_are_checked_before_either_is_run(run):
+    cell, x = ProbeCell(), torch.zeros(B, T, 2)
+    with refused(TypeError, "cell_bw is Linear", "expected a cell"):
+        run(cell, nn.Linear(2, 1), x)
+    with refused(ValueError, "initial_state_bw has the shapes [1, 1]", "expected [3, 1]"):
+        run(cell, cell, x, initial_state_bw=torch.zeros(1, 1))
+    with refused(ValueError, "initial_state_fw has the structure ([3, 1],)", "expected [3, 1]"):
+        run(cell, cell, x, initial_state_fw=(torch.zeros(B, 1),))
+    assert not cell.calls
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"sequence_length": [5, 0, 2]}, {"mask": np.eye(B, T, dtype=bool), "resets": np.eye(B, T, dtype=bool)}],
+    ids=["dense", "lengths", "mask and resets"],
+)
+def test_shapes_can_be_found_out_on_the_meta_device(options):
+    cell, x = LSTMCell(I, H), torch.randn(B, T, I)
+    expected = dynamic_rnn(cell, x, **options, return_all_states=True)
+    found = dynamic_rnn(cell.to("meta"), x.to("meta"), **options, return_all_states=True)
+    for a, b in zip(leaves_of(found), leaves_of(expected), strict=True):
+        assert (a.shape, a.dtype, a.device.type) == (b.shape, b.dtype, "meta")
 
 
 def test_token_ids_are_taken_as_they_are():

@@ -242,12 +242,16 @@ WRONG: list[tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = [
     ({"finished": bools(True)}, ValueError, ("finished of shape [1] at time 1", "expected [2]", "as at time 0")),
     ({"next_input": torch.zeros(3, I), "at": 0}, ValueError, ("next_input = [3, 2] at time 0", "expected [2, ...]")),
     ({"next_input": torch.zeros(3, I)}, ValueError, ("next_input = [3, 2] at time 1", "one row for each entry")),
-    ({"next_input": None}, TypeError, ("next_input is NoneType None", "expected a tensor")),
+    ({"next_input": None}, TypeError, ("next_input of loop_fn at time 1 is NoneType None", "expected a tensor")),
     ({"next_state": torch.zeros(3, H), "at": 0}, ValueError, ("next_state = [3, 4] at time 0", "expected [2, ...]")),
     ({"next_state": torch.zeros(2, H + 1)}, ValueError, ("next_state at time 1", "[2, 5]", "expected [2, 4]")),
     ({"next_state": (torch.zeros(2, H),)}, ValueError, ("next_state at time 1", "([2, 4],)", "expected [2, 4]")),
     ({"next_state": torch.zeros(2, H).double()}, TypeError, ("next_state at time 1", "float64")),
-    ({"next_state": None, "at": 0}, TypeError, ("next_state is NoneType None", "expected a tensor")),
+    (
+        {"next_state": None, "at": 0},
+        TypeError,
+        ("next_state of loop_fn at time 0 is NoneType None", "expected a tensor"),
+    ),
     ({"emit": 0.5, "at": 0}, TypeError, ("emit at time 0 is float 0.5", "no batch axis", "or None")),
     ({"emit": torch.zeros(H + 1), "at": 0}, ValueError, ("emit at time 1", "[2, 4]", "expected [2, 5]")),
 ]
@@ -264,6 +268,26 @@ def test_the_answer_must_be_five_things():
         raw_rnn(GRUCell(I, H), lambda *_: (True, None))  # type: ignore[arg-type]
     with refused(TypeError, "cell is function", "expected a cell"):
         raw_rnn(lambda x, s: (x, s), answer())
+    with refused(TypeError, "loop_fn is NoneType None", "expected a function", "loop_fn(time, cell_output,"):
+        raw_rnn(GRUCell(I, H), None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("emit", "error", "parts"),
+    [
+        (torch.tensor(1.0), ValueError, ("emit = [] at time 1", "expected [2, ...]", "one row for each entry")),
+        (torch.zeros(3, H), ValueError, ("emit = [3, 4] at time 1", "expected [2, ...]")),
+        (0.5, TypeError, ("emit of loop_fn at time 1 is float 0.5", "expected a tensor")),
+    ],
+)
+def test_the_first_emit_must_have_the_rows_of_the_batch(emit, error, parts):
+    answers = answer(emit=emit)
+
+    def loop(time: int, *seen: Any) -> Any:
+        return answers(time, *seen) if time else answer(emit=None, at=0)(time, *seen)
+
+    with refused(error, *parts):
+        raw_rnn(GRUCell(I, H), loop)
 
 
 def test_an_emit_that_changes_its_shape_is_refused():

@@ -336,6 +336,10 @@ def test_cells_inside_of_cells_of_ours_are_not_named():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         us.accelerate(model)
+    cells = model["cells"]
+    assert isinstance(cells, us.StackedRNNCells)
+    assert [type(cell) for cell in cells.cells] == [nn.GRUCell, nn.GRUCell]
+    assert type(model["rnn"]) is not nn.GRU
 
 
 def test_a_model_of_which_one_module_cannot_be_swapped_stays_whole():

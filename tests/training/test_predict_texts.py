@@ -11,7 +11,9 @@ from tests.data.real import directory_with
 from tests.data.test_imdb import archive
 from tests.refusal import refused
 from tests.training.own_texts import reviews, small, write_table
+from tests.training.small_sets import WRITERS, small_recipe
 from unspool.data import DataError, MissingDataError, load_imdb, load_imdb_texts, load_imdb_word_index, pad_sequences
+from unspool.data.datasets import NAME_CHARACTERS, NUCLEOTIDES, encode_names, encode_nucleotides
 from unspool.training import RunError, SequenceData, SequenceModule, fit, imdb_recipe, load_module, predict, sources
 from unspool.training.text_parts import load_parts
 
@@ -146,3 +148,34 @@ def test_the_real_reviews(tmp_path):
     torch.save(checkpoint, tmp_path / "untrained.ckpt")
     predictions = predict(tmp_path / "untrained.ckpt", texts=[texts[index] for index in indices])
     same(predictions, module.eval(), [reviews[index] for index in indices])
+
+
+@pytest.mark.parametrize("execution", ["dynamic", "static"])
+@pytest.mark.parametrize(
+    ("name", "classes", "texts"),
+    [("names", 2, ["Novak", " de Berg ", "?"]), ("splice", 3, ["ACGTAC", "ggtacn"])],
+    ids=["names", "splice"],
+)
+def test_models_of_characters_need_no_tokenizer(name, classes, texts, execution, tmp_path, monkeypatch):
+    WRITERS[name](monkeypatch, tmp_path)
+    recipe = small_recipe(name, execution=execution, num_classes=classes)
+    result = fit(recipe, tmp_path / "run", data_dir=tmp_path, accelerator="cpu", show=False)
+    module = load_module(result.checkpoint)
+    encode = sources.SOURCES[name].encode
+    assert encode is not None
+    same(predict(result.checkpoint, texts=texts), module, [(tokens, None) for tokens in encode(texts)])
+    (tmp_path / "x.txt").write_text("\n".join(texts))
+    assert len(predict(result.checkpoint, tmp_path / "x.txt")) == len(texts)
+    if execution == "static":
+        with refused(DataError, "text 0 has", f"unrolled for at most {recipe.num_steps}"):
+            predict(result.checkpoint, texts=["A" * (recipe.num_steps + 1)])
+
+
+def test_texts_of_characters_become_the_numbers_of_the_data():
+    letters = encode_names(["Ab", " O'Neà\u4e00 "])
+    assert [NAME_CHARACTERS[number - 2] for number in letters[0].tolist()] == ["A", "b"]
+    assert letters[1].tolist()[-1] == 1
+    assert len(letters[1]) == 6
+    assert [NUCLEOTIDES[number - 1] for number in encode_nucleotides([" acgN"])[0].tolist()] == ["A", "C", "G", "N"]
+    with refused(DataError, "sequence 1 has 'XZ' in it; expected letters of ACGT"):
+        encode_nucleotides(["A", "zAx"])

@@ -1,5 +1,7 @@
 import csv
+import errno
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -7,7 +9,18 @@ import torch
 
 from tests.training.conftest import tiny
 from unspool.data import load_japanese_vowels
-from unspool.training import RunError, RunResult, SequenceData, evaluate, fit, load_module, mnist_recipe, vowels_recipe
+from unspool.training import (
+    RunError,
+    RunResult,
+    SequenceData,
+    SequenceModule,
+    evaluate,
+    fit,
+    load_module,
+    mnist_recipe,
+    vowels_recipe,
+)
+from unspool.training.run_lock import alone_in
 
 
 def rows(directory):
@@ -132,6 +145,76 @@ def test_a_run_is_not_overwritten_unless_asked(finished, tmp_path):
     assert result.epoch == 1
 
 
+def test_overwriting_leaves_no_report_of_the_former_run(tmp_path):
+    (tmp_path / "report.html").write_text("the former one")
+    (tmp_path / "mine.txt").write_text("mine")
+    fit(tiny(epochs=1), tmp_path, overwrite=True, accelerator="cpu", show=False)
+    assert not (tmp_path / "report.html").exists()
+    assert (tmp_path / "mine.txt").exists()
+
+
+def test_one_process_at_a_time_trains_in_a_directory(tmp_path):
+    messages = []
+    with alone_in(tmp_path / "run", messages.append):
+        with pytest.raises(RunError, match=r"another process is training in .*run; wait for its end"):
+            fit(tiny(), tmp_path / "run", accelerator="cpu", show=False)
+        assert not list((tmp_path / "run").iterdir())
+    fit(tiny(epochs=1), tmp_path / "run", accelerator="cpu", show=False)
+    assert not messages
+
+
+def test_a_directory_that_cannot_be_locked_is_told(tmp_path, monkeypatch):
+    def refuse(*_args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    messages = []
+    with alone_in(tmp_path, messages.append):
+        pass
+    assert messages == [
+        f"{tmp_path} cannot be locked ([Errno {errno.ENOLCK}] No locks available); start no second process there"
+    ]
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunError, match=r"cannot make .*file: File exists; name another place with --output-dir"):
+        fit(tiny(), tmp_path / "file", accelerator="cpu", show=False)
+
+    def fill_the_disk(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", fill_the_disk)  # at the first checkpoint
+        with pytest.raises(RunError, match=r"cannot write .*last\.ckpt: No space left on device"):
+            fit(tiny(epochs=1), tmp_path / "run", accelerator="cpu", show=False)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.json", "metrics.csv"}
+    fit(tiny(epochs=1), tmp_path / "run", resume=True, accelerator="cpu", show=False)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_how_to_go_on_and_ends_with_the_signals_code(number, code, tmp_path, monkeypatch):
+    original = SequenceModule.training_step
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step == 3:
+            signal.raise_signal(number)
+        return original(self, batch, batch_idx)
+
+    messages = []
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(SequenceModule, "training_step", training_step)
+            with pytest.raises(SystemExit) as end:
+                fit(tiny(), tmp_path, accelerator="cpu", show=False, report=messages.append)
+    finally:
+        signal.signal(signal.SIGINT, before)  # Lightning ignores a second Ctrl-C
+    assert end.value.code == code
+    assert messages == ["interrupted; the same command with --resume continues"]
+    fit(tiny(), tmp_path, resume=True, accelerator="cpu", show=False)
+
+
 def test_a_finished_run_says_so_and_gives_its_result_again(finished):
     messages = []
     assert fit(tiny(), finished.directory, resume=True, report=messages.append) == finished
@@ -148,6 +231,7 @@ def test_other_settings_are_not_resumed(finished):
     [
         ({"accelerator": "tpus"}, "Lightning cannot use accelerator=tpus"),
         ({"accelerator": "cpu", "precision": "31-true"}, "precision=31-true"),
+        ({"accelerator": "cpu", "precision": "16-true"}, "received precision=16-true.*; use 16-mixed or bf16-true"),
     ],
 )
 def test_what_lightning_refuses_is_reported(tmp_path, options, message):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.dlpack import to_dlpack  # type: ignore[reportPrivateImportUsage]
 
 from unspool.backends._buffers import DYNAMIC, BufferPool
 from unspool.backends._layout import TokenLayout
@@ -52,13 +53,15 @@ class CompiledStep:
         """Run a plan over arrays, by role, and weights."""
         plan, native = self.plan(key)
         forward = self.step.backward.forward  # a backward plan names weights by leaves that stand for them
-        taken = [(params[forward.get(v, v)].detach(), transposed) for v, transposed in plan.tables.weights]
+        taken = [(_in_memory(params[forward.get(v, v)]), transposed) for v, transposed in plan.tables.weights]
         weights = [weight if transposed else weight.t() for weight, transposed in taken]
         run = self.engine.run_f64 if request.dtype == torch.float64 else self.engine.run_f32
         inputs = [(_padded if k[0] in PADDED else _matrix)(arrays[k]) for k in plan.arrays]
         layout = request.layout
         with request.static.workspace(key) if request.static else nullcontext() as workspace:
-            run(native, layout.engine, inputs, weights, layout.threads, workspace)
+            # Capsules, because asking each tensor for its own (`Tensor.__dlpack__`) takes longer than a short run.
+            capsules = [to_dlpack(array) for array in inputs], [to_dlpack(weight) for weight in weights]
+            run(native, layout.engine, *capsules, layout.threads, workspace)
 
     @cached_property
     def counts(self) -> tuple[int, int, int, int, int]:
@@ -67,9 +70,14 @@ class CompiledStep:
         return len(loop.inputs), len(loop.tokens), len(loop.rows), len(loop.states), len(loop.params)
 
 
+def _in_memory(tensor: Tensor) -> Tensor:
+    """Return a tensor whose memory holds its values: PyTorch negates some only when they are read."""
+    return tensor.detach().resolve_neg()
+
+
 def _matrix(tensor: Tensor) -> Tensor:
-    """Return a view `[rows, features]` whose features lie side by side."""
-    tensor = tensor.detach()
+    """Return `[rows, features]` with features side by side: a view where they lie so, as all that is written must."""
+    tensor = _in_memory(tensor)
     tensor = tensor.unsqueeze(1) if tensor.dim() == 1 else tensor.flatten(1)
     side_by_side = tensor.shape[1] <= 1 or tensor.stride(1) == 1
     apart = tensor.shape[0] <= 1 or tensor.stride(0) >= tensor.shape[1]  # a mask shared over the batch has stride 0
@@ -77,8 +85,8 @@ def _matrix(tensor: Tensor) -> Tensor:
 
 
 def _padded(tensor: Tensor) -> Tensor:
-    """Return a view `[T, B, features]` whose features lie side by side."""
-    tensor = tensor.detach()
+    """Return `[T, B, features]` with features side by side: a view where they lie so, as all that is written must."""
+    tensor = _in_memory(tensor)
     tensor = tensor.unsqueeze(2) if tensor.dim() == 2 else tensor.flatten(2)
     return tensor if tensor.shape[2] <= 1 or tensor.stride(2) == 1 else tensor.contiguous()
 
@@ -199,7 +207,10 @@ def _gradients(
         arrays["initial", i], arrays["fresh", i] = state, given["fresh"][i]
         width = loop.states[i].width
         g = grad_final[i]
-        arrays["grad_state", i] = zeros(batch, width) if g is None else g.reshape(batch, width).clone()
+        # The engine writes here, so whatever the strides of what comes in, the copy must be what `_matrix` can view.
+        arrays["grad_state", i] = (
+            zeros(batch, width) if g is None else g.reshape(batch, width).clone(memory_format=torch.contiguous_format)
+        )
         arrays["grad_fresh", i] = zeros(batch, width)
         if wanted.states_per_token[i]:
             arrays["grad_state_tokens", i] = grad_tokens[i].reshape(layout.tokens, width)

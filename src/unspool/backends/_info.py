@@ -24,10 +24,11 @@ class Info:
     engine : str
         The instruction set that the native engine uses, and those that it could; or why there is no engine.
     threads : int
-        As `torch.get_num_threads()` says.
+        Those that a run may take on the CPU, as `torch.get_num_threads()` says.
     cuda : str
         Name of the first CUDA device, or `"none"`.
     versions : dict of str to str
+        Of unspool, torch, numpy and python.
     """
 
     backends: tuple[str, ...]
@@ -58,6 +59,18 @@ def info() -> Info:
     -------
     Info
         Prints as a table.
+
+    Examples
+    --------
+    >>> print(info())  # doctest: +ELLIPSIS
+    unspool        ...
+    backends       cudnn, native, reference
+    native engine  ...
+    threads        ...
+    CUDA device    ...
+    torch          ...
+    numpy          ...
+    python         ...
     """
     return Info(
         backends=tuple(backend.name for backend in BACKENDS),

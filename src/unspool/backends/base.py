@@ -11,7 +11,11 @@ from unspool.backends._schedule import Schedule
 
 
 class BackendError(ValueError):
-    """A backend that was asked for by name cannot run the call; the message gives its reasons."""
+    """A backend that was asked for by name cannot run the call; the message gives its reasons.
+
+    Change what the reasons name, or leave `backend="auto"`, which takes the first backend that can; `unspool.explain`
+    shows the reasons of all.
+    """
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,9 @@ def load_engine() -> tuple[Any, str]:
 
 engine, missing = load_engine()
 
+KEPT = 32
+"""Programs of one cell that are kept. A cell whose attributes change from call to call is read anew each time."""
+
 EXPECTED = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What a step may raise on sample rows: a reason; the reference backend, which runs the cell, tells more."""
 
@@ -74,6 +77,10 @@ class NativeBackend:
         away = next((t.device for t in tensors if not t.is_cpu), None)
         if away is not None:
             found.append(f"tensors are on {away}, not on the CPU")
+        strange = next((t for t in tensors if not _is_plain(t)), None)
+        if strange is not None:
+            kind = type(strange).__name__ if strange.layout == torch.strided else f"a {strange.layout} tensor"
+            found.append(f"a tensor is of a kind that the engine does not read: {kind}")
         if not states or states[0].dtype not in (torch.float32, torch.float64):
             found.append(f"the state is {states[0].dtype if states else 'empty'}; the engine has float32 and float64")
         elif any(t.dtype != states[0].dtype for t in (*states, *(t for t in tensors if t.is_floating_point()))):
@@ -103,7 +110,8 @@ class NativeBackend:
         forms = tuple((tuple(t.shape[2:]), t.dtype) for t in leaves_of(call.inputs))
         states = tuple((tuple(t.shape[1:]), t.dtype) for t in leaves_of(call.initial_state))
         key = (fingerprint(call.cell), forms, states, call.row_inputs is None)
-        if key not in programs:
+        found = programs.get(key)
+        if found is None:
             # Not under inference mode, whose tensors have no gradients; nor on another device than the tensors are on.
             with torch.inference_mode(False), cpu_by_default():
                 found = self._read(call)
@@ -114,8 +122,10 @@ class NativeBackend:
                         found = f"the program that was read from the cell cannot be run: {error!r}"
             if fingerprint(call.cell) != key[0]:
                 found = "the step changes attributes of the cell"
+            if len(programs) >= KEPT:
+                programs.pop(next(iter(list(programs))), None)  # the oldest
             programs[key] = found  # which other threads see only now that it has been checked
-        return programs[key]
+        return found
 
     def _static_plan(self, call: Call, compiled: CompiledStep) -> StaticPlan | None:
         """Return what is kept for a static call, made at the first one of these many steps."""
@@ -179,6 +189,18 @@ class NativeBackend:
         if call.pad_output == "repeat" and layout.has_padding:
             outputs = map_leaves(lambda leaf: layout.repeat(leaf, None, leaf.new_zeros(leaf.shape[1:])), outputs)
         return Result(outputs, final, everything)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Tell whether a tensor is nothing but an array: no subclass with operations or memory of its own, not sparse."""
+    kind: Any = type(tensor)
+    plain: Any = nn.Parameter
+    known = (
+        kind is Tensor
+        or kind is plain
+        or (kind.__torch_function__ is plain.__torch_function__ and kind.__torch_dispatch__ is plain.__torch_dispatch__)
+    )
+    return known and tensor.layout == torch.strided
 
 
 def is_transformed() -> bool:

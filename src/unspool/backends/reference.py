@@ -52,12 +52,13 @@ class ReferenceBackend:
             reset = schedule.resets(k)
             if reset is not None:
                 old = choose_rows(reset, take_rows(call.reset_state, rows), old)
-            versions = _versions(old)
+            versions = _versions(x), _versions(old)
             output, new = step(call.cell, x, old, constant)
-            if _versions(old) != versions:
+            if (_versions(x), _versions(old)) != versions:
+                written = "input" if _versions(x) != versions[0] else "state"
                 raise ValueError(
-                    f"{type(call.cell).__name__} wrote into the state that it received; expected a new one, since the "
-                    "old one may still be needed. Replace in-place operations on the state (+=, add_, ...)."
+                    f"{type(call.cell).__name__} wrote into the {written} that it received; expected a new one, since "
+                    f"the old one may still be needed. Replace in-place operations on the {written} (+=, add_, ...)."
                 )
             new = match_state(new, old, f"the new state of {type(call.cell).__name__}")
             check_output(output, schedule.batch if rows is None else len(rows), call.cell)

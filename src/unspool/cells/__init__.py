@@ -5,6 +5,7 @@ from unspool.cells._activations import activation as activation
 from unspool.cells._builtin import BuiltinCell as BuiltinCell
 from unspool.cells._contract import Cell as Cell
 from unspool.cells._contract import LSTMState as LSTMState
+from unspool.cells._contract import autocasts as autocasts
 from unspool.cells._contract import initial_state_of as initial_state_of
 from unspool.cells._contract import is_cell as is_cell
 from unspool.cells._contract import match_state as match_state

@@ -58,7 +58,7 @@ def activation(spec: str | Activation) -> Activation:
     """
     if callable(spec):
         return spec
-    if spec not in ACTIVATIONS:
+    if not isinstance(spec, str) or spec not in ACTIVATIONS:
         raise ValueError(
             f"activation is {spec!r}; expected one of {', '.join(ACTIVATIONS)}, or a function of a tensor."
         )

@@ -10,9 +10,28 @@ import torch
 from torch import Tensor, nn
 
 from unspool._nest import Nest, describe
-from unspool.cells._contract import Cell
+from unspool.cells._contract import Cell, autocasts
 from unspool.cells._initializers import Initializer, initialize
 from unspool.cells._masks import check_probability, dropout_mask
+
+
+def check_size(size: int, name: str, least: int = 1, hint: str = "") -> None:
+    """Refuse a size that is not an int, or too small; `hint` explains the least."""
+    if not isinstance(size, int) or isinstance(size, bool):
+        raise TypeError(f"{name} is {size!r}; expected an int.")
+    if size < least:
+        raise ValueError(f"{name} is {size}; expected at least {least}{hint}.")
+
+
+def _advice(x: Nest) -> str:
+    """Return what to do about an input that is not a batch of features."""
+    if not isinstance(x, Tensor):
+        return "Convert arrays with torch.as_tensor."
+    if x.dim() == 1:
+        return "A single row has a batch axis too: x[None]."
+    if x.dim() > 2:
+        return "A cell computes one step; unspool.dynamic_rnn runs it over sequences."
+    return "Build the cell with the size of your features."
 
 
 class BuiltinCell(Cell):
@@ -30,6 +49,13 @@ class BuiltinCell(Cell):
         Features of the output, which the recurrent product takes: `weight_hh` is `[G H, output_size]`.
     bias, recurrent_bias, dropout, recurrent_dropout, shared_over_batch, init, device, dtype
         See `LSTMCell`.
+
+    Raises
+    ------
+    TypeError
+        If a size is not an int.
+    ValueError
+        If a size, a probability or `init` is out of range.
     """
 
     weight_ih: Tensor
@@ -56,11 +82,8 @@ class BuiltinCell(Cell):
         dtype: torch.dtype | None,
     ) -> None:
         super().__init__(state_size)
-        for name, size in {"input_size": input_size, "hidden_size": hidden_size}.items():
-            if not isinstance(size, int) or isinstance(size, bool):
-                raise TypeError(f"{name} is {size!r}; expected an int.")
-            if size < 1:
-                raise ValueError(f"{name} is {size}; expected at least 1.")
+        check_size(input_size, "input_size")
+        check_size(hidden_size, "hidden_size")
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.output_size = output_size
@@ -81,7 +104,13 @@ class BuiltinCell(Cell):
         self.register_parameter(name, nn.Parameter(torch.empty(*shape, **self._new)) if shape else None)
 
     def reset_parameters(self) -> None:
-        """Fill the parameters anew, as `init` tells."""
+        """Fill the parameters anew, as `init` tells.
+
+        Raises
+        ------
+        ValueError
+            If `init` has become an unknown name.
+        """
         initialize(self, self.init, self.hidden_size, self.forget_gate)
 
     def bind(self, parameters: Mapping[str, Tensor | None], training: bool) -> Self:
@@ -159,16 +188,11 @@ class BuiltinCell(Cell):
         name = type(self).__name__
         if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != self.input_size:
             raise ValueError(
-                f"{name} received an input of shape {describe(x)}; expected [B, {self.input_size}] "
-                f"(batch, input_size). Build the cell with the size of your features."
+                f"{name} received an input of shape {describe(x)}; expected a tensor [B, {self.input_size}] "
+                f"(batch, input_size). {_advice(x)}"
             )
-        dtype = self.weight_ih.dtype
-        casting = torch.is_autocast_enabled(x.device.type)
-        if x.dtype != dtype and not casting:
-            raise TypeError(
-                f"{name} received an input of dtype {x.dtype}; expected {dtype}, as its parameters. "
-                f"Convert one of them: x.to({dtype}) or cell.to({x.dtype})."
-            )
+        weight = self.weight_ih
+        self._check_like(weight, x, "an input")
         for leaf, value in state.items():
             size = self.output_size if leaf == "h" else self.hidden_size
             if not isinstance(value, Tensor) or value.shape != (x.shape[0], size):
@@ -176,16 +200,27 @@ class BuiltinCell(Cell):
                     f"{name} received a state {leaf} of shape {describe(value)}; expected [{x.shape[0]}, {size}] "
                     "(batch, size). Start from cell.initial_state(batch_size)."
                 )
-            if value.dtype != dtype and not casting:
-                raise TypeError(
-                    f"{name} received a state {leaf} of dtype {value.dtype}; expected {dtype}, as its parameters. "
-                    f"Convert it with .to({dtype})."
-                )
+            self._check_like(weight, value, f"a state {leaf}")
+
+    def _check_like(self, weight: Tensor, value: Tensor, what: str) -> None:
+        """Refuse what is on another device than the parameters, or of another dtype."""
+        name = type(self).__name__
+        if value.device != weight.device:
+            raise ValueError(
+                f"{name} received {what} on {value.device}; expected {weight.device}, as its parameters. "
+                f"Move one of them: .to({str(weight.device)!r}), or cell.to({str(value.device)!r})."
+            )
+        if value.dtype != weight.dtype and not autocasts(value.device):
+            other = f", or the cell with cell.to({value.dtype})" if value.is_floating_point() else ""
+            raise TypeError(
+                f"{name} received {what} of dtype {value.dtype}; expected {weight.dtype}, as its parameters. "
+                f"Convert it with .to({weight.dtype}){other}."
+            )
 
     def extra_repr(self) -> str:
         """Return the arguments that differ from their defaults."""
         parts = [f"{self.input_size}, {self.hidden_size}"]
         parts += [] if self.bias else ["bias=False"]
         parts += ["recurrent_bias=False"] if self.bias and not self.recurrent_bias else []
-        parts += [f"{k}={v}" for k in ("dropout", "recurrent_dropout") if (v := getattr(self, k))]
+        parts += [f"{k}={v}" for k in ("dropout", "recurrent_dropout", "shared_over_batch") if (v := getattr(self, k))]
         return ", ".join(parts)

@@ -130,15 +130,19 @@ class Cell(nn.Module, ABC):
         return None
 
 
+def _tells_its_start(thing: Any) -> bool:
+    return callable(getattr(thing, "initial_state", None))
+
+
 def is_cell(thing: Any) -> TypeGuard[nn.Module]:
     """Tell whether something can be run as a cell.
 
     Parameters
     ----------
     thing : object
-        A module with `initial_state`, or one of `torch.nn`'s cells, can.
+        A module with a method `initial_state`, or one of `torch.nn`'s cells, can.
     """
-    return isinstance(thing, nn.RNNCellBase) or (isinstance(thing, nn.Module) and hasattr(thing, "initial_state"))
+    return isinstance(thing, nn.RNNCellBase) or (isinstance(thing, nn.Module) and _tells_its_start(thing))
 
 
 def require_cell(cell: Any, name: str = "cell") -> None:
@@ -161,6 +165,17 @@ def require_cell(cell: Any, name: str = "cell") -> None:
             "and initial_state(batch_size, *, dtype=None, device=None), or torch.nn.LSTMCell, GRUCell or RNNCell. "
             "Add the method initial_state, or derive from unspool.Cell."
         )
+
+
+def _returns_as_torch(cell: Any) -> bool:
+    """Tell whether a module returns h, or (h, c), as `torch.nn`'s cells do, and not an output and a new state.
+
+    A class derived from one of them, with a `forward` and an `initial_state` of its own, keeps the cell contract.
+    """
+    return isinstance(cell, nn.RNNCellBase) and (
+        type(cell).forward in (nn.RNNCell.forward, nn.LSTMCell.forward, nn.GRUCell.forward)
+        or not _tells_its_start(cell)
+    )
 
 
 def step(cell: Any, x: Nest, state: Nest, rows: Nest | None = None) -> tuple[Nest, Nest]:
@@ -187,10 +202,10 @@ def step(cell: Any, x: Nest, state: Nest, rows: Nest | None = None) -> tuple[Nes
     TypeError
         If the cell returns anything but a pair.
     """
-    if isinstance(cell, nn.LSTMCell):
-        h, c = cell(x, (state[0], state[1]))
-        return h, LSTMState(h, c)
-    if isinstance(cell, nn.RNNCellBase):
+    if _returns_as_torch(cell):
+        if isinstance(cell, nn.LSTMCell):
+            h, c = cell(x, (state[0], state[1]))
+            return h, LSTMState(h, c)
         h = cell(x, state)
         return h, h
     result = cell(x, state) if rows is None else cell(x, state, rows)
@@ -205,7 +220,7 @@ def step(cell: Any, x: Nest, state: Nest, rows: Nest | None = None) -> tuple[Nes
 def initial_state_of(
     cell: Any, batch_size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None
 ) -> Nest:
-    """Return the initial state of any cell; `torch.nn`'s cells start at zero.
+    """Return the initial state of any cell; `torch.nn`'s cells, which tell none, start at zero.
 
     Parameters
     ----------
@@ -219,11 +234,11 @@ def initial_state_of(
     -------
     nesting of Tensor of shape (B, ...)
     """
-    if isinstance(cell, nn.RNNCellBase):
-        weight = cell.weight_hh
-        h = torch.zeros(batch_size, cell.hidden_size, dtype=dtype or weight.dtype, device=device or weight.device)
-        return LSTMState(h, torch.zeros_like(h)) if isinstance(cell, nn.LSTMCell) else h
-    return cell.initial_state(batch_size, dtype=dtype, device=device)
+    if _tells_its_start(cell):
+        return cell.initial_state(batch_size, dtype=dtype, device=device)
+    weight = cell.weight_hh
+    h = torch.zeros(batch_size, cell.hidden_size, dtype=dtype or weight.dtype, device=device or weight.device)
+    return LSTMState(h, torch.zeros_like(h)) if isinstance(cell, nn.LSTMCell) else h
 
 
 def row_inputs_of(
@@ -283,6 +298,16 @@ def size_of(cell: Any, attribute: str, needed_by: str) -> int:
     return size
 
 
+def autocasts(device: torch.device) -> bool:
+    """Tell whether `torch.autocast` is on for a device; for "meta", say, there is none.
+
+    Parameters
+    ----------
+    device : torch.device
+    """
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
 def match_state(state: Nest, like: Nest, name: str) -> Nest:
     """Return `state` in the structure of `like`, and refuse one that differs in structure, shape, dtype or device.
 
@@ -315,7 +340,7 @@ def match_state(state: Nest, like: Nest, name: str) -> Nest:
         if spec != like_spec:
             raise ValueError(
                 f"{name} has the structure {describe(state)}; expected {describe(like)}. "
-                "Return and pass the state in the structure of the cell's initial_state."
+                "Keep one structure from step to step: for a state that of the cell's initial_state."
             )
     casting = False
     for index, (leaf, model) in enumerate(zip(leaves, like_leaves, strict=True)):
@@ -324,7 +349,7 @@ def match_state(state: Nest, like: Nest, name: str) -> Nest:
         if leaf.shape != model.shape:
             raise ValueError(
                 f"{name} has the shapes {describe(state)}; expected {describe(like)}. "
-                "Every leaf of a state has the batch as its first axis and keeps its shape from step to step; "
+                "Every leaf has the batch as its first axis and keeps its shape from step to step; "
                 "a scalar (a counter, say) needs a batch axis too."
             )
         if leaf.device != model.device:
@@ -332,7 +357,7 @@ def match_state(state: Nest, like: Nest, name: str) -> Nest:
                 f"{name} is on {leaf.device}; expected {model.device}. Move it with .to({str(model.device)!r})."
             )
         if leaf.dtype != model.dtype:
-            if not (leaf.is_floating_point() and torch.is_autocast_enabled(leaf.device.type)):
+            if not (leaf.is_floating_point() and autocasts(leaf.device)):
                 raise TypeError(
                     f"{name} has dtype {leaf.dtype}; expected {model.dtype}. Convert it with .to({model.dtype}), "
                     "or make the cell keep the dtype of its initial_state."

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unspool._nest import Nest, flatten, leaves_of, map_leaves, same_kind, unflatten
+from unspool._nest import Nest, describe, flatten, map_leaves, same_kind, unflatten
 from unspool.cells._contract import LSTMState, size_of
-from unspool.cells._masks import check_probability, dropout_mask
+from unspool.cells._masks import check_probability, dropout_mask, holds_activations
 from unspool.cells._wrappers import WrappedCell
 
 StateFilter = Callable[[Nest], Nest]
@@ -26,7 +26,12 @@ def drop_all_but_memory(state: Nest) -> Nest:
 
 
 class DropoutCell(WrappedCell):
-    """Dropout on the input, the output and the state of any cell, in training.
+    r"""Dropout on the input, the output and the state of any cell, in training.
+
+    .. math:: (y_t, s_t) = (m_y\,\tilde y_t, \tilde s_t) \qquad
+        (\tilde y_t, \tilde s_t) = \mathrm{cell}(m_x\,x_t, m_s\,s_{t-1})
+
+    where each number of a mask m is 0 with its probability p, and else 1 / (1 - p).
 
     By default one mask is drawn per sequence and held over all of its steps (variational dropout: Gal and Ghahramani,
     2016). State dropout acts on the state that *enters* the step, so the state that a run returns is never dropped
@@ -45,12 +50,17 @@ class DropoutCell(WrappedCell):
         Draw one mask for the whole batch, as TensorFlow's variational wrapper does.
     state_filter : callable, optional
         Takes a state, returns the same structure with True for each leaf that is dropped. By default all are but
-        the memory cell c of an `LSTMState`.
+        the memory cell c of an `LSTMState`. Leaves of integers (counters, say) are never dropped.
 
     Raises
     ------
     ValueError
-        If a probability is out of range.
+        If a probability is out of range; when run, if the filter returns another structure.
+
+    References
+    ----------
+    - Y. Gal, Z. Ghahramani, A theoretically grounded application of dropout in recurrent neural networks, 2016,
+      arXiv:1512.05287
     """
 
     def __init__(
@@ -93,11 +103,22 @@ class DropoutCell(WrappedCell):
             rows["output"] = mask(self.output, (batch_size, size_of(self.cell, "output_size", "DropoutCell")))
         if self.state:
             state = self.initial_state(batch_size, dtype=dtype, device=device)
-            pairs = zip(leaves_of(state), leaves_of(same_kind(self.state_filter(state), state)), strict=True)
             rows["state"] = {
-                str(k): mask(self.state, tuple(leaf.shape)) for k, (leaf, drop) in enumerate(pairs) if drop
+                str(k): mask(self.state, tuple(leaf.shape))
+                for k, (leaf, drop) in enumerate(self._chosen(state))
+                if drop
             }
         return rows
+
+    def _chosen(self, state: Nest) -> list[tuple[Tensor, bool]]:
+        """Return the leaves of a state, each with whether it is dropped."""
+        (leaves, structure), (flags, own) = flatten(state), flatten(same_kind(self.state_filter(state), state))
+        if own != structure:
+            raise ValueError(
+                f"state_filter returned {describe(unflatten(flags, own))}; expected True or False for each leaf of the "
+                f"state {describe(state)}, in its structure."
+            )
+        return [(leaf, flag and holds_activations(leaf)) for leaf, flag in zip(leaves, flags, strict=True)]
 
     def forward(self, x: Nest, state: Nest, rows: dict[str, Nest] | None = None) -> tuple[Nest, Nest]:
         """Compute one step of the cell inside, with dropout around it.
@@ -119,10 +140,10 @@ class DropoutCell(WrappedCell):
         if self.variational:
             return self._with_held_masks(x, state, self._rows_in_training(rows))
         x = self._drop(x, self.input)
-        leaves, spec = flatten(state)
-        chosen = leaves_of(same_kind(self.state_filter(state), state))
-        leaves = [self._drop(leaf, self.state) if drop else leaf for leaf, drop in zip(leaves, chosen, strict=True)]
-        output, new_state = self._inner_step(x, unflatten(leaves, spec), rows)
+        if self.state:
+            leaves = [self._drop(leaf, self.state) if drop else leaf for leaf, drop in self._chosen(state)]
+            state = unflatten(leaves, flatten(state)[1])
+        output, new_state = self._inner_step(x, state, rows)
         return self._drop(output, self.output), new_state
 
     def _with_held_masks(self, x: Nest, state: Nest, rows: dict[str, Nest]) -> tuple[Nest, Nest]:
@@ -146,4 +167,5 @@ class DropoutCell(WrappedCell):
 
     def extra_repr(self) -> str:
         """Return the probabilities."""
-        return f"input={self.input}, output={self.output}, state={self.state}, variational={self.variational}"
+        shared = ", shared_over_batch=True" if self.shared_over_batch else ""
+        return f"input={self.input}, output={self.output}, state={self.state}, variational={self.variational}{shared}"

@@ -43,6 +43,18 @@ class GRUCell(BuiltinCell):
         Gates in the order r, z, n.
     weight_hh : Parameter of shape (3H, H)
     bias_ih, bias_hh : Parameter of shape (3H,), or None
+
+    Raises
+    ------
+    TypeError
+        If a size is not an int.
+    ValueError
+        If a size, a probability, an activation or `init` is out of range.
+
+    References
+    ----------
+    - K. Cho and others, Learning phrase representations using RNN encoder-decoder for statistical machine translation,
+      2014, arXiv:1406.1078
     """
 
     def __init__(
@@ -80,7 +92,8 @@ class GRUCell(BuiltinCell):
         self.reset_after = reset_after
         self.activation = activation
         self.recurrent_activation = recurrent_activation
-        self._phi, self._sigma = resolve(activation), resolve(recurrent_activation)
+        for name in (activation, recurrent_activation):
+            resolve(name)  # refused here if not known
         self.reset_parameters()
 
     def forward(self, x: Tensor, state: Tensor, rows: dict[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
@@ -104,18 +117,19 @@ class GRUCell(BuiltinCell):
             If shapes or dtypes do not fit, or masks are missing in training.
         """
         x, h = self._inputs_of_products(x, {"h": state}, rows)
+        phi, sigma = resolve(self.activation), resolve(self.recurrent_activation)
         x_r, x_z, x_n = F.linear(x, self.weight_ih, self.bias_ih).chunk(3, 1)
         if self.reset_after:
             h_r, h_z, h_n = F.linear(h, self.weight_hh, self.bias_hh).chunk(3, 1)
-            r, z = self._sigma(x_r + h_r), self._sigma(x_z + h_z)
-            n = self._phi(x_n + r * h_n)
+            r, z = sigma(x_r + h_r), sigma(x_z + h_z)
+            n = phi(x_n + r * h_n)
         else:
             split = [2 * self.hidden_size, self.hidden_size]
             weight_rz, weight_n = self.weight_hh.split(split)
             bias_rz, bias_n = (None, None) if self.bias_hh is None else self.bias_hh.split(split)
             h_r, h_z = F.linear(h, weight_rz, bias_rz).chunk(2, 1)
-            r, z = self._sigma(x_r + h_r), self._sigma(x_z + h_z)
-            n = self._phi(x_n + F.linear(r * h, weight_n, bias_n))
+            r, z = sigma(x_r + h_r), sigma(x_z + h_z)
+            n = phi(x_n + F.linear(r * h, weight_n, bias_n))
         h = (1.0 - z) * n + z * state
         return h, h
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -9,7 +11,7 @@ from torch.nn import functional as F
 from unspool._nest import describe
 from unspool.cells._activations import Activation, unusual_activations
 from unspool.cells._activations import activation as resolve
-from unspool.cells._builtin import BuiltinCell
+from unspool.cells._builtin import BuiltinCell, check_size
 from unspool.cells._contract import LSTMState
 from unspool.cells._initializers import Initializer
 
@@ -71,8 +73,21 @@ class LSTMCell(BuiltinCell):
 
     Raises
     ------
+    TypeError
+        If a size is not an int.
     ValueError
-        If a size, a probability, a clip or an activation is out of range.
+        If a size, a probability, a clip, an activation or `init` is out of range.
+
+    References
+    ----------
+    - S. Hochreiter, J. Schmidhuber, Long short-term memory, 1997, doi:10.1162/neco.1997.9.8.1735
+    - F. Gers, J. Schmidhuber, F. Cummins, Learning to forget, 2000, doi:10.1162/089976600300015015
+    - F. Gers, J. Schmidhuber, Recurrent nets that time and count, 2000, doi:10.1109/IJCNN.2000.861302
+    - H. Sak, A. Senior, F. Beaufays, Long short-term memory based recurrent neural network architectures for large
+      vocabulary speech recognition, 2014, arXiv:1402.1128
+    - Y. Gal, Z. Ghahramani, A theoretically grounded application of dropout in recurrent neural networks, 2016,
+      arXiv:1512.05287
+    - K. Greff and others, LSTM: a search space odyssey, 2017, arXiv:1503.04069
     """
 
     peephole_i: Tensor
@@ -102,13 +117,10 @@ class LSTMCell(BuiltinCell):
         shared_over_batch: bool = False,
         init: Initializer = "torch",
     ) -> None:
-        if not proj_size >= 0:
-            raise ValueError(
-                f"proj_size is {proj_size}; expected 0 (no projection) or the number of projected features."
-            )
+        check_size(proj_size, "proj_size", least=0, hint=", which is no projection")
         for name, clip in {"cell_clip": cell_clip, "proj_clip": proj_clip}.items():
-            if clip is not None and not clip > 0:
-                raise ValueError(f"{name} is {clip}; expected a positive bound, or None.")
+            if clip is not None and not (isinstance(clip, Real) and clip > 0):
+                raise ValueError(f"{name} is {clip!r}; expected a positive bound, or None.")
         if proj_clip is not None and proj_size == 0:
             raise ValueError("proj_clip is set without a projection; set proj_size too, or use cell_clip.")
         output_size = proj_size or hidden_size
@@ -129,7 +141,8 @@ class LSTMCell(BuiltinCell):
         )
         self.activation = activation
         self.recurrent_activation = recurrent_activation
-        self._phi, self._sigma = resolve(activation), resolve(recurrent_activation)
+        for name in (activation, recurrent_activation):
+            resolve(name)  # refused here if not known
         self.peephole, self.coupled = peephole, coupled
         self.proj_size, self.cell_clip, self.proj_clip = proj_size, cell_clip, proj_clip
         self.forget_bias = forget_bias
@@ -169,6 +182,7 @@ class LSTMCell(BuiltinCell):
             )
         h, c = state
         x, h = self._inputs_of_products(x, {"h": h, "c": c}, rows)
+        phi, sigma = resolve(self.activation), resolve(self.recurrent_activation)
         gates = F.linear(x, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh)
         if self.coupled:
             f, g, o = gates.chunk(3, 1)
@@ -178,12 +192,12 @@ class LSTMCell(BuiltinCell):
         if self.peephole:
             f = f + self.peephole_f * c
             i = None if i is None else i + self.peephole_i * c
-        f = self._sigma(f + self.forget_bias) if self.forget_bias else self._sigma(f)
-        i = 1.0 - f if i is None else self._sigma(i)
-        c = f * c + i * self._phi(g)
+        f = sigma(f + self.forget_bias) if self.forget_bias else sigma(f)
+        i = 1.0 - f if i is None else sigma(i)
+        c = f * c + i * phi(g)
         if self.cell_clip is not None:
             c = c.clamp(-self.cell_clip, self.cell_clip)
-        h = self._sigma(o + self.peephole_o * c if self.peephole else o) * self._phi(c)
+        h = sigma(o + self.peephole_o * c if self.peephole else o) * phi(c)
         if self.proj_size:
             h = F.linear(h, self.weight_hr)
             if self.proj_clip is not None:

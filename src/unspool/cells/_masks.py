@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -18,11 +20,21 @@ def check_probability(value: float, name: str) -> float:
     Raises
     ------
     ValueError
-        If it is outside.
+        If it is outside, or no number.
     """
-    if not 0.0 <= value < 1.0:
+    if not (isinstance(value, Real) and 0.0 <= value < 1.0):
         raise ValueError(f"{name} is {value!r}; expected a probability of dropping in [0, 1).")
     return float(value)
+
+
+def holds_activations(leaf: Tensor) -> bool:
+    """Tell whether a leaf of a state may be dropped or zoned out: integers and flags (counters, say) are not.
+
+    Parameters
+    ----------
+    leaf : Tensor
+    """
+    return leaf.is_floating_point() or leaf.is_complex()
 
 
 def dropout_mask(

@@ -13,7 +13,7 @@ from unspool.cells._initializers import Initializer
 
 
 class SimpleRNNCell(BuiltinCell):
-    r"""Simple recurrent cell (Elman, 1990, "Finding structure in time").
+    r"""Simple recurrent cell (Elman, 1990).
 
     .. math:: h_t = \phi(W x_t + b_{ih} + U h_{t-1} + b_{hh})
 
@@ -37,6 +37,17 @@ class SimpleRNNCell(BuiltinCell):
     weight_ih : Parameter of shape (H, I)
     weight_hh : Parameter of shape (H, H)
     bias_ih, bias_hh : Parameter of shape (H,), or None
+
+    Raises
+    ------
+    TypeError
+        If a size is not an int.
+    ValueError
+        If a size, a probability, an activation or `init` is out of range.
+
+    References
+    ----------
+    - J. Elman, Finding structure in time, 1990, doi:10.1207/s15516709cog1402_1
     """
 
     def __init__(
@@ -71,7 +82,7 @@ class SimpleRNNCell(BuiltinCell):
             dtype=dtype,
         )
         self.activation = nonlinearity if activation is None else activation
-        self._phi = resolve(self.activation)
+        resolve(self.activation)  # refused here if not known
         self.reset_parameters()
 
     def forward(self, x: Tensor, state: Tensor, rows: dict[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
@@ -95,7 +106,8 @@ class SimpleRNNCell(BuiltinCell):
             If shapes or dtypes do not fit, or masks are missing in training.
         """
         x, h = self._inputs_of_products(x, {"h": state}, rows)
-        h = self._phi(F.linear(x, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh))
+        phi = resolve(self.activation)
+        h = phi(F.linear(x, self.weight_ih, self.bias_ih) + F.linear(h, self.weight_hh, self.bias_hh))
         return h, h
 
     def extra_repr(self) -> str:

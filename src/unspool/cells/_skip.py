@@ -6,26 +6,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unspool._nest import Nest, describe, map_leaves
+from unspool._nest import Nest, describe, flatten, map_leaves
 from unspool.cells._contract import size_of
 from unspool.cells._wrappers import WrappedCell
 
 
 def _require_same_shape(name: str, x: Nest, output: Nest) -> None:
-    if describe(x) != describe(output):
+    (inputs, structure), (outputs, own) = flatten(x), flatten(output)
+    if own != structure or any(a.shape != b.shape for a, b in zip(inputs, outputs, strict=True)):
         raise ValueError(
             f"{name} received an input {describe(x)} and an output {describe(output)} of the cell inside; expected the "
-            "same shapes and dtypes. Choose a cell whose input_size is its output size."
+            "same shapes. Choose a cell whose input_size is its output size."
         )
 
 
 class ResidualCell(WrappedCell):
-    """Adds the input of a cell to its output (He et al., 2016; in stacks of LSTMs: Wu et al., 2016).
+    r"""Adds the input of a cell to its output (He et al., 2016; in stacks of LSTMs: Wu et al., 2016).
+
+    .. math:: y = x + \mathrm{cell}(x)
 
     Parameters
     ----------
     cell : cell
         The cell inside, with as many features out as in.
+
+    References
+    ----------
+    - K. He, X. Zhang, S. Ren, J. Sun, Deep residual learning for image recognition, 2016, arXiv:1512.03385
+    - Y. Wu and others, Google's neural machine translation system, 2016, arXiv:1609.08144
     """
 
     def forward(self, x: Nest, state: Nest, rows: dict[str, Nest] | None = None) -> tuple[Nest, Nest]:
@@ -57,6 +65,15 @@ class HighwayCell(WrappedCell):
     ----------
     weight_carry : Parameter of shape (I, I)
     bias_carry : Parameter of shape (I,)
+
+    Raises
+    ------
+    ValueError
+        If the cell does not tell its `input_size`.
+
+    References
+    ----------
+    - R. Srivastava, K. Greff, J. Schmidhuber, Highway networks, 2015, arXiv:1505.00387, whose transform gate is 1 - t
     """
 
     def __init__(self, cell: nn.Module, carry_bias: float = 1.0) -> None:

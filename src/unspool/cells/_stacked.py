@@ -87,6 +87,14 @@ class StackedRNNCells(Cell):
         output : Tensor of shape (B, H)
             Output of the highest cell.
         new_state : tuple
+            One state per cell, lowest first.
+
+        Raises
+        ------
+        ValueError
+            If there is not one state per cell.
+        TypeError
+            If a cell returns anything but a pair.
         """
         if not isinstance(state, tuple | list) or len(state) != len(self.cells):
             raise ValueError(

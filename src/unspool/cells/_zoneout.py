@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import torch
 from torch import nn
 
-from unspool._nest import Nest, describe, flatten, same_kind, unflatten
+from unspool._nest import Nest, describe, flatten, require_tensors, same_kind, unflatten
 from unspool.cells._contract import initial_state_of
-from unspool.cells._masks import check_probability
+from unspool.cells._masks import check_probability, holds_activations
 from unspool.cells._wrappers import WrappedCell
 
 
@@ -24,8 +26,8 @@ class ZoneoutCell(WrappedCell):
     cell : cell
         The cell inside.
     zoneout : float or nesting of float
-        Probability of keeping the previous value, in [0, 1): one for all, or one per leaf of the state, for example
-        `LSTMState(0.05, 0.5)`.
+        Probability of keeping the previous value, in [0, 1): one for all leaves of the state but integers (counters,
+        say), or one for each, in the structure of the state, for example `LSTMState(0.05, 0.5)`.
     variational : bool
         False, as in the paper, draws d anew at every step. True holds it over a sequence: a unit that is zoned out
         then keeps its initial state all along.
@@ -33,19 +35,35 @@ class ZoneoutCell(WrappedCell):
     Raises
     ------
     ValueError
-        If a probability is out of range, or there are not as many as the state has leaves.
+        If a probability is out of range, not 0 for integers, or they are not in the structure of the state.
+    TypeError
+        If a leaf of the initial state is not a tensor.
+
+    References
+    ----------
+    - D. Krueger and others, Zoneout: regularizing RNNs by randomly preserving hidden activations, 2017,
+      arXiv:1606.01305
     """
 
     def __init__(self, cell: nn.Module, zoneout: float | Nest = 0.1, *, variational: bool = False) -> None:
         super().__init__(cell)
-        leaves, spec = flatten(initial_state_of(cell, 0))
-        given = [zoneout] * len(leaves) if isinstance(zoneout, int | float) else flatten(zoneout)[0]
-        if len(given) != len(leaves):
+        state = initial_state_of(cell, 0)
+        require_tensors(state, f"{type(cell).__name__}.initial_state(0)")
+        leaves, structure = flatten(state)
+        if isinstance(zoneout, Real):
+            given, own = [float(zoneout) if holds_activations(leaf) else 0.0 for leaf in leaves], structure
+        else:
+            given, own = flatten(same_kind(zoneout, state))
+        if own != structure:
             raise ValueError(
-                f"zoneout is {zoneout!r}; expected one probability, or {len(leaves)} of them for the state "
-                f"{describe(unflatten(leaves, spec))}."
+                f"zoneout is {zoneout!r}; expected one probability, or one for each leaf of the state "
+                f"{describe(state)}, in its structure."
             )
         self.zoneout = [check_probability(value, "zoneout") for value in given]
+        if any(p and not holds_activations(leaf) for p, leaf in zip(self.zoneout, leaves, strict=True)):
+            raise ValueError(
+                f"zoneout is {zoneout!r}; expected 0 for the leaves of the state {describe(state)} that hold integers."
+            )
         self.variational = variational
 
     def _own_rows(

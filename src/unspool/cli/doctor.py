@@ -43,12 +43,14 @@ def doctor(
     The model is run once on the sample batch.
     """
     import unspool
+    from unspool.doctor import SampleError
 
-    with one_message(TargetError):
+    with one_message(TargetError, SampleError):
         model, args, kwargs = _checkpoint(target, data_dir) if target.endswith(".ckpt") else _model(target, sample)
         if sample is not None:
             args, kwargs = _arguments(made(find(sample)[1], sample))
-    print_diagnosis(Console(), unspool.doctor(model, *args, measure=measure, **kwargs))
+        diagnosis = unspool.doctor(model, *args, measure=measure, **kwargs)
+    print_diagnosis(Console(), diagnosis)
 
 
 def print_diagnosis(console: Console, diagnosis: Any) -> None:

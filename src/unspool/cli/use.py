@@ -1,5 +1,8 @@
 """``unspool evaluate``, ``predict``, ``generate``, ``demo`` and ``info``."""
 
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -109,7 +112,13 @@ def demo(
                     highlight=False,
                 )
         print_demo(console, results)
-        typer.echo(f"try: unspool evaluate {results[0].checkpoint}")
+        typer.echo(f"try: {_called()} evaluate {shlex.quote(str(results[0].checkpoint))}")
+
+
+def _called() -> str:
+    """Return what the shell knows this command as: `make demo` runs one that is not on the PATH."""
+    script = sys.argv[0]
+    return script if Path(script).name == "unspool" and shutil.which("unspool") != script else "unspool"
 
 
 def info() -> None:

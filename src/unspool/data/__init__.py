@@ -41,6 +41,8 @@ from ._tokenizer import TextTokenizer as TextTokenizer
 from ._tokens import TokenDataset as TokenDataset
 from ._ts import read_ts as read_ts
 from .datasets import CharacterText as CharacterText
+from .datasets import encode_names as encode_names
+from .datasets import encode_nucleotides as encode_nucleotides
 from .datasets import load_acl_imdb_texts as load_acl_imdb_texts
 from .datasets import load_chorales as load_chorales
 from .datasets import load_imdb as load_imdb
@@ -78,6 +80,8 @@ __all__ = [
     "collate",
     "collate_ragged",
     "collate_steps",
+    "encode_names",
+    "encode_nucleotides",
     "frame_samples",
     "grouped_split",
     "load_acl_imdb_texts",

@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import zipfile
 from collections.abc import Callable
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._bytes import read_text
 from ._errors import DataError
 from ._idx import read_idx
 from ._ts import read_ts
@@ -54,9 +56,11 @@ def _tensors(arrays: list[np.ndarray], path: Path) -> list[Tensor]:
             )
         if array.dtype.kind not in "biuf":
             raise DataError(f"{path}: sequence {index} holds {array.dtype}; expected numbers")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise DataError(f"{path}: sequence {index} holds values that are not finite; expected numbers")
-        sequences.append(torch.from_numpy(array if array.dtype == np.uint8 else array.astype(np.float32)))
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+            values = array if array.dtype == np.uint8 else array.astype(np.float32)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise DataError(f"{path}: sequence {index} holds values that are not finite in 32 bits; expected numbers")
+        sequences.append(torch.from_numpy(values))
     return sequences
 
 
@@ -82,7 +86,7 @@ def _read_npy(path: Path) -> list[np.ndarray]:
 
 def _read_npz(path: Path) -> list[np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return [archive[name] for name in archive.files]
     except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: no NumPy archive of arrays of numbers ({error})") from error
@@ -97,8 +101,11 @@ def _is_number(text: str) -> bool:
 
 
 def _read_csv(path: Path) -> list[np.ndarray]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [(number, row) for number, row in enumerate(csv.reader(file), start=1) if row]
+    lines = io.StringIO(read_text(path), newline="")
+    try:
+        rows = [(number, row) for number, row in enumerate(csv.reader(lines), start=1) if row]
+    except csv.Error as error:
+        raise DataError(f"{path}: no table of numbers separated by commas ({error})") from error
     if rows and not any(_is_number(field) for field in rows[0][1]):
         rows = rows[1:]
     if not rows:
@@ -115,12 +122,12 @@ def _read_csv(path: Path) -> list[np.ndarray]:
 
 def _read_jsonl(path: Path) -> list[np.ndarray]:
     sequences = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:
             value = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: no JSON ({error})") from error
         if isinstance(value, dict):
             value = value.get("sequence")

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ._bytes import read_text
 from ._errors import DataError
 
 
@@ -24,14 +25,14 @@ def read_ts(path: str | Path) -> tuple[list[np.ndarray], list[str] | None]:
     Raises
     ------
     DataError
-        If a line is no series; the message gives the file and the line.
+        If the file cannot be read, or a line is no series; the message gives the file and the line.
     """
     path = Path(path)
     labelled = False
     in_data = False
     sequences: list[np.ndarray] = []
     labels: list[str] = []
-    for number, raw in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, raw in enumerate(read_text(path).splitlines(), start=1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue

@@ -5,3 +5,4 @@ from unspool.doctor._diagnosis import Finding as Finding
 from unspool.doctor._diagnosis import Timing as Timing
 from unspool.doctor._doctor import doctor as doctor
 from unspool.doctor._padding import Padding as Padding
+from unspool.doctor._sample import SampleError as SampleError

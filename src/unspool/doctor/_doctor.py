@@ -14,6 +14,7 @@ from torch import nn
 from unspool.doctor._diagnosis import Diagnosis, Timing
 from unspool.doctor._findings import finding_of, kind_of
 from unspool.doctor._observer import Observer, Seen, role_of
+from unspool.doctor._sample import SampleError
 from unspool.doctor._torch_layers import time_layer
 from unspool.execution import dynamic_rnn
 from unspool.layers import is_scripted
@@ -45,6 +46,8 @@ def doctor(model: nn.Module, *args: Any, measure: bool = False, **kwargs: Any) -
     ------
     TypeError
         If the model is no module.
+    SampleError
+        If the model fails on the sample; what it raised is the cause.
 
     Examples
     --------
@@ -66,7 +69,10 @@ def doctor(model: nn.Module, *args: Any, measure: bool = False, **kwargs: Any) -
     observer = Observer(model)
     with _untouched(model):
         with torch.set_grad_enabled(model.training and torch.is_grad_enabled()), observer.watching():
-            call(*args, **kwargs)
+            try:
+                call(*args, **kwargs)
+            except Exception as error:
+                raise SampleError.of(error, args, kwargs) from error
         findings = tuple(finding_of(model, seen, _timing(seen) if measure else None) for seen in observer.seen.values())
     return Diagnosis(findings, tuple(_not_called(model, observer)))
 

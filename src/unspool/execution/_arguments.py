@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from unspool._nest import Nest, describe, leaves_of, map_leaves, named_leaves, require_tensors
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule, TracedSchedule
-from unspool.cells import initial_state_of
+from unspool.cells import autocasts, initial_state_of
 from unspool.execution._tracing import is_batched
 
 IntArray: TypeAlias = Tensor | np.ndarray | Sequence[int]
@@ -50,6 +50,11 @@ def time_major_inputs(inputs: Nest, time_major: bool) -> Nest:
         raise ValueError(f"inputs is {inputs!r}, which holds no tensor; expected at least one of shape {layout}.")
     first_name, first = leaves[0]
     for name, leaf in leaves:
+        if leaf.is_nested:
+            raise TypeError(
+                f"{name} is a nested tensor; expected padded tensors and their lengths, or a RaggedBatch. Take "
+                "torch.nested.to_padded_tensor(inputs, 0.0), and pass the rows' lengths as sequence_length."
+            )
         if leaf.dim() < 2:
             raise ValueError(f"{name} has shape {list(leaf.shape)}; expected {layout}. Add the missing axis.")
         if leaf.shape[:2] != first.shape[:2]:
@@ -140,7 +145,7 @@ def _lengths(value: IntArray, batch: int, steps: int, name: str) -> Tensor:
     wrong = ((lengths < 0) | (lengths > steps)).nonzero().flatten().tolist()
     if wrong:
         raise ValueError(
-            f"{name}[{wrong[0]}] is {int(lengths[wrong[0]])}; expected {_what_lengths(batch, steps)}. "
+            f"{name}[{wrong[0]}] is {int(value[wrong[0]])}; expected {_what_lengths(batch, steps)}. "
             "A length counts the real steps of a row; cut the row or pad the batch to fit."
         )
     return lengths
@@ -153,7 +158,7 @@ def _bools(value: BoolArray, name: str, batch: int, steps: int) -> Tensor:
     if mask.dtype != torch.bool and not _is_empty_list(value, mask):
         raise TypeError(f"{name} has dtype {mask.dtype}; expected {what}. Convert it with .bool().")
     if mask.shape != (batch, steps) and not (batch == 0 and mask.numel() == 0):
-        raise ValueError(f"{name} has shape {list(mask.shape)}; expected {what}.")
+        raise ValueError(f"{name} has shape {list(mask.shape)}; expected {what}. Give one value per row and step.")
     return mask.detach().bool().reshape(batch, steps)
 
 
@@ -170,9 +175,12 @@ def as_tensor(value: Any, name: str) -> Tensor:
     TypeError
         If it cannot be read as one.
     """
+    if isinstance(value, Tensor):
+        if value.layout != torch.strided or value.is_nested or value.is_meta:
+            kind = "meta" if value.is_meta else "nested" if value.is_nested else str(value.layout)
+            raise TypeError(f"{name} is a {kind} tensor; expected a dense one that has values.")
+        return value
     try:
-        if isinstance(value, Tensor):
-            return value
         # A copy: PyTorch takes no negative strides and warns of read-only memory.
         return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else torch.as_tensor(value, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
@@ -192,7 +200,7 @@ def own_initial_state(cell: Any, inputs: Nest, batch: int) -> Nest:
     """
     first = leaves_of(inputs)[0]
     # Token ids have no dtype to hand on, and under autocast inputs may be narrower than states should be.
-    own_dtype = not first.is_floating_point() or torch.is_autocast_enabled(first.device.type)
+    own_dtype = not first.is_floating_point() or autocasts(first.device)
     like = initial_state_of(cell, batch, None if own_dtype else first.dtype, first.device)
     require_tensors(like, f"{type(cell).__name__}.initial_state({batch})")
     for path, leaf in named_leaves(like, "state"):
@@ -230,7 +238,7 @@ def stacked_inputs(inputs: Sequence[Nest]) -> Nest:
     TypeError
         If it is not a list or tuple.
     ValueError
-        If it is empty, or its elements differ in shape.
+        If it is empty, or its elements differ in shape, dtype or device.
     """
     if not isinstance(inputs, list | tuple) or isinstance(inputs, RaggedBatch):
         raise TypeError(
@@ -246,4 +254,7 @@ def stacked_inputs(inputs: Sequence[Nest]) -> Nest:
                 f"inputs[{t}] is {describe(x)} and inputs[0] is {describe(inputs[0])}; "
                 "expected the same structure, shapes and dtypes at every step."
             )
+        here, first = (", ".join(str(leaf.device) for leaf in leaves_of(step)) for step in (x, inputs[0]))
+        if here != first:
+            raise ValueError(f"inputs[{t}] is on {here} and inputs[0] on {first}; expected one device at every step.")
     return time_major_inputs(map_leaves(lambda *leaves: torch.stack(leaves), *inputs), time_major=True)

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from unspool._nest import Nest
-from unspool.execution._arguments import BoolArray, IntArray
+from unspool._nest import Nest, describe, leaves_of
+from unspool._ragged import RaggedBatch
+from unspool.cells import match_state, require_cell
+from unspool.execution._arguments import BoolArray, IntArray, own_initial_state
 from unspool.execution._dynamic import dynamic_rnn
 from unspool.execution._ragged import map_values
 from unspool.execution._static import static_rnn
@@ -58,6 +61,8 @@ def bidirectional_dynamic_rnn(
         "pad_output": pad_output,
         "backend": backend,
     }
+    _check_direction("fw", cell_fw, initial_state_fw, inputs, 1 if time_major else 0)
+    _check_direction("bw", cell_bw, initial_state_bw, inputs, 1 if time_major else 0)
     output_fw, state_fw = dynamic_rnn(cell_fw, inputs, sequence_length, initial_state_fw, **options)
     output_bw, state_bw = dynamic_rnn(cell_bw, inputs, sequence_length, initial_state_bw, reverse=True, **options)
     return (output_fw, output_bw), (state_fw, state_bw)
@@ -98,6 +103,9 @@ def static_bidirectional_rnn(
         See `static_rnn`.
     """
     options: dict[str, Any] = {"mask": mask, "resets": resets, "pad_output": pad_output, "backend": backend}
+    first = inputs[0] if isinstance(inputs, list | tuple) and inputs else inputs
+    _check_direction("fw", cell_fw, initial_state_fw, first, 0)
+    _check_direction("bw", cell_bw, initial_state_bw, first, 0)
     outputs_fw, state_fw = static_rnn(cell_fw, inputs, sequence_length, initial_state_fw, **options)
     outputs_bw, state_bw = static_rnn(cell_bw, inputs, sequence_length, initial_state_bw, reverse=True, **options)
     both = zip(outputs_fw, outputs_bw, strict=True)
@@ -142,19 +150,10 @@ def stack_bidirectional_dynamic_rnn(
     ValueError
         If there are no cells, or the sequences differ in length.
     TypeError, BackendError
-        See `dynamic_rnn`.
+        See `dynamic_rnn`; also if cells or states do not come in sequences.
     """
+    _check_stack(cells_fw, cells_bw, initial_states_fw, initial_states_bw)
     layers = len(cells_fw)
-    given = {
-        "cells_bw": cells_bw,
-        "initial_states_fw": initial_states_fw,
-        "initial_states_bw": initial_states_bw,
-    }
-    if layers == 0:
-        raise ValueError("cells_fw is empty; expected one cell per layer.")
-    for name, sequence in given.items():
-        if sequence is not None and len(sequence) != layers:
-            raise ValueError(f"{name} has {len(sequence)} entries; expected {layers}, one per layer, as in cells_fw.")
     states_fw, states_bw = [], []
     for k in range(layers):
         outputs, (state_fw, state_bw) = bidirectional_dynamic_rnn(
@@ -174,6 +173,41 @@ def stack_bidirectional_dynamic_rnn(
         states_fw.append(state_fw)
         states_bw.append(state_bw)
     return inputs, tuple(states_fw), tuple(states_bw)
+
+
+def _check_direction(direction: str, cell: Any, state: Nest | None, inputs: Nest, batch_axis: int) -> None:
+    """Refuse a cell or a state under the name that the user knows, before the other direction is run.
+
+    Wrong inputs are left to the run itself.
+    """
+    if torch.compiler.is_dynamo_compiling():  # the runs in the graph check what they are given
+        return
+    require_cell(cell, f"cell_{direction}")
+    if state is None:
+        return
+    first = inputs.values if isinstance(inputs, RaggedBatch) else next(iter(leaves_of(inputs)), None)
+    if isinstance(first, Tensor) and not first.is_nested and first.dim() > batch_axis:
+        batch = len(inputs.lengths) if isinstance(inputs, RaggedBatch) else first.shape[batch_axis]
+        match_state(state, own_initial_state(cell, first, batch), f"initial_state_{direction}")
+
+
+def _check_stack(cells_fw: Any, cells_bw: Any, states_fw: Any, states_bw: Any) -> None:
+    """Refuse what is not one cell, or one state, per layer and direction."""
+    for name, cells in (("cells_fw", cells_fw), ("cells_bw", cells_bw)):
+        if not isinstance(cells, Sequence | nn.ModuleList | nn.Sequential):
+            raise TypeError(f"{name} is {type(cells).__name__}; expected a list with one cell per layer.")
+        for k, cell in enumerate(cells):
+            require_cell(cell, f"{name}[{k}]")
+    layers = len(cells_fw)
+    if layers == 0:
+        raise ValueError("cells_fw is empty; expected one cell per layer.")
+    for name, states in (("initial_states_fw", states_fw), ("initial_states_bw", states_bw)):
+        if states is not None and not isinstance(states, Sequence):
+            raise TypeError(f"{name} is {describe(states)}; expected a list with one state, or None, per layer.")
+    given = {"cells_bw": cells_bw, "initial_states_fw": states_fw, "initial_states_bw": states_bw}
+    for name, sequence in given.items():
+        if sequence is not None and len(sequence) != layers:
+            raise ValueError(f"{name} has {len(sequence)} entries; expected {layers}, one per layer, as in cells_fw.")
 
 
 def _on_features(forward: Nest, backward: Nest) -> Nest:

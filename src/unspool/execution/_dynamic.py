@@ -83,6 +83,8 @@ def dynamic_rnn(
         no backend of that name.
     BackendError
         If the backend asked for cannot run this call.
+    RuntimeError
+        If `torch.jit.trace` records a call with lengths, a mask or resets: use `torch.export`.
 
     Examples
     --------

@@ -58,12 +58,21 @@ def explain(model: Any, *args: Any, **kwargs: Any) -> Explanation:
     Returns
     -------
     Explanation
-        Prints as a table.
+        Prints as a table: for each run of a cell over time the backend, and the reasons of every other one.
 
     Raises
     ------
     TypeError
         If the model is a class, or cannot be called.
+    Exception
+        Whatever the call itself raises on these inputs.
+
+    Examples
+    --------
+    >>> print(explain(GRU(3, 5), torch.randn(4, 2, 3), lengths=[4, 1]))  # doctest: +ELLIPSIS
+    GRUCell over [4, 2, 3] (T, B, ...), dynamic, ragged
+      runs on ...
+      not on ...
     """
     if isinstance(model, type) or not callable(model):
         what = f"the class {model.__name__}" if isinstance(model, type) else describe(model)

@@ -54,6 +54,10 @@ def raw_rnn(cell: Any, loop_fn: LoopFunction) -> tuple[Nest, Nest, Any]:
         If a program is being exported.
     """
     require_cell(cell)
+    if not callable(loop_fn):
+        raise TypeError(
+            f"loop_fn is {describe(loop_fn)}; expected a function: loop_fn(time, cell_output, cell_state, loop_state)."
+        )
     if torch.compiler.is_exporting():
         raise RuntimeError(
             "raw_rnn was reached by torch.export; it ends when loop_fn says so, which depends on data, and a program "
@@ -82,6 +86,7 @@ def raw_rnn(cell: Any, loop_fn: LoopFunction) -> tuple[Nest, Nest, Any]:
         if emit_like is None and emit is None:
             emit = output
         if zero is None:
+            _check_rows(emit, "emit", batch, time)
             zero = map_leaves(torch.zeros_like, emit)
         emit = match_state(emit, zero, f"emit at time {time}")
         next_state = match_state(next_state, state, f"next_state at time {time}")
@@ -110,7 +115,7 @@ def _live_step(cell: Any, x: Nest, state: Nest, rows: Nest | None, live: Tensor,
 
 def _check_rows(tree: Nest, name: str, batch: int, time: int) -> None:
     """Refuse what is not a nesting of tensors with B rows."""
-    require_tensors(tree, name)
+    require_tensors(tree, f"{name} of loop_fn at time {time}")
     if any(leaf.dim() == 0 or leaf.shape[0] != batch for leaf in leaves_of(tree)):
         raise ValueError(
             f"loop_fn returned {name} = {describe(tree)} at time {time}; expected [{batch}, ...]: one row for "

@@ -61,6 +61,8 @@ def load_keras(
     ------
     ValueError
         If it is not such a file, a name is not there, or a recurrent layer cannot be converted: see `from_keras`.
+    TypeError
+        If weights are not of floating-point numbers.
     FileNotFoundError
         If there is no such file.
     ImportError

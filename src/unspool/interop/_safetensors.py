@@ -80,6 +80,8 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
     ------
     ValueError
         If the file is damaged, was not written by `save` or by a later version of it.
+    TypeError
+        If it holds a parameter that is not of floating-point numbers.
     FileNotFoundError
         If there is no such file.
     ImportError

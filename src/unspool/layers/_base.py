@@ -196,7 +196,7 @@ class RecurrentLayer(nn.Module, ABC):
     ) -> tuple[Nest, Nest]:
         """Run the layer and return output and state, whatever `return_state` says.
 
-        Parameters, errors and shapes are those of `forward`.
+        `input`, `hx`, `lengths`, `mask`, `resets`, errors and shapes are those of `forward`.
         """
         if torch.compiler.is_dynamo_compiling():
             return self._run_traced(input, hx, lengths, mask, resets)
@@ -219,6 +219,16 @@ class RecurrentLayer(nn.Module, ABC):
             By the names of the layer's parameters; None for its own.
         input, hx, lengths, mask, resets
             See `forward`.
+
+        Returns
+        -------
+        output, state
+            See `forward`.
+
+        Raises
+        ------
+        TypeError, ValueError, BackendError, RuntimeError
+            See `forward` and `unspool.execution.refuse_in_traces`.
         """
         refuse_in_traces(input, lengths, mask, resets)
         if self.go_backwards and isinstance(input, PackedSequence | RaggedBatch):

@@ -46,8 +46,6 @@ def spec_of(index: int) -> Spec:
 
 def remember(spec: Spec) -> int:
     """Keep the structure of a call's arguments in a table, so that programs hold plain numbers only."""
-    for index, known in enumerate(_SPECS):
-        if known == spec:
-            return index
-    _SPECS.append(spec)
-    return len(_SPECS) - 1
+    if spec not in _SPECS:
+        _SPECS.append(spec)
+    return _SPECS.index(spec)  # another thread may have appended too

@@ -2,7 +2,8 @@
 
 A program holds what the step did when it was traced: numbers that stood in attributes, branches taken on flags. So
 programs are kept by everything in the cell that can change this: the form of its tensors, which of them are one, and
-the values of attributes. What a step reads from elsewhere, globals say, cannot be noticed.
+the values of attributes. What a step reads from elsewhere, globals say, cannot be noticed, nor what is written into a
+tensor past PyTorch's count of versions, as `.data` does.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.weak import WeakIdRef
 
 _PLAIN = (bool, int, float, str, bytes, type(None), torch.dtype, torch.device)
 _OF_MODULES = frozenset(nn.Module().__dict__) | {"bound_from"}
@@ -20,7 +22,7 @@ def fingerprint(cell: nn.Module) -> tuple[Any, ...]:
     """Return something hashable that differs wherever the cell's step may differ.
 
     Objects with attributes count by these, other objects by identity, tensors that are no parameters also by their
-    version.
+    version. Whatever counts by identity is not kept alive by it, nor mistaken for what later has the same address.
     """
     first: dict[int, int] = {}
     return tuple(_of_module(module, first) for module in cell.modules())
@@ -57,7 +59,30 @@ def _of_value(value: Any, inside: tuple[int, ...]) -> Any:
     if isinstance(value, dict):
         return (type(value), *((k if isinstance(k, _PLAIN) else id(k), _of_value(v, inside)) for k, v in value.items()))
     if isinstance(value, torch.Tensor):
-        return (id(value), value._version)
+        # Inference tensors count no versions, so their contents tell.
+        version = tuple(value.flatten().tolist()) if value.is_inference() else value._version
+        return (WeakIdRef(value), version, value.requires_grad)
     if callable(value) or isinstance(value, nn.Module) or not hasattr(value, "__dict__"):
-        return id(value)
+        return _Same.of(value)
     return (type(value), *((k, _of_value(v, inside)) for k, v in vars(value).items()))
+
+
+class _Same:
+    """Equal to what was made of the very same object; holds one that can have no weak reference, such as a slice."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    @staticmethod
+    def of(value: Any) -> WeakIdRef | _Same:
+        """Return something that stands for the object."""
+        try:
+            return WeakIdRef(value)
+        except TypeError:
+            return _Same(value)
+
+    def __hash__(self) -> int:
+        return id(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other._value is self._value

@@ -31,6 +31,8 @@ def program(cell: Any, input_size: int | None = None) -> Program:
     ------
     TraceError
         If the step does something that a program cannot express; the message names the operation and the line.
+    TypeError
+        If `cell` is not a cell.
     ValueError
         If the cell does not tell its `input_size` and none is given.
 

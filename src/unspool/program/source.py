@@ -10,7 +10,11 @@ import torch
 
 
 class TraceError(Exception):
-    """A cell's step cannot be read as a program; the message names the operation and the user's line."""
+    """A cell's step cannot be read as a program; the message names the operation and the user's line.
+
+    `unspool.program` raises it. A run does not: there it is the native backend's reason, the reference backend runs
+    the cell, and `unspool.explain` says so.
+    """
 
 
 _HERE = str(Path(__file__).parent)

@@ -6,7 +6,7 @@ from typing import Any
 
 from unspool.training.callbacks import LOG
 from unspool.training.errors import RunError
-from unspool.training.results import RESULT, ROWS
+from unspool.training.results import REPORT, RESULT, ROWS
 
 from ._blocks import Block, Facts, Note, Table, Text
 from ._curves import run_figures
@@ -16,7 +16,6 @@ from ._plotly import graph_objects
 from ._predictions import confusion_blocks, length_block
 from ._run_files import RunFiles, read_run
 
-REPORT = "report.html"
 LONGEST = 200
 """Characters of a value of the recipe that are shown."""
 _NAMES = {

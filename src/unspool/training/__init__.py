@@ -1,5 +1,6 @@
 """Training recipes on Lightning: fit, evaluate, predict. It needs the extra: ``pip install 'unspool[train]'``."""
 
+from . import _extra as _extra
 from .callbacks import RunRecord as RunRecord
 from .callbacks import StepSeeds as StepSeeds
 from .checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO

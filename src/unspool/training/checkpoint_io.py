@@ -1,7 +1,12 @@
 """Reading and writing checkpoints so that a kill at any moment leaves a whole file."""
 
+import io
 import os
 import pickle
+import struct
+import zipfile
+import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +15,14 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from typing_extensions import override
 
 from .errors import RunError
+from .recipes import Recipe
+
+# What `zipfile` raises for bytes that are none, or damaged: it does not say so in one kind of error.
+_NO_ARCHIVE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write a checkpoint beside its place, flush it to the disk, and move it there in one operation."""
+    """Write checkpoints beside their places, flush them to the disk, and move them there in one operation."""
 
     @override
     def save_checkpoint(
@@ -34,21 +43,51 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         ------
         TypeError
             If storage options are given.
+        RunError
+            If the file cannot be written.
         """
         if storage_options is not None:
             raise TypeError(f"received storage_options={storage_options!r}; expected None")
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f"{target.name}.part")
+        content = io.BytesIO()
+        torch.save(checkpoint, content)  # not into the file: PyTorch hides the reason where that fails
+        write_whole(target, content.getbuffer(), flush=True)
+
+
+def write_whole(path: Path, content: bytes | memoryview, *, flush: bool = False) -> None:
+    """Write a file so that it is there as a whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    content : bytes or memoryview
+        Its content.
+    flush : bool
+        Whether to wait until the content is on the disk, so that it outlives a loss of power too.
+
+    Raises
+    ------
+    RunError
+        If it cannot be written. The former file, if there is one, is still there then.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
         with part.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
+            file.write(content)
+            if flush:
+                file.flush()
+                os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise RunError(f"cannot write {path}: {error.strerror}") from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file so that it is there as a whole or not at all.
+    """Write a text file in UTF-8, as `write_whole` does.
 
     Parameters
     ----------
@@ -57,9 +96,7 @@ def write_text(path: Path, text: str) -> None:
     text : str
         Its content.
     """
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8", newline="")
-    part.replace(path)
+    write_whole(path, text.encode())
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -68,22 +105,38 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Parameters
     ----------
     path : str or Path
-        The file.
+        The file. Its checksums, which PyTorch writes and does not look at, are compared.
 
     Raises
     ------
     RunError
-        If there is no such file, or it is no checkpoint of a recipe.
+        If there is no such file, it is damaged, or it is no checkpoint of a recipe of this version.
     """
     path = Path(path)
     if not path.is_file():
         hint = f"; did you mean {path / 'best.ckpt'}?" if (path / "best.ckpt").is_file() else ""
         raise RunError(f"{path}: no such checkpoint{hint}")
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from error
+    except _NO_ARCHIVE as error:
+        raise RunError(f"{path}: no checkpoint, or a damaged one ({error})") from error
+    if damaged is not None:
+        raise RunError(f"{path}: a damaged checkpoint (the checksum of {damaged} in it is wrong)")
+    try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0] or "it ends early"
-        raise RunError(f"{path}: no checkpoint, or a damaged one ({reason})") from error
-    if not isinstance(checkpoint, dict) or "recipe" not in checkpoint.get("hyper_parameters", {}):
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        raise RunError(f"{path}: no checkpoint of `unspool train`: it holds more than plain values") from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("hyper_parameters"), dict):
         raise RunError(f"{path}: no checkpoint of `unspool train`: it carries no recipe")
+    missing = {"recipe", "class_names"} - checkpoint["hyper_parameters"].keys()
+    missing |= {"state_dict"} - checkpoint.keys()
+    if missing:
+        raise RunError(f"{path}: no checkpoint of `unspool train`: it carries no {', '.join(sorted(missing))}")
+    try:
+        Recipe.from_dict(checkpoint["hyper_parameters"]["recipe"])
+    except RunError as error:
+        raise RunError(f"{path}: {error}") from error
     return checkpoint

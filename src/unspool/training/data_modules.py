@@ -27,6 +27,11 @@ class SequenceData(pl.LightningDataModule):
     tokenizer : str, optional
         What makes tokens of texts, as JSON, where a checkpoint has it; otherwise the recipe's source makes it.
 
+    Raises
+    ------
+    RunError
+        If the recipe's data set is unknown.
+
     Notes
     -----
     Where several devices train together, each takes its part of every batch: the batch size is that of all together.

@@ -7,6 +7,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from .checkpoint_io import read_checkpoint
 from .data_modules import SequenceData
+from .errors import RunError
 from .models import parameter_count
 from .module import SequenceModule
 from .results import Evaluation
@@ -21,14 +22,23 @@ def load_module(checkpoint: str | Path) -> SequenceModule:
     checkpoint : str or Path
         A file that `fit` wrote.
 
+    Returns
+    -------
+    SequenceModule
+        In evaluation mode.
+
     Raises
     ------
     RunError
-        If it is no such file.
+        If it is no such file, or made by another version of unspool.
     """
     loaded = read_checkpoint(checkpoint)
     module = SequenceModule(**loaded["hyper_parameters"])
-    module.load_state_dict(loaded["state_dict"])
+    try:
+        module.load_state_dict(loaded["state_dict"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise RunError(f"{checkpoint}: its weights are not those of its recipe's model ({reason})") from error
     return module.eval()
 
 

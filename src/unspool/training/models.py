@@ -45,11 +45,11 @@ class SequenceNetwork(nn.Module):
         self.input_offset = recipe.input_offset
         self.binary_head = recipe.binary_head
         self.embedding: nn.Embedding | None = None
-        self.embedding_dropout = nn.Dropout(recipe.embedding_dropout)
         width = recipe.input_size
         if recipe.embedding_size is not None:
             width = recipe.embedding_size
             self.embedding = nn.Embedding(recipe.input_size, width)
+            self.embedding_dropout = nn.Dropout(recipe.embedding_dropout)
             nn.init.uniform_(self.embedding.weight, -recipe.embedding_range, recipe.embedding_range)
         else:
             self.register_buffer("input_mean", torch.zeros(width))

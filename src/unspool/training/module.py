@@ -133,7 +133,8 @@ class SequenceModule(pl.LightningModule):
     def _log_epoch(self, part: str) -> None:
         for name in ("loss", "accuracy"):
             metric: MeanMetric = getattr(self, f"{part}_{name}")
-            self.log(f"{part}_{name}", metric.compute(), prog_bar=part == "val", logger=False, sync_dist=True)
+            shown = (part, name) == ("val", "accuracy")
+            self.log(f"{part}_{name}", metric.compute(), prog_bar=shown, logger=False, sync_dist=True)
             metric.reset()
 
     @override

@@ -1,6 +1,6 @@
 """Classify the sequences of a file, or texts, with a checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from .evaluate import load_module
 from .module import SequenceModule
 from .recipes import Recipe
 from .results import Prediction
+from .sources import source_of
 
 _BATCH = 256
 
@@ -36,7 +37,8 @@ def predict(
         `unspool.data.read_sequences` knows, as raw as those that the model was trained on: 12 coefficients a step for
         Japanese Vowels, pixels from 0 to 255 in rows of 28 for MNIST.
     texts : sequence of str, optional
-        Texts, in place of a file. A text that is too long is cut as in training.
+        Texts, in place of a file; surnames or DNA for the models of those. A text of words that is too long is cut as
+        in training.
     text_column : str, optional
         The column of the texts in a table; by default that of the training file, or "text".
     encoding : str, optional
@@ -65,7 +67,8 @@ def predict(
             f"{checkpoint}: the model ({recipe.dataset}, {recipe.model}) predicts something after every step, not a "
             "class per sequence; unspool evaluate tests it"
         )
-    if module.tokenizer is None:
+    encode = _encoder(module)
+    if encode is None:
         if source is None or text_column or encoding or recipe.embedding_size is not None:
             raise RunError(f"{checkpoint}: {_no_tokenizer(recipe)}")
         sequences = read_sequences(source)
@@ -77,9 +80,19 @@ def predict(
     assert texts is not None
     for index, text in enumerate(texts):
         check_text(text, f"text {index}")
-    tokens = TextTokenizer.from_json(module.tokenizer).encode_batch(texts)
+    tokens = encode(texts)
+    for index, sequence in enumerate(tokens):
+        _check_steps(len(sequence), recipe, f"text {index}")
+    return _classify(module, tokens)
+
+
+def _encoder(module: SequenceModule) -> Callable[[Sequence[str]], list[Tensor]] | None:
+    """Return what makes tokens of texts, as in training; None where nothing is known to."""
+    if module.tokenizer is None:
+        return source_of(module.recipe).encode
+    tokenizer, longest = TextTokenizer.from_json(module.tokenizer), module.recipe.num_steps
     # As `TokenDataset` cuts the texts of the training.
-    return _classify(module, [sequence[-recipe.num_steps :] for sequence in tokens])
+    return lambda texts: [sequence[-longest:] for sequence in tokenizer.encode_batch(texts)]
 
 
 def _classify(module: SequenceModule, sequences: list[Tensor]) -> list[Prediction]:
@@ -116,11 +129,7 @@ def _check(sequences: list[Tensor], recipe: Recipe, source: Path) -> None:
                 f"{source}: sequence {index} has {width} values a step ({steps} steps); the model of this checkpoint "
                 f"({recipe.dataset}, {recipe.model}) expects {recipe.input_size}"
             )
-        if recipe.execution == "static" and steps > recipe.num_steps:
-            raise DataError(
-                f"{source}: sequence {index} has {steps} steps; this model is unrolled for at most "
-                f"{recipe.num_steps}. Shorten it, or train with --execution dynamic"
-            )
+        _check_steps(steps, recipe, f"{source}: sequence {index}")
         if recipe.dataset == "mnist" and (float(sequence.min()) < 0 or float(sequence.max()) > 255):
             raise DataError(
                 f"{source}: sequence {index} has values from {float(sequence.min()):g} to "
@@ -128,3 +137,11 @@ def _check(sequences: list[Tensor], recipe: Recipe, source: Path) -> None:
             )
     if recipe.dataset == "mnist" and 0 < max(float(sequence.max()) for sequence in sequences) <= 1:
         raise DataError(f"{source}: no pixel is above 1; expected pixels from 0 to 255. Multiply them by 255")
+
+
+def _check_steps(steps: int, recipe: Recipe, called: str) -> None:
+    if recipe.execution == "static" and steps > recipe.num_steps:
+        raise DataError(
+            f"{called} has {steps} steps; this model is unrolled for at most {recipe.num_steps}. Shorten it, or train "
+            "with --execution dynamic"
+        )

@@ -1,6 +1,7 @@
 """What runs return: plain values, for a table or a file."""
 
 import dataclasses
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .checkpoint_io import write_text
+from .checkpoint_io import write_text, write_whole
+from .errors import RunError
 from .module import TestRows
 from .recipes import Recipe
 
-RESULT, ROWS = "result.json", "test.npz"
+RESULT, ROWS, REPORT = "result.json", "test.npz", "report.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,13 @@ class RunResult:
         return self.directory / f"{self.recipe.tested}.ckpt"
 
     def write(self) -> None:
-        """Write ``result.json`` into the directory."""
+        """Write ``result.json`` into the directory.
+
+        Raises
+        ------
+        RunError
+            If it cannot be written.
+        """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del fields["directory"]
         fields["recipe"] = self.recipe.to_dict()
@@ -77,13 +85,21 @@ class RunResult:
         ----------
         directory : Path
             A run's directory.
+
+        Raises
+        ------
+        RunError
+            If the file is damaged, or of another version of unspool.
         """
         path = directory / RESULT
         if not path.is_file():
             return None
-        fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        recipe, names = Recipe.from_dict(fields["recipe"]), tuple(fields["class_names"])
-        return cls(**{**fields, "recipe": recipe, "class_names": names}, directory=directory)
+        try:
+            fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            recipe, names = Recipe.from_dict(fields["recipe"]), tuple(fields["class_names"])
+            return cls(**{**fields, "recipe": recipe, "class_names": names}, directory=directory)
+        except (OSError, ValueError, KeyError, TypeError, RunError) as error:
+            raise RunError(f"{path}: no result of this version of unspool, or a damaged one ({error})") from error
 
 
 def write_rows(directory: Path, rows: TestRows) -> None:
@@ -95,17 +111,38 @@ def write_rows(directory: Path, rows: TestRows) -> None:
         The run's directory.
     rows : TestRows
         What the arrays of these names will be.
+
+    Raises
+    ------
+    RunError
+        If it cannot be written.
     """
-    part = directory / f"{ROWS}.part"
-    with part.open("wb") as file:
-        np.savez_compressed(file, **{name: values.cpu().numpy() for name, values in rows._asdict().items()})
-    part.replace(directory / ROWS)
+    content = io.BytesIO()
+    np.savez_compressed(content, **{name: values.cpu().numpy() for name, values in rows._asdict().items()})
+    write_whole(directory / ROWS, content.getbuffer())
 
 
 class Evaluation(NamedTuple):
     """How a checkpoint does on data: the recipe, figures, and ``confusion[true][predicted]`` counts for classes.
 
     A stream has as many sequences as its windows have rows; its steps are tokens.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        What the checkpoint was trained with.
+    parameters : int
+        Number of trained numbers.
+    accuracy : float
+        Share of right answers, 0 to 1; for chords, of right keys over those right, missed or wrong.
+    loss : float
+        Mean in nats: per sequence, per step for chords, per character for a text.
+    sequences, steps : int
+        How many there were.
+    confusion : list of list of int, or None
+        For K classes K rows; None where there are no classes.
+    class_names : tuple of str
+        What each class is called.
     """
 
     recipe: Recipe
@@ -120,7 +157,17 @@ class Evaluation(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """The class of one sequence of a file: its index from 0, the class's name, and the model's probability of it."""
+    """The class of one sequence.
+
+    Attributes
+    ----------
+    index : int
+        The sequence's place in the file, from 0.
+    label : str
+        The name of the likeliest class.
+    probability : float
+        What the model gives it, 0 to 1.
+    """
 
     index: int
     label: str

@@ -2,11 +2,14 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from unspool._machine import describe_machine, versions
 
@@ -18,7 +21,8 @@ from .models import parameter_count
 from .module import SequenceModule
 from .progress import EpochProgress
 from .recipes import Recipe
-from .results import RESULT, ROWS, RunResult, write_rows
+from .results import REPORT, RESULT, ROWS, RunResult, write_rows
+from .run_lock import alone_in
 from .summary import LayerSummary
 from .trainer import make_trainer, quiet_lightning, torch_threads
 
@@ -73,10 +77,12 @@ def fit(
     Raises
     ------
     RunError
-        If the directory holds a run that is not to be continued or replaced, or one of another recipe, or several
-        devices are to train on streams.
+        If the directory holds a run that is not to be continued or replaced, or one of another recipe, or another
+        process trains there; if a file cannot be written; if several devices are to train on streams.
     DataError
         If the data cannot be loaded.
+    SystemExit
+        As Lightning does it after Ctrl-C (code 130) and after SIGTERM (143).
 
     Notes
     -----
@@ -109,7 +115,9 @@ def fit(
     callbacks: list[Callback] = [StepSeeds(recipe.seed), record]
     if show:
         callbacks += [EpochProgress(), LayerSummary()]
-    with quiet_lightning(), torch_threads(recipe.threads):
+    with ExitStack() as stack:
+        stack.enter_context(quiet_lightning())
+        stack.enter_context(torch_threads(recipe.threads))
         trainer = make_trainer(
             recipe,
             accelerator=accelerator,
@@ -125,37 +133,39 @@ def fit(
             default_root_dir=directory,
         )
         if is_main_process():
+            stack.enter_context(alone_in(directory, report))
             _start(recipe, directory, resume)
         try:
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit:  # how Lightning ends after Ctrl-C
+            tested = record.best if recipe.tested == "best" else record.last
+            if tested is None:
+                raise RunError(f"no epoch was trained: epochs={recipe.epochs}; choose at least 1")
+            trained = read_checkpoint(directory / (BEST if recipe.tested == "best" else LAST))
+            module.load_state_dict(trained["state_dict"])
+            trainer.test(module, datamodule=data, verbose=False)
+        except SystemExit as end:  # how Lightning ends after Ctrl-C and after SIGTERM
             report("interrupted; the same command with --resume continues")
-            raise
-        tested = record.best if recipe.tested == "best" else record.last
-        if tested is None:
-            raise RunError(f"no epoch was trained: epochs={recipe.epochs}; choose at least 1")
-        module.load_state_dict(read_checkpoint(directory / (BEST if recipe.tested == "best" else LAST))["state_dict"])
-        trainer.test(module, datamodule=data, verbose=False)
-        machine = describe_machine()
-    result = RunResult(
-        directory=directory,
-        recipe=recipe,
-        parameters=parameters,
-        epoch=int(tested["epoch"]),
-        val_loss=tested["val_loss"],
-        val_accuracy=tested["val_accuracy"],
-        test_loss=float(trainer.callback_metrics["test_loss"]),
-        test_accuracy=float(trainer.callback_metrics["test_accuracy"]),
-        seconds_per_epoch=sum(row["seconds"] for row in record.epochs) / len(record.epochs),
-        class_names=module.class_names,
-        command=command,
-        versions=versions("unspool", "torch", "lightning", "numpy"),
-        machine=machine,
-    )
-    rows = module.test_rows()  # all devices, since they exchange theirs
-    if trainer.is_global_zero:
-        write_rows(directory, rows)
-        result.write()
+            signal_number = signal.SIGTERM if isinstance(end, SIGTERMException) else signal.SIGINT
+            raise SystemExit(128 + signal_number) from None
+        result = RunResult(
+            directory=directory,
+            recipe=recipe,
+            parameters=parameters,
+            epoch=int(tested["epoch"]),
+            val_loss=tested["val_loss"],
+            val_accuracy=tested["val_accuracy"],
+            test_loss=float(trainer.callback_metrics["test_loss"]),
+            test_accuracy=float(trainer.callback_metrics["test_accuracy"]),
+            seconds_per_epoch=sum(row["seconds"] for row in record.epochs) / len(record.epochs),
+            class_names=module.class_names,
+            command=command,
+            versions=versions("unspool", "torch", "lightning", "numpy"),
+            machine=describe_machine(),
+        )
+        rows = module.test_rows()  # all devices, since they exchange theirs
+        if trainer.is_global_zero:
+            write_rows(directory, rows)
+            result.write()
     return result
 
 
@@ -182,7 +192,7 @@ def _inspect(
                 f"{directory} has {', '.join(present)} but no {RECIPE}, so it cannot be continued; replace what is "
                 "there with --overwrite, or name another place with --output-dir"
             )
-        stored = Recipe.from_dict(json.loads((directory / RECIPE).read_text(encoding="utf-8")))
+        stored = _stored(directory / RECIPE)
         _refuse_changed_files(recipe, stored, directory)
         differences = recipe.differences(stored)
         if differences:
@@ -195,12 +205,22 @@ def _inspect(
             report(f"the run in {directory} is finished; this is its result")
             return done
         if (directory / LAST).is_file():
-            checkpoint = read_checkpoint(directory / LAST)
+            try:
+                checkpoint = read_checkpoint(directory / LAST)
+            except RunError as error:
+                raise RunError(f"{error}; start again with --overwrite") from error
             report(f"continuing in {directory} after step {checkpoint['global_step']}")
             return None
     if resume:
         report(f"no checkpoint in {directory} yet; starting with the first step")
     return None
+
+
+def _stored(path: Path) -> Recipe:
+    try:
+        return Recipe.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RunError) as error:
+        raise RunError(f"{path}: no recipe, or a damaged one ({error}); start again with --overwrite") from error
 
 
 def _refuse_changed_files(recipe: Recipe, stored: Recipe, directory: Path) -> None:
@@ -217,6 +237,6 @@ def _start(recipe: Recipe, directory: Path, resume: bool) -> None:
     """Make the directory ready: a run that is not resumed finds it without the files of a former one."""
     directory.mkdir(parents=True, exist_ok=True)
     if not resume:
-        for name in _OWN_FILES:
+        for name in (*_OWN_FILES, REPORT):
             (directory / name).unlink(missing_ok=True)
     write_text(directory / RECIPE, json.dumps(recipe.to_dict(), indent=2) + "\n")

@@ -1,6 +1,6 @@
 """Where the recipes' data come from: one `Source` for each data set that a recipe names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -13,6 +13,8 @@ from unspool.data import (
     MissingDataError,
     SequenceDataset,
     TextTokenizer,
+    encode_names,
+    encode_nucleotides,
     load_chorales,
     load_imdb,
     load_imdb_word_index,
@@ -121,6 +123,9 @@ class Source(NamedTuple):
     tokenizer : callable
         Gets the recipe and the directory of the data; returns what makes tokens of a text, as JSON. None where
         there is no such thing.
+    encode : callable
+        Gets texts; returns the tokens of each, where these are the same for every model. None where models have
+        tokenizers, or there are no texts.
     """
 
     load: Callable[[Recipe, Part, DataDir], Rows | LabelledTexts]
@@ -128,6 +133,7 @@ class Source(NamedTuple):
     repeats: bool = False
     normalise: Callable[[Any], tuple[Tensor, Tensor]] | None = None
     tokenizer: Callable[[Recipe, DataDir], str | None] | None = None
+    encode: Callable[[Sequence[str]], list[Tensor]] | None = None
 
 
 def standardise(rows: Sequences) -> tuple[Tensor, Tensor]:
@@ -212,9 +218,9 @@ SOURCES: dict[str, Source] = {
     "imdb": Source(_imdb, tokenizer=_imdb_tokenizer),
     "text": Source(_texts, has_validation=True, tokenizer=_texts_tokenizer),
     "digits": Source(_digits, normalise=standardise),
-    "names": Source(_names, repeats=True),
-    "splice": Source(_splice, repeats=True),
-    "promoters": Source(_promoters),
+    "names": Source(_names, repeats=True, encode=encode_names),
+    "splice": Source(_splice, repeats=True, encode=encode_nucleotides),
+    "promoters": Source(_promoters, encode=encode_nucleotides),
     "chorales": Source(_chorales, has_validation=True),
     "shakespeare": Source(_shakespeare, has_validation=True),
 }

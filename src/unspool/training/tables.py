@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .checkpoint_io import write_text
 from .errors import RunError
 from .results import Evaluation, Prediction, RunResult
 
@@ -111,17 +113,15 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
         If the ending is another one, or the file cannot be written.
     """
     check_output(path)
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            if path.suffix == ".json":
-                json.dump([dataclasses.asdict(prediction) for prediction in predictions], file, indent=2)
-                file.write("\n")
-            else:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow([field.name for field in dataclasses.fields(Prediction)])
-                writer.writerows(dataclasses.astuple(prediction) for prediction in predictions)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}") from error
+    if path.suffix == ".json":
+        text = json.dumps([dataclasses.asdict(prediction) for prediction in predictions], indent=2) + "\n"
+    else:
+        lines = io.StringIO(newline="")
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow([field.name for field in dataclasses.fields(Prediction)])
+        writer.writerows(dataclasses.astuple(prediction) for prediction in predictions)
+        text = lines.getvalue()
+    write_text(path, text)
 
 
 def check_output(path: Path) -> None:

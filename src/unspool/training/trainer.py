@@ -31,8 +31,11 @@ def make_trainer(recipe: Recipe, *, accelerator: str, devices: int = 1, **option
     Raises
     ------
     RunError
-        If Lightning refuses the accelerator, the devices or the precision.
+        If Lightning refuses the accelerator, the devices or the precision, or the precision is too low to train in.
     """
+    if recipe.precision == "16-true":
+        # Adam divides by a root to which it adds 1e-8: nothing, in 16 bits.
+        raise RunError("received precision=16-true, in which Adam divides by zero; use 16-mixed or bf16-true")
     try:
         return pl.Trainer(
             accelerator=accelerator,

@@ -95,13 +95,19 @@ def weights_by_cell(case: Case, layer: Any) -> list[tuple[str, Cell, list[Any]]]
     return found
 
 
+EQUAL = {"full": 63, "ones": 1, "zeros": 0}
+"""Masks of rows of one length."""
+
+
 def draw_mask(kind: str | None, steps: int) -> np.ndarray | None:
-    """Masks of five rows, one of them without any real step."""
+    """Masks of five rows, one of them, or with "zeros" all of them, without any real step."""
     if kind is None:
         return None
     lengths = np.array([3, 7, 0, 1, 5] if steps == 7 else [40, 63, 0, 1, 17])[:, None]
+    if kind in EQUAL:
+        lengths = np.full_like(lengths, min(EQUAL[kind], steps))
     times = np.arange(steps)[None]
-    if kind == "right":
+    if kind == "right" or kind in EQUAL:
         return times < lengths
     if kind == "left":
         return times >= steps - lengths
@@ -124,7 +130,8 @@ def pack_states(case: Case, states: list[Any]) -> list[Any]:
     if len(case.cells) == 1:
         return states
     remaining = iter(states)
-    return [[next(remaining) for _ in range(states_of(cell))] for cell in case.cells]
+    cells = case.cells * (2 if case.bidirectional else 1)
+    return [[next(remaining) for _ in range(states_of(cell))] for cell in cells]
 
 
 def states_of(cell: Cell) -> int:
@@ -183,6 +190,9 @@ VARIANTS = {
     "lstm_relu": Cell("LSTM", options={"activation": "relu"}),
     "lstm_hard_sigmoid": Cell("LSTM", options={"recurrent_activation": "hard_sigmoid"}),
     "lstm_no_bias": Cell("LSTM", options={"use_bias": False}),
+    "simple_no_bias": Cell("SimpleRNN", options={"use_bias": False}),
+    "gru_no_bias": Cell("GRU", options={"use_bias": False, "reset_after": True}),
+    "gru_before_no_bias": Cell("GRU", options={"use_bias": False, "reset_after": False}),
     "gru_relu": Cell("GRU", options={"activation": "relu", "reset_after": True}),
     "gru_before_hard_sigmoid": Cell("GRU", options={"recurrent_activation": "hard_sigmoid", "reset_after": False}),
 }
@@ -206,6 +216,10 @@ def mask_cases() -> list[Case]:
         for k, (name, cells) in enumerate(kinds.items())
         for j, mask in enumerate(MASKS)
         for fill in ("repeat", "zero")
+    ] + [
+        Case(f"mask_{name}_{mask}", (KINDS[name],), mask, zero_output_for_mask=j == 1, unroll=(k + j) % 2 == 0)
+        for k, name in enumerate(KINDS)
+        for j, mask in enumerate(EQUAL)
     ]
 
 
@@ -229,7 +243,7 @@ def backwards_cases() -> list[Case]:
             case = Case(f"backwards_{name}_{mask}", (cell,), mask, go_backwards=True)
             last = replace(case, name=f"{case.name}_last", return_sequences=False)
             cases += [replace(case, zero_output_for_mask=(k + j) % 2 == 0), last]
-    return cases
+    return [*cases, Case("backwards_stack_gaps", STACK[::2], "gaps", go_backwards=True)]
 
 
 def bidirectional_cases() -> list[Case]:
@@ -244,7 +258,8 @@ def bidirectional_cases() -> list[Case]:
             cases.append(case)
             if merge_mode in ("concat", None):
                 cases.append(replace(case, name=f"{case.name}_last", return_sequences=False))
-    return cases
+    stack = Case("bidirectional_concat_stack", STACK[::2], "gaps", bidirectional=True, merge_mode="concat")
+    return [*cases, stack]
 
 
 def size_cases() -> list[Case]:
@@ -259,7 +274,15 @@ def size_cases() -> list[Case]:
             Case(f"size_{name}_wide_float32", (large,), "right", initial_state=False, dtype="float32"),
             Case(f"size_{name}_float32", (cell,), "gaps", dtype="float32"),
         ]
-    return cases
+        both = Case(f"size_{name}_bidirectional", (odd,), bidirectional=True, merge_mode="sum", dtype="float32")
+        row = replace(both, name=f"{both.name}_row_float32", steps=63, batch=1, input_size=1)
+        single = replace(both, name=f"{both.name}_single", cells=(one,), dtype="float64")
+        cases += [row, replace(single, steps=1, batch=1, input_size=1)]
+    others = {case.name: case for case in (*cell_cases(), *last_output_cases(), *backwards_cases())}
+    others |= {case.name: case for case in bidirectional_cases()}
+    chosen = ["cell_stack", "backwards_stack_gaps", "bidirectional_concat_stack", "bidirectional_None_gru_last"]
+    chosen += [f"last_{name}_gaps" for name in KINDS] + [f"backwards_{name}_right" for name in KINDS]
+    return cases + [replace(others[name], name=f"{name}_float32", dtype="float32") for name in chosen]
 
 
 def main() -> None:

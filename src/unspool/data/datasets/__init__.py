@@ -2,6 +2,7 @@
 
 from .chorales import load_chorales as load_chorales
 from .dna import NUCLEOTIDES as NUCLEOTIDES
+from .dna import encode_nucleotides as encode_nucleotides
 from .dna import load_promoters as load_promoters
 from .dna import load_splice as load_splice
 from .imdb import SENTIMENTS as SENTIMENTS
@@ -14,6 +15,7 @@ from .japanese_vowels import load_japanese_vowels as load_japanese_vowels
 from .mnist import DIGITS as DIGITS
 from .mnist import load_mnist as load_mnist
 from .names import NAME_CHARACTERS as NAME_CHARACTERS
+from .names import encode_names as encode_names
 from .names import load_names as load_names
 from .spoken_digits import load_spoken_digits as load_spoken_digits
 from .tiny_shakespeare import CharacterText as CharacterText
@@ -26,6 +28,8 @@ __all__ = [
     "SENTIMENTS",
     "SPEAKERS",
     "CharacterText",
+    "encode_names",
+    "encode_nucleotides",
     "load_acl_imdb_texts",
     "load_chorales",
     "load_imdb",

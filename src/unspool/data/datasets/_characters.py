@@ -4,8 +4,23 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .._tokens import TokenDataset
+
+
+def character_numbers(texts: Sequence[str], alphabet: str, *, first: int) -> list[Tensor]:
+    """Return the numbers of the characters of texts, int64 of shape (T,) for each.
+
+    Parameters
+    ----------
+    texts, alphabet, first
+        As in `character_dataset`.
+    """
+    numbers = {character: first + place for place, character in enumerate(alphabet)}
+    return [
+        torch.tensor([numbers.get(character, first - 1) for character in text], dtype=torch.int64) for text in texts
+    ]
 
 
 def character_dataset(
@@ -26,9 +41,8 @@ def character_dataset(
     first : int
         The number of the alphabet's first character. The one before it stands for any other character.
     """
-    numbers = {character: first + place for place, character in enumerate(alphabet)}
     return TokenDataset(
-        np.array([numbers.get(character, first - 1) for text in texts for character in text], np.uint8),
+        torch.cat(character_numbers(texts, alphabet, first=first)).to(torch.uint8).numpy(),
         np.cumsum([0, *map(len, texts)]),
         torch.tensor(labels, dtype=torch.int64),
         class_names,

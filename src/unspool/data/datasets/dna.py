@@ -1,21 +1,23 @@
 """DNA: splice junctions of primates and promoters of E. coli."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from .._errors import DataError
 from .._split import grouped_split, stratified_folds
 from .._tokens import TokenDataset
-from ._characters import character_dataset
+from ._characters import character_dataset, character_numbers
 from ._find import Wanted, find
 from ._read import read_lines
 
 NUCLEOTIDES = "ACGTNDRS"
 """The four bases, then the codes for several that occur: N any, D not C, R A or G, S C or G."""
+_FIRST = 1
 
 SPLICE_SITES = {"EI": 767, "IE": 768, "N": 1655}
 PROMOTERS = {"-": 53, "+": 53}
@@ -135,9 +137,35 @@ def load_promoters(
     return _dataset(sequences, labels, rows, ("no promoter", "promoter"))
 
 
+def encode_nucleotides(sequences: Sequence[str]) -> list[Tensor]:
+    """Return DNA as the numbers that `load_splice` and `load_promoters` make of it.
+
+    Parameters
+    ----------
+    sequences : sequence of str
+        Letters of ``NUCLEOTIDES``, large or small; blanks around them are dropped.
+
+    Returns
+    -------
+    list of Tensor of shape (T,), int64
+        The numbers of the letters of each.
+
+    Raises
+    ------
+    DataError
+        If there is any other letter.
+    """
+    cleaned = [sequence.strip().upper() for sequence in sequences]
+    for index, sequence in enumerate(cleaned):
+        others = "".join(sorted(set(sequence) - set(NUCLEOTIDES)))
+        if others:
+            raise DataError(f"sequence {index} has {others!r} in it; expected letters of {NUCLEOTIDES}")
+    return character_numbers(cleaned, NUCLEOTIDES, first=_FIRST)
+
+
 def _dataset(sequences: list[str], labels: list[int], rows: list[int], class_names: tuple[str, ...]) -> TokenDataset:
     return character_dataset(
-        [sequences[row] for row in rows], [labels[row] for row in rows], class_names, NUCLEOTIDES, first=1
+        [sequences[row] for row in rows], [labels[row] for row in rows], class_names, NUCLEOTIDES, first=_FIRST
     )
 
 

@@ -1,12 +1,15 @@
 """Surnames by language."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
+
+from torch import Tensor
 
 from .._errors import DataError
 from .._split import grouped_split
 from .._tokens import TokenDataset
-from ._characters import character_dataset
+from ._characters import character_dataset, character_numbers
 from ._find import Wanted, find
 from ._read import read_lines
 
@@ -32,6 +35,7 @@ LANGUAGES = {
     "Vietnamese": 73,
 }
 NAME_CHARACTERS = " '-ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyzÁÉßàáãäçèéêìíñòóõöùúüąłńŚŻż"
+_FIRST = 2
 WANTED = Wanted(
     "surnames",
     "names",
@@ -99,5 +103,21 @@ def load_names(
     train, test = grouped_split(names, labels, test_share, seed=seed)
     part = train if split == "train" else test
     return character_dataset(
-        [names[row] for row in part], [labels[row] for row in part], tuple(LANGUAGES), NAME_CHARACTERS, first=2
+        [names[row] for row in part], [labels[row] for row in part], tuple(LANGUAGES), NAME_CHARACTERS, first=_FIRST
     )
+
+
+def encode_names(names: Sequence[str]) -> list[Tensor]:
+    """Return surnames as the numbers that `load_names` makes of them.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The surnames; blanks around them are dropped.
+
+    Returns
+    -------
+    list of Tensor of shape (T,), int64
+        The numbers of the characters of each.
+    """
+    return character_numbers([name.strip() for name in names], NAME_CHARACTERS, first=_FIRST)

@@ -1,0 +1,52 @@
+"""Without an optional package, what needs it says which extra has it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import importlib, sys
+
+for name in "lightning torchmetrics rich typer pooch tokenizers plotly safetensors h5py".split():
+    sys.modules[name] = None  # not installed
+
+import unspool
+from unspool import data, interop
+from unspool.data import _download
+
+layer = unspool.GRU(2, 3)
+ATTEMPTS = {
+    "cli": lambda: importlib.import_module("unspool.cli"),
+    "training": lambda: importlib.import_module("unspool.training"),
+    "report": lambda: importlib.import_module("unspool.report"),
+    "save": lambda: interop.save(layer, "unspool-no-such-directory/layer.safetensors"),
+    "load": lambda: interop.load("unspool-no-such-directory/layer.safetensors"),
+    "words": lambda: data.TextTokenizer.train(["a b"]),
+    "download": lambda: _download.download("a", _download.Path("b"), (), known_hash="", called="It", files="files"),
+}
+for name, attempt in ATTEMPTS.items():
+    try:
+        attempt()
+    except (ImportError, data.DataError, SystemExit) as error:
+        print(f"{name}:", *str(error).split())
+"""
+
+EXPECTED = {  # what is missing first, and the extra that has it
+    "cli": ("rich", "train"),
+    "training": ("lightning", "train"),
+    "report": ("lightning", "train"),
+    "save": ("safetensors", "interop"),
+    "load": ("safetensors", "interop"),
+    "words": ("tokenizers", "text"),
+    "download": ("pooch", "train"),
+}
+
+
+def test_what_needs_a_missing_package_names_it_and_its_extra():
+    done = subprocess.run([sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, check=True)
+    messages = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert messages.keys() == EXPECTED.keys()
+    for name, (package, extra) in EXPECTED.items():
+        assert f"needs {package}" in messages[name]
+        assert f"not installed. Install it with: pip install 'unspool[{extra}]'" in messages[name]
