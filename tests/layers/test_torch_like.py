@@ -338,6 +338,7 @@ WRONG_OPTIONS: list[tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = [
     ({"unroll": 28}, TypeError, ("unroll is 28", "expected True or False")),
     ({"return_sequences": "no"}, TypeError, ("return_sequences is 'no'", "expected True or False")),
     ({"num_steps": True, "unroll": True}, TypeError, ("num_steps is True", "expected an int, or None")),
+    ({"activation": nn.PReLU()}, TypeError, ("with parameters (activation.weight)", "Use RNN(", "Cell(...))")),
     ({"num_layers": True}, ValueError, ("num_layers is True", "expected an int of at least 1")),
     ({"dropout": "0.5", "num_layers": 2}, ValueError, ("dropout is '0.5'", "expected a probability")),
     ({"dropout": True, "num_layers": 2}, ValueError, ("dropout is True", "expected a probability")),

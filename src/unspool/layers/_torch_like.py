@@ -80,6 +80,11 @@ class TorchLikeLayer(RecurrentLayer):
                 cell = make_cell(width)
                 names = list(cell._parameters)
                 for name, parameter in cell.named_parameters():
+                    if name not in names:
+                        raise TypeError(
+                            f"{type(self).__name__} received an activation with parameters ({name}); expected one "
+                            f"without, since its own are torch.nn's. Use RNN({type(cell).__name__}(...)) for it."
+                        )
                     self.register_parameter(name + suffix, parameter)
                 # What is kept is the cell without parameters: the layer's are the only ones.
                 self._cells.append((suffix, cell.bind(dict.fromkeys(names), training=True)))
