@@ -68,7 +68,8 @@ def test_a_full_batch_is_dense_whichever_way_it_is_told():
         (["xxx", "xxx"], ["...", ".x."], False, [None, [False, True], None]),
         (["x.x", "xxx"], [".x.", "..."], False, [None, None, [True, False]]),
         (["x.x"], [".x."], True, [None, [True]]),
-        (["xx."], ["..x"], True, [[True], None]),
+        (["xx."], ["..x"], True, [None, None]),  # in padding
+        (["xx.", "xxx"], [".xx", "..x"], True, [[True], [True, False], None]),
         ([".xx"], ["x.."], True, [None, None]),
     ],
 )

@@ -140,8 +140,9 @@ def _one_row(
     steps = len(live)
     outputs, states = [None] * steps, [None] * steps
     latest, state, pending = None, start, False
+    end = max((t + 1 for t in range(steps) if live[t]), default=0)  # what follows is padding
     for t in reversed(range(steps)) if reverse else range(steps):
-        pending = pending or bool(resets[t])
+        pending = pending or (bool(resets[t]) and t < end)
         if live[t]:
             if pending:
                 state, pending = own, False

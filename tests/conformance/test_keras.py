@@ -91,19 +91,24 @@ def as_cells(case: GoldenCase, **keywords: Any) -> Built:
         make = CELLS[cell["kind"]]
         cells.append(make(width, cell["hidden_size"], dtype=case.dtype, **keras_keywords(cell)))
         width = cell["hidden_size"]
-    if len(cells) > 1:
-        patterns = [f"cell.cells.{k}.{{}}" for k in range(len(cells))]
-        one = Built(unspool.RNN(unspool.StackedRNNCells(cells), **options(case, **keywords)), patterns, tuple, list)
-    else:
-        layer = unspool.RNN(cells[0], **options(case, **keywords))
-        one = Built(layer, ["cell.{}"], lambda states: states[0], lambda state: [state])
+    stacked = len(cells) > 1
+    cell = unspool.StackedRNNCells(cells) if stacked else cells[0]
+    layer = unspool.RNN(cell, **options(case, **keywords))
+    patterns = [f"cell.cells.{k}.{{}}" for k in range(len(cells))] if stacked else ["cell.{}"]
+
+    def pack(states: list[Any]) -> Any:
+        return tuple(states) if stacked else states[0]
+
+    def unpack(state: Any) -> list[Any]:
+        return list(state) if stacked else [state]
+
     if not case.meta["bidirectional"]:
-        return one
+        return Built(layer, patterns, pack, unpack)
     return Built(
-        unspool.Bidirectional(one.module, merge_mode=case.meta["merge_mode"]),
-        [f"{direction}_layer.{pattern}" for direction in ("forward", "backward") for pattern in one.patterns],
-        pack=lambda states: (one.pack(states[: len(cells)]), one.pack(states[len(cells) :])),
-        unpack=lambda pair: [state for part in pair for state in one.unpack(part)],
+        unspool.Bidirectional(layer, merge_mode=case.meta["merge_mode"]),
+        [f"{direction}_layer.{pattern}" for direction in ("forward", "backward") for pattern in patterns],
+        pack=lambda states: (pack(states[: len(cells)]), pack(states[len(cells) :])),
+        unpack=lambda pair: [state for one in pair for state in unpack(one)],
     )
 
 

@@ -34,8 +34,7 @@ WITH_TENSORS = [row for row in CELLS if row.draw is not vectors_and_images]
 
 def run_padded(case: Case, problem: Any, lengths: list[int], real: torch.Tensor) -> Run:
     """Run a case over padded inputs; return outputs and states of the tokens alone, row after row."""
-    # In a ragged batch there is no step at which a reset in padding could be.
-    resets = None if case.resets == "no resets" else torch.tensor(case.resets_list()) & real
+    resets = None if case.resets == "no resets" else torch.tensor(case.resets_list())
     torch.manual_seed(case.seed)
     outputs, final, states = unspool.dynamic_rnn(
         problem.cell, problem.inputs, lengths, problem.initial_state, resets=resets, reverse=case.reverse,

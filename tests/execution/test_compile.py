@@ -473,3 +473,13 @@ def test_the_operators_are_as_pytorch_wants_them(layer, x, training):
         (ticket.detach(), [torch.ones_like(r) for r in results], sizes, *rest),
         test_utils="test_autograd_registration",
     )
+
+
+@pytest.mark.parametrize("make", [lambda: us.LSTM(3, 4), lambda: us.RNN(us.GRUCell(3, 4))], ids=["LSTM", "RNN"])
+def test_who_runs_a_layer_does_not_depend_on_whether_its_first_run_is_compiled(make):
+    x = torch.randn(5, 2, 3)
+    (want,) = us.explain(make(), x).decisions
+    layer = make()
+    (compiled,) = us.explain(torch.compile(layer, backend="eager"), x).decisions
+    (after,) = us.explain(layer, x).decisions
+    assert compiled == after == want

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from tests.conformance.user_cells import ProbeCell
-from unspool import GRU, LSTM, RNN, GRUCell, LSTMCell, explain
+from tests.refusal import refused
+from unspool import GRU, LSTM, RNN, GRUCell, LSTMCell, explain, info
 from unspool.execution import Explanation
 
 
@@ -20,6 +21,20 @@ def test_a_cell_is_explained_as_dynamic_rnn_runs_it():
     first, second = str(answer).splitlines()[:2]
     assert first == "LSTMCell over [5, 2, 3] (T, B, ...), dynamic, ragged"
     assert second == "  runs on reference"
+
+
+def test_a_backend_that_was_asked_for_is_the_reason_against_others_that_could():
+    text = str(explain(GRU(3, 4, backend="reference"), torch.zeros(2, 5, 3)))
+    assert "others come first" not in text
+    if not info().engine.startswith("there is no engine"):
+        assert "not on native: backend='reference' was asked for" in text
+
+
+def test_what_cannot_be_run_is_refused():
+    with refused(TypeError, "model is the class LSTM", "expected a cell, a layer, a model or a function"):
+        explain(LSTM, torch.zeros(2, 5, 3))
+    with refused(TypeError, "model is str", "expected a cell, a layer, a model or a function"):
+        explain("lstm", torch.zeros(2, 5, 3))
 
 
 def test_every_layer_and_direction_of_a_model_is_explained():

@@ -76,7 +76,11 @@ def test_a_reset_returns_to_the_cells_own_initial_state_before_the_step():
 def test_a_reset_in_a_gap_waits_and_one_in_padding_never_acts():
     options: dict[str, Any] = {"mask": [[True, False, True, True]], "resets": [[False, True, False, False]]}
     assert run(X, **options) == ([10, 0, 30, 70], 7, [1, 1, 3, 7])
-    assert run(X, [2], resets=[[False, False, True, True]]) == ([10, 30, 0, 0], 3, [1, 3, 3, 3])
+    padding: dict[str, Any] = {"resets": [[False, False, True, True]], **start(5.0)}
+    assert run(X, [2], **padding) == ([60, 80, 0, 0], 8, [6, 8, 8, 8])
+    backward = ([80, 70, 0, 0], 8, [8, 7, 5, 5])
+    assert run(X, [2], reverse=True, **padding) == backward
+    assert run(X, mask=[[True, True, False, False]], reverse=True, **padding) == backward
 
 
 def test_a_reset_acts_before_the_step_in_the_direction_of_the_run():

@@ -188,10 +188,18 @@ def test_a_copy_that_cannot_start_anew_is_refused():
 
 def test_wrong_initial_states_are_refused():
     layer = Bidirectional(GRU(I, H))
-    with refused(ValueError, "hx has 3 entries", "expected a pair of states, forward and backward"):
-        layer(torch.zeros(T, B, I), [None, None, None])
+    for hx, text in (([None] * 3, "[NoneType None, "), (torch.zeros(2, B, H), "[2, 3, 4]"), (0, "int 0")):
+        with refused(ValueError, f"hx is {text}", "expected a pair of states, forward and backward"):
+            layer(torch.zeros(T, B, I), hx)
     with refused(ValueError, "hx has the shapes [1, 3, 5]", "[1, 3, 4]"):
         layer(torch.zeros(T, B, I), (None, torch.zeros(1, B, H + 1)))
+
+
+@pytest.mark.parametrize("mode", ["sum", "mul", "ave"])
+def test_outputs_of_different_sizes_are_not_broadcast(mode):
+    layer = Bidirectional(GRU(I, H), GRU(I, 1, reverse=True), merge_mode=mode)
+    with refused(ValueError, f"have shapes [6, 3, {H}] and [6, 3, 1]", "element by element", "merge_mode='concat'"):
+        layer(torch.zeros(6, 3, I))
 
 
 def test_printing_shows_the_merge_mode():

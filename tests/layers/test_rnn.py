@@ -136,7 +136,7 @@ def test_both_layers_of_a_pair_are_static():
 
 
 def test_options_are_checked():
-    with refused(TypeError, "RNN received ['padding']", "expected options among reverse, go_backwards"):
+    with refused(TypeError, "RNN received ['padding']", "expected arguments among cell, batch_first, reverse"):
         RNN(GRUCell(I, H), padding="zero")  # type: ignore[call-arg]
     with refused(ValueError, "num_steps is 3 with unroll=False", "The dynamic mode takes any number of steps"):
         RNN(GRUCell(I, H), num_steps=3)

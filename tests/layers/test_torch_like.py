@@ -331,7 +331,17 @@ WRONG_OPTIONS: list[tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = [
     ({"num_steps": 2.5, "unroll": True}, TypeError, ("num_steps is 2.5", "expected an int, or None")),
     ({"pad_output": "same"}, ValueError, ("pad_output is 'same'", "expected 'zero' or 'repeat'")),
     ({"backend": "warp"}, ValueError, ("backend is 'warp'", "expected one of 'auto'")),
-    ({"stateful": True}, TypeError, ("received ['stateful']", "expected options among reverse, go_backwards")),
+    ({"stateful": True}, TypeError, ("received ['stateful']", "among input_size", "recurrent_dropout", "go_backwards")),
+    ({"bias": 0.5}, TypeError, ("bias is 0.5", "expected True or False")),
+    ({"bidirectional": "yes"}, TypeError, ("bidirectional is 'yes'", "expected True or False")),
+    ({"batch_first": 1}, TypeError, ("batch_first is 1", "expected True or False")),
+    ({"unroll": 28}, TypeError, ("unroll is 28", "expected True or False")),
+    ({"return_sequences": "no"}, TypeError, ("return_sequences is 'no'", "expected True or False")),
+    ({"num_steps": True, "unroll": True}, TypeError, ("num_steps is True", "expected an int, or None")),
+    ({"activation": nn.PReLU()}, TypeError, ("with parameters (activation.weight)", "Use RNN(", "Cell(...))")),
+    ({"num_layers": True}, ValueError, ("num_layers is True", "expected an int of at least 1")),
+    ({"dropout": "0.5", "num_layers": 2}, ValueError, ("dropout is '0.5'", "expected a probability")),
+    ({"dropout": True, "num_layers": 2}, ValueError, ("dropout is True", "expected a probability")),
 ]
 
 
@@ -385,6 +395,15 @@ def test_wrong_states_of_an_lstm_are_refused():
         layer(zeros(B, T, 1))
 
 
+def test_wrong_states_of_a_sequence_without_a_batch_are_refused():
+    x = zeros(T, I)
+    for hx in (zeros(1, B, H), zeros(H), torch.tensor(0.0)):
+        with refused(ValueError, f"hx has the shapes {list(hx.shape)}", "expected [1, 5]"):
+            GRU(I, H)(x, hx)
+    with refused(ValueError, "hx has the structure str", "expected LSTMState(h=[1, 5], c=[1, 5])"):
+        LSTM(I, H)(x, "zeros")
+
+
 def test_a_packed_sequence_comes_alone():
     packed = pack_sequence([zeros(3, I), zeros(2, I)])
     for options in ({"lengths": [3, 2]}, {"mask": zeros(2, 3).bool()}, {"resets": zeros(2, 3).bool()}):
@@ -400,3 +419,19 @@ def test_printing_shows_what_is_not_default():
     assert repr(LSTM(I, H)) == "LSTM(3, 5)"
     text = repr(GRU(I, H, num_layers=2, bidirectional=True, batch_first=True, return_state=False))
     assert text == "GRU(3, 5, num_layers=2, batch_first=True, bidirectional=True, return_state=False)"
+    text = repr(LSTM(I, H, proj_size=2, recurrent_dropout=0.1, input_dropout=0.2, activation=torch.relu, bias=False))
+    assert text == ("LSTM(3, 5, proj_size=2, bias=False, input_dropout=0.2, activation=relu, recurrent_dropout=0.1)")
+    text = repr(GRU(I, H, reset_after=False, recurrent_bias=False, unroll=True, num_steps=4, pad_output="repeat"))
+    assert text == ("GRU(3, 5, pad_output='repeat', unroll=True, num_steps=4, reset_after=False, recurrent_bias=False)")
+    assert repr(SimpleRNN(I, H, init="keras", backend="native")) == "SimpleRNN(3, 5, backend='native', init=keras)"
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+def test_what_torch_prints_is_printed(name):
+    kinds = {"RNN": SimpleRNN, "LSTM": LSTM, "GRU": GRU}
+    options: dict[str, Any] = {"num_layers": 2, "dropout": 0.5, "bidirectional": True, "bias": False}
+    options |= {"proj_size": 2} if name == "LSTM" else {}
+    want = getattr(nn, name)(I, H, **options)
+    layer = kinds[name](I, H, **options)
+    assert layer.extra_repr() == want.extra_repr()
+    assert layer.proj_size == want.proj_size

@@ -33,7 +33,7 @@ class Schedule:
         Where there is a token; everywhere if None.
     resets : BoolTensor of shape (T, B) on the CPU, optional
         Where a row's state returns to its initial value before the step. A reset at a step that is no token takes
-        effect before the row's next token.
+        effect before the row's next token; one after the row's last token, in whichever direction, none.
     reverse : bool
         Compute from the last step to the first.
     device : torch.device
@@ -57,7 +57,7 @@ class Schedule:
         self.dense = live is None or bool(live.all())
         # Time runs backwards from here on where the direction does; `order` translates.
         self._live = live.flip(0) if live is not None and reverse else live
-        self._given_resets = resets.flip(0) if resets is not None and reverse else resets
+        self._given_resets = self._in_order(resets, self._live)
 
     # What only some backends want is computed when they ask.
 
@@ -139,6 +139,16 @@ class Schedule:
     def resets(self, k: int) -> Tensor | None:
         """Return which of the live rows are reset before the k-th computed step, `[n]`, or None if none is."""
         return None if self._resets is None else self._resets[k]
+
+    def _in_order(self, resets: Tensor | None, live_in_order: Tensor | None) -> Tensor | None:
+        """Put resets into the order of computation, without those of the padding after a row's end.
+
+        Forward they would find no token to act on; in the reverse direction they would come before all tokens.
+        """
+        if resets is None or not self.reverse:
+            return resets
+        resets = resets.flip(0)
+        return resets if live_in_order is None else resets & (live_in_order.cumsum(0) > 0)
 
     def _pending(self, resets: Tensor) -> Tensor:
         """Let resets at steps that are no tokens wait for the row's next token."""

@@ -42,7 +42,7 @@ class TracedSchedule(Schedule):
         reverse: bool,
         device: torch.device,
     ) -> None:
-        super().__init__(steps, batch, None, resets, reverse=reverse, device=device)
+        super().__init__(steps, batch, None, None, reverse=reverse, device=device)
         live = mask
         if lengths is not None:
             within = torch.arange(steps, device=device).unsqueeze(1) < lengths
@@ -50,6 +50,7 @@ class TracedSchedule(Schedule):
         self.dense = live is None
         self.right_padded_lengths = lengths if mask is None else None
         self._live = live.flip(0) if live is not None and reverse else live
+        self._given_resets = self._in_order(resets, self._live)
 
     def _at_last(self, values: Tensor) -> Tensor:
         in_order = values.flip(0) if self.reverse else values

@@ -36,11 +36,14 @@ class Decision:
         Name of the backend that runs the call.
     reasons : dict of str to list of str
         For each backend why it cannot run the call; empty lists for those that can.
+    asked : str
+        `"auto"`, or the name of the backend that was asked for.
     """
 
     call: str
     chosen: str
     reasons: dict[str, list[str]]
+    asked: str = "auto"
 
 
 Watch: TypeAlias = Callable[[Call], AbstractContextManager[object]]
@@ -129,7 +132,7 @@ def run(call: Call, backend: str = "auto") -> Result:
         return _run_on_first(call, backend, candidates)
     _, watch = recorder
     with watch(call):
-        note(_decision(call, candidates))
+        note(_decision(call, backend, candidates))
         return _run_on_first(call, backend, candidates)
 
 
@@ -145,11 +148,11 @@ def _run_on_first(call: Call, backend: str, candidates: list[Backend]) -> Result
     )
 
 
-def _decision(call: Call, candidates: list[Backend]) -> Decision:
+def _decision(call: Call, asked: str, candidates: list[Backend]) -> Decision:
     backends = (MASKED, *BACKENDS) if isinstance(call.schedule, TracedSchedule) else BACKENDS
     reasons = {backend.name: list(_reasons(backend, call)) for backend in backends}
     chosen = next((backend.name for backend in candidates if not reasons[backend.name]), "none")
-    return Decision(str(call), chosen, reasons)
+    return Decision(str(call), chosen, reasons, asked)
 
 
 def _reasons(backend: Backend, call: Call) -> Iterable[str]:

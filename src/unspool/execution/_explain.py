@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from unspool._nest import describe
 from unspool.backends import Decision, recording
 from unspool.cells import is_cell
 from unspool.execution._dynamic import dynamic_rnn
@@ -32,7 +33,9 @@ class Explanation:
             lines.append(f"{decision.call}\n  runs on {decision.chosen}")
             for name, reasons in decision.reasons.items():
                 if name != decision.chosen:
-                    lines.append(f"  not on {name}: " + ("; ".join(reasons) or "others come first"))
+                    auto = decision.asked == "auto"
+                    able = "others come first" if auto else f"backend={decision.asked!r} was asked for"
+                    lines.append(f"  not on {name}: " + ("; ".join(reasons) or able))
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -59,6 +62,8 @@ def explain(model: Any, *args: Any, **kwargs: Any) -> Explanation:
 
     Raises
     ------
+    TypeError
+        If the model is a class, or cannot be called.
     Exception
         Whatever the call itself raises on these inputs.
 
@@ -69,6 +74,9 @@ def explain(model: Any, *args: Any, **kwargs: Any) -> Explanation:
       runs on ...
       not on ...
     """
+    if isinstance(model, type) or not callable(model):
+        what = f"the class {model.__name__}" if isinstance(model, type) else describe(model)
+        raise TypeError(f"model is {what}; expected a cell, a layer, a model or a function that runs them.")
     call = model
     if is_cell(model):
         if "lengths" in kwargs:

@@ -164,7 +164,7 @@ def plan_run(
         return PLANS.add(module, Failure(_failing(RuntimeError(TRANSFORMED))))
     try:
         # The modes of an exporter would see what is none of its business.
-        with _disable_current_modes(), torch._C.DisableTorchFunction():  # type: ignore[attr-defined]
+        with _disable_current_modes():
             results = _sample(draft, given, training)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where the user sees it
         return PLANS.add(module, Failure(_failing(error)))

@@ -209,8 +209,9 @@ class AcceleratedGRU(Accelerated, nn.GRU):
 
 def _stand_in(module: Accelerated) -> TorchLikeLayer:
     """Return the layer that computes for a module: its arguments as they are now, without parameters."""
-    names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional")
+    names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first")
     arguments = {name: getattr(module, name) for name in names} | module.unspool_options._asdict()
+    arguments["bidirectional"] = bool(module.bidirectional)  # the one flag that PyTorch does not check
     if module.mode == "LSTM":
         arguments["proj_size"] = module.proj_size
     found = _make_stand_in(module.mode, module.training, **arguments)

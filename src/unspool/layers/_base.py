@@ -5,6 +5,7 @@ Letters: B batch, T steps, I input size, H hidden size, L layers, D directions.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from typing import Any, NotRequired, TypedDict, Unpack
 
@@ -67,6 +68,19 @@ class RunOptions(TypedDict):
     backend: NotRequired[str]
 
 
+DEFAULTS: dict[str, Any] = {
+    "reverse": False,
+    "go_backwards": False,
+    "return_sequences": True,
+    "return_state": True,
+    "pad_output": "zero",
+    "unroll": False,
+    "num_steps": None,
+    "backend": "auto",
+}
+"""Of `RunOptions`, by name."""
+
+
 class RecurrentLayer(nn.Module, ABC):
     """Base of the layers: everything but the cells.
 
@@ -82,27 +96,31 @@ class RecurrentLayer(nn.Module, ABC):
     ValueError
         If `num_steps` is given without `unroll` or is not positive, or an option has an unknown value.
     TypeError
-        If there is an option of another name.
+        If there is an option of another name, or of another type.
     """
 
     def __init__(self, batch_first: bool = False, **options: Unpack[RunOptions]) -> None:
         super().__init__()
-        unknown = options.keys() - RunOptions.__annotations__.keys()
+        unknown = options.keys() - DEFAULTS.keys()
         if unknown:
-            known = ", ".join(RunOptions.__annotations__)
-            raise TypeError(f"{type(self).__name__} received {sorted(unknown)}; expected options among {known}.")
+            own = [p.name for p in inspect.signature(type(self)).parameters.values() if p.kind != p.VAR_KEYWORD]
+            known = ", ".join([*own, *DEFAULTS])
+            raise TypeError(f"{type(self).__name__} received {sorted(unknown)}; expected arguments among {known}.")
+        given = {**DEFAULTS, **options}
+        flags = {name: given[name] for name, default in DEFAULTS.items() if isinstance(default, bool)}
+        check_flags(batch_first=batch_first, **flags)
         self.batch_first = batch_first
-        self.go_backwards = options.get("go_backwards", False)
-        self.reverse = options.get("reverse", False) or self.go_backwards
-        self.return_sequences = options.get("return_sequences", True)
-        self.return_state = options.get("return_state", True)
-        self.pad_output = options.get("pad_output", "zero")
-        self.unroll = options.get("unroll", False)
-        self.num_steps = options.get("num_steps")
-        self.backend = options.get("backend", "auto")
+        self.go_backwards: bool = given["go_backwards"]
+        self.reverse: bool = given["reverse"] or self.go_backwards
+        self.return_sequences: bool = given["return_sequences"]
+        self.return_state: bool = given["return_state"]
+        self.pad_output: str = given["pad_output"]
+        self.unroll: bool = given["unroll"]
+        self.num_steps: int | None = given["num_steps"]
+        self.backend: str = given["backend"]
         check_backend(self.backend)
         check_pad_output(self.pad_output)
-        if not isinstance(self.num_steps, int | None):
+        if isinstance(self.num_steps, bool) or not isinstance(self.num_steps, int | None):
             raise TypeError(f"num_steps is {self.num_steps!r}; expected an int, or None for that of the first call.")
         if self.num_steps is not None and not (self.unroll and self.num_steps > 0):
             raise ValueError(
@@ -303,6 +321,14 @@ class RecurrentLayer(nn.Module, ABC):
             output = in_form_of(input, output, time_major=not self.batch_first)
         return output, state
 
+    def extra_repr(self) -> str:
+        """Return the arguments that differ from their defaults."""
+        return ", ".join(self._changed({"batch_first": False, **DEFAULTS}))
+
+    def _changed(self, defaults: dict[str, Any]) -> list[str]:
+        """Return how to print the attributes that differ from these."""
+        return [f"{k}={getattr(self, k)!r}" for k, default in defaults.items() if getattr(self, k) != default]
+
     def _check_steps(self, steps: int) -> None:
         if not self.unroll:
             return
@@ -378,6 +404,13 @@ def trace_layer(
         (steps if return_sequences else steps.replace("T", ""), state_axes),
         settings=settings,
     )
+
+
+def check_flags(**flags: object) -> None:
+    """Refuse what is not a bool, such as a number of steps for `unroll`."""
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} is {value!r}; expected True or False.")
 
 
 def last_or_all(schedule: Schedule, outputs: Nest, return_sequences: bool) -> Nest:

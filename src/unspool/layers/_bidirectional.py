@@ -10,17 +10,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from unspool._nest import Nest
+from unspool._nest import Nest, describe
 from unspool.execution import BoolArray, IntArray, map_values
 from unspool.layers._base import RecurrentLayer
 
 Merge = Callable[[Tensor, Tensor], Tensor]
 
+
+def _elementwise(function: Merge) -> Merge:
+    def merge(forward: Tensor, backward: Tensor) -> Tensor:
+        if forward.shape != backward.shape:  # which PyTorch might broadcast
+            raise ValueError(
+                f"the outputs of layer and backward_layer have shapes {list(forward.shape)} and "
+                f"{list(backward.shape)}; expected the same to merge them element by element. Build both layers "
+                "with one size, or use merge_mode='concat', None or a function."
+            )
+        return function(forward, backward)
+
+    return merge
+
+
 MERGES: dict[str, Merge] = {
     "concat": lambda forward, backward: torch.cat([forward, backward], dim=-1),
-    "sum": torch.add,
-    "mul": torch.mul,
-    "ave": lambda forward, backward: (forward + backward) / 2,
+    "sum": _elementwise(torch.add),
+    "mul": _elementwise(torch.mul),
+    "ave": _elementwise(lambda forward, backward: (forward + backward) / 2),
 }
 """Ways of merging the outputs of the two directions, by Keras's names."""
 
@@ -100,10 +114,10 @@ class Bidirectional(nn.Module):
         Raises
         ------
         TypeError, ValueError, BackendError
-            See `unspool.dynamic_rnn`.
+            See `unspool.dynamic_rnn`; also for outputs of different sizes that `merge_mode` cannot take.
         """
-        if hx is not None and len(hx) != 2:
-            raise ValueError(f"hx has {len(hx)} entries; expected a pair of states, forward and backward.")
+        if hx is not None and not (isinstance(hx, tuple | list) and len(hx) == 2):
+            raise ValueError(f"hx is {describe(hx)}; expected a pair of states, forward and backward.")
         hx_fw, hx_bw = (None, None) if hx is None else hx
         forward, state_fw = self.forward_layer.run(input, hx_fw, lengths=lengths, mask=mask, resets=resets)
         backward, state_bw = self.backward_layer.run(input, hx_bw, lengths=lengths, mask=mask, resets=resets)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, Unpack
 
 import torch
@@ -15,7 +16,7 @@ from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule
 from unspool.cells import BuiltinCell, match_state
 from unspool.execution import BoolArray, IntArray, run_cell
-from unspool.layers._base import RecurrentLayer, RunOptions, last_or_all, stack_states
+from unspool.layers._base import DEFAULTS, RecurrentLayer, RunOptions, check_flags, last_or_all, stack_states
 
 
 class TorchLikeLayer(RecurrentLayer):
@@ -34,6 +35,8 @@ class TorchLikeLayer(RecurrentLayer):
         See `RunOptions`.
     """
 
+    proj_size: int = 0
+
     def __init__(
         self,
         make_cell: Callable[[int], BuiltinCell],
@@ -47,10 +50,11 @@ class TorchLikeLayer(RecurrentLayer):
         **options: Unpack[RunOptions],
     ) -> None:
         super().__init__(batch_first, **options)
-        if not isinstance(num_layers, int) or num_layers < 1:
+        check_flags(bias=bias, bidirectional=bidirectional)
+        if isinstance(num_layers, bool) or not isinstance(num_layers, int) or num_layers < 1:
             raise ValueError(f"num_layers is {num_layers!r}; expected an int of at least 1.")
-        if not 0.0 <= dropout <= 1.0:
-            raise ValueError(f"dropout is {dropout}; expected a probability of dropping in [0, 1].")
+        if isinstance(dropout, bool) or not (isinstance(dropout, Real) and 0.0 <= dropout <= 1.0):
+            raise ValueError(f"dropout is {dropout!r}; expected a probability of dropping in [0, 1].")
         if dropout > 0.0 and num_layers == 1:
             warnings.warn(
                 f"dropout={dropout} acts between layers, and there is one layer: it has no effect. "
@@ -76,6 +80,11 @@ class TorchLikeLayer(RecurrentLayer):
                 cell = make_cell(width)
                 names = list(cell._parameters)
                 for name, parameter in cell.named_parameters():
+                    if name not in names:
+                        raise TypeError(
+                            f"{type(self).__name__} received an activation with parameters ({name}); expected one "
+                            f"without, since its own are torch.nn's. Use RNN({type(cell).__name__}(...)) for it."
+                        )
                     self.register_parameter(name + suffix, parameter)
                 # What is kept is the cell without parameters: the layer's are the only ones.
                 self._cells.append((suffix, cell.bind(dict.fromkeys(names), training=True)))
@@ -147,7 +156,9 @@ class TorchLikeLayer(RecurrentLayer):
         if input.dim() == 3:
             return super()._run_batch(input, hx, lengths, mask, resets, tensors)
         axis = 0 if self.batch_first else 1
-        hx = None if hx is None else map_leaves(lambda leaf: leaf.unsqueeze(1), hx)
+        if hx is not None:
+            tensors = self._tensors() if tensors is None else tensors  # once: to read one may mean to compute it
+            hx = map_leaves(lambda leaf: leaf.unsqueeze(1), _matched(hx, self._bound_cells(tensors)))
         output, state = super()._run_batch(input.unsqueeze(axis), hx, lengths, mask, resets, tensors)
         return output.squeeze(axis if self.return_sequences else 0), map_leaves(lambda leaf: leaf.squeeze(1), state)
 
@@ -155,7 +166,7 @@ class TorchLikeLayer(RecurrentLayer):
         self, x: Tensor, hx: Nest | None, schedules: list[Schedule], tensors: dict[str, Tensor] | None
     ) -> tuple[Nest, Nest]:
         cells = self._bound_cells(tensors)
-        starts = self._initial_states(cells, hx, schedules[0].batch)
+        starts = _initial_states(cells, hx, schedules[0].batch)
         final_states = []
         output: Any = x
         for layer in range(self.num_layers):
@@ -187,27 +198,35 @@ class TorchLikeLayer(RecurrentLayer):
         kept = F.dropout(torch.ones_like(values), self.dropout)
         return values * torch.empty_like(kept).index_copy(0, schedule.positions, kept)
 
-    def _initial_states(self, cells: list[BuiltinCell], hx: Nest | None, batch: int) -> list[Nest | None]:
-        """Cut the initial state `[L D, B, ...]` into one per layer and direction."""
-        if hx is None:
-            return [None] * len(cells)
-        weight = cells[0].weight_ih
-        like = map_leaves(lambda size: weight.new_empty((len(cells), batch, size)), cells[0].state_size)
-        leaves, spec = flatten(match_state(hx, like, "hx"))
-        return [unflatten([leaf[k] for leaf in leaves], spec) for k in range(len(cells))]
-
     def extra_repr(self) -> str:
-        """Return the arguments that differ from their defaults, as `torch.nn` prints them."""
-        defaults = {
-            "num_layers": 1,
-            "bias": True,
-            "batch_first": False,
-            "dropout": 0.0,
-            "bidirectional": False,
-            "return_sequences": True,
-            "return_state": True,
-            "reverse": False,
-            "unroll": False,
+        """Return the arguments that differ from their defaults: as `torch.nn` prints them, then the others."""
+        torchs = {"proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
+        changed = self._changed({**torchs, "bidirectional": False, **DEFAULTS})
+        usual = {
+            "activation": "tanh",
+            "recurrent_activation": "sigmoid",
+            "reset_after": True,
+            "recurrent_bias": self.bias,
+            "recurrent_dropout": 0.0,
+            "init": "torch",
         }
-        changed = [f"{k}={getattr(self, k)}" for k, default in defaults.items() if getattr(self, k) != default]
+        cell = self._cells[0][1]
+        changed += [f"input_dropout={cell.dropout}"] if cell.dropout else []
+        of_cell = {name: getattr(cell, name, default) for name, default in usual.items()}
+        changed += [f"{k}={getattr(v, '__name__', v)}" for k, v in of_cell.items() if v != usual[k]]
         return ", ".join([f"{self.input_size}, {self.hidden_size}", *changed])
+
+
+def _matched(hx: Nest, cells: list[BuiltinCell], *batch: int) -> Nest:
+    """Check the initial state of all cells: `[L D, B, ...]`, or `[L D, ...]` of a sequence without a batch axis."""
+    weight = cells[0].weight_ih
+    like = map_leaves(lambda size: weight.new_empty((len(cells), *batch, size)), cells[0].state_size)
+    return match_state(hx, like, "hx")
+
+
+def _initial_states(cells: list[BuiltinCell], hx: Nest | None, batch: int) -> list[Nest | None]:
+    """Cut the initial state `[L D, B, ...]` into one per layer and direction."""
+    if hx is None:
+        return [None] * len(cells)
+    leaves, spec = flatten(_matched(hx, cells, batch))
+    return [unflatten([leaf[k] for leaf in leaves], spec) for k in range(len(cells))]

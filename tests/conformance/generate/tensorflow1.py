@@ -432,11 +432,12 @@ def static_cases() -> list[Case]:
     ]
     for kind in MAKERS:
         one, odd = Cell(kind, 1), Cell(kind, 17)
-        alone, long = {"steps": 1, "batch": 1, "input_size": 1}, {"lengths": LONG, "steps": 63, "input_size": 1}
+        short = Case(f"static_{kind}_single", "static_rnn", (one,), time_major=True, steps=1, input_size=1)
+        long = replace(short, name=f"static_{kind}_long", forward=(odd,), steps=63, lengths=LONG)
         cases += [
             *edge_cases(Case(f"static_{kind}", "static_rnn", (Cell(kind),), time_major=True)),
-            Case(f"static_{kind}_single", "static_rnn", (one,), time_major=True, **alone),
-            Case(f"static_{kind}_long", "static_rnn", (odd,), time_major=True, initial_state=False, **long),
+            replace(short, batch=1),
+            replace(long, initial_state=False),
         ]
     return cases
 

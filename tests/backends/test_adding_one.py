@@ -1,0 +1,51 @@
+"""The backend that the documentation adds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conformance.oracle import assert_close
+from tests.refusal import refused
+from unspool import GRU, LSTM, BackendError, explain
+from unspool.backends import dispatch
+
+PAGE = Path(__file__).parents[2] / "docs" / "backends.md"
+
+
+@pytest.fixture(autouse=True)
+def dense(monkeypatch) -> None:
+    """Put the page's backend before the others."""
+    (code,) = re.findall(r"```python\n(.*?class DenseBackend.*?)```", PAGE.read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(code, str(PAGE), "exec"), names)
+    monkeypatch.setattr(dispatch, "BACKENDS", (names["DenseBackend"](), *dispatch.BACKENDS))
+
+
+@pytest.mark.parametrize("kind", [GRU, LSTM])
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True, "num_layers": 2}, {"reverse": True}])
+def test_it_is_chosen_and_gives_the_numbers_of_the_reference_backend(kind, options):
+    layer, x = kind(3, 4, dtype=torch.float64, **options), torch.randn(5, 2, 3, dtype=torch.float64)
+    assert {decision.chosen for decision in explain(layer, x).decisions} == {"dense"}
+    ran = {}
+    for backend in ("dense", "reference"):
+        layer.backend = backend
+        output, state = layer(x)
+        gradients = torch.autograd.grad(output.sum(), list(layer.parameters()))
+        ran[backend] = {"output": output, "h": state[0]} | {str(i): g for i, g in enumerate(gradients)}
+    assert_close(ran["dense"], ran["reference"], torch.float64)
+
+
+def test_its_reasons_are_asked_for_and_its_name_is_known():
+    x = torch.zeros(5, 2, 3)
+    (decision,) = explain(GRU(3, 4), x, lengths=[5, 2]).decisions
+    assert decision.chosen != "dense"
+    assert decision.reasons["dense"] == ["there is padding, or nothing to compute"]
+    with refused(BackendError, "backend 'dense' cannot run", "dense: there are resets"):
+        GRU(3, 4, backend="dense")(x, resets=torch.ones(2, 5, dtype=torch.bool))
+    with refused(ValueError, "backend is 'sparse'", "expected one of 'auto', 'dense', "):
+        GRU(3, 4, backend="sparse")
