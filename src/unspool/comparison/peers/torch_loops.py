@@ -41,6 +41,8 @@ class Layer(nn.LSTM):
 class TorchContender(Contender):
     """Variants: loop, layer, compiled."""
 
+    traced: int | None = None
+
     def place(self, batch):
         """Return inputs and gradient."""
         return torch.from_numpy(batch.inputs).requires_grad_(), torch.from_numpy(batch.grad)
@@ -76,7 +78,7 @@ class TorchContender(Contender):
 
     def nodes(self):
         """Return the nodes of the graph that was given to the compiler."""
-        return self.traced if self.task.variant == "compiled" else None
+        return self.traced
 
 
 if __name__ == "__main__":
