@@ -284,9 +284,9 @@ WRONG_ARGUMENTS: list[tuple[Any, dict[str, Any], type[Exception], tuple[str, ...
     (LSTMCell, {"cell_clip": 0.0}, ValueError, ("cell_clip is 0.0", "expected a positive bound, or None")),
     (LSTMCell, {"proj_size": 2, "proj_clip": -1.0}, ValueError, ("proj_clip is -1.0", "expected a positive bound")),
     (LSTMCell, {"proj_clip": 1.0}, ValueError, ("proj_clip", "without a projection", "set proj_size")),
-    (SimpleRNNCell, {"nonlinearity": "tan"}, ValueError, ("activation is 'tan'", "expected one of tanh, sigmoid")),
+    (SimpleRNNCell, {"nonlinearity": "tan"}, ValueError, ("nonlinearity is 'tan'", "expected one of tanh, sigmoid")),
     (GRUCell, {"activation": ["tanh"]}, ValueError, ("activation is ['tanh']", "expected one of tanh")),
-    (LSTMCell, {"recurrent_activation": "foo"}, ValueError, ("activation is 'foo'", "or a function")),
+    (LSTMCell, {"recurrent_activation": "foo"}, ValueError, ("recurrent_activation is 'foo'", "or a function")),
     (GRUCell, {"init": "zeros"}, ValueError, ("init is 'zeros'", "expected 'torch', 'keras' or a function")),
 ]
 

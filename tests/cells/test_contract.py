@@ -44,13 +44,21 @@ def test_cells_are_recognised(cell):
     require_cell(cell)
 
 
-@pytest.mark.parametrize("thing", [nn.Linear(3, 4), nn.LSTM(3, 4), GRUCell, None, lambda x, state: (x, state), 3])
-def test_what_is_no_cell_is_refused(thing):
-    if thing is not GRUCell:
-        assert not is_cell(thing)
-    with refused(
-        TypeError, "cell is", "expected a cell", "forward(x, state) -> (output, new_state)", "derive from unspool.Cell"
-    ):
+NO_CELLS: list[tuple[Any, str, str]] = [
+    (nn.Linear(3, 4), "cell is Linear", "derive from unspool.Cell"),
+    (nn.LSTM(3, 4), "cell is LSTM", "derive from unspool.Cell"),
+    (lambda x, state: (x, state), "cell is function", "derive from unspool.Cell"),
+    (None, "cell is NoneType", "derive from unspool.Cell"),
+    (3, "cell is int", "derive from unspool.Cell"),
+    (GRUCell, "cell is the class GRUCell", "Make one of it: GRUCell(...)"),
+    ([GRUCell(3, 4), GRUCell(4, 4)], "cell is list", "Make one cell of several with unspool.StackedRNNCells"),
+]
+
+
+@pytest.mark.parametrize(("thing", "received", "advice"), NO_CELLS, ids=[received for _, received, _ in NO_CELLS])
+def test_what_is_no_cell_is_refused(thing, received, advice):
+    assert not is_cell(thing)
+    with refused(TypeError, received, "expected a cell", "forward(x, state) -> (output, new_state)", advice):
         require_cell(thing)
 
 

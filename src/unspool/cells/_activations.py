@@ -38,13 +38,15 @@ ACTIVATIONS: dict[str, Activation] = {
 """Activations by name. `hard_sigmoid` is clip(x / 6 + 1/2, 0, 1), as in PyTorch and Keras 3 (Keras 2 had x / 5)."""
 
 
-def activation(spec: str | Activation) -> Activation:
+def activation(spec: str | Activation, argument: str = "activation") -> Activation:
     """Return the function that a name stands for.
 
     Parameters
     ----------
     spec : str or callable
         One of `ACTIVATIONS`, or a function, which is returned as it is.
+    argument : str
+        What the user calls it, for the error.
 
     Returns
     -------
@@ -60,7 +62,7 @@ def activation(spec: str | Activation) -> Activation:
         return spec
     if not isinstance(spec, str) or spec not in ACTIVATIONS:
         raise ValueError(
-            f"activation is {spec!r}; expected one of {', '.join(ACTIVATIONS)}, or a function of a tensor."
+            f"{argument} is {spec!r}; expected one of {', '.join(ACTIVATIONS)}, or a function of a tensor."
         )
     return ACTIVATIONS[spec]
 

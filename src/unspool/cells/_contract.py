@@ -159,12 +159,18 @@ def require_cell(cell: Any, name: str = "cell") -> None:
     TypeError
         If `cell` neither follows the cell contract nor is one of `torch.nn`'s cells.
     """
-    if not is_cell(cell):
-        raise TypeError(
-            f"{name} is {type(cell).__name__}; expected a cell: a module with forward(x, state) -> (output, new_state) "
-            "and initial_state(batch_size, *, dtype=None, device=None), or torch.nn.LSTMCell, GRUCell or RNNCell. "
-            "Add the method initial_state, or derive from unspool.Cell."
-        )
+    if is_cell(cell):
+        return
+    received, advice = type(cell).__name__, "Add the method initial_state, or derive from unspool.Cell."
+    if isinstance(cell, type):
+        received, advice = f"the class {cell.__name__}", f"Make one of it: {cell.__name__}(...)."
+    elif isinstance(cell, list | tuple | nn.ModuleList):
+        advice = "Make one cell of several with unspool.StackedRNNCells([...])."
+    raise TypeError(
+        f"{name} is {received}; expected a cell: a module with forward(x, state) -> (output, new_state) "
+        "and initial_state(batch_size, *, dtype=None, device=None), or torch.nn.LSTMCell, GRUCell or RNNCell. "
+        f"{advice}"
+    )
 
 
 def _returns_as_torch(cell: Any) -> bool:

@@ -94,8 +94,8 @@ class GRUCell(BuiltinCell):
         self.reset_after = reset_after
         self.activation = activation
         self.recurrent_activation = recurrent_activation
-        for name in (activation, recurrent_activation):
-            resolve(name)  # refused here if not known
+        resolve(activation)  # what is not known is refused here
+        resolve(recurrent_activation, "recurrent_activation")
         self.reset_parameters()
 
     def forward(self, x: Tensor, state: Tensor, rows: dict[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:

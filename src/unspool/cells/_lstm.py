@@ -143,8 +143,8 @@ class LSTMCell(BuiltinCell):
         )
         self.activation = activation
         self.recurrent_activation = recurrent_activation
-        for name in (activation, recurrent_activation):
-            resolve(name)  # refused here if not known
+        resolve(activation)  # what is not known is refused here
+        resolve(recurrent_activation, "recurrent_activation")
         self.peephole, self.coupled = peephole, coupled
         self.proj_size, self.cell_clip, self.proj_clip = proj_size, cell_clip, proj_clip
         self.forget_bias = forget_bias

@@ -84,7 +84,7 @@ class SimpleRNNCell(BuiltinCell):
             dtype=dtype,
         )
         self.activation = nonlinearity if activation is None else activation
-        resolve(self.activation)  # refused here if not known
+        resolve(self.activation, "nonlinearity" if activation is None else "activation")  # refused here if not known
         self.reset_parameters()
 
     def forward(self, x: Tensor, state: Tensor, rows: dict[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
