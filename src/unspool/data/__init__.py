@@ -25,6 +25,8 @@ from ._loader import BatchLoader as BatchLoader
 from ._ragged import RaggedBatch as RaggedBatch
 from ._ragged import collate_ragged as collate_ragged
 from ._ragged import ragged_from_padded as ragged_from_padded
+from ._resumable import ResumableLoader as ResumableLoader
+from ._resumable import ResumableSampler as ResumableSampler
 from ._sampler import ResumableBatchSampler as ResumableBatchSampler
 from ._split import grouped_split as grouped_split
 from ._split import stratified_folds as stratified_folds
@@ -66,6 +68,8 @@ __all__ = [
     "MissingDataError",
     "RaggedBatch",
     "ResumableBatchSampler",
+    "ResumableLoader",
+    "ResumableSampler",
     "SameLengthBatchSampler",
     "SequenceBatch",
     "SequenceDataset",

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import Sampler
 
+from ._resumable import ResumableSampler
 from ._shard import divide, full_steps
 
 
-class LengthBatchSampler(Sampler[list[int]]):
+class LengthBatchSampler(ResumableSampler[list[int]]):
     """Batches of rows of like length: what `BucketBatchSampler` and `SameLengthBatchSampler` have in common.
 
     Every row is in one batch of an epoch. Rows are divided into groups and batches are cut within a group. With
@@ -44,6 +44,8 @@ class LengthBatchSampler(Sampler[list[int]]):
         If an argument is out of range, or there are too few rows to give every replica equally many batches.
     """
 
+    _must_be_equal = "arguments (batching is a checksum of lengths, bounds and batch sizes)"
+
     def __init__(
         self,
         lengths: Sequence[int] | np.ndarray | Tensor,
@@ -58,6 +60,7 @@ class LengthBatchSampler(Sampler[list[int]]):
     ) -> None:
         if not 0 <= rank < num_replicas:
             raise ValueError(f"received rank={rank}; expected 0 to {num_replicas - 1} with {num_replicas} replicas")
+        super().__init__()
         self.lengths = as_lengths(lengths)
         self.size = len(self.lengths)
         self.shuffle = shuffle
@@ -65,9 +68,6 @@ class LengthBatchSampler(Sampler[list[int]]):
         self.rank = rank
         self.num_replicas = num_replicas
         self.drop_uneven = drop_uneven
-        self.epoch = 0
-        self._position: int = 0
-        self._start: int = 0
         self._groups = groups
         self._batch_sizes = batch_sizes
         counts = np.bincount(groups, minlength=len(batch_sizes))
@@ -83,12 +83,9 @@ class LengthBatchSampler(Sampler[list[int]]):
         """Return the number of this process's batches of a whole epoch, also after a position was loaded."""
         return self._steps
 
-    def __iter__(self) -> Iterator[list[int]]:
-        self._position, self._start = self._start, 0
-        batches = self.batches(self.epoch)
-        while self._position < len(batches):
-            self._position += 1
-            yield batches[self._position - 1].tolist()
+    def _batches(self, start: int) -> Iterator[list[int]]:
+        for batch in self.batches(self.epoch)[start:]:
+            yield batch.tolist()
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """Return this process's batches of an epoch, in order: an int64 array of rows for each.
@@ -121,65 +118,12 @@ class LengthBatchSampler(Sampler[list[int]]):
             first += count
         return batches
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration; a loaded position holds for its own epoch only.
-
-        Parameters
-        ----------
-        epoch : int
-            The epoch, from 0.
-        """
-        if epoch != self.epoch:
-            self._start = self._position = 0
-        self.epoch = epoch
-
-    def state_dict(self, *, position: int | None = None) -> dict[str, Any]:
-        """Return where this epoch stands, with what its order depends on. It is the same for all replicas.
-
-        Parameters
-        ----------
-        position : int, optional
-            How many batches of the epoch were trained on, counted from its start; by default the number that was
-            handed out. The two differ where a `DataLoader` has workers, since these fetch batches ahead.
-
-        Raises
-        ------
-        ValueError
-            If `position` is out of range.
-        """
-        done: int = self._position if position is None else position
-        if not 0 <= done <= len(self):
-            raise ValueError(f"received position={done}; expected 0 to {len(self)}, the batches of an epoch")
-        return {"epoch": self.epoch, "position": done, **self._identity()}
-
     def _identity(self) -> dict[str, Any]:
         checksum = 0
         for array in (self.lengths, self._groups, self._batch_sizes):
             checksum = zlib.crc32(np.ascontiguousarray(array, np.int64).tobytes(), checksum)
         names = ("seed", "size", "shuffle", "num_replicas", "drop_uneven")
         return {**{name: getattr(self, name) for name in names}, "batching": checksum}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state: the next iteration starts with the batch after those that it counts.
-
-        Parameters
-        ----------
-        state : dict
-            What `state_dict` returned, on any replica.
-
-        Raises
-        ------
-        ValueError
-            If the state is of a sampler with another order: another seed, other lengths or bounds.
-        """
-        for name, value in self._identity().items():
-            if state.get(name) != value:
-                raise ValueError(
-                    f"the state has {name}={state.get(name)}, this sampler {value}; an order can only be continued "
-                    "with the same arguments (batching is a checksum of lengths, bounds and batch sizes)"
-                )
-        self.epoch = state["epoch"]
-        self._start = self._position = state["position"]
 
 
 def as_lengths(lengths: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:

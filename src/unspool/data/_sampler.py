@@ -2,15 +2,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Sampler
+
+from ._resumable import ResumableSampler
 
 
-class ResumableBatchSampler(Sampler[list[int]]):
+class ResumableBatchSampler(ResumableSampler[list[int]]):
     """Batches of row numbers whose order depends on the seed and the epoch alone.
 
     An interrupted epoch continues with the next batch: save `state_dict` with the model, load it, iterate.
-    It serves as the ``batch_sampler`` of a `torch.utils.data.DataLoader` without worker processes, or as the
-    sampler of a `BatchLoader`.
+    It serves as the ``batch_sampler`` of a `torch.utils.data.DataLoader`, which consumes it in the main process
+    also where it has workers, or as the sampler of a `BatchLoader`.
 
     Parameters
     ----------
@@ -51,26 +52,21 @@ class ResumableBatchSampler(Sampler[list[int]]):
                 f"the smallest batch of {size} rows in batches of {batch_size} has {smallest} rows, too few for "
                 f"{num_replicas} replicas; choose another batch_size"
             )
+        super().__init__()
         self.size = size
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
         self.rank = rank
         self.num_replicas = num_replicas
-        self.epoch = 0
-        self._position = 0
-        self._start = 0
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch, also after a position was loaded."""
         return -(-self.size // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        self._position, self._start = self._start, 0
+    def _batches(self, start: int) -> Iterator[list[int]]:
         order = self.order(self.epoch)
-        while self._position < len(self):
-            first = self._position * self.batch_size
-            self._position += 1
+        for first in range(start * self.batch_size, self.size, self.batch_size):
             yield order[first + self.rank : min(first + self.batch_size, self.size) : self.num_replicas].tolist()
 
     def order(self, epoch: int) -> np.ndarray:
@@ -85,46 +81,5 @@ class ResumableBatchSampler(Sampler[list[int]]):
             return np.arange(self.size)
         return np.random.default_rng([self.seed, epoch]).permutation(self.size)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration; a loaded position holds for its own epoch only.
-
-        Parameters
-        ----------
-        epoch : int
-            The epoch, from 0.
-        """
-        if epoch != self.epoch:
-            self._start = self._position = 0
-        self.epoch = epoch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the epoch and the number of its batches that were handed out, with the order's parameters."""
-        return {
-            "epoch": self.epoch,
-            "position": self._position,
-            "seed": self.seed,
-            "size": self.size,
-            "batch_size": self.batch_size,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state: the next iteration starts with the batch after the last one handed out.
-
-        Parameters
-        ----------
-        state : dict
-            What `state_dict` returned.
-
-        Raises
-        ------
-        ValueError
-            If the state is of a sampler with another seed, size or batch size.
-        """
-        for name in ("seed", "size", "batch_size"):
-            if state[name] != getattr(self, name):
-                raise ValueError(
-                    f"the state has {name}={state[name]}, this sampler {getattr(self, name)}; "
-                    "an order can only be continued with the same numbers"
-                )
-        self.epoch = state["epoch"]
-        self._start = self._position = state["position"]
+    def _identity(self) -> dict[str, Any]:
+        return {"seed": self.seed, "size": self.size, "batch_size": self.batch_size}

@@ -1,6 +1,6 @@
 """How the rows of a recipe become batches: in which order, and put together how."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
@@ -9,8 +9,9 @@ import numpy as np
 from unspool.data import (
     BatchLoader,
     BucketBatchSampler,
-    LengthBatchSampler,
     ResumableBatchSampler,
+    ResumableLoader,
+    ResumableSampler,
     SameLengthBatchSampler,
     StreamLoader,
     collate,
@@ -26,30 +27,14 @@ _EVALUATION_BATCH = 256
 _BUCKETS = 16
 
 
-class Loader(Protocol):
-    """Batches, with the state of their order: a `BatchLoader` or a `StreamLoader`."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of the order."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a state, so that the next iteration continues where it was saved."""
-        ...
-
-
 class Batches(Protocol):
     """Makes the batches of a recipe; `rank` of `num_replicas` says which share of them."""
 
-    def train(self, rows: Any, rank: int, num_replicas: int) -> Loader:
+    def train(self, rows: Any, rank: int, num_replicas: int) -> ResumableLoader[Any]:
         """Return the training batches; their order depends on the seed and the epoch."""
         ...
 
-    def evaluate(self, rows: Any, rank: int, num_replicas: int) -> Loader:
+    def evaluate(self, rows: Any, rank: int, num_replicas: int) -> ResumableLoader[Any]:
         """Return the batches of an evaluation, in order."""
         ...
 
@@ -94,7 +79,7 @@ class SequenceBatches:
         )
         return BatchLoader(rows, sampler, self._collate)
 
-    def _sampler(self, rows: Sequences, **share: int) -> ResumableBatchSampler | LengthBatchSampler:
+    def _sampler(self, rows: Sequences, **share: int) -> ResumableSampler[list[int]]:
         recipe = self.recipe
         options: dict[str, Any] = {"seed": recipe.seed, **share}
         if recipe.batching == "bucketed":

@@ -1,15 +1,15 @@
 """The LightningDataModule of the recipes."""
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 from torch import Tensor
 from typing_extensions import override
 
-from unspool.data import LabelledTexts, TextTokenizer, grouped_split, stratified_split, token_dataset
+from unspool.data import LabelledTexts, ResumableLoader, TextTokenizer, grouped_split, stratified_split, token_dataset
 
-from .batches import Loader, batches_of
+from .batches import batches_of
 from .errors import RunError
 from .recipes import Recipe
 from .sources import LabelledSequences, Part, Rows, source_of
@@ -135,16 +135,16 @@ class SequenceData(pl.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     @override
-    def train_dataloader(self) -> Loader:
+    def train_dataloader(self) -> ResumableLoader[Any]:
         """Return the training batches; their order depends on the seed and the epoch."""
         return self._batches.train(self.train, *self._share())
 
     @override
-    def val_dataloader(self) -> Loader:
+    def val_dataloader(self) -> ResumableLoader[Any]:
         """Return the batches to validate on, in order."""
         return self._batches.evaluate(self.validation, *self._share())
 
     @override
-    def test_dataloader(self) -> Loader:
+    def test_dataloader(self) -> ResumableLoader[Any]:
         """Return the batches to test on, in order."""
         return self._batches.evaluate(self.test, *self._share())

@@ -1,0 +1,132 @@
+"""Epochs that are interrupted and continued: what all samplers and loaders have in common."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Generic, TypeVar
+
+from torch.utils.data import Sampler
+
+Item = TypeVar("Item", covariant=True)
+Batch = TypeVar("Batch", covariant=True)
+
+
+class ResumableSampler(Sampler[Item]):
+    """Batches in an order that can be continued: it follows from the sampler's arguments and the epoch alone.
+
+    A subclass makes the batches (`_batches`, `__len__`) and names what their order depends on (`_identity`). It serves
+    as the ``batch_sampler`` of a `torch.utils.data.DataLoader`, or as the sampler of a `ResumableLoader`.
+    """
+
+    _must_be_equal: ClassVar[str] = "arguments"
+    """What a message says that two samplers must have in common, for one to continue the other's order."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self._position = 0  # batches of this epoch that were handed out
+        self._start = 0  # where the next iteration starts
+
+    def __len__(self) -> int:
+        """Return the number of this process's batches of a whole epoch, also after a position was loaded."""
+        raise NotImplementedError
+
+    def _batches(self, start: int) -> Iterator[Item]:
+        """Yield this process's batches of the epoch from number `start` on."""
+        raise NotImplementedError
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what the order depends on besides the epoch, for the state."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Item]:
+        start, self._start = self._start, 0
+        self._position = start
+        for done, batch in enumerate(self._batches(start), start=start + 1):
+            self._position = done
+            yield batch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration; a loaded position holds for its own epoch only.
+
+        Parameters
+        ----------
+        epoch : int
+            The epoch, from 0.
+        """
+        if epoch != self.epoch:
+            self._start = self._position = 0
+        self.epoch = epoch
+
+    def state_dict(self, *, position: int | None = None) -> dict[str, Any]:
+        """Return where this epoch stands, with what its order depends on. It is the same for all replicas.
+
+        Parameters
+        ----------
+        position : int, optional
+            How many batches of the epoch were trained on, counted from its start; by default the number that was
+            handed out. The two differ where a `DataLoader` has workers, since these fetch batches ahead.
+
+        Raises
+        ------
+        ValueError
+            If `position` is out of range.
+        """
+        done = self._position if position is None else position
+        if not 0 <= done <= len(self):
+            raise ValueError(f"received position={done}; expected 0 to {len(self)}, the batches of an epoch")
+        return {"epoch": self.epoch, "position": done, **self._identity()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state: the next iteration starts with the batch after those that it counts.
+
+        Parameters
+        ----------
+        state : dict
+            What `state_dict` returned, on any replica. The state of the model is not in it.
+
+        Raises
+        ------
+        ValueError
+            If the state is of a sampler with another order.
+        """
+        for name, value in self._identity().items():
+            if state.get(name) != value:
+                raise ValueError(
+                    f"the state has {name}={state.get(name)}, this sampler {value}; an order can only be continued "
+                    f"with the same {self._must_be_equal}"
+                )
+        self.epoch = state["epoch"]
+        self._start = self._position = state["position"]
+
+
+class ResumableLoader(Generic[Batch]):
+    """Batches of data, in the order of a sampler whose state is the loader's state.
+
+    Parameters
+    ----------
+    sampler : ResumableSampler
+        The order.
+    """
+
+    def __init__(self, sampler: ResumableSampler[Any]) -> None:
+        # Both names, as a DataLoader has them: trainers look there for the sampler, to set its epoch.
+        self.sampler = self.batch_sampler = sampler
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch."""
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sampler's state."""
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load the sampler's state, so that the next iteration continues where it was saved.
+
+        Parameters
+        ----------
+        state : dict
+            What `state_dict` returned.
+        """
+        self.sampler.load_state_dict(state)
