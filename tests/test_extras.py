@@ -23,7 +23,7 @@ ATTEMPTS = {
     "save": lambda: interop.save(layer, "unspool-no-such-directory/layer.safetensors"),
     "load": lambda: interop.load("unspool-no-such-directory/layer.safetensors"),
     "words": lambda: data.TextTokenizer.train(["a b"]),
-    "download": lambda: _download.download("a", _download.Path("b"), (), known_hash="", called="It", files="files"),
+    "download": lambda: _download.download("a", _download.Path("b"), (), known_hash="", called="It"),
 }
 for name, attempt in ATTEMPTS.items():
     try:

@@ -18,7 +18,9 @@ def small(monkeypatch, tmp_path):
     path = tmp_path / "jsb_chorales" / chorales.FILE
     path.parent.mkdir()
     path.write_bytes(content)
-    monkeypatch.setattr(chorales, "ADDRESS", chorales.ADDRESS._replace(sha256=hashlib.sha256(content).hexdigest()))
+    monkeypatch.setattr(
+        chorales, "ADDRESS", chorales.ADDRESS._replace(checksum=f"sha256:{hashlib.sha256(content).hexdigest()}")
+    )
     return tmp_path
 
 

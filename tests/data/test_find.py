@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from tests.data.serving import serving
-from unspool.data import DataError
+from unspool.data import DataError, MissingDataError
 from unspool.data.datasets._find import Address, Wanted, find
 from unspool.data.datasets._read import read_lines, read_verified
 
@@ -69,7 +69,7 @@ def test_without_an_address_nothing_is_downloaded(tmp_path):
 def test_a_download_goes_to_the_cache(tmp_path):
     put(tmp_path / "source" / "a.txt")
     with serving(tmp_path / "source") as base:
-        address = Address(base, SHA256)
+        address = Address([base], f"sha256:{SHA256}")
         path = find(WANTED._replace(address=address), None, tmp_path / "cache")
         assert path == tmp_path / "cache" / "folder" / "a.txt"
         assert read_verified(path, address) == CONTENT
@@ -79,10 +79,28 @@ def test_a_download_goes_to_the_cache(tmp_path):
     assert list((tmp_path / "other" / "folder").iterdir()) == []
 
 
+def test_the_best_name_goes_before_the_nearest_place(tmp_path):
+    put(tmp_path / "folder" / "b")
+    path = put(tmp_path / "a.txt")
+    assert find(WANTED, tmp_path, None) == path
+
+
+@pytest.mark.parametrize("address", [None, Address(["https://nowhere/"], None), Address([], f"sha256:{SHA256}")])
+def test_what_is_missing_gets_one_kind_of_error(tmp_path, address):
+    wanted = WANTED._replace(address=address)
+    with pytest.raises(MissingDataError):
+        find(wanted, None, tmp_path)
+    with pytest.raises(
+        MissingDataError, match=r"\n.*data_dir \(--data-dir\) or UNSPOOL_DATA_DIR, or neither"
+    ) as caught:
+        find(wanted, tmp_path, None)
+    assert str(caught.value).endswith("to use the cache" if address is None else "to use the cache or download")
+
+
 def test_a_file_with_another_checksum_is_refused(tmp_path):
     path = put(tmp_path / "a.txt", b"some")
     with pytest.raises(DataError) as caught:
-        read_verified(path, Address("https://nowhere/", SHA256))
+        read_verified(path, Address(["https://nowhere/"], f"sha256:{SHA256}"))
     for part in (str(path), "4 bytes", hashlib.sha256(b"some").hexdigest(), SHA256, "https://nowhere/a.txt"):
         assert part in str(caught.value)
 

@@ -58,11 +58,18 @@ def test_folders(tmp_path, folder):
 
 
 def test_the_variable_names_the_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNSPOOL_CACHE_DIR", str(tmp_path / "cache"))
     acl(tmp_path / "aclImdb")
     with pytest.raises(DataError, match=r"not downloaded.*aclImdb_v1.*UNSPOOL_DATA_DIR"):
         load_imdb_texts("train")
     monkeypatch.setenv("UNSPOOL_DATA_DIR", str(tmp_path))
     assert len(load_imdb_texts("train")) == 2
+
+
+def test_the_cache_will_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNSPOOL_CACHE_DIR", str(tmp_path))
+    acl(tmp_path / "imdb" / "aclImdb")
+    assert load_imdb_texts("train").texts == ["Awful, é.", "Good."]
 
 
 def test_what_is_missing_is_said(tmp_path):

@@ -10,6 +10,7 @@ import torch
 
 from tests.data.serving import serving
 from unspool.data import DataError, load_mnist
+from unspool.data._data_dir import default_cache_dir
 from unspool.data.datasets import mnist
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -154,7 +155,7 @@ def test_a_cache_that_cannot_be_written_is_named(serve, tmp_path):
 def test_the_cache_is_the_users_by_default(monkeypatch, tmp_path):
     monkeypatch.delenv("UNSPOOL_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert mnist.default_cache_dir() == tmp_path / "unspool"
+    assert default_cache_dir() == tmp_path / "unspool"
 
 
 @pytest.mark.skipif("UNSPOOL_DATA_DIR" not in os.environ, reason="UNSPOOL_DATA_DIR names no directory of data sets")

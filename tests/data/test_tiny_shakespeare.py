@@ -17,7 +17,7 @@ def small(monkeypatch, tmp_path):
     path = tmp_path / "tinyshakespeare" / "input.txt"
     path.parent.mkdir()
     path.write_bytes(TEXT.encode())
-    address = tiny_shakespeare.ADDRESS._replace(sha256=hashlib.sha256(TEXT.encode()).hexdigest())
+    address = tiny_shakespeare.ADDRESS._replace(checksum=f"sha256:{hashlib.sha256(TEXT.encode()).hexdigest()}")
     monkeypatch.setattr(tiny_shakespeare, "ADDRESS", address)
     return tmp_path
 

@@ -80,7 +80,9 @@ def write_shakespeare(monkeypatch, directory: Path) -> None:
 def _write(monkeypatch, loader, path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    monkeypatch.setattr(loader, "ADDRESS", loader.ADDRESS._replace(sha256=hashlib.sha256(content).hexdigest()))
+    monkeypatch.setattr(
+        loader, "ADDRESS", loader.ADDRESS._replace(checksum=f"sha256:{hashlib.sha256(content).hexdigest()}")
+    )
 
 
 WRITERS = {

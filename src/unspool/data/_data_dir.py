@@ -1,12 +1,7 @@
-"""Data sets in a directory that the user names."""
+"""The directories of data sets: one that the user names, and the cache."""
 
 import os
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-from ._errors import MissingDataError
-
-VARIABLE = "UNSPOOL_DATA_DIR"
 
 
 def find_data_dir(data_dir: str | Path | None) -> Path | None:
@@ -17,54 +12,27 @@ def find_data_dir(data_dir: str | Path | None) -> Path | None:
     data_dir : str, Path or None
         The argument.
     """
-    named = data_dir if data_dir is not None else os.environ.get(VARIABLE) or None
+    named = data_dir if data_dir is not None else os.environ.get("UNSPOOL_DATA_DIR") or None
     return None if named is None else Path(named).expanduser()
 
 
-def first_file(directories: Iterable[Path], names: Sequence[str]) -> Path | None:
-    """Return the first file of one of the names in one of the directories, or None.
+def cache_folder(cache_dir: str | Path | None, folder: str) -> Path:
+    """Return a folder of the cache: that of an argument, else of `default_cache_dir`.
 
     Parameters
     ----------
-    directories : iterable of Path
-        Looked through in order.
-    names : sequence of str
-        Looked for in each directory, in order.
-    """
-    for directory in directories:
-        for name in names:
-            path = directory / name
-            if path.is_file():
-                return path
-    return None
-
-
-def find_in_data_dir(called: str, folder: str, names: Sequence[str], data_dir: str | Path | None) -> Path | None:
-    """Find a file of a data set in the directory that the user names, or return None where none is named.
-
-    Parameters
-    ----------
-    called : str
-        What errors call the data set.
+    cache_dir : str, Path or None
+        The argument.
     folder : str
-        The data set's folder in the directory; its files may also lie in the directory itself.
-    names : sequence of str
-        The names that the file may have.
-    data_dir : str, Path or None
-        As in `find_data_dir`.
-
-    Raises
-    ------
-    MissingDataError
-        If a directory is named and has no such file.
+        The folder's name.
     """
-    directory = find_data_dir(data_dir)
-    if directory is None:
-        return None
-    found = first_file((directory / folder, directory), names)
-    if found is None:
-        raise MissingDataError(
-            f"no {called} in {directory}: expected {directory / folder / names[0]} or {directory / names[0]}.\n"
-            f"Name the right directory with --data-dir or {VARIABLE}, or neither to use the cache or download"
-        )
-    return found
+    return (Path(cache_dir) if cache_dir is not None else default_cache_dir()).expanduser() / folder
+
+
+def default_cache_dir() -> Path:
+    """Return where downloads are kept: ``UNSPOOL_CACHE_DIR``, else the user's cache directory."""
+    named = os.environ.get("UNSPOOL_CACHE_DIR")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "unspool"

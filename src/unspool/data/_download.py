@@ -1,6 +1,5 @@
 """Files fetched into a cache, with a checksum."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,7 @@ from ._errors import DataError, MissingDataError
 DOWNLOAD_TIMEOUT_SECONDS = 20
 
 
-def default_cache_dir() -> Path:
-    """Return where downloads are kept: ``UNSPOOL_CACHE_DIR``, else the user's cache directory."""
-    named = os.environ.get("UNSPOOL_CACHE_DIR")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "unspool"
-
-
-def download(name: str, cache: Path, mirrors: Sequence[str], *, known_hash: str, called: str, files: str) -> Path:
+def download(name: str, cache: Path, mirrors: Sequence[str], *, known_hash: str, called: str) -> Path:
     """Fetch a file into a directory with pooch; where it cannot be had or is another one, nothing is left there.
 
     Parameters
@@ -32,8 +22,8 @@ def download(name: str, cache: Path, mirrors: Sequence[str], *, known_hash: str,
         Addresses to download from, tried in order; each ends in ``/``.
     known_hash : str
         The checksum that the file must have, after the name of the algorithm and a colon.
-    called, files : str
-        What errors call the data set, and what they tell the user to look for.
+    called : str
+        What errors call the data set.
 
     Raises
     ------
@@ -72,7 +62,7 @@ def download(name: str, cache: Path, mirrors: Sequence[str], *, known_hash: str,
             return Path(path)
     raise MissingDataError(
         f"{called} is not in {cache}, and {name} cannot be downloaded ({'; '.join(failures)}).\n"
-        f"Name a directory that has {files} with --data-dir or UNSPOOL_DATA_DIR, or connect to the network"
+        f"Name a directory that has {called} with --data-dir or UNSPOOL_DATA_DIR, or connect to the network"
     )
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ._download import default_cache_dir
+from ._data_dir import cache_folder
 from ._labelled_texts import LabelledTexts
 from ._token_cache import TokenArrays, keep, map_arrays
 from ._tokenizer import TextTokenizer
@@ -51,8 +51,7 @@ def token_dataset(
     DataError
         If an argument is out of range, or the cache cannot be written or is damaged.
     """
-    cache = (Path(cache_dir) if cache_dir is not None else default_cache_dir()).expanduser() / "tokens"
-    folder = cache / _checksum(texts, tokenizer)
+    folder = cache_folder(cache_dir, "tokens") / _checksum(texts, tokenizer)
     if not folder.is_dir():
         keep({_PART: _encode(texts, tokenizer)}, folder, called="the numbers of texts")
     arrays = map_arrays(folder, _PART)

@@ -4,24 +4,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .._data_dir import find_data_dir
-from .._download import default_cache_dir, download
-from .._errors import DataError
+from .._data_dir import cache_folder, find_data_dir
+from .._download import download
+from .._errors import MissingDataError
 
 
 class Address(NamedTuple):
-    """Where one file is published: an address that ends in ``/``, and the file's sha256."""
+    """Where one file is published, and how it is known.
 
-    base: str
-    sha256: str
+    `mirrors` are addresses that end in ``/``, tried in order; `checksum` is that of the file as they serve it, after
+    the name of the algorithm and a colon. Without one, nothing is downloaded.
+    """
+
+    mirrors: Sequence[str]
+    checksum: str | None
 
 
 class Wanted(NamedTuple):
     """What is looked for.
 
     `called` is the data set's name in errors, `folder` its folder in a directory of data sets, `names` are names of
-    files or directories of which one is enough, `source` says where people get it, and `address` where the first of
-    `names` is downloaded from, if anywhere.
+    files or directories of which one is enough, the best first, `source` says where people get it, and `address` where
+    the first of `names` is downloaded from, if anywhere.
     """
 
     called: str
@@ -46,36 +50,37 @@ def find(wanted: Wanted, data_dir: str | Path | None, cache_dir: str | Path | No
 
     Raises
     ------
-    DataError
+    MissingDataError
         If there is none, and none can be downloaded.
+    DataError
+        If a download needs pooch, which is not installed, or cannot be kept.
     """
     directory = find_data_dir(data_dir)
-    if directory is not None:
-        places = [directory / wanted.folder, directory]
-    else:
-        cache = (Path(cache_dir) if cache_dir is not None else default_cache_dir()).expanduser() / wanted.folder
-        places = [cache]
-    candidates = [place / name for place in places for name in wanted.names]
+    cache = cache_folder(cache_dir, wanted.folder)
+    places = [cache] if directory is None else [directory / wanted.folder, directory]
+    candidates = [place / name for name in wanted.names for place in places]
     for path in candidates:
         if path.exists():
             return path
+    expected = " or ".join(map(str, candidates))
+    name_it = "with data_dir (--data-dir) or UNSPOOL_DATA_DIR"
     if directory is not None:
-        raise DataError(
-            f"no {wanted.called} in {directory}: expected {' or '.join(map(str, candidates))}.\n"
-            f"{wanted.source}; name the right directory with data_dir or UNSPOOL_DATA_DIR"
+        raise MissingDataError(
+            f"no {wanted.called} in {directory}: expected {expected}.\n"
+            f"{wanted.source}; name the right directory {name_it}, or neither to use the cache"
+            f"{'' if wanted.address is None else ' or download'}"
         )
     if wanted.address is None:
-        raise DataError(
-            f"no directory with {wanted.called} was named, and the cache has none: expected "
-            f"{' or '.join(map(str, candidates))}.\n"
-            f"It cannot be downloaded as one file. {wanted.source}; put it there, or name a directory that has it "
-            "with data_dir or UNSPOOL_DATA_DIR"
+        raise MissingDataError(
+            f"no directory with {wanted.called} was named, and the cache has none: expected {expected}.\n"
+            f"It is not downloaded. {wanted.source}; put it there, or name a directory that has it {name_it}"
         )
+    if wanted.address.checksum is None:
+        raise MissingDataError(f"{expected}: no such file, and without a checksum to expect nothing is downloaded")
     return download(
         wanted.names[0],
-        places[0],
-        [wanted.address.base],
-        known_hash=f"sha256:{wanted.address.sha256}",
+        cache,
+        wanted.address.mirrors,
+        known_hash=wanted.address.checksum,
         called=wanted.called,
-        files=wanted.names[0],
     )

@@ -15,7 +15,7 @@ def read_verified(path: Path, address: Address) -> bytes:
     path : Path
         The file.
     address : Address
-        Where it is published, with its checksum.
+        Where it is published, with its sha256.
 
     Raises
     ------
@@ -23,11 +23,11 @@ def read_verified(path: Path, address: Address) -> bytes:
         If the file cannot be read, or its checksum is another.
     """
     content = read_bytes(path)
-    received = hashlib.sha256(content).hexdigest()
-    if received != address.sha256:
+    received = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    if received != address.checksum:
         raise DataError(
-            f"{path}: damaged, or another file: {len(content)} bytes with sha256 {received}; expected "
-            f"{address.sha256}. Fetch it again from {address.base}{path.name}"
+            f"{path}: damaged, or another file: {len(content)} bytes with {received}; expected {address.checksum}. "
+            f"Fetch it again from {address.mirrors[0]}{path.name}"
         )
     return content
 

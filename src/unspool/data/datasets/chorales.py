@@ -15,8 +15,8 @@ from ._read import read_verified
 
 FILE = "jsb-chorales-quarter.json"
 ADDRESS = Address(
-    "https://raw.githubusercontent.com/czhuang/JSB-Chorales-dataset/master/",
-    "2db9329f1881a1d3f49703ec556bf1d6f84b4f6c1d702c156536e93cf31e1c91",
+    ["https://raw.githubusercontent.com/czhuang/JSB-Chorales-dataset/master/"],
+    "sha256:2db9329f1881a1d3f49703ec556bf1d6f84b4f6c1d702c156536e93cf31e1c91",
 )
 LOWEST_PITCH, HIGHEST_PITCH = 21, 108  # the 88 keys of a piano, by their MIDI numbers
 PITCHES = tuple(
@@ -67,7 +67,7 @@ def load_chorales(
     """
     if split not in SPLITS:
         raise DataError(f"received split={split!r}; expected 'train', 'validation' or 'test'")
-    wanted = Wanted("JSB Chorales", "jsb_chorales", [FILE], f"The file is published at {ADDRESS.base}", ADDRESS)
+    wanted = Wanted("JSB Chorales", "jsb_chorales", [FILE], f"The file is published at {ADDRESS.mirrors[0]}", ADDRESS)
     content = read_verified(find(wanted, data_dir, cache_dir), ADDRESS)
     rolls = [piano_roll(chords) for chords in json.loads(content)[SPLITS[split]]]
     return StepLabelledDataset([roll[:-1] for roll in rolls], [roll[1:] for roll in rolls], PITCHES)

@@ -7,12 +7,13 @@ from typing import Literal
 
 import torch
 
-from .._data_dir import find_in_data_dir
-from .._download import default_cache_dir, download
+from .._data_dir import cache_folder
 from .._errors import DataError
 from .._token_cache import keep, map_arrays
 from .._tokens import TokenDataset
+from ._find import Address, Wanted, find
 from ._keras_archive import read_archive
+from ._read import read_bytes
 
 FILE = "imdb.npz"
 MIRRORS = ("https://storage.googleapis.com/tensorflow/tf-keras-datasets/",)
@@ -74,16 +75,15 @@ def load_imdb(
     """
     if split not in SPLITS:
         raise DataError(f"received split={split!r}; expected 'train' or 'test'")
-    path = find_in_data_dir("IMDB", "imdb", [FILE], data_dir)
-    if path is None:
-        path = in_cache(FILE, cache_dir, mirrors, f"sha256:{next(iter(sha256))}" if sha256 else None)
-    received = hashlib.sha256(path.read_bytes()).hexdigest()
+    checksum = f"sha256:{next(iter(sha256))}" if sha256 else None
+    path = find(of_keras("IMDB", FILE, mirrors, checksum), data_dir, cache_dir)
+    received = hashlib.sha256(read_bytes(path)).hexdigest()
     if sha256 is not None and received not in sha256:
         raise DataError(
             f"{path}: not the IMDB archive: it has sha256 {received}; expected {' or '.join(sha256)}. "
             "Fetch the file again; for an archive of your own pass sha256=None"
         )
-    folder = _cache(cache_dir) / received
+    folder = cache_folder(cache_dir, "imdb") / received
     if not folder.is_dir():
         keep({name: read_archive(path, name) for name in SPLITS}, folder, called="IMDB")
     reviews = map_arrays(folder, split)
@@ -101,32 +101,19 @@ def load_imdb(
     )
 
 
-def in_cache(name: str, cache_dir: str | Path | None, mirrors: Sequence[str] | None, known_hash: str | None) -> Path:
-    """Return a file of Keras's from the cache, downloaded where it is not there yet.
+def of_keras(called: str, name: str, mirrors: Sequence[str] | None, checksum: str | None) -> Wanted:
+    """Return what `find` looks for: a file that Keras publishes.
 
     Parameters
     ----------
+    called : str
+        What errors call it.
     name : str
         The file's name.
-    cache_dir, mirrors
+    mirrors : sequence of str, optional
         As in `load_imdb`.
-    known_hash : str, optional
-        What a download must have: the name of an algorithm, a colon and the checksum.
-
-    Raises
-    ------
-    DataError
-        If it is not there and no checksum is given, or it cannot be downloaded.
+    checksum : str, optional
+        What a download must have: the name of an algorithm, a colon and the checksum. None downloads nothing.
     """
-    cache = _cache(cache_dir)
-    path = cache / name
-    if path.is_file():
-        return path
-    if known_hash is None:
-        raise DataError(f"{path}: no such file, and without a checksum to expect nothing is downloaded")
-    addresses = MIRRORS if mirrors is None else mirrors
-    return download(name, cache, addresses, known_hash=known_hash, called="IMDB", files=name)
-
-
-def _cache(cache_dir: str | Path | None) -> Path:
-    return (Path(cache_dir) if cache_dir is not None else default_cache_dir()).expanduser() / "imdb"
+    address = Address(MIRRORS if mirrors is None else mirrors, checksum)
+    return Wanted(called, "imdb", [name], f"Keras publishes it at {MIRRORS[0]}{name}", address)

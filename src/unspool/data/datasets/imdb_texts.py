@@ -9,13 +9,18 @@ from typing import Literal
 import torch
 
 from .._bytes import read_bytes
-from .._data_dir import VARIABLE, find_data_dir, find_in_data_dir, first_file
 from .._errors import DataError
 from .._labelled_texts import LabelledTexts, check_text, labelled_texts
 from .._text_rows import decode, read_rows
-from .imdb import SENTIMENTS, SPLITS, in_cache
+from ._find import Wanted, find
+from .imdb import SENTIMENTS, SPLITS, of_keras
 
-REVIEWS = tuple(f"imdb_reviews.jsonl{ending}" for ending in (".xz", ".gz", ""))
+REVIEWS = Wanted(
+    "texts of IMDB's reviews",
+    "imdb",
+    ["imdb_reviews.jsonl.xz", "imdb_reviews.jsonl.gz", "imdb_reviews.jsonl", "aclImdb"],
+    "The folder aclImdb is in aclImdb_v1.tar.gz, https://ai.stanford.edu/~amaas/data/sentiment/",
+)
 FOLDERS = {"negative": "neg", "positive": "pos"}
 WORD_INDEX = "imdb_word_index.json"
 WORD_INDEX_MD5 = "bfafd718b763782e994055a2d397834f"
@@ -24,9 +29,10 @@ WORD_INDEX_MD5 = "bfafd718b763782e994055a2d397834f"
 def load_imdb_texts(split: Literal["train", "test"], *, data_dir: str | Path | None = None) -> LabelledTexts:
     """Load the texts of IMDB's film reviews, from one file or from the folders of the published archive.
 
-    In `data_dir`, or in what ``UNSPOOL_DATA_DIR`` names, is looked for ``imdb_reviews.jsonl``, also with ``.xz`` or
-    ``.gz``, each line an object with ``split``, ``text`` and ``label`` (0 or 1), in the folder ``imdb`` or in the
-    directory itself; then, in the same places, for the folder ``aclImdb``.
+    They are looked for in `data_dir`, or in what ``UNSPOOL_DATA_DIR`` names, where one of them is named (in its folder
+    ``imdb`` or in itself), and nowhere else then; else in the cache: first ``imdb_reviews.jsonl``, also with ``.xz`` or
+    ``.gz``, each line an object with ``split``, ``text`` and ``label`` (0 or 1), then the folder ``aclImdb``. Nothing
+    is downloaded.
 
     Parameters
     ----------
@@ -43,26 +49,12 @@ def load_imdb_texts(split: Literal["train", "test"], *, data_dir: str | Path | N
     Raises
     ------
     DataError
-        If no directory is named, or the reviews are not in it or damaged.
+        If the reviews are not there, or are damaged.
     """
     _check_split(split)
-    directory = find_data_dir(data_dir)
-    if directory is None:
-        raise DataError(
-            "the texts of IMDB's reviews are not downloaded. Fetch and unpack aclImdb_v1.tar.gz from "
-            "https://ai.stanford.edu/~amaas/data/sentiment/, and name the directory that has the folder aclImdb "
-            f"with data_dir or {VARIABLE}"
-        )
-    places = (directory / "imdb", directory)
-    path = first_file(places, REVIEWS)
-    if path is None:
-        for folder in (place / "aclImdb" for place in places):
-            if folder.is_dir():
-                return load_acl_imdb_texts(folder, split)
-        raise DataError(
-            f"no texts of IMDB's reviews in {directory}: expected {places[0] / REVIEWS[0]} or {places[1] / 'aclImdb'}."
-            f"\nName the right directory with data_dir or {VARIABLE}"
-        )
+    path = find(REVIEWS, data_dir, None)
+    if path.is_dir():
+        return load_acl_imdb_texts(path, split)
     rows = [row for row in read_rows(path) if row.values.get("split") == split]
     if not rows:
         raise DataError(f"{path}: no line whose 'split' is {split!r}; expected the reviews of both splits")
@@ -140,9 +132,8 @@ def load_imdb_word_index(
     DataError
         If the file is not there, cannot be downloaded, or is another one.
     """
-    path = find_in_data_dir("IMDB word index", "imdb", [WORD_INDEX], data_dir)
-    if path is None:
-        path = in_cache(WORD_INDEX, cache_dir, mirrors, None if md5 is None else f"md5:{md5}")
+    checksum = None if md5 is None else f"md5:{md5}"
+    path = find(of_keras("IMDB word index", WORD_INDEX, mirrors, checksum), data_dir, cache_dir)
     content = read_bytes(path)
     received = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if md5 is not None and received != md5:

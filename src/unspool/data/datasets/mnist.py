@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from .._bytes import read_bytes
-from .._data_dir import find_in_data_dir, first_file
 from .._dataset import SequenceDataset
-from .._download import default_cache_dir, download
 from .._errors import DataError
 from .._idx import parse_idx
+from ._find import Address, Wanted, find
 
 
 class MnistFile(NamedTuple):
@@ -38,6 +37,7 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
+SOURCE = f"Its four files are published at {' and '.join(MIRRORS)}"
 DIGITS = tuple(str(digit) for digit in range(10))
 
 
@@ -61,7 +61,7 @@ def load_mnist(
     data_dir : str or Path, optional
         A directory that has the files; by default what ``UNSPOOL_DATA_DIR`` names.
     cache_dir : str or Path, optional
-        Where downloads are kept; `default_cache_dir()` by default.
+        Where downloads are kept; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
     mirrors : sequence of str, optional
         Addresses to download from, tried in order; each ends in ``/``. The usual public ones by default.
 
@@ -78,10 +78,22 @@ def load_mnist(
     if split not in FILES:
         raise DataError(f"received split={split!r}; expected 'train' or 'test'")
     addresses = MIRRORS if mirrors is None else mirrors
-    images, labels = (_load(_find(file, data_dir, cache_dir, addresses), file.content_md5) for file in FILES[split])
+    images, labels = (
+        _load(find(_wanted(file, addresses), data_dir, cache_dir), file.content_md5) for file in FILES[split]
+    )
     if images.ndim != 3 or labels.ndim != 1:
         raise DataError(f"MNIST's {split} files hold arrays of shape {images.shape} and {labels.shape}")
     return SequenceDataset(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)), DIGITS)
+
+
+def _wanted(file: MnistFile, mirrors: Sequence[str]) -> Wanted:
+    return Wanted(
+        "MNIST",
+        "mnist",
+        [f"{file.name}.gz", file.name],
+        SOURCE,
+        Address(mirrors, f"md5:{file.download_md5}"),
+    )
 
 
 def _load(path: Path, content_md5: str) -> np.ndarray:
@@ -94,19 +106,3 @@ def _load(path: Path, content_md5: str) -> np.ndarray:
             f"expected {content_md5}. Fetch the file again"
         )
     return parse_idx(content, path)
-
-
-def _find(file: MnistFile, data_dir: str | Path | None, cache_dir: str | Path | None, mirrors: Sequence[str]) -> Path:
-    names = (f"{file.name}.gz", file.name)
-    found = find_in_data_dir("MNIST", "mnist", names, data_dir)
-    if found is not None:
-        return found
-    cache = (Path(cache_dir) if cache_dir is not None else default_cache_dir()).expanduser() / "mnist"
-    return first_file([cache], names) or download(
-        names[0],
-        cache,
-        mirrors,
-        known_hash=f"md5:{file.download_md5}",
-        called="MNIST",
-        files="the four .gz files",
-    )

@@ -12,8 +12,8 @@ from ._find import Address, Wanted, find
 from ._read import read_verified
 
 ADDRESS = Address(
-    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",
-    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    ["https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"],
+    "sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
 )
 SPLITS = {"train": (0, 90), "validation": (90, 95), "test": (95, 100)}
 
@@ -62,7 +62,9 @@ def load_tiny_shakespeare(
     """
     if split not in SPLITS:
         raise DataError(f"received split={split!r}; expected 'train', 'validation' or 'test'")
-    wanted = Wanted("Tiny Shakespeare", "tinyshakespeare", ["input.txt"], f"It is published at {ADDRESS.base}", ADDRESS)
+    wanted = Wanted(
+        "Tiny Shakespeare", "tinyshakespeare", ["input.txt"], f"It is published at {ADDRESS.mirrors[0]}", ADDRESS
+    )
     content = np.frombuffer(read_verified(find(wanted, data_dir, cache_dir), ADDRESS), np.uint8)  # one byte a character
     codes, tokens = np.unique(content, return_inverse=True)
     first, last = (len(content) * percent // 100 for percent in SPLITS[split])
