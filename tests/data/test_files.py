@@ -122,7 +122,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_what_is_no_utf8_is_named(ending, tmp_path):
     path = tmp_path / f"x.{ending}"
     path.write_bytes("1,2\n".encode("utf-16"))
-    with pytest.raises(DataError, match=rf"x\.{ending}: no text in UTF-8 .*; save it as UTF-8"):
+    with pytest.raises(DataError, match=rf"x\.{ending}, line 1: byte 0 .* not utf-8 .*\nSave the file as UTF-8$"):
         read_sequences(path)
 
 

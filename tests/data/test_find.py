@@ -106,8 +106,9 @@ def test_a_file_with_another_checksum_is_refused(tmp_path):
 
 
 def test_lines_are_stripped_and_counted(tmp_path):
+    assert read_lines(put(tmp_path / "a.txt", "\ufeffa".encode())) == ["a"], "a byte order mark is none of the text"
     assert read_lines(put(tmp_path / "a.txt", "\tä b \r\n\nc\n".encode())) == ["ä b", "", "c", ""]
-    with pytest.raises(DataError, match=r"a\.txt: no text in UTF-8"):
+    with pytest.raises(DataError, match=r"a\.txt, line 1: byte 0 .* is 0xe4, which is not utf-8 .*\nFetch"):
         read_lines(put(tmp_path / "a.txt", "ä".encode("latin-1")))
     with pytest.raises(DataError, match=r"a\.txt, line 2: .*control characters"):
         read_lines(put(tmp_path / "a.txt", b"a\nb\0c\n"))

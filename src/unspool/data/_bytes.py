@@ -1,3 +1,5 @@
+"""Files as bytes and text, with one error for what cannot be read."""
+
 import gzip
 import lzma
 import zlib
@@ -34,22 +36,50 @@ def read_bytes(path: Path) -> bytes:
     return raw
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a file in UTF-8, without the mark that some programs begin one with.
+def read_text(path: Path, encoding: str = "utf-8", *, remedy: str = "Save the file as UTF-8") -> str:
+    """Return the text of a file, decompressed as `read_bytes` does it.
 
     Parameters
     ----------
     path : Path
         The file.
+    encoding, remedy : str
+        As in `decode`.
 
     Raises
     ------
     DataError
-        If the file cannot be read, or is no UTF-8.
+        If the file cannot be read, or as `decode` does.
+    """
+    return decode(read_bytes(path), path, encoding, remedy=remedy)
+
+
+def decode(content: bytes, path: Path, encoding: str = "utf-8", *, remedy: str) -> str:
+    """Return the characters that the content of a file stands for, without a byte order mark.
+
+    Parameters
+    ----------
+    content : bytes
+        The file's uncompressed bytes.
+    path : Path
+        What errors call the file.
+    encoding : str
+        The name of Python's codec.
+    remedy : str
+        What errors tell the user to do about bytes of another encoding.
+
+    Raises
+    ------
+    DataError
+        If the bytes are not of this encoding, or there is none of this name.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        return content.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: no text in UTF-8 ({error}); save it as UTF-8") from error
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {line}: byte {error.start} of the file is {content[error.start]:#04x}, which is not "
+            f"{encoding} ({error.reason}).\n{remedy}"
+        ) from error
+    except LookupError as error:
+        raise DataError(f"received encoding={encoding!r}; expected a name such as 'utf-8' or 'latin-1'") from error

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ._bytes import read_bytes
+from ._bytes import read_text
 from ._errors import DataError
 
 
@@ -46,40 +46,10 @@ def read_rows(path: Path, encoding: str = "utf-8", *, line_column: str | None = 
     ending = Path(path.name.lower().removesuffix(".gz").removesuffix(".xz")).suffix
     if ending not in readers:
         raise DataError(f"{path}: unknown kind of file; expected {kinds}")
-    rows = readers[ending](decode(read_bytes(path), path, encoding), path)
+    rows = readers[ending](read_text(path, encoding, remedy=_REMEDY), path)
     if not rows:
         raise DataError(f"{path}: no rows; expected at least one text")
     return rows
-
-
-def decode(content: bytes, path: Path, encoding: str) -> str:
-    """Return the characters that the content of a file stands for, without a byte order mark.
-
-    Parameters
-    ----------
-    content : bytes
-        The file's uncompressed bytes.
-    path : Path
-        What errors call the file.
-    encoding : str
-        The name of Python's codec.
-
-    Raises
-    ------
-    DataError
-        If the bytes are not of this encoding, or there is none of this name.
-    """
-    try:
-        return content.decode(encoding).removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}, line {line}: byte {error.start} of the file is {content[error.start]:#04x}, which is not "
-            f"{encoding} ({error.reason}).\n"
-            "Save the file as UTF-8, or name its encoding (encoding=, --encoding), for example 'latin-1' or 'utf-16'"
-        ) from error
-    except LookupError as error:
-        raise DataError(f"received encoding={encoding!r}; expected a name such as 'utf-8' or 'latin-1'") from error
 
 
 def _table(text: str, path: Path, delimiter: str) -> list[Row]:
@@ -140,6 +110,8 @@ def listed(names: Iterable[str]) -> str:
     """Return names for a message, quoted and not too long: what should be names may be texts."""
     return ", ".join(repr(name if len(name) <= 40 else f"{name[:37]}...") for name in names)
 
+
+_REMEDY = "Save the file as UTF-8, or name its encoding (encoding=, --encoding), for example 'latin-1' or 'utf-16'"
 
 _READERS: dict[str, Callable[[str, Path], list[Row]]] = {
     ".csv": partial(_table, delimiter=","),

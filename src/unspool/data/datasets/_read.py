@@ -1,10 +1,13 @@
-"""Files as bytes and text, with one error for what cannot be read."""
+"""Files of data sets, checked."""
 
 import hashlib
 from pathlib import Path
 
+from .._bytes import read_bytes, read_text
 from .._errors import DataError
 from ._find import Address
+
+REMEDY = "Fetch the file again"
 
 
 def read_verified(path: Path, address: Address) -> bytes:
@@ -32,25 +35,6 @@ def read_verified(path: Path, address: Address) -> bytes:
     return content
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return a file's bytes.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Raises
-    ------
-    DataError
-        If it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-
-
 def read_lines(path: Path) -> list[str]:
     """Return the lines of a text file, without blanks at their ends; empty ones are kept, so that numbers are right.
 
@@ -64,11 +48,7 @@ def read_lines(path: Path) -> list[str]:
     DataError
         If it cannot be read, is no UTF-8, or has control characters in it.
     """
-    try:
-        text = read_bytes(path).decode()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: no text in UTF-8 ({error}); fetch the file again") from error
-    lines = [line.strip() for line in text.split("\n")]
+    lines = [line.strip() for line in read_text(path, remedy=REMEDY).split("\n")]
     for number, line in enumerate(lines, start=1):
         if any(character < " " and character != "\t" for character in line):
             raise DataError(f"{path}, line {number}: {line!r} has control characters; fetch the file again")

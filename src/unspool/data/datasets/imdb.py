@@ -7,13 +7,13 @@ from typing import Literal
 
 import torch
 
+from .._bytes import read_bytes
 from .._data_dir import cache_folder
 from .._errors import DataError
 from .._token_cache import keep, map_arrays
 from .._tokens import TokenDataset
 from ._find import Address, Wanted, find
 from ._keras_archive import read_archive
-from ._read import read_bytes
 
 FILE = "imdb.npz"
 MIRRORS = ("https://storage.googleapis.com/tensorflow/tf-keras-datasets/",)

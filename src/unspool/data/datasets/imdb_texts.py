@@ -8,11 +8,12 @@ from typing import Literal
 
 import torch
 
-from .._bytes import read_bytes
+from .._bytes import decode, read_bytes, read_text
 from .._errors import DataError
 from .._labelled_texts import LabelledTexts, check_text, labelled_texts
-from .._text_rows import decode, read_rows
+from .._text_rows import read_rows
 from ._find import Wanted, find
+from ._read import REMEDY
 from .imdb import SENTIMENTS, SPLITS, of_keras
 
 REVIEWS = Wanted(
@@ -139,7 +140,7 @@ def load_imdb_word_index(
     if md5 is not None and received != md5:
         raise DataError(f"{path}: not the IMDB word index: it has md5 {received}; expected {md5}. Fetch the file again")
     try:
-        ranks = json.loads(decode(content, path, "utf-8"))
+        ranks = json.loads(decode(content, path, remedy=REMEDY))
     except ValueError as error:
         raise DataError(f"{path}: no JSON ({error}); expected an object of words and ranks") from error
     if not isinstance(ranks, dict) or not all(type(rank) is int for rank in ranks.values()):
@@ -148,7 +149,7 @@ def load_imdb_word_index(
 
 
 def _review(path: Path) -> str:
-    text = decode(read_bytes(path), path, "utf-8")
+    text = read_text(path, remedy=REMEDY)
     check_text(text, str(path))
     return text
 
