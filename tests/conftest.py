@@ -4,6 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
+
+# The same examples everywhere, nothing kept between runs, and no limit of time: a busy machine is no failure.
+settings.register_profile("unspool", deadline=None, derandomize=True, database=None)
+settings.load_profile("unspool")
 
 
 @pytest.fixture(autouse=True)

@@ -30,9 +30,7 @@ F64 = torch.float64
 ROWS = [row for row in CELLS if not row.training and row.name != "user row inputs"]
 """Cells without random numbers: rows of one batch and another are to be compared."""
 
-few = settings(
-    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
+few = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Sequences(NamedTuple):

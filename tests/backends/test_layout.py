@@ -47,7 +47,7 @@ def rows_of(layout: TokenLayout, batch: int) -> list[int]:
     return list(range(batch)) if layout.rows is None else layout.rows.tolist()
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 @given(schedules(), st.integers(1, 4))
 def test_a_layout_has_every_token_once_and_in_order(schedule, threads):
     layout = layout_of(schedule, _engine, threads)
@@ -80,7 +80,7 @@ def _rows(schedule: Schedule, k: int) -> list[int]:
     return list(range(schedule.batch)) if rows is None else rows.tolist()
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(schedules(), st.integers(1, 3))
 def test_what_is_taken_is_put_back(schedule, threads):
     layout = layout_of(schedule, _engine, threads)

@@ -104,13 +104,13 @@ def check(text: str) -> None:
     program.live()
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 @given(mutated())
 def test_changed_text_is_refused_or_a_program(text):
     check(text)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(st.sampled_from(SMALL), st.integers(0, 10_000), st.integers(0, 50), st.text(max_size=4))
 def test_cut_text_is_refused_or_a_program(text, start, length, other):
     start %= len(text)

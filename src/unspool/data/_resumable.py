@@ -1,5 +1,6 @@
 """Epochs that are interrupted and continued: what all samplers and loaders have in common."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -9,7 +10,7 @@ Item = TypeVar("Item", covariant=True)
 Batch = TypeVar("Batch", covariant=True)
 
 
-class ResumableSampler(Sampler[Item]):
+class ResumableSampler(Sampler[Item], ABC):
     """Batches in an order that can be continued: it follows from the sampler's arguments and the epoch alone.
 
     A subclass makes the batches (`_batches`, `__len__`) and names what their order depends on (`_identity`). It serves
@@ -24,17 +25,17 @@ class ResumableSampler(Sampler[Item]):
         self._position = 0  # batches of this epoch that were handed out
         self._start = 0  # where the next iteration starts
 
+    @abstractmethod
     def __len__(self) -> int:
         """Return the number of this process's batches of a whole epoch, also after a position was loaded."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _batches(self, start: int) -> Iterator[Item]:
         """Yield this process's batches of the epoch from number `start` on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _identity(self) -> dict[str, Any]:
         """Return what the order depends on besides the epoch, for the state."""
-        raise NotImplementedError
 
     def __iter__(self) -> Iterator[Item]:
         start, self._start = self._start, 0
@@ -97,7 +98,7 @@ class ResumableSampler(Sampler[Item]):
         self._start = self._position = state["position"]
 
 
-class ResumableLoader(Generic[Batch]):
+class ResumableLoader(Generic[Batch], ABC):
     """Batches of data, in the order of a sampler whose state is the loader's state.
 
     Parameters
@@ -114,8 +115,9 @@ class ResumableLoader(Generic[Batch]):
         """Return the number of batches of a whole epoch."""
         return len(self.sampler)
 
+    @abstractmethod
     def __iter__(self) -> Iterator[Batch]:
-        raise NotImplementedError
+        """Yield the batches of the epoch."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sampler's state."""
