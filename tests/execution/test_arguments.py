@@ -356,6 +356,13 @@ def test_both_directions_are_checked_before_either_is_run(run):
     assert not cell.calls
 
 
+@pytest.mark.parametrize("run", [bidirectional_dynamic_rnn, static_bidirectional_rnn])
+def test_a_packed_sequence_is_refused_before_the_states(run):
+    packed, state = nn.utils.rnn.pack_sequence([torch.zeros(3, 2), torch.zeros(2, 2)]), torch.zeros(2, 1)
+    with refused(TypeError, "inputs is ", "PackedSequence", "expected"):
+        run(ProbeCell(), ProbeCell(), packed, initial_state_fw=state, initial_state_bw=state)
+
+
 @pytest.mark.parametrize(
     "options",
     [{}, {"sequence_length": [5, 0, 2]}, {"mask": np.eye(B, T, dtype=bool), "resets": np.eye(B, T, dtype=bool)}],

@@ -10,6 +10,7 @@ import pickle
 import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -284,6 +285,14 @@ def test_arguments_that_change_later_are_obeyed():
     expected = module(x)[0]
     module.batch_first = True
     assert torch.equal(module(x.transpose(0, 1))[0].transpose(0, 1), expected)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
+def test_sizes_of_numpy_are_taken_where_torch_takes_them():
+    module = nn.LSTM(3, 5, np.int64(2), proj_size=np.int64(2))  # type: ignore[reportArgumentType]
+    x = torch.randn(6, 4, 3)
+    expected = module(x)[0]
+    assert_close({"outputs": us.accelerate(module, backend="native")(x)[0]}, {"outputs": expected}, torch.float32)
 
 
 def test_dropout_may_change_over_time():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -29,6 +32,25 @@ class Scaled(US.Cell):
         return h, h
 
 
+class Told(Scaled):
+    """A cell that finds its scale in an object."""
+
+    def __init__(self, read: Callable[[Any], float]) -> None:
+        super().__init__()
+        self.read = read
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.activation(self.project(x) + h) * self.read(self.scale)
+        return h, h
+
+
+@dataclass(slots=True)
+class Options:
+    """What has attributes and no `__dict__`."""
+
+    scale: Any
+
+
 def _assert_runs_as_written(cell: US.Cell, backend: str = "native") -> None:
     x = torch.randn(2, 3, 3)
     found = US.dynamic_rnn(cell, x, backend=backend)[0]
@@ -47,6 +69,28 @@ def test_an_object_at_the_address_of_an_earlier_one(name, make):
         setattr(cell, name, None)  # its memory is free for the next
         setattr(cell, name, make(float(number)))
         _assert_runs_as_written(cell)
+
+
+def test_a_key_at_the_address_of_an_earlier_one():
+    cell = Told(lambda table: next(iter(table))[0])
+    for number in range(1, 20):
+        cell.scale = None
+        cell.scale = {(float(number), *"seven"): None}
+        _assert_runs_as_written(cell)
+
+
+def test_attributes_in_slots_count():
+    cell = Told(lambda options: options.scale)
+    cell.scale = Options(1.0)
+    for number in (1.0, -3.0):
+        cell.scale.scale = number
+        _assert_runs_as_written(cell)
+    cell.scale.scale = cell  # and what they hold is not kept alive
+    fingerprints, gone = fingerprint(cell), weakref.ref(cell)
+    del cell
+    gc.collect()
+    assert gone() is None
+    assert fingerprints
 
 
 def test_a_tensor_that_wants_a_gradient_from_now_on():
@@ -68,6 +112,8 @@ def test_a_cell_made_in_inference_mode_has_tensors_without_versions():
         cell.scale.mul_(3.0)
         assert fingerprint(cell) != before
         _assert_runs_as_written(cell, "auto")
+        cell.scale.fill_(torch.nan)
+        assert fingerprint(cell) == fingerprint(cell)
 
 
 def test_what_counts_by_identity_is_held_only_where_nothing_else_is_possible():

@@ -240,21 +240,23 @@ def stacked_inputs(inputs: Sequence[Nest]) -> Nest:
     ValueError
         If it is empty, or its elements differ in shape, dtype or device.
     """
-    if not isinstance(inputs, list | tuple) or isinstance(inputs, RaggedBatch):
+    if not isinstance(inputs, list | tuple) or isinstance(inputs, RaggedBatch | PackedSequence):
         raise TypeError(
             f"inputs is {describe(inputs)}; expected a list with one input [B, I] per step. "
             "Cut a tensor with list(inputs.unbind(1)), or use dynamic_rnn."
         )
     if not inputs:
         raise ValueError("inputs is an empty list; expected one input [B, I] per step, at least one step.")
+    require_tensors(inputs[0], "inputs[0]")
+    first, devices = describe(inputs[0]), [leaf.device for leaf in leaves_of(inputs[0])]
     for t, x in enumerate(inputs):
         require_tensors(x, f"inputs[{t}]")
-        if describe(x) != describe(inputs[0]):
+        if describe(x) != first:
             raise ValueError(
-                f"inputs[{t}] is {describe(x)} and inputs[0] is {describe(inputs[0])}; "
+                f"inputs[{t}] is {describe(x)} and inputs[0] is {first}; "
                 "expected the same structure, shapes and dtypes at every step."
             )
-        here, first = (", ".join(str(leaf.device) for leaf in leaves_of(step)) for step in (x, inputs[0]))
-        if here != first:
-            raise ValueError(f"inputs[{t}] is on {here} and inputs[0] on {first}; expected one device at every step.")
+        if [leaf.device for leaf in leaves_of(x)] != devices:
+            here, there = (", ".join(str(leaf.device) for leaf in leaves_of(step)) for step in (x, inputs[0]))
+            raise ValueError(f"inputs[{t}] is on {here} and inputs[0] on {there}; expected one device at every step.")
     return time_major_inputs(map_leaves(lambda *leaves: torch.stack(leaves), *inputs), time_major=True)

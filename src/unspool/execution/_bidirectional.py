@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from unspool._nest import Nest, describe, leaves_of
 from unspool._ragged import RaggedBatch
@@ -103,7 +104,8 @@ def static_bidirectional_rnn(
         See `static_rnn`.
     """
     options: dict[str, Any] = {"mask": mask, "resets": resets, "pad_output": pad_output, "backend": backend}
-    first = inputs[0] if isinstance(inputs, list | tuple) and inputs else inputs
+    several = isinstance(inputs, list | tuple) and not isinstance(inputs, RaggedBatch | PackedSequence)
+    first = inputs[0] if several and inputs else None
     _check_direction("fw", cell_fw, initial_state_fw, first, 0)
     _check_direction("bw", cell_bw, initial_state_bw, first, 0)
     outputs_fw, state_fw = static_rnn(cell_fw, inputs, sequence_length, initial_state_fw, **options)
@@ -183,7 +185,7 @@ def _check_direction(direction: str, cell: Any, state: Nest | None, inputs: Nest
     if torch.compiler.is_dynamo_compiling():  # the runs in the graph check what they are given
         return
     require_cell(cell, f"cell_{direction}")
-    if state is None:
+    if state is None or isinstance(inputs, PackedSequence):
         return
     first = inputs.values if isinstance(inputs, RaggedBatch) else next(iter(leaves_of(inputs)), None)
     if isinstance(first, Tensor) and not first.is_nested and first.dim() > batch_axis:

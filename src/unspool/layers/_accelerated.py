@@ -209,11 +209,12 @@ class AcceleratedGRU(Accelerated, nn.GRU):
 
 def _stand_in(module: Accelerated) -> TorchLikeLayer:
     """Return the layer that computes for a module: its arguments as they are now, without parameters."""
-    names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first")
+    names = ("input_size", "hidden_size", "bias", "batch_first")
     arguments = {name: getattr(module, name) for name in names} | module.unspool_options._asdict()
-    arguments["bidirectional"] = bool(module.bidirectional)  # the one flag that PyTorch does not check
+    # The types of these PyTorch does not check: 1 may stand for True, and NumPy's integers for Python's.
+    arguments |= {"bidirectional": bool(module.bidirectional), "num_layers": int(module.num_layers)}
     if module.mode == "LSTM":
-        arguments["proj_size"] = module.proj_size
+        arguments["proj_size"] = int(module.proj_size)
     found = _make_stand_in(module.mode, module.training, **arguments)
     if module.dropout and module.num_layers > 1:  # it is no part of the cells, which may stay as it changes
         found = copy.copy(found)

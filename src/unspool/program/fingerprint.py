@@ -8,6 +8,7 @@ tensor past PyTorch's count of versions, as `.data` does.
 
 from __future__ import annotations
 
+from copyreg import _slotnames  # type: ignore[reportAttributeAccessIssue]
 from typing import Any
 
 import torch
@@ -57,14 +58,20 @@ def _of_value(value: Any, inside: tuple[int, ...]) -> Any:
     if isinstance(value, set | frozenset):
         return (type(value), frozenset(_of_value(item, inside) for item in value))
     if isinstance(value, dict):
-        return (type(value), *((k if isinstance(k, _PLAIN) else id(k), _of_value(v, inside)) for k, v in value.items()))
+        return (type(value), *((_of_value(k, inside), _of_value(v, inside)) for k, v in value.items()))
     if isinstance(value, torch.Tensor):
         # Inference tensors count no versions, so their contents tell.
-        version = tuple(value.flatten().tolist()) if value.is_inference() else value._version
+        version = _contents(value) if value.is_inference() else value._version
         return (WeakIdRef(value), version, value.requires_grad)
-    if callable(value) or isinstance(value, nn.Module) or not hasattr(value, "__dict__"):
+    slots = _slotnames(type(value))
+    if callable(value) or isinstance(value, nn.Module) or not (slots or hasattr(value, "__dict__")):
         return _Same.of(value)
-    return (type(value), *((k, _of_value(v, inside)) for k, v in vars(value).items()))
+    attributes = getattr(value, "__dict__", {}) | {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    return (type(value), *((k, _of_value(v, inside)) for k, v in attributes.items()))
+
+
+def _contents(tensor: torch.Tensor) -> bytes:
+    return tensor.detach().flatten().view(torch.uint8).cpu().numpy().tobytes()
 
 
 class _Same:
