@@ -21,9 +21,9 @@ def reviews():
     return random_reviews(LENGTHS, seed=0)
 
 
-def compare(reviews, said=None, sampled=2):
+def compare(reviews, said=None, sampled=2, only=()):
     report = (lambda _: None) if said is None else said.append
-    return compare_batching(reviews, "toys", report, batch=2, size=4, sampled=sampled, seed=0)
+    return compare_batching(reviews, "toys", report, batch=2, size=4, sampled=sampled, seed=0, only=only)
 
 
 def test_all_modes(reviews):
@@ -38,6 +38,17 @@ def test_all_modes(reviews):
     assert {mode: r.batches for (mode, _), r in by.items()} == counts
     assert all(r.measured_batches == min(r.batches, 8 if r.mode == "single" else 2) for r in found.modes)
     assert all(r.epoch_s > 0 for r in found.modes)
+
+
+@pytest.mark.parametrize(
+    ("only", "taking_part"),
+    [
+        (("unspool dynamic", "JAX scan"), {"unspool dynamic"}),
+        (("torch nn.LSTM, padded",), {"torch nn.LSTM, padded", "torch nn.LSTM, packed"}),
+    ],
+)
+def test_only_those_that_are_named_take_part(reviews, only, taking_part):
+    assert {result.contender for result in compare(reviews, only=only).modes} == taking_part
 
 
 def test_share_of_real_tokens(reviews):
@@ -74,9 +85,9 @@ def test_wrong_numbers_are_left_out(reviews, monkeypatch):
 
     right = module.ways
 
-    def ways_with_one_wrong(mode):
+    def ways_with_one_wrong(mode, only):
         wrong = Way("wrong", _looped(Wrong), False, False)
-        return [wrong, *right(mode)] if mode == "ragged" else right(mode)
+        return [wrong, *right(mode, only)] if mode == "ragged" else right(mode, only)
 
     monkeypatch.setattr(module, "ways", ways_with_one_wrong)
     found = compare(reviews)

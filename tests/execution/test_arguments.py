@@ -169,6 +169,10 @@ WRONG: list[tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = [
     ({"sequence_length": []}, ValueError, ("sequence_length has shape [0]", "expected integers of shape [3]")),
     ({"sequence_length": [5.0, 1.0, 2.0]}, TypeError, ("dtype torch.float32", "expected integers", ".long()")),
     ({"sequence_length": [True, False, True]}, TypeError, ("dtype torch.bool", "expected integers")),
+    ({"sequence_length": torch.zeros(B, H)}, TypeError, ("dtype torch.float32", "states are arguments of their own")),
+    ({"sequence_length": torch.ones(B, T).bool()}, TypeError, ("dtype torch.bool", "Masks and states are arguments")),
+    ({"sequence_length": (torch.zeros(B, H),) * 2}, TypeError, ("is ([3, 4], [3, 4])", "an argument of its own")),
+    ({"sequence_length": [1, 2, 3, 3, 3]}, ValueError, ("has shape [5]", "the other one: batch_first=, time_major=")),
     ({"sequence_length": [5, None, 2]}, TypeError, ("sequence_length is list", "cannot be read as a tensor")),
     (
         {"sequence_length": np.array([2**64 - 1, 1, 2], np.uint64)},

@@ -67,6 +67,18 @@ def test_an_error_of_the_cell_comes_out_as_it_is(backend, error, at, run):
     torch.testing.assert_close(dynamic_rnn(cell, x, [5, 0, 2])[0], expected)  # an interrupted look decides nothing
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_an_error_of_the_cell_has_a_note_with_the_step_and_its_shapes(backend):
+    with pytest.raises(OwnError) as caught:
+        dynamic_rnn(FailingCell(OwnError(), 2), torch.randn(B, T, I), [5, 0, 2], backend="reference")
+    assert caught.value.__notes__ == [
+        "in FailingCell, step 2 of the run: input [2, 2], state [2, 4], of the rows still running"
+    ]
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as caught:
+        dynamic_rnn(FailingCell(OwnError(), 0), torch.randn(B, T, I + 1), backend=backend)
+    assert caught.value.__notes__[-1].startswith("in FailingCell, step 1 of the run: input [3, 3], state [3, 4]")
+
+
 def test_an_endless_loop_can_be_interrupted():
     cell = GRUCell(I, H)
 

@@ -53,7 +53,12 @@ class ReferenceBackend:
             if reset is not None:
                 old = choose_rows(reset, take_rows(call.reset_state, rows), old)
             versions = _versions(x), _versions(old)
-            output, new = step(call.cell, x, old, constant)
+            try:
+                output, new = step(call.cell, x, old, constant)
+            except Exception as error:
+                where = f"{type(call.cell).__name__}, step {k + 1} of the run"
+                error.add_note(f"in {where}: input {describe(x)}, state {describe(old)}, of the rows still running")
+                raise
             if (_versions(x), _versions(old)) != versions:
                 written = "input" if _versions(x) != versions[0] else "state"
                 raise ValueError(

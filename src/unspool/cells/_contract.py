@@ -164,6 +164,8 @@ def require_cell(cell: Any, name: str = "cell") -> None:
     received, advice = type(cell).__name__, "Add the method initial_state, or derive from unspool.Cell."
     if isinstance(cell, type):
         received, advice = f"the class {cell.__name__}", f"Make one of it: {cell.__name__}(...)."
+    elif isinstance(cell, nn.Module) and hasattr(cell, "batch_first"):
+        advice = "A layer runs over time by itself: call it. Of a cell, unspool.RNN(cell) makes a layer."
     elif isinstance(cell, list | tuple | nn.ModuleList):
         advice = "Make one cell of several with unspool.StackedRNNCells([...])."
     raise TypeError(

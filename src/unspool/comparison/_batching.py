@@ -53,6 +53,7 @@ def compare_batching(
     size: int,
     sampled: int,
     seed: int,
+    only: tuple[str, ...] = (),
 ) -> BatchingResult:
     """Measure all ways of batching.
 
@@ -71,6 +72,8 @@ def compare_batching(
         How many batches to measure in each mode.
     seed : int
         Of the order of the rows, and of the weights.
+    only : tuple of str
+        The contenders that take part; all for none.
     """
     lengths = reviews.lengths.numpy()
     longest = int(lengths.max())
@@ -81,7 +84,7 @@ def compare_batching(
         epoch = _sampler(mode, lengths, batch, seed).batches(0)
         chosen = evenly(epoch, lengths, sampled * MORE_SINGLE if mode == "single" else sampled)
         torch.manual_seed(seed)
-        trainers = [Trainer(way, mode, longest, size) for way in ways(mode)]
+        trainers = [Trainer(way, mode, longest, size) for way in ways(mode, only)]
         found = _seconds(trainers, chosen, reviews, left_out, report)
         modes += [
             ModeResult(

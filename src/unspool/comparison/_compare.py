@@ -18,6 +18,7 @@ from ._results import Comparison, ContenderResult, rounded, skipped
 from ._reviews import load_reviews
 from ._scaling import Scaling
 from ._settings import Settings
+from ._ways import ways
 
 
 def compare(
@@ -50,7 +51,8 @@ def compare(
     machine = describe_machine()
     if busy(machine):
         report(busy(machine))
-    reviews, source = load_reviews(settings.data_dir, settings.seed) if settings.batching else (None, "")
+    with_reviews = settings.batching and ways("padded", settings.only)
+    reviews, source = load_reviews(settings.data_dir, settings.seed) if with_reviews else (None, "")
     pythons, entries = {}, []
     for contender in select(settings.only):
         python = find_python(contender.environment, settings.pythons)
@@ -68,6 +70,7 @@ def compare(
         batching = compare_batching(
             reviews, source, report,
             batch=settings.batch, size=settings.hidden_size, sampled=settings.sampled_batches, seed=settings.seed,
+            only=settings.only,
         )  # fmt: skip
     command = list(arguments) if arguments is not None else ["python", Path(sys.argv[0]).name, *sys.argv[1:]]
     return Comparison(

@@ -108,13 +108,19 @@ def _torch(kind: type[Classifier]) -> Callable[[int, int], Classifier]:
     return lambda size, _: kind(size, nn.LSTM(size, size, batch_first=True))
 
 
-def ways(mode: Mode) -> list[Way]:
+def ways(mode: Mode, only: tuple[str, ...] = ()) -> list[Way]:
     """Return who runs a mode, and how: in `padded` everybody computes all steps up to one bound.
 
     Parameters
     ----------
     mode : {"padded", "bucketed", "same-length", "single", "ragged"}
+    only : tuple of str
+        The contenders that take part; all for none. PyTorch's packed sequences come with its padded ones.
     """
+    return [way for way in _all_ways(mode) if not only or way.contender.replace("packed", "padded") in only]
+
+
+def _all_ways(mode: Mode) -> list[Way]:
     if mode == "padded":
         return [
             Way("unspool dynamic", _looped(Classifier), True, True),

@@ -130,13 +130,21 @@ def _what_lengths(batch: int, steps: int) -> str:
 
 def _integers(value: IntArray, batch: int, steps: int, name: str) -> Tensor:
     """Return lengths as `[B]`, whatever their values are."""
-    lengths = as_tensor(value, name)
     what = _what_lengths(batch, steps)
+    if isinstance(value, list | tuple) and any(isinstance(part, Tensor) and part.dim() > 1 for part in value):
+        raise TypeError(f"{name} is {describe(value)}; expected {what}. A state is an argument of its own.")
+    lengths = as_tensor(value, name)
     integral = not (lengths.is_floating_point() or lengths.is_complex() or lengths.dtype == torch.bool)
     if not integral and not _is_empty_list(value, lengths):
-        raise TypeError(f"{name} has dtype {lengths.dtype}; expected {what}. Convert it with .long().")
+        advice = "Convert it with .long()."
+        if lengths.dim() > 1:
+            advice = "Masks and states are arguments of their own."
+        raise TypeError(f"{name} has dtype {lengths.dtype}; expected {what}. {advice}")
     if lengths.shape != (batch,):
-        raise ValueError(f"{name} has shape {list(lengths.shape)}; expected {what}. Give one length per row.")
+        advice = "Give one length per row."
+        if lengths.shape == (steps,):
+            advice += " If the first axis of the inputs is meant to be the other one: batch_first=, time_major=."
+        raise ValueError(f"{name} has shape {list(lengths.shape)}; expected {what}. {advice}")
     return lengths.detach().long()
 
 

@@ -44,6 +44,6 @@ def program(cell: Any, input_size: int | None = None) -> Program:
     new state: ...
     """
     require_cell(cell)
-    size = size_of(cell, "input_size", "program()") if input_size is None else input_size
+    size = size_of(cell, "input_size", "program() without input_size=") if input_size is None else input_size
     state = initial_state_of(cell, 1)
     return hoist(trace(cell, torch.zeros(1, size), state, row_inputs_of(cell, 1)).program)

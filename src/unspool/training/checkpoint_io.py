@@ -114,7 +114,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        hint = f"; did you mean {path / 'best.ckpt'}?" if (path / "best.ckpt").is_file() else ""
+        there = " or ".join(str(file) for file in sorted(path.glob("*.ckpt")))
+        hint = f"; did you mean {there}? The run's table named the one that it tested" if there else ""
         raise RunError(f"{path}: no such checkpoint{hint}")
     try:
         with zipfile.ZipFile(path) as archive:
