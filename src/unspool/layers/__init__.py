@@ -8,11 +8,11 @@ from unspool.layers._accelerated import AcceleratedGRU as AcceleratedGRU
 from unspool.layers._accelerated import AcceleratedLSTM as AcceleratedLSTM
 from unspool.layers._accelerated import AcceleratedRNN as AcceleratedRNN
 from unspool.layers._base import RecurrentLayer as RecurrentLayer
-from unspool.layers._base import RunOptions as RunOptions
 from unspool.layers._bidirectional import Bidirectional as Bidirectional
 from unspool.layers._cudnn import CuDNNGRU as CuDNNGRU
 from unspool.layers._cudnn import CuDNNLSTM as CuDNNLSTM
 from unspool.layers._gru import GRU as GRU
 from unspool.layers._lstm import LSTM as LSTM
+from unspool.layers._options import RunOptions as RunOptions
 from unspool.layers._rnn import RNN as RNN
 from unspool.layers._simple_rnn import SimpleRNN as SimpleRNN

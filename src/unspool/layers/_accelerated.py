@@ -21,12 +21,13 @@ from unspool._nest import Nest
 from unspool._ragged import RaggedBatch
 from unspool.backends import Decision, is_recording, is_transformed, note
 from unspool.execution import BoolArray, IntArray
-from unspool.layers._base import RecurrentLayer, trace_layer
+from unspool.layers._base import RecurrentLayer
 from unspool.layers._gru import GRU
 from unspool.layers._left_to_torch import reason_for_torch
 from unspool.layers._lstm import LSTM
 from unspool.layers._simple_rnn import SimpleRNN
 from unspool.layers._torch_like import TorchLikeLayer
+from unspool.layers._trace import trace_layer
 
 
 class Options(NamedTuple):

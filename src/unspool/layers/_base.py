@@ -5,9 +5,8 @@ Letters: B batch, T steps, I input size, H hidden size, L layers, D directions.
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
-from typing import Any, NotRequired, TypedDict, Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +14,10 @@ from torch.nn.utils.rnn import PackedSequence
 
 from unspool._nest import Nest, describe, leaves_of, map_leaves
 from unspool._ragged import RaggedBatch
-from unspool.backends import Schedule, check_backend, is_recording
+from unspool.backends import Schedule, is_recording
 from unspool.execution import (
     BoolArray,
     IntArray,
-    Runner,
-    check_pad_output,
     in_form_of,
     longest,
     make_schedule,
@@ -32,53 +29,8 @@ from unspool.execution import (
     take_rows_of,
     time_major_inputs,
 )
-
-
-class RunOptions(TypedDict):
-    """How a layer runs over time and what it returns: keyword arguments of every layer.
-
-    Attributes
-    ----------
-    reverse : bool
-        Run from each row's last real step to its first; outputs stay in the order of the inputs. Default False.
-    go_backwards : bool
-        Keras's form of `reverse`: the outputs come in the order of computation, the last step first. Default False.
-    return_sequences : bool
-        Return the output of every step (default), or only that of each row's last real step (with `reverse`, of its
-        first), zeros for a row of length 0.
-    return_state : bool
-        Return the final state too (default), or the output alone, as `nn.Sequential` wants it.
-    pad_output : {"zero", "repeat"}
-        See `unspool.dynamic_rnn`. Default "zero".
-    unroll : bool
-        The static mode: the number of steps is fixed, and longer inputs are refused. Default False.
-    num_steps : int, optional
-        That number; the first call's by default.
-    backend : str
-        See `unspool.dynamic_rnn`. Default "auto".
-    """
-
-    reverse: NotRequired[bool]
-    go_backwards: NotRequired[bool]
-    return_sequences: NotRequired[bool]
-    return_state: NotRequired[bool]
-    pad_output: NotRequired[str]
-    unroll: NotRequired[bool]
-    num_steps: NotRequired[int | None]
-    backend: NotRequired[str]
-
-
-DEFAULTS: dict[str, Any] = {
-    "reverse": False,
-    "go_backwards": False,
-    "return_sequences": True,
-    "return_state": True,
-    "pad_output": "zero",
-    "unroll": False,
-    "num_steps": None,
-    "backend": "auto",
-}
-"""Of `RunOptions`, by name."""
+from unspool.layers._options import DEFAULTS, RunOptions, checked_options
+from unspool.layers._trace import trace_layer
 
 
 class RecurrentLayer(nn.Module, ABC):
@@ -101,14 +53,7 @@ class RecurrentLayer(nn.Module, ABC):
 
     def __init__(self, batch_first: bool = False, **options: Unpack[RunOptions]) -> None:
         super().__init__()
-        unknown = options.keys() - DEFAULTS.keys()
-        if unknown:
-            own = [p.name for p in inspect.signature(type(self)).parameters.values() if p.kind != p.VAR_KEYWORD]
-            known = ", ".join([*own, *DEFAULTS])
-            raise TypeError(f"{type(self).__name__} received {sorted(unknown)}; expected arguments among {known}.")
-        given = {**DEFAULTS, **options}
-        flags = {name: given[name] for name, default in DEFAULTS.items() if isinstance(default, bool)}
-        check_flags(batch_first=batch_first, **flags)
+        given = checked_options(type(self), batch_first, options)
         self.batch_first = batch_first
         self.go_backwards: bool = given["go_backwards"]
         self.reverse: bool = given["reverse"] or self.go_backwards
@@ -118,15 +63,6 @@ class RecurrentLayer(nn.Module, ABC):
         self.unroll: bool = given["unroll"]
         self.num_steps: int | None = given["num_steps"]
         self.backend: str = given["backend"]
-        check_backend(self.backend)
-        check_pad_output(self.pad_output)
-        if isinstance(self.num_steps, bool) or not isinstance(self.num_steps, int | None):
-            raise TypeError(f"num_steps is {self.num_steps!r}; expected an int, or None for that of the first call.")
-        if self.num_steps is not None and not (self.unroll and self.num_steps > 0):
-            raise ValueError(
-                f"num_steps is {self.num_steps} with unroll={self.unroll}; expected a positive number with "
-                "unroll=True. The dynamic mode takes any number of steps."
-            )
 
     @abstractmethod
     def _run(
@@ -351,66 +287,6 @@ def _run_layer(layer: RecurrentLayer, tensors: dict[str, Tensor], *arguments: An
     """Run a layer as the operator does: with the tensors that it is given in place of the layer's."""
     del settings
     return layer.run_with(tensors, *arguments)
-
-
-def trace_layer(
-    module: nn.Module,
-    tensors: dict[str, Tensor],
-    runner: Runner,
-    arguments: tuple[Any, ...],
-    *,
-    batch_first: bool,
-    without_batch: bool,
-    state_axes: str = ".B",
-    return_sequences: bool = True,
-    settings: tuple[Any, ...],
-) -> tuple[Nest, Nest]:
-    """Put the run of a layer into the graph that is being traced, as one call of an operator.
-
-    Parameters
-    ----------
-    module : Module
-    tensors : dict of str to Tensor
-        All tensors of the module that the run reads.
-    runner : callable
-        `runner(module, tensors, *arguments, settings=...)` runs the module; a function at the top of its module.
-    arguments : tuple
-        Input, hx, lengths, mask and resets, as `RecurrentLayer.forward` takes them.
-    batch_first, without_batch, return_sequences : bool
-        The layout of input and output: whether the input is a single sequence, `[T, I]`.
-    state_axes : str
-        See `RecurrentLayer`.
-    settings : tuple
-        What of the module's the trace depends on.
-
-    Returns
-    -------
-    output, state : nesting of Tensor
-    """
-    from unspool.execution._traced import outside, run_traced, tensor_or_none
-
-    input, hx, *about_steps = arguments
-    if isinstance(input, PackedSequence | RaggedBatch):
-        return outside(runner, module, tensors, *arguments, settings=settings)
-    steps, rows = ("BT" if batch_first else "TB"), "B"
-    if without_batch:
-        steps, state_axes, rows = "T", state_axes.replace("B", ""), "."
-    return run_traced(
-        module,
-        tensors,
-        runner,
-        (input, hx, *map(tensor_or_none, about_steps)),
-        (steps, state_axes, rows, rows + "T", rows + "T"),
-        (steps if return_sequences else steps.replace("T", ""), state_axes),
-        settings=settings,
-    )
-
-
-def check_flags(**flags: object) -> None:
-    """Refuse what is not a bool, such as a number of steps for `unroll`."""
-    for name, value in flags.items():
-        if not isinstance(value, bool):
-            raise TypeError(f"{name} is {value!r}; expected True or False.")
 
 
 def last_or_all(schedule: Schedule, outputs: Nest, return_sequences: bool) -> Nest:

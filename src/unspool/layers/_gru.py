@@ -9,7 +9,7 @@ import torch
 from unspool.cells import GRUCell
 from unspool.cells._activations import Activation
 from unspool.cells._initializers import Initializer
-from unspool.layers._base import RunOptions
+from unspool.layers._options import RunOptions
 from unspool.layers._torch_like import TorchLikeLayer
 
 

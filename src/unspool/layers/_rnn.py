@@ -10,7 +10,8 @@ from unspool._nest import Nest
 from unspool.backends import Result, Schedule
 from unspool.cells import require_cell
 from unspool.execution import run_cell, with_tensors
-from unspool.layers._base import RecurrentLayer, RunOptions, last_or_all
+from unspool.layers._base import RecurrentLayer, last_or_all
+from unspool.layers._options import RunOptions
 
 
 class RNN(RecurrentLayer):

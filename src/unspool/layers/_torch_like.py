@@ -16,7 +16,8 @@ from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule
 from unspool.cells import BuiltinCell, match_state
 from unspool.execution import BoolArray, IntArray, run_cell
-from unspool.layers._base import DEFAULTS, RecurrentLayer, RunOptions, check_flags, last_or_all, stack_states
+from unspool.layers._base import RecurrentLayer, last_or_all, stack_states
+from unspool.layers._options import DEFAULTS, RunOptions, check_flags
 
 
 class TorchLikeLayer(RecurrentLayer):
