@@ -19,7 +19,8 @@ from unspool._nest import map_leaves
 from unspool.cells import match_state, row_inputs_of, step
 from unspool.program.evaluate import evaluate
 from unspool.program.ir import LEAVES, Program, Value
-from unspool.program.trace import Trace, trace
+from unspool.program.reading import read_step
+from unspool.program.trace import Trace
 
 H = 6
 
@@ -46,17 +47,14 @@ class StepCell(Cell):
 
 
 def read(cell: Any, x: Any, state: Any, rows: Any = None) -> Trace:
-    return trace(cell, x, state, rows)
+    return read_step(cell, x, state, rows)
 
 
 def known_leaves(
     program: Program, traced: Trace, cell: Any, x: Any, state: Any, rows: Any = None
 ) -> dict[Value, Tensor]:
     """Return the leaves of a program with their tensors."""
-    tensors = dict([*cell.named_parameters(remove_duplicate=False), *cell.named_buffers(remove_duplicate=False)])
-    known: dict[Value, Tensor] = {}
-    for k, (leaf, name) in enumerate(zip(program.leaves("param"), traced.parameters, strict=True)):
-        known[leaf] = tensors[name] if name else traced.captured[k]
+    known: dict[Value, Tensor] = dict(zip(program.leaves("param"), traced.parameters, strict=True))
     for op, tree in (("input", x), ("state", state), ("row", rows)):
         leaves = [] if tree is None else leaves_of(tree)
         known |= dict(zip(program.leaves(op), leaves, strict=True))
@@ -97,7 +95,7 @@ class Posed:
         rows = row_inputs_of(self.cell, batch, torch.float64, None)
         if rows is not None:
             self.rows = map_leaves(lambda leaf: leaf.to(torch.float64), rows)
-        self.trace = trace(self.cell, self.x, self.state, rows)
+        self.trace = read_step(self.cell, self.x, self.state, rows)
 
     def eager(self) -> tuple[list[Tensor], list[Tensor]]:
         output, state = step(self.cell, self.x, self.state, self.rows)

@@ -20,7 +20,8 @@ from unspool.program.ir import BINARY as BINARY_OPS
 from unspool.program.ir import TERNARY, Value
 from unspool.program.ir import UNARY as UNARY_OPS
 from unspool.program.step import StepProgram
-from unspool.program.trace import Trace, trace
+from unspool.program.reading import read_step
+from unspool.program.trace import Trace
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +107,7 @@ def compare(traced: Trace, cell: Any, x: Any, state: Any, rows: Any = None) -> N
 @pytest.mark.parametrize("text", EXPRESSIONS)
 def test_gradients_of_a_spelling(text):
     cell, (x, h) = StepCell(step_of(text)), posed()
-    compare(trace(cell, x, h, None), cell, x, h)
+    compare(read_step(cell, x, h, None), cell, x, h)
 
 
 @pytest.mark.parametrize("text", EXPRESSIONS)
@@ -115,14 +116,14 @@ def test_gradients_through_what_is_computed_before_and_after(text):
     function = step_of(text)
     cell = StepCell(lambda x, h, m: torch.tanh(function(x, torch.tanh(h @ m.w) + 0.1, m)) * h)
     x, h = posed()
-    compare(trace(cell, x, h, None), cell, x, h)
+    compare(read_step(cell, x, h, None), cell, x, h)
 
 
 @pytest.mark.parametrize("text", spellings(KINKS))
 def test_gradients_at_kinks_and_ties_are_those_of_pytorch(text):
     h = torch.tensor([[0.0, 1.0, -1.0, 1.0, 0.0, 2.0], [0.0] * 6, [1.0, 1.0, 1.0, -3.0, 3.0, 1.0]])
     cell, x = StepCell(step_of(text)), h.flip(1)
-    compare(trace(cell, x, h, None), cell, x, h)
+    compare(read_step(cell, x, h, None), cell, x, h)
 
 
 @pytest.mark.parametrize("row", TRACED, ids=str)

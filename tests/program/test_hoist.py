@@ -13,7 +13,7 @@ from unspool import GRUCell, LSTMCell, SimpleRNNCell
 from unspool.program.hoist import hoist
 from unspool.program.ir import Program
 from unspool.program.loop import extract_loop
-from unspool.program.trace import trace
+from unspool.program.reading import read_step
 
 
 @pytest.mark.parametrize("row", TRACED, ids=str)
@@ -41,14 +41,14 @@ def test_a_hoisted_program_is_in_order_and_complete(row):
 @pytest.mark.parametrize("text", EXPRESSIONS)
 def test_hoisting_changes_no_spelling(text):
     cell, (x, h) = StepCell(step_of(text)), posed()
-    traced = trace(cell, x, h, None)
+    traced = read_step(cell, x, h, None)
     (got,), _ = run_program(hoist(traced.program), traced, cell, x, h)
     torch.testing.assert_close(got, cell(x, h)[0], rtol=1e-10, atol=1e-10)
 
 
 def hoisted(function) -> Program:
     cell, (x, h) = StepCell(function), posed()
-    return hoist(trace(cell, x, h, None).program)
+    return hoist(read_step(cell, x, h, None).program)
 
 
 def products(program: Program, level: str) -> list[tuple[int, ...]]:

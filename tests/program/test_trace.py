@@ -14,7 +14,8 @@ from tests.program.rules.spellings import posed
 from tests.program.steps import TRACED, Posed, StepCell, assert_same, operations
 from unspool._nest import map_leaves
 from unspool.program.calls import find_function
-from unspool.program.trace import TraceError, trace
+from unspool.program.reading import read_step
+from unspool.program.trace import TraceError
 
 
 @pytest.mark.parametrize("row", TRACED, ids=str)
@@ -44,14 +45,14 @@ def test_functions_are_found_by_name():
 def test_a_trace_touches_neither_random_state_nor_parameters():
     posed = Posed(TRACED[0])
     before = torch.get_rng_state()
-    trace(posed.cell, posed.x, posed.state, None)
+    read_step(posed.cell, posed.x, posed.state, None)
     assert torch.equal(torch.get_rng_state(), before)
     assert all(p.grad is None for p in posed.cell.parameters())
 
 
 def test_operations_carry_the_users_line():
     cell, (x, h) = StepCell(lambda x, h, m: torch.tanh(h @ m.w) + x), posed()
-    program = trace(cell, x, h, None).program
+    program = read_step(cell, x, h, None).program
     sources = {v.source for v in program.live() if v.op in ("tanh", "product")}
     assert len(sources) == 1
     assert sources.pop().startswith("test_trace.py:")

@@ -12,7 +12,7 @@ from unspool._nest import describe, leaves_of
 from unspool.backends.base import Call
 from unspool.cells import GRUCell, LSTMCell, SimpleRNNCell, activation
 from unspool.cells._activations import activation_name
-from unspool.program.fingerprint import has_hooks
+from unspool.program.hooks import has_hooks
 
 CELLS = (LSTMCell, GRUCell, SimpleRNNCell)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

@@ -16,7 +16,7 @@ from unspool.backends._traced_schedule import TracedSchedule
 from unspool.backends.base import Call, Result
 from unspool.cells import GRUCell, LSTMCell, LSTMState, SimpleRNNCell
 from unspool.cells._activations import activation
-from unspool.program.fingerprint import has_hooks
+from unspool.program.hooks import has_hooks
 
 OPERATORS: dict[type, str] = {
     LSTMCell: "LSTM",

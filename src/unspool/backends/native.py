@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from importlib import import_module
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
-from unspool._nest import leaves_of, map_leaves, unflatten
+from unspool._nest import Nest, leaves_of, map_leaves, unflatten
 from unspool.backends._engine_run import CompiledStep, EngineRun, Request
 from unspool.backends._layout import layout_of
 from unspool.backends._probe import probe
 from unspool.backends._static import StaticPlan
 from unspool.backends.base import Call, Result
 from unspool.program.evaluate import evaluate
-from unspool.program.fingerprint import fingerprint, has_hooks
+from unspool.program.guard import Guard
 from unspool.program.ir import Value
+from unspool.program.kept import Kept
+from unspool.program.reading import Reading
 from unspool.program.step import StepProgram
-from unspool.program.trace import TraceError, trace
+from unspool.program.trace import Trace, TraceError
 
 INTERFACE = 3
 """The form of the tables that this version writes; the engine says which one it reads."""
@@ -50,12 +51,6 @@ def load_engine() -> tuple[Any, str]:
 
 engine, missing = load_engine()
 
-KEPT = 32
-"""Programs of one cell that are kept. A cell whose attributes change from call to call is read anew each time."""
-
-EXPECTED = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What a step may raise on sample rows: a reason; the reference backend, which runs the cell, tells more."""
-
 
 class NativeBackend:
     """Runs step programs on the CPU in float32 and float64."""
@@ -63,69 +58,56 @@ class NativeBackend:
     name = "native"
 
     def __init__(self) -> None:
-        # Programs live as long as the cells that they were read from.
-        self._programs: WeakKeyDictionary[nn.Module, dict[Any, CompiledStep | str]] = WeakKeyDictionary()
+        self._kept: Kept[CompiledStep | str] = Kept()
 
     def reasons(self, call: Call) -> list[str]:
         """Return why the engine cannot run a call."""
         if engine is None:
             return [missing]
         states = leaves_of(call.initial_state)
-        tensors = [*leaves_of(call.inputs), *states, *call.cell.parameters(), *call.cell.buffers()]
-        tensors += [] if call.row_inputs is None else leaves_of(call.row_inputs)
-        found = []
-        away = next((t.device for t in tensors if not t.is_cpu), None)
-        if away is not None:
-            found.append(f"tensors are on {away}, not on the CPU")
-        strange = next((t for t in tensors if not _is_plain(t)), None)
-        if strange is not None:
-            kind = type(strange).__name__ if strange.layout == torch.strided else f"a {strange.layout} tensor"
-            found.append(f"a tensor is of a kind that the engine does not read: {kind}")
-        if not states or states[0].dtype not in (torch.float32, torch.float64):
-            found.append(f"the state is {states[0].dtype if states else 'empty'}; the engine has float32 and float64")
-        elif any(t.dtype != states[0].dtype for t in (*states, *(t for t in tensors if t.is_floating_point()))):
-            found.append("inputs, state and parameters have several dtypes")
+        rows = [] if call.row_inputs is None else leaves_of(call.row_inputs)
+        found = _wrong_tensors([*leaves_of(call.inputs), *states, *rows], states)
         if torch.is_autocast_enabled("cpu"):
             found.append("torch.autocast is on")
         if is_transformed():
             found.append("a torch.func transform, forward-mode differentiation or a function mode is active")
         if torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
             found.append("torch.jit.trace is recording, which sees no operation of the engine")
-        if has_hooks(call.cell):
-            found.append("the cell has hooks, which expect to be called at every step")
         if found:
             return found
-        compiled = self.compiled(call)
+        compiled, _ = self.compiled(call)
         return [compiled] if isinstance(compiled, str) else []
 
-    def compiled(self, call: Call) -> CompiledStep | str:
-        """Return the cell's program, read and checked at its first use, or why there is none."""
+    def compiled(self, call: Call) -> tuple[CompiledStep | str, tuple[Tensor, ...]]:
+        """Return the cell's program, read and checked at its first use, and the tensors that it takes; or why not."""
         if "native" not in call.notes:
-            call.notes["native"] = self._compiled(call)
+            rows = None if call.row_inputs is None else _forms(call.row_inputs, 1)
+            form = _forms(call.inputs, 2), _forms(call.initial_state, 1), rows, torch.get_default_dtype()
+            call.notes["native"] = self._kept.find(call.cell, form, lambda: self._read(call), _changes_too_often)
         return call.notes["native"]
 
-    def _compiled(self, call: Call) -> CompiledStep | str:
-        owner = vars(call.cell).get("bound_from", call.cell)
-        programs = self._programs.setdefault(owner, {})
-        forms = tuple((tuple(t.shape[2:]), t.dtype) for t in leaves_of(call.inputs))
-        states = tuple((tuple(t.shape[1:]), t.dtype) for t in leaves_of(call.initial_state))
-        key = (fingerprint(call.cell), forms, states, call.row_inputs is None)
-        found = programs.get(key)
-        if found is None:
-            # Not under inference mode, whose tensors have no gradients; nor on another device than the tensors are on.
-            with torch.inference_mode(False), cpu_by_default():
-                found = self._read(call)
-                if isinstance(found, CompiledStep):
-                    try:
-                        found = probe(self, replace(call, notes={"native": found})) or found
-                    except EXPECTED as error:
-                        found = f"the program that was read from the cell cannot be run: {error!r}"
-            if fingerprint(call.cell) != key[0]:
-                found = "the step changes attributes of the cell"
-            if len(programs) >= KEPT:
-                programs.pop(next(iter(list(programs))), None)  # the oldest
-            programs[key] = found  # which other threads see only now that it has been checked
-        return found
+    def _read(self, call: Call) -> tuple[Guard | None, CompiledStep | str]:
+        if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+               for m in call.cell.modules()):  # fmt: skip
+            return None, "the cell has hooks, which expect to be called at every step"
+        inputs = map_leaves(lambda leaf: leaf.new_zeros((1, *leaf.shape[2:])), call.inputs)
+        state = map_leaves(lambda leaf: leaf.new_zeros((1, *leaf.shape[1:])), call.initial_state)
+        rows = None if call.row_inputs is None else map_leaves(
+            lambda leaf: leaf.new_zeros((1, *leaf.shape[1:])), call.row_inputs
+        )  # fmt: skip
+
+        def check(traced: Trace, reading: Reading) -> CompiledStep:
+            problems = _wrong_tensors(traced.parameters, leaves_of(state))
+            if problems:
+                raise TraceError(f"of the cell's tensors: {problems[0]}")
+            compiled = CompiledStep(StepProgram.of(traced), engine)
+            different = probe(self, call, compiled, reading)
+            if different:
+                raise TraceError(different)
+            return compiled
+
+        read = Reading(call.cell).read(inputs, state, rows, check)
+        return read.guard, read.reason if read.trace is None else read.result
 
     def _static_plan(self, call: Call, compiled: CompiledStep) -> StaticPlan | None:
         """Return what is kept for a static call, made at the first one of these many steps."""
@@ -133,33 +115,31 @@ class NativeBackend:
             return None
         return compiled.static_plans.setdefault(call.schedule.steps, StaticPlan(engine))
 
-    def _read(self, call: Call) -> CompiledStep | str:
-        inputs = map_leaves(lambda leaf: leaf.new_zeros((1, *leaf.shape[2:])), call.inputs)
-        try:
-            traced = trace(call.cell, inputs, call.initial_state, call.row_inputs)
-        except TraceError as error:
-            return str(error)
-        except EXPECTED as error:
-            return f"the cell cannot be run on sample rows: {error!r}"
-        return CompiledStep(StepProgram.of(traced), engine)
-
     def run(self, call: Call) -> Result:
         """Run a call."""
-        with cpu_by_default():
-            return self._run(call)
-
-    def _run(self, call: Call) -> Result:
-        compiled = self.compiled(call)
+        compiled, tensors = self.compiled(call)
         assert isinstance(compiled, CompiledStep), compiled
+        with cpu_by_default():
+            return self.run_program(call, compiled, tensors, torch.get_num_threads())
+
+    def run_program(self, call: Call, compiled: CompiledStep, given: Iterable[Tensor], threads: int) -> Result:
+        """Run a program over a call's steps.
+
+        Parameters
+        ----------
+        call : Call
+        compiled : CompiledStep
+        given : iterable of Tensor
+            What the program takes from the cell, in order.
+        threads : int
+        """
         step, schedule = compiled.step, call.schedule
         loop, program = step.loop, step.loop.program
-        layout = layout_of(schedule, engine, torch.get_num_threads())
+        layout = layout_of(schedule, engine, threads)
         known: dict[Value, Tensor] = {}
-        parameters = dict(
-            [*call.cell.named_parameters(remove_duplicate=False), *call.cell.named_buffers(remove_duplicate=False)]
-        )
-        for i, (leaf, name) in enumerate(zip(program.leaves("param"), step.trace.parameters, strict=True)):
-            known[leaf] = parameters[name] if name else step.trace.captured[i]
+        given, traced = iter(given), step.trace
+        for leaf, tensor, made in zip(program.leaves("param"), traced.parameters, traced.made, strict=True):
+            known[leaf] = tensor if made else next(given)
         states = layout.take_rows(call.initial_state)
         fresh = layout.take_rows(call.reset_state)
         dtype = leaves_of(states)[0].dtype
@@ -189,6 +169,35 @@ class NativeBackend:
         if call.pad_output == "repeat" and layout.has_padding:
             outputs = map_leaves(lambda leaf: layout.repeat(leaf, None, leaf.new_zeros(leaf.shape[1:])), outputs)
         return Result(outputs, final, everything)
+
+
+def _forms(tree: Nest, skip: int) -> tuple[Any, ...]:
+    """Return the form of every leaf, without its first axes."""
+    return tuple((tuple(leaf.shape[skip:]), leaf.dtype) for leaf in leaves_of(tree))
+
+
+def _changes_too_often(what: str) -> str:
+    return (
+        f"{what} changes from run to run, and reading the step again each time costs more than it saves; a tensor in its "
+        "place may change freely"
+    )
+
+
+def _wrong_tensors(tensors: list[Tensor], states: list[Tensor]) -> list[str]:
+    """Return what keeps the engine from computing with tensors."""
+    found = []
+    away = next((t.device for t in tensors if not t.is_cpu), None)
+    if away is not None:
+        found.append(f"tensors are on {away}, not on the CPU")
+    strange = next((t for t in tensors if not _is_plain(t)), None)
+    if strange is not None:
+        kind = type(strange).__name__ if strange.layout == torch.strided else f"a {strange.layout} tensor"
+        found.append(f"a tensor is of a kind that the engine does not read: {kind}")
+    if not states or states[0].dtype not in (torch.float32, torch.float64):
+        found.append(f"the state is {states[0].dtype if states else 'empty'}; the engine has float32 and float64")
+    elif any(t.dtype != states[0].dtype for t in tensors if t.is_floating_point()):
+        found.append("inputs, state and parameters have several dtypes")
+    return found
 
 
 def _is_plain(tensor: Tensor) -> bool:

@@ -181,6 +181,8 @@ class _Differentiator:
             start, stop = value.attrs["start"], value.attrs["stop"]
             flat = g if g.shape == (g.width,) else self.emit("reshape", g, shape=(g.width,))
             self.pieces.setdefault(args[0], []).append((start, stop, flat))
+        elif op == "detach":
+            return
         elif op == "reshape":
             self.give(args[0], g)
         elif op == "concat":

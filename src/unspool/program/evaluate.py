@@ -82,6 +82,8 @@ def _compute(value: Value, args: list[Tensor], batch: int) -> Tensor:
             for a, v in zip(args, value.args, strict=True)
         ]
         return torch.cat(parts, 1).reshape(shape)
+    if op == "detach":
+        return args[0].detach()
     if op == "reshape":
         return args[0].reshape(shape)
     if op == "expand":

@@ -36,7 +36,10 @@ TERNARY = ("where",)
 REDUCTIONS = ("sum", "mean", "max")
 """Over the last feature axis, which stays as an axis of size 1."""
 
-MOVES = ("slice", "concat", "reshape", "expand")
+VIEWS = ("slice", "reshape", "expand", "detach")
+"""What lies in the place of its argument. `detach` is its argument, but for the gradient, which ends there."""
+
+MOVES = ("concat", *VIEWS)
 PARAMETRIC = ("transpose", "columns", "stack_rows")
 OPERATIONS = (*UNARY, *BINARY, *TERNARY, *REDUCTIONS, *MOVES, *PARAMETRIC, "product", "call")
 """`slice` takes features in their order in memory; `columns` and `stack_rows` cut and stack weights `[out, in]`.

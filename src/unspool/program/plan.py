@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from unspool.program.evaluate import constant
-from unspool.program.ir import Value
+from unspool.program.ir import VIEWS, Value
 from unspool.program.tables import (
     BINARY_CODES,
     REDUCE_CODES,
@@ -130,7 +130,7 @@ class Planner:
             if storage.place is Place.VECTOR:
                 mode = Mode.SCALAR if value.width == 1 else Mode.VECTOR
             return Operand(self.storage(storage), 0, mode)
-        if value.op == "reshape" or (value.op == "expand" and value.args[0].width == value.width):
+        if value.op in ("reshape", "detach") or (value.op == "expand" and value.args[0].width == value.width):
             return self.locate(value.args[0])
         if value.op == "slice":
             base = self.locate(value.args[0])
@@ -142,7 +142,7 @@ class Planner:
         if value.op == "expand" and value.args[0].width == 1 and value not in self._at:
             return self.operand(value.args[0], width)
         at = self.locate(value)
-        if at is None and value.op == "reshape":
+        if at is None and value.op in ("reshape", "detach"):
             return self.operand(value.args[0], width)
         assert at is not None, f"{value} has no place"
         if value.width == 1 and width > 1 and at.mode is Mode.FULL:
@@ -186,7 +186,7 @@ class Planner:
 
     def per_token(self, value: Value) -> Operand:
         """Return a value as one vector per token, which is there after a chunk."""
-        while value.op == "reshape":
+        while value.op in ("reshape", "detach"):
             value = value.args[0]
         carried = value in self.given and self.given[value].place is Place.ROW and value.op == "grad_state"
         if not carried:
@@ -244,7 +244,7 @@ class Planner:
     def _owners(self, value: Value) -> list[Value]:
         """Return the values in whose places a value lies, itself among them."""
         found = [value]
-        if value.op in ("slice", "reshape", "expand"):
+        if value.op in VIEWS:
             found += self._owners(value.args[0])
         if value in self._owner:
             found += self._owners(self._owner[value])
@@ -281,7 +281,7 @@ class Planner:
         return by_index
 
     def _can_move(self, part: Value) -> bool:
-        return part not in self.given and part.op not in ("slice", "reshape", "expand") and constant(part) is None
+        return part not in self.given and part.op not in VIEWS and constant(part) is None
 
     def _place_parts(self, values: list[Value]) -> None:
         """Let the parts of concatenations be computed in their places."""
@@ -311,7 +311,7 @@ class Planner:
 
     def _compute(self, value: Value) -> None:
         op, args, width = value.op, value.args, value.width
-        if op in ("slice", "reshape") or (op == "expand" and args[0].width in (1, width)):
+        if op in ("slice", "reshape", "detach") or (op == "expand" and args[0].width in (1, width)):
             if self.locate(value) is None and args[0].op == "expand":
                 self.matrix(args[0])
             return

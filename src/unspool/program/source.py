@@ -21,12 +21,16 @@ _HERE = str(Path(__file__).parent)
 _TORCH = str(Path(torch.__file__).parent)
 
 
-def source_line() -> str:
-    """Return file and line of the innermost frame that is neither PyTorch's nor the recorder's."""
-    frame: FrameType | None = sys._getframe(1)
+def source_line(frame: FrameType | None = None) -> str:
+    """Return file and line of the innermost frame, from this one outwards, that is neither PyTorch's nor the reader's."""
+    frame = sys._getframe(1) if frame is None else frame
     while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith((_HERE, _TORCH)):
-            return f"{Path(name).name}:{frame.f_lineno}"
+        if not frame.f_code.co_filename.startswith((_HERE, _TORCH)):
+            return line_of(frame)
         frame = frame.f_back
     return ""
+
+
+def line_of(frame: FrameType) -> str:
+    """Return file and line of a frame."""
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from unspool.program.differentiate import Backward, differentiate
 from unspool.program.hoist import hoist
-from unspool.program.ir import Value
+from unspool.program.ir import VIEWS, Value
 from unspool.program.loop import Loop, extract_loop
 from unspool.program.plan import Planner
 from unspool.program.tables import BINARY_CODES, Kind, Mode, Operand, Phase, Place, Storage, Tables
@@ -127,7 +127,7 @@ def forward_plan(step: StepProgram, training: bool, all_states: bool) -> StepPla
 
     def keep(value: Value, role: str, number: int) -> None:
         storage = Storage(Place.TOKEN, named(role, number, value.width), value.width)
-        if value in body and value not in kept and value.op not in ("slice", "reshape", "expand"):
+        if value in body and value not in kept and value.op not in VIEWS:
             kept[value] = storage
         else:
             copies.append((value, storage))
@@ -197,7 +197,7 @@ def backward_plan(step: StepProgram, wanted: Wanted) -> StepPlan:
 
     def keep(value: Value, role: str, number: int) -> None:
         storage = Storage(Place.TOKEN, named(role, number, value.width), value.width)
-        if value in kept or value in given or value.op in ("slice", "reshape", "expand", "constant"):
+        if value in kept or value in given or value.op in (*VIEWS, "constant"):
             copies.append((value, storage))
         else:
             kept[value] = storage
@@ -332,7 +332,7 @@ def _carry(
     """Put the values of the next step in place of those of this one, when nobody reads the old ones any more."""
 
     def root(value: Value) -> Value:
-        return root(value.args[0]) if value.op in ("slice", "reshape", "expand") else value
+        return root(value.args[0]) if value.op in VIEWS else value
 
     sources: list[Operand | None] = []
     for value, leaf in zip(values, leaves, strict=True):

@@ -1,8 +1,11 @@
-"""Reading a cell: its step is run once, on a few rows, under a recorder of the functions that it calls.
+"""Reading a cell: its step is run on a few rows, under a recorder of the functions that it calls.
 
 The recorder sees public PyTorch functions (`linear`, `layer_norm`, `chunk`, `sigmoid`, ...). Rules, in `rules`, say
 what each one is in terms of a program. What has no rule is refused with its name and the user's line where it depends
 on the state; below that it is kept as a call, since PyTorch itself runs it.
+
+The cell's own tensors are never computed with: the recorder puts others over the same memory in their places, which have
+no graph, no hooks and no past, and lets nothing write into that memory.
 
 Letters: B the number of rows of the trace.
 """
@@ -13,15 +16,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from unspool._nest import Nest, Spec, flatten, leaves_of, map_leaves
 from unspool.cells import match_state, step
 from unspool.program import rules
 from unspool.program.calls import find_function, function_name, remember
 from unspool.program.ir import LEVELS, Program, Value
+from unspool.program.observe import Observer
 from unspool.program.rules import kinds
 from unspool.program.source import TraceError as TraceError
 from unspool.program.source import source_line
@@ -34,56 +40,154 @@ class Trace:
     Attributes
     ----------
     program : Program
-    parameters : list of str
-        For each `param` leaf, in order, the name of the cell's parameter or buffer; `""` for other tensors.
-    captured : dict of int to Tensor
-        Tensors that are neither parameters nor buffers of the cell, by the place of their `param` leaf.
+    parameters : list of Tensor
+        For each `param` leaf, in order, the tensor that the step has read, or made of numbers alone.
+    made : list of bool
+        Which of these the step has made: they are the same at every run.
     output_spec, state_spec : structure
         How the leaves of output and state are nested.
     """
 
     program: Program
-    parameters: list[str]
-    captured: dict[int, Tensor]
+    parameters: list[Tensor]
+    made: list[bool]
     output_spec: Spec
     state_spec: Spec
 
 
+class Foreign:
+    """The tensors that a step reaches and has not made, and what stands for them while it is read.
+
+    Attributes
+    ----------
+    shaped, contents : dict of int to Tensor
+        Those of which the step has asked the form, and those of which it has read the values.
+    made : set of int
+        Where the memory is that the step has made of no other tensor.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self.observer = observer
+        self.shaped: dict[int, Tensor] = {}
+        self.contents: dict[int, Tensor] = {}
+        self.made: set[int] = set()
+        self._standing: dict[int, tuple[Tensor, Tensor]] = {}
+        self._stored: dict[int, str] = {}
+
+    def __contains__(self, tensor: Tensor) -> bool:
+        return id(tensor) in self.observer.snapshot.tensors
+
+    def name(self, tensor: Tensor) -> str:
+        """Return how the user reaches a tensor."""
+        return self.observer.snapshot.tensors[id(tensor)][1]
+
+    def writes_into(self, tensor: Tensor) -> str:
+        """Return whose memory a tensor shares, or ""."""
+        return self._stored.get(_storage(tensor), "")
+
+    def stand_in(self, tensor: Tensor) -> Tensor:
+        """Return what stands for a tensor: the same values in the same memory, without graph and hooks."""
+        if id(tensor) not in self._standing:
+            other = tensor.clone() if tensor.is_inference() else tensor
+            other = other.detach().requires_grad_(tensor.requires_grad)
+            self._standing[id(tensor)] = tensor, other
+            if tensor.numel():
+                self._stored[_storage(tensor)] = self.name(tensor)
+                self._stored[_storage(other)] = self.name(tensor)
+        return self._standing[id(tensor)][1]
+
+    def own(self, tree: Any) -> Any:
+        """Return arguments with stand-ins in the places of foreign tensors."""
+        return map_leaves(lambda leaf: self.stand_in(leaf) if isinstance(leaf, Tensor) and leaf in self else leaf, tree)
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
+
+
+class StandIns(TorchFunctionMode):
+    """Computes with stand-ins in the places of foreign tensors."""
+
+    def __init__(self, foreign: Foreign) -> None:
+        super().__init__()
+        self.foreign = foreign
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run a function on stand-ins."""
+        with self.foreign.observer.paused():
+            return func(*self.foreign.own(args), **self.foreign.own(kwargs or {}))
+
+
+class NothingWritten(TorchDispatchMode):
+    """Stops a step before one of PyTorch's operators writes into foreign memory, or draws random numbers."""
+
+    def __init__(self, foreign: Foreign) -> None:
+        super().__init__()
+        self.foreign = foreign
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operator that writes into nobody else's memory."""
+        with self.foreign.observer.paused():
+            return self._run(func, args, kwargs or {})
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.foreign.observer.refuse(f"{func} ({source_line()}) draws random numbers inside of the step")
+        if func._schema.is_mutable:
+            given = [*args, *(kwargs.get(a.name) for a in func._schema.arguments[len(args) :])]
+            for argument, value in zip(func._schema.arguments, given, strict=True):
+                if argument.alias_info is None or not argument.alias_info.is_write:
+                    continue
+                for tensor in leaves_of(value):
+                    into = self.foreign.writes_into(tensor) if isinstance(tensor, Tensor) else ""
+                    if into:
+                        self.foreign.observer.refuse(f"{func} ({source_line()}) writes into {into}")
+        result = func(*args, **kwargs)
+        if not any(isinstance(leaf, Tensor) for leaf in leaves_of((args, kwargs))):
+            self.foreign.made |= {_storage(leaf) for leaf in leaves_of(result) if isinstance(leaf, Tensor)}
+        return result
+
+
 @dataclass
-class Recorder(TorchFunctionMode):
+class Recorder(StandIns):
     """Records what is called with tensors that it knows.
 
     Attributes
     ----------
+    foreign : Foreign
     batch : int
         The number of rows B of the trace: unlike every other size in sight, so that it can be told from them.
     program : Program
-    names : dict
-        From the identity of the cell's parameters and buffers to their names.
     known : dict
         From the identity of a tensor to its value; the tensor is kept alive beside it.
-    parameters, captured
+    parameters, made
         See `Trace`.
-    stored : set of int
-        Where the memory of parameters and buffers is.
+    constants : dict of int to Tensor
+        Tensors that the step has made of numbers alone.
     fresh : dict of int to Tensor
-        Tensors that the step has made and that nobody else has.
+        Those of them that nobody else has.
     unread : dict of int to (Tensor, str)
         Tensors of which a program knows nothing, and what they are.
     """
 
+    foreign: Foreign
     batch: int
-    program: Program
-    names: dict[int, str]
+    program: Program = field(default_factory=Program)
     known: dict[int, tuple[Tensor, Value]] = field(default_factory=dict)
-    parameters: list[str] = field(default_factory=list)
-    captured: dict[int, Tensor] = field(default_factory=dict)
-    stored: set[int] = field(default_factory=set)
+    parameters: list[Tensor] = field(default_factory=list)
+    made: list[bool] = field(default_factory=list)
+    constants: dict[int, Tensor] = field(default_factory=dict)
     fresh: dict[int, Tensor] = field(default_factory=dict)
     unread: dict[int, tuple[Tensor, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        super().__init__()
+        super().__init__(self.foreign)
+        self.gradients = torch.is_grad_enabled()
+        self._given: set[int] = set()
 
     def leaf(self, tensor: Tensor, op: str, level: str) -> Value:
         """Make a leaf of a tensor with a batch axis."""
@@ -96,28 +200,37 @@ class Recorder(TorchFunctionMode):
 
     def value(self, thing: Any) -> Value:
         """Return the value that a tensor or number stands for, a parameter or constant where it is new."""
-        if isinstance(thing, bool | int | float):
+        if isinstance(thing, bool | int | float | np.generic):
             return self.program.add("constant", (), (), "param", value=float(thing))
         if id(thing) in self.known:
             return self.known[id(thing)][1]
-        uniform = self.uniform(thing)
-        if uniform is not None:
-            return self.bind(thing, uniform)
-        if thing.dim() and thing.shape[0] == self.batch:
-            raise TraceError(
-                f"a tensor of shape {list(thing.shape)} that is made inside of the step and differs from row to row "
-                f"({source_line()}) is not an operation of a program"
-            )
+        if thing not in self.foreign:
+            ours = id(thing) not in self._given  # a rule has made it
+            if not ours and id(thing) not in self.constants and _storage(thing) not in self.foreign.made:
+                raise TraceError(
+                    f"a tensor of shape {list(thing.shape)} ({source_line()}) comes from where it cannot be followed; "
+                    "make it with one of PyTorch's functions (torch.tensor, torch.zeros), or keep it in the cell"
+                )
+            uniform = self.uniform(thing)
+            if uniform is not None:
+                return self.bind(thing, uniform)
+            if thing.dim() and thing.shape[0] == self.batch:
+                raise TraceError(
+                    f"a tensor of shape {list(thing.shape)} that is made inside of the step and differs from row to "
+                    f"row ({source_line()}) is not an operation of a program"
+                )
         value = self.program.add("param", (), tuple(thing.shape), "param")
-        name = self.names.get(id(thing), "")
-        if not name:
-            self.captured[len(self.parameters)] = thing
-        self.parameters.append(name)
+        self.made.append(thing not in self.foreign)
+        self.parameters.append(thing.detach().clone() if self.made[-1] else thing)
         return self.bind(thing, value)
 
+    def expect(self, *tensors: Tensor) -> None:
+        """Take these for what the step gives, and not for what a rule has made."""
+        self._given = set(map(id, tensors))
+
     def uniform(self, tensor: Tensor) -> Value | None:
-        """Return a constant for a tensor of one value throughout that is no parameter (zeros, ones, a scalar)."""
-        if id(tensor) in self.names or tensor.requires_grad or tensor.numel() == 0:
+        """Return a constant for a tensor of one value throughout that the step has made (zeros, ones, a scalar)."""
+        if tensor in self.foreign or tensor.requires_grad or tensor.numel() == 0:
             return None
         first = tensor.flatten()[0]
         if tensor.numel() > 1 and not bool((tensor == first).all()):
@@ -131,24 +244,49 @@ class Recorder(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run a function and record what it means."""
-        kwargs = kwargs or {}
-        if func in kinds.PASSIVE:
-            return func(*args, **kwargs)
-        name = function_name(func)
-        short = name.rsplit(".", 1)[-1]
+        try:
+            with self.foreign.observer.paused():
+                return self._record(func, args, kwargs or {})
+        except TraceError as error:
+            self.foreign.observer.refuse(str(error))  # no handler of the step's own may go on from here
+
+    def _record(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = [t for t in leaves_of((args, kwargs)) if isinstance(t, Tensor)]
+        self._given = set(map(id, tensors))
+        name = function_name(func)
+        short = short_name(name)
+        if func in kinds.PASSIVE:
+            return self._look(func, short, tensors, args, kwargs)
         tracked = [self.known[id(t)][1].level if id(t) in self.known else "param" for t in tensors if self._seen(t)]
         level = max(map(LEVELS.index, tracked), default=0)
         self._refuse(name, short, level, tensors, args, kwargs)
         functional = kinds.functional_name(short, kwargs)
         if functional is not None:
             return self._in_place(func, name, functional, args, kwargs, level)
-        result = func(*args, **kwargs)
+        result = func(*self.foreign.own(args), **self.foreign.own(kwargs))
         if short in kinds.FRESH:
             self.fresh[id(result)] = result
-        if tracked and short not in kinds.EMPTY:
+        if tracked and short in kinds.DATA_DEPENDENT:
+            return result
+        if not tracked:
+            self.constants |= {id(leaf): leaf for leaf in leaves_of(result) if isinstance(leaf, Tensor)}
+        elif short not in kinds.EMPTY:
             self._bind_results(name, result, self._meaning(name, short, level, result, args, kwargs))
+        else:
+            self.constants[id(result)] = result
         return result
+
+    def _look(
+        self, func: Callable[..., Any], short: str, tensors: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run a function that looks at a tensor's form and not at what is in it."""
+        if short in kinds.MEMORY:
+            raise TraceError(f"{short} ({source_line()}) hands out the memory of a tensor")
+        if short in kinds.GRADIENTS:
+            observer = self.foreign.observer
+            observer.asks_for_gradients = observer.asks_for_gradients or f"{short} ({source_line()})"
+        self.foreign.shaped |= {id(t): t for t in tensors if t in self.foreign}
+        return func(*self.foreign.own(args), **self.foreign.own(kwargs))
 
     def _meaning(self, name: str, short: str, level: int, result: Any, args: Any, kwargs: Any) -> Any:
         """Return the values of results: by a rule or, below the level of the state, as a call to PyTorch."""
@@ -166,28 +304,70 @@ class Recorder(TorchFunctionMode):
         self, name: str, short: str, level: int, tensors: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         """Refuse what no program can express, before it is run."""
+        where = source_line()
         if short in kinds.RANDOM and not kinds.draws_nothing(short, args, kwargs):
-            raise TraceError(f"{name} ({source_line()}) draws random numbers inside of the step")
-        if level > 0 and short in kinds.DATA_DEPENDENT:
-            raise TraceError(f"{name} ({source_line()}) makes the step depend on the values in it")
+            raise TraceError(f"{name} ({where}) draws random numbers inside of the step")
+        if short in kinds.HOOKS:
+            raise TraceError(
+                f"{name} ({where}) has a function called in the backward pass, which a program cannot read; clip or "
+                "change gradients after the backward pass, or write what it does in PyTorch's own functions"
+            )
+        if short in kinds.BACKWARD or name == "torch.autograd.grad":
+            raise TraceError(f"{name} ({where}) asks for gradients inside of the step")
+        if short in kinds.MEMORY and any(map(self._seen, tensors)):
+            raise TraceError(f"{name} ({where}) hands out the memory of a tensor")
+        if short == "__set__":
+            raise TraceError(f"{name} ({where}) writes into an attribute of a tensor")
+        if name.startswith("aten."):
+            raise TraceError(
+                f"{name} ({where}) is called by code that torch.jit has compiled, which cannot be read; call the "
+                "function or module that it was made from"
+            )
+        if short in kinds.DATA_DEPENDENT:
+            if level > 0:
+                raise TraceError(f"{name} ({where}) makes the step depend on the values in it")
+            self._read_values(name, where, tensors)
         if kwargs.get("out") is not None:
-            raise TraceError(f"{name} with out= ({source_line()}) writes into a tensor in place")
+            raise TraceError(f"{name} with out= ({where}) writes into a tensor in place")
         for tensor in tensors:
             if id(tensor) in self.unread:
-                raise TraceError(f"{name} ({source_line()}) takes {self.unread[id(tensor)][1]}, which no program has")
+                raise TraceError(f"{name} ({where}) takes {self.unread[id(tensor)][1]}, which no program has")
+
+    def _read_values(self, name: str, where: str, tensors: list[Tensor]) -> None:
+        """Note the tensors of the cell whose values the step has turned into numbers of Python's."""
+        waiting = [self.value(t) for t in tensors if self._seen(t)]
+        leaves = self.program.leaves("param")
+        while waiting:
+            value = waiting.pop()
+            waiting.extend(value.args)
+            if value.op != "param" or self.made[leaves.index(value)]:
+                continue
+            tensor = self.parameters[leaves.index(value)]
+            if tensor.numel() > kinds.FEW_VALUES:
+                raise TraceError(
+                    f"{name} ({where}) makes the step depend on the values of {self.foreign.name(tensor)}, of shape "
+                    f"{list(tensor.shape)}; compute with the tensor itself"
+                )
+            self.foreign.contents[id(tensor)] = tensor
 
     def _seen(self, tensor: Tensor) -> bool:
-        return id(tensor) in self.known or id(tensor) in self.names
+        return id(tensor) in self.known or tensor in self.foreign
 
     def _bind_results(self, name: str, result: Any, recorded: Any) -> None:
         if isinstance(result, Tensor):
-            self.bind(result, recorded)
+            self.bind(result, self._without_gradient(result, recorded))
         elif isinstance(result, tuple | list):
             for part, value in zip(result, recorded, strict=True):
                 if value is None:
                     self.unread[id(part)] = (part, f"indices of {name} ({source_line()})")
                 else:
-                    self.bind(part, value)
+                    self.bind(part, self._without_gradient(part, value))
+
+    def _without_gradient(self, result: Tensor, value: Value) -> Value:
+        """Stop the gradient of what is computed where the step has turned gradients off."""
+        if torch.is_grad_enabled() or not self.gradients or not result.is_floating_point():
+            return value
+        return self.program.add("detach", (value,), value.shape, source=source_line())
 
     def _in_place(
         self,
@@ -201,20 +381,21 @@ class Recorder(TorchFunctionMode):
         """Give a tensor that the step itself has made a new value; refuse to write into anything else."""
         target = args[0] if args else next(iter(kwargs.values()))
         entry = self.known.get(id(target))
-        storage = target.untyped_storage().data_ptr()
-        if storage in self.stored:
-            raise TraceError(f"{name} ({source_line()}) writes in place into a parameter or buffer of the cell")
+        into = self.foreign.name(target) if target in self.foreign else self.foreign.writes_into(target)
+        if into:
+            raise TraceError(f"{name} ({source_line()}) writes in place into {into}")
         if entry is None and level == 0:
-            return func(*args, **kwargs)
+            return func(*self.foreign.own(args), **self.foreign.own(kwargs))
+        storage = _storage(target)
         if entry is None and id(target) in self.fresh:
             entry = (target, self.value(target))
         others = [*(t for t, _ in self.known.values()), *self.fresh.values()]
-        shared = any(t.untyped_storage().data_ptr() == storage for t in others if t is not target)
+        shared = any(_storage(t) == storage for t in others if t is not target)
         if entry is None or entry[1].op in ("param", "input", "state", "row") or shared:
             raise TraceError(f"{name} ({source_line()}) writes in place into a tensor that others see")
         before = target.clone()
         self.bind(before, entry[1])
-        result = func(*args, **kwargs)
+        result = func(*self.foreign.own(args), **self.foreign.own(kwargs))
         kwargs = {key: value for key, value in kwargs.items() if key != "inplace"}
         rule = rules.RULES.get(functional)
         value = None if rule is None else rules.apply(rule, self, target, (before, *args[1:]), kwargs)
@@ -266,16 +447,34 @@ def _dtype(tensor: Tensor) -> dict[str, str]:
     return {} if tensor.is_floating_point() else {"dtype": str(tensor.dtype)}
 
 
-def trace(cell: nn.Module, inputs: Nest, state: Nest, rows: Nest | None) -> Trace:
+def short_name(name: str) -> str:
+    """Return the last part of a function's name, or that of the property that it gets."""
+    return name.removesuffix(".__get__").rsplit(".", 1)[-1]
+
+
+def sizes_in(*trees: Any) -> set[int]:
+    """Return all sizes of the tensors in structures."""
+    return {n for t in leaves_of(trees) if isinstance(t, Tensor) for n in t.shape}
+
+
+PRIMES = (61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167, 173)
+
+
+def trace(
+    cell: nn.Module, inputs: Nest, state: Nest, rows: Nest | None, foreign: Foreign, batch: int, sample: Sampler
+) -> Trace:
     """Read a cell's step.
 
     Parameters
     ----------
     cell : cell
-    inputs : nesting of Tensor of shape (..., I)
-        Any tensors with the step's features, of which shape after the batch, dtype and device are used: `[B, ...]`.
-    state, rows : nesting of Tensor of shape (B, ...)
-        Likewise.
+    inputs, state, rows : nesting of Tensor of shape (..., features)
+        Any tensors of the form of the step's, but for the batch.
+    foreign : Foreign
+    batch : int
+        How many rows the step is run on: unlike every other size in sight.
+    sample : callable
+        Makes a tensor with these many rows like another one.
 
     Returns
     -------
@@ -286,38 +485,53 @@ def trace(cell: nn.Module, inputs: Nest, state: Nest, rows: Nest | None) -> Trac
     TraceError
         If the step does something that a program cannot express.
     """
-    tensors = [*cell.parameters(), *cell.buffers()]
-    names = {id(t): name for name, t in [*cell.named_parameters(), *cell.named_buffers()]}
-    sizes = {n for t in [*cell.parameters(), *cell.buffers()] for n in t.shape}
-    sizes |= {n for t in leaves_of((inputs, state, rows)) if isinstance(t, Tensor) for n in t.shape[1:]}
-    batch = next(
-        n for n in (61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149) if n not in sizes
-    )
-    recorder = Recorder(batch, Program(), names, stored={t.untyped_storage().data_ptr() for t in tensors if t.numel()})
-    generator = torch.Generator().manual_seed(0)
-
-    def sample(leaf: Tensor) -> Tensor:
-        shape = (batch, *leaf.shape[1:])
-        if not leaf.is_floating_point():
-            return torch.zeros(shape, dtype=leaf.dtype, device=leaf.device)
-        return torch.rand(shape, generator=generator, dtype=leaf.dtype).to(leaf.device) * 0.5 + 0.1
-
-    inputs, state = map_leaves(sample, inputs), map_leaves(sample, state)
-    rows = None if rows is None else map_leaves(sample, rows)
+    inputs, state = (map_leaves(lambda leaf: sample(leaf, batch), tree) for tree in (inputs, state))
+    rows = None if rows is None else map_leaves(lambda leaf: sample(leaf, batch), rows)
+    recorder = Recorder(foreign, batch)
     for op, level, tree in (("input", "token", inputs), ("state", "state", state), ("row", "row", rows)):
         for leaf in leaves_of(tree) if tree is not None else []:
             recorder.leaf(leaf, op, level)
-    with torch.no_grad(), recorder:
-        output, new_state = step(cell, inputs, state, rows)
-        new_state = match_state(new_state, state, "the new state")
-        program = recorder.program
-        outputs, output_spec = flatten(output)
-        new_states, state_spec = flatten(new_state)
-        for leaf in (*outputs, *new_states):
-            if not isinstance(leaf, Tensor) or leaf.dim() < 1 or leaf.shape[0] != batch:
-                raise TraceError("an output or new state is not a tensor with the batch as its first axis")
-            if not leaf.is_floating_point():
-                raise TraceError(f"an output or new state is of dtype {leaf.dtype}, not a floating-point one")
-        program.outputs = [recorder.value(leaf) for leaf in outputs]
-        program.new_states = [recorder.value(leaf) for leaf in new_states]
-    return Trace(program, recorder.parameters, recorder.captured, output_spec, state_spec)
+    with NothingWritten(foreign), recorder:
+        output, new_state = foreign.observer.run(lambda: step(cell, inputs, state, rows))
+    new_state = match_state(new_state, state, "the new state")
+    program = recorder.program
+    outputs, output_spec = flatten(output)
+    new_states, state_spec = flatten(new_state)
+    for leaf in (*outputs, *new_states):
+        if not isinstance(leaf, Tensor) or leaf.dim() < 1 or leaf.shape[0] != batch:
+            raise TraceError("an output or new state is not a tensor with the batch as its first axis")
+        if not leaf.is_floating_point():
+            raise TraceError(f"an output or new state is of dtype {leaf.dtype}, not a floating-point one")
+    recorder.expect(*outputs, *new_states)
+    program.outputs = [recorder.value(leaf) for leaf in outputs]
+    program.new_states = [recorder.value(leaf) for leaf in new_states]
+    return Trace(program, recorder.parameters, recorder.made, output_spec, state_spec)
+
+
+Sampler = Callable[[Tensor, int], Tensor]
+
+
+def difference(one: Trace, other: Trace) -> str:
+    """Return the first operation in which two readings of one step differ, or ""."""
+    if len(one.program.values) != len(other.program.values):
+        pairs = zip(one.program.values, other.program.values, strict=False)
+    else:
+        pairs = zip(one.program.values, other.program.values, strict=True)
+    for a, b in pairs:
+        if _form(a) != _form(b):
+            return f"{a.op} ({a.source})" if a.source else a.op
+    same = len(one.program.values) == len(other.program.values) and _ends(one) == _ends(other)
+    same = same and one.made == other.made and all(map(_same_parameter, one.parameters, other.parameters, one.made))
+    return "" if same else "what it takes or gives"
+
+
+def _form(value: Value) -> tuple[Any, ...]:
+    return value.op, tuple(a.id for a in value.args), repr(value.attrs), value.shape, value.level
+
+
+def _ends(traced: Trace) -> list[int]:
+    return [v.id for v in (*traced.program.outputs, *traced.program.new_states)]
+
+
+def _same_parameter(a: Tensor, b: Tensor, made: bool) -> bool:
+    return torch.equal(a, b) if made and a.shape == b.shape else a is b

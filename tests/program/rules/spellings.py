@@ -291,6 +291,7 @@ torch.sign(h) * h; torch.where(h > 0, h, -h); h.square(); F.softsign(h); F.softp
 F.threshold(h, 1.0, 0.5)
 F.hardshrink(h, 1.0); F.softshrink(h, 1.0); F.prelu(h, m.v); F.prelu(h, m.one); h.softmax(1); h ** 3; h.pow(2)
 h.cumprod(1)
+h.detach() * x + h; x.data * h; (h * 2 - h).detach() + h
 torch.logaddexp(h, x); torch.logaddexp(h, h); h.logsumexp(1, keepdim=True) + x; h.norm(dim=1, keepdim=True) + h
 h.norm(1, 1, True) * h
 torch.linalg.vector_norm(h, float("inf"), 1, True) + h; h.std(1, keepdim=True) + h; h.var(1, keepdim=True) + x
@@ -313,14 +314,9 @@ def step_of(text: str) -> Any:
     """Make a step of an expression, or of statements that end in r = ..."""
     names = {"torch": torch, "F": F, "H": H}
     if "r = " in text:
-        code = compile("\n".join(part.strip() for part in text.split(";")), "step.py", "exec")
-
-        def run(x: Any, h: Any, m: Any) -> Any:
-            local = {**names, "x": x, "h": h, "m": m}
-            exec(code, local)
-            return local["r"]
-
-        return run
+        body = "\n    ".join(part.strip() for part in text.split(";"))
+        exec(compile(f"def run(x, h, m):\n    {body}\n    return r\n", "step.py", "exec"), names)
+        return names["run"]
     return eval(f"lambda x, h, m: {text}", names)
 
 

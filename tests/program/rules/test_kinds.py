@@ -7,7 +7,8 @@ import torch
 
 from tests.program.rules.spellings import STATEMENTS, posed, step_of
 from tests.program.steps import StepCell, run_program
-from unspool.program.trace import TraceError, trace
+from unspool.program.reading import read_step
+from unspool.program.trace import TraceError
 
 
 @pytest.mark.parametrize("text", STATEMENTS)
@@ -15,7 +16,7 @@ def test_writing_in_place_is_right_or_refused(text):
     cell, (x, h) = StepCell(step_of(text)), posed()
     want = cell(x, h)[0].detach()
     try:
-        traced = trace(cell, x, h, None)
+        traced = read_step(cell, x, h, None)
     except TraceError:
         return
     (got,), _ = run_program(traced.program, traced, cell, x, h)
@@ -100,6 +101,6 @@ REFUSED = {
 def test_what_has_no_rule_is_refused_by_name_and_line(text, name):
     cell, (x, h) = StepCell(step_of(text)), posed()
     with pytest.raises(TraceError) as caught:
-        trace(cell, x, h, None)
+        read_step(cell, x, h, None)
     assert name in str(caught.value)
     assert "(<string>:1)" in str(caught.value)

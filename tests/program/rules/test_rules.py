@@ -16,13 +16,14 @@ from tests.program.rules.spellings import EXPRESSIONS, KINKS, STATEMENTS, posed,
 from tests.program.steps import H, StepCell, run_program
 from unspool import dynamic_rnn
 from unspool.program import rules
-from unspool.program.trace import TraceError, trace
+from unspool.program.reading import read_step
+from unspool.program.trace import TraceError
 
 
 @pytest.mark.parametrize("text", EXPRESSIONS)
 def test_a_spelling_gives_the_numbers_of_pytorch(text):
     cell, (x, h) = StepCell(step_of(text)), posed()
-    traced = trace(cell, x, h, None)
+    traced = read_step(cell, x, h, None)
     (got,), _ = run_program(traced.program, traced, cell, x, h)
     want, _ = cell(x, h)
     torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-11)
@@ -33,7 +34,7 @@ def test_a_spelling_of_inputs_alone_leaves_the_loop(text):
     """With the input in place of the state: either a rule or a call to PyTorch."""
     function = step_of(text)
     cell, (x, h) = StepCell(lambda a, b, m: function(a * 0.5, a, m) + b), posed()
-    traced = trace(cell, x, h, None)
+    traced = read_step(cell, x, h, None)
     (got,), _ = run_program(traced.program, traced, cell, x, h)
     torch.testing.assert_close(got, cell(x, h)[0], rtol=1e-10, atol=1e-11)
     in_loop = [v.op for v in traced.program.live() if v.level == "state" and v.op not in ("state", "expand")]
@@ -91,7 +92,7 @@ def test_every_rule_is_met_by_a_spelling():
         for text in [*EXPRESSIONS, *STATEMENTS]:
             cell, (x, h) = StepCell(step_of(text)), posed()
             try:
-                trace(cell, x, h, None)
+                read_step(cell, x, h, None)
             except TraceError:
                 continue
     finally:

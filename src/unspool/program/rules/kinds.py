@@ -20,6 +20,17 @@ PASSIVE = {
 }  # fmt: skip
 """Functions that look at a tensor's form and not at what is in it."""
 
+GRADIENTS = set("requires_grad is_leaf grad_fn _version".split())
+"""What asks whether gradients are wanted, or what has happened before."""
+
+MEMORY = set("untyped_storage data_ptr numpy __array__ __dlpack__ storage _typed_storage".split())
+"""What lets somebody else write into a tensor."""
+
+HOOKS = set("register_hook register_post_accumulate_grad_hook retain_grad".split())
+BACKWARD = set("backward grad".split())
+FEW_VALUES = 1024
+"""Of smaller tensors a step may read the values: they are compared before every run."""
+
 RANDOM = set(
     "dropout dropout_ feature_dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d dropout3d native_dropout "
     "bernoulli bernoulli_ rand rand_like randn randn_like randint randint_like normal normal_ uniform_ multinomial "

@@ -199,6 +199,12 @@ def _identity(rec: Recorder, result: Tensor, x: Tensor, *args: Any, **kwargs: An
     return rec.value(x)
 
 
+@rule("detach", "data")
+def _detach(rec: Recorder, result: Tensor, x: Tensor) -> Value:
+    value = rec.value(x)
+    return add(rec, "detach", [value], value.shape)
+
+
 @rule("to", "type", "type_as", "float", "double", "bool")
 def _to(rec: Recorder, result: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Value | None:
     value = rec.value(x)

@@ -1,0 +1,94 @@
+"""What was read from cells, kept as long as they live."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+
+from unspool.program.guard import Guard
+
+T = TypeVar("T")
+
+KEPT = 32
+"""Programs of one cell that are kept for one form of its inputs."""
+
+ALWAYS, SELDOM = 16, 8
+"""A cell may be read so often, and beyond that once in so many runs: whatever changes at every run costs more to read
+than it saves."""
+
+
+@dataclass
+class _Shelf(Generic[T]):
+    """The readings of one cell for one form of inputs, the latest used first."""
+
+    entries: list[tuple[Guard | None, T]] = field(default_factory=list)
+    runs: int = 0
+    readings: int = 0
+
+
+class Kept(Generic[T]):
+    """Finds what was read from a cell if it still stands, and has it read if not.
+
+    Whatever a step has read must stand as it did (see `guard`); among several readings the one that does is taken, so
+    that a cell which is switched between training and evaluation is read twice.
+    """
+
+    def __init__(self) -> None:
+        self._cells: WeakKeyDictionary[nn.Module, dict[Any, _Shelf[T]]] = WeakKeyDictionary()
+        self._lock = threading.RLock()
+
+    def find(
+        self, cell: nn.Module, form: Any, read: Callable[[], tuple[Guard | None, T]], too_often: Callable[[str], T]
+    ) -> tuple[T, tuple[Tensor, ...]]:
+        """Return what was read, and the tensors that it takes.
+
+        Parameters
+        ----------
+        cell : cell
+        form : hashable
+            Of inputs and state.
+        read : callable
+            Reads the cell, and returns a guard (None if none can be made) and what was read.
+        too_often : callable
+            Gives what stands for a reading where there have been too many; it is told what keeps changing.
+        """
+        owner = vars(cell).get("bound_from", cell)
+        shelves = self._cells.get(owner)
+        shelf = None if shelves is None else shelves.get(form)
+        if shelf is not None:
+            found = self._standing(shelf, cell)
+            if found is not None:
+                return found
+        with self._lock:  # one reading at a time; who has waited may find it done
+            shelf = self._cells.setdefault(owner, {}).setdefault(form, _Shelf())
+            found = self._standing(shelf, cell)
+            if found is not None:
+                return found
+            shelf.runs += 1
+            if shelf.readings > ALWAYS + shelf.runs // SELDOM:
+                guard = shelf.entries[0][0] if shelf.entries else None
+                return too_often("what it reads" if guard is None else guard.changed(cell)), ()
+            shelf.readings += 1
+            guard, what = read()
+            shelf.entries = [(guard, what), *shelf.entries[: KEPT - 1]]
+            if guard is None:  # a refusal that nobody can tell to stand
+                return what, ()
+            tensors = guard(cell)
+            return (too_often(guard.changed(cell)), ()) if tensors is None else (what, tensors)
+
+    def _standing(self, shelf: _Shelf[T], cell: nn.Module) -> tuple[T, tuple[Tensor, ...]] | None:
+        entries = shelf.entries
+        for entry in entries:
+            guard, what = entry
+            tensors = None if guard is None else guard(cell)
+            if tensors is not None:
+                shelf.runs += 1
+                if entry is not entries[0]:
+                    shelf.entries = [entry, *(other for other in entries if other is not entry)]
+                return what, tensors
+        return None

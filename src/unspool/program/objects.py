@@ -1,0 +1,165 @@
+"""Telling Python's objects apart: which cannot change, which can be looked into, and which are closed."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import decimal
+import enum
+import fractions
+import functools
+import operator
+import pathlib
+import random
+import re
+import sys
+import types
+import uuid
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unspool.program.code import owner_of, owner_of_module
+
+MISSING: Any = type("Missing", (), {"__repr__": lambda _: "nothing"})()
+"""Stands where there is no such attribute or item."""
+
+_ATOMS = frozenset(
+    {
+        bool, int, float, complex, str, bytes, type(None), type(...), type(NotImplemented), range, type(MISSING),
+        torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, torch.finfo, torch.iinfo,
+        re.Pattern, decimal.Decimal, fractions.Fraction, uuid.UUID, types.CodeType, types.GenericAlias, types.UnionType,
+        datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone,
+    }
+)  # fmt: skip
+_ATOM_BASES = (enum.Enum, np.generic, np.dtype, pathlib.PurePath)
+_BY_IDENTITY = (
+    types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType,
+    types.GetSetDescriptorType, types.MemberDescriptorType, np.ufunc, operator.attrgetter, operator.itemgetter,
+    operator.methodcaller, torch._ops.OpOverload, torch._ops.OpOverloadPacket,
+)  # fmt: skip
+"""Functions in C and the like: equal where they are one."""
+
+GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator, torch.Generator)
+"""What random numbers are drawn from."""
+
+_PARTS = (
+    tuple, list, dict, collections.OrderedDict, collections.defaultdict, set, frozenset, collections.deque, bytearray, np.ndarray, Tensor, types.FunctionType,
+    types.MethodType, types.MethodWrapperType, functools.partial, property, staticmethod, classmethod,
+    functools.cached_property, types.ModuleType, types.MappingProxyType, types.SimpleNamespace, types.CellType,
+    weakref.ref, type, *GENERATORS,
+)  # fmt: skip
+
+_BASES = {base for part in _PARTS for base in part.__mro__}
+
+
+def is_atom(thing: Any) -> bool:
+    """Tell whether a value cannot change, so that it counts by what it is equal to."""
+    kind = type(thing)
+    if kind in _ATOMS or isinstance(thing, _ATOM_BASES):
+        return True
+    if kind is tuple or kind is frozenset:
+        return all(map(is_atom, thing))
+    return kind is slice and is_atom((thing.start, thing.stop, thing.step))
+
+
+def all_atoms(things: Iterable[Any]) -> bool:
+    """Tell whether all of many values cannot change; by their types first, since there may be a million."""
+    things = list(things)
+    kinds = set(map(type, things))
+    return kinds <= _ATOMS or all(map(is_atom, things))
+
+
+def by_identity(thing: Any) -> bool:
+    """Tell whether something holds nothing that could change: a function in C, or a bare `object()`."""
+    if isinstance(thing, types.BuiltinFunctionType):
+        return thing.__self__ is None or isinstance(thing.__self__, types.ModuleType | type)
+    return isinstance(thing, _BY_IDENTITY) or type(thing) is object
+
+
+def is_closed(thing: Any) -> str:
+    """Return why something cannot be looked into (an iterator, a file, a lock), or an empty string.
+
+    What such an object gives may change from one look to the next, and nobody would notice.
+    """
+    if isinstance(thing, torch.jit.ScriptModule | torch.jit.ScriptFunction):
+        return "compiled by torch.jit, which shows none of its operations; keep the module that it was made from"
+    if isinstance(thing, GENERATORS):
+        return "which draws random numbers"
+    if isinstance(thing, functools._lru_cache_wrapper):
+        return "a function that remembers its results (functools.lru_cache or cache); call the function itself"
+    if is_atom(thing) or by_identity(thing) or type(thing) in _PARTS or isinstance(thing, types.BuiltinFunctionType):
+        return ""
+    for kind in type(thing).__mro__:
+        if _is_in_c(kind) and kind not in _BASES:
+            return f"of type {kind.__module__}.{kind.__qualname__}, whose contents cannot be seen"
+    return ""
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_in_c(kind: type) -> bool:
+    """Tell whether a class is written in C, so that its objects may hold what Python cannot see."""
+    immutable = bool(kind.__flags__ & 1 << 8)  # as no class that is written in Python
+    origin = getattr(getattr(sys.modules.get(kind.__module__), "__spec__", None), "origin", None) or ""
+    return immutable or origin == "built-in" or origin.endswith((".so", ".pyd"))
+
+
+def same_atoms(now: Any, then: Any) -> bool:
+    """Tell whether two values that cannot change are the same: 1, 1.0 and True differ, and so do 0.0 and -0.0."""
+    if now is then:
+        return True
+    if type(now) is not type(then):
+        return False
+    if isinstance(then, tuple):
+        return len(now) == len(then) and all(map(same_atoms, now, then))
+    if isinstance(then, float | complex) or isinstance(then, np.generic):
+        return repr(now) == repr(then)
+    if isinstance(then, frozenset):
+        return now == then and sorted(map(_typed, now)) == sorted(map(_typed, then))
+    return bool(now == then)
+
+
+def _typed(item: Any) -> str:
+    return f"{type(item)} {item!r}"
+
+
+def same_items(now: Iterable[Any], then: tuple[Any, ...]) -> bool:
+    """Tell whether a sequence still holds the same values, none of which can change."""
+    now = tuple(now)
+    return len(now) == len(then) and (all(map(operator.is_, now, then)) or all(map(same_atoms, now, then)))
+
+
+def same_dict(now: dict[Any, Any], then: dict[Any, Any]) -> bool:
+    """Tell whether a dict still holds the same keys, in the same order, and values, none of which can change."""
+    return len(now) == len(then) and same_items(now, tuple(then)) and same_items(now.values(), tuple(then.values()))
+
+
+def same_set(now: Any, then: frozenset[Any]) -> bool:
+    """Tell whether a set still holds the same values."""
+    return len(now) == len(then) and same_atoms(frozenset(now), then)
+
+
+def slots_of(kind: type) -> list[str]:
+    """Return the names of a class's slots, those of its bases among them."""
+    held = (vars(base).items() for base in kind.__mro__ if not _is_in_c(base))
+    return [name for items in held for name, value in items if isinstance(value, types.MemberDescriptorType)]
+
+
+def attributes_of(thing: Any) -> dict[str, Any] | None:
+    """Return the dict of an object's attributes, itself, or None where it has none."""
+    found = getattr(thing, "__dict__", None)
+    return found if type(found) is dict else None
+
+
+@functools.lru_cache(maxsize=4096)
+def is_users(kind: type) -> bool:
+    """Tell whether a class is the user's own, and not Python's, PyTorch's, NumPy's or this library's."""
+    functions = [f for f in vars(kind).values() if isinstance(f, types.FunctionType)]
+    return owner_of_module(kind.__module__) == "user" or any(
+        owner_of(f.__code__, f.__globals__) == "user" for f in functions
+    )
+

@@ -1,0 +1,214 @@
+"""One reading of a cell's step, of which nothing can be seen afterwards.
+
+It happens in a thread of its own (`apart`), under a watch (`Observer`), on stand-ins for the cell's tensors (`Foreign`),
+and what the step changes in spite of all is put back (`Snapshot`), whereupon the step is refused: a program would not
+change it at every call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unspool._nest import Nest
+from unspool.cells import step
+from unspool.program.guard import Guard, guard_of
+from unspool.program.observe import Observer, apart
+from unspool.program.source import TraceError
+from unspool.program.trace import PRIMES, Foreign, NothingWritten, StandIns, Trace, difference, sizes_in, trace
+from unspool.program.untouched import RandomStates, Snapshot
+
+EXPECTED = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a step may raise on sample rows: a reason; the reference backend, which runs the cell, tells more."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """What came of a reading.
+
+    Attributes
+    ----------
+    trace : Trace or None
+        None where the step was refused.
+    reason : str
+        Why it was refused, or "".
+    guard : Guard or None
+        Whether that still stands; None where it cannot be told, so that the step has to be read again.
+    result : object
+        What `check` has returned.
+    """
+
+    trace: Trace | None
+    reason: str
+    guard: Guard | None
+    result: Any = None
+
+
+class Reading:
+    """The reading of one cell.
+
+    Parameters
+    ----------
+    cell : cell
+
+    Attributes
+    ----------
+    foreign : Foreign
+        The cell's tensors, and what stands for them.
+    """
+
+    def __init__(self, cell: nn.Module) -> None:
+        self.cell = cell
+        self._snapshot = Snapshot()
+        self._observer = Observer(self._snapshot)
+        self.foreign = Foreign(self._observer)
+
+    def step(self, x: Nest, state: Nest, rows: Nest | None = None) -> tuple[Nest, Nest]:
+        """Run the step under watch and on stand-ins, without recording it.
+
+        `x`, `state` and `rows` are those of `unspool.cells.step`.
+        """
+        with NothingWritten(self.foreign), StandIns(self.foreign):
+            return self._observer.run(lambda: step(self.cell, x, state, rows))
+
+    def read(
+        self, inputs: Nest, state: Nest, rows: Nest | None, check: Callable[[Trace, Reading], Any] | None = None
+    ) -> Read:
+        """Read the step.
+
+        Parameters
+        ----------
+        inputs, state, rows : nesting of Tensor of shape (..., features)
+            See `trace`.
+        check : callable, optional
+            Looks at the program before anything is put back; it may raise `TraceError`.
+
+        Returns
+        -------
+        Read
+        """
+        return apart(lambda: self._read(inputs, state, rows, check))
+
+    def _read(self, inputs: Nest, state: Nest, rows: Nest | None, check: Any) -> Read:
+        states = RandomStates()
+        self._snapshot.add(self.cell, "cell")
+        traced: Trace | None = None
+        written: list[str] = []
+        try:
+            try:
+                traced = self._read_twice(inputs, state, rows, states)
+                result = None if check is None else check(traced, self)
+                self._require_unchanged(states)
+                tensors = [t for t, made in zip(traced.parameters, traced.made, strict=True) if not made]
+                return Read(traced, "", self._guard(tensors), result)
+            except TraceError as error:
+                reason = str(error)
+            except EXPECTED as error:
+                reason = f"the cell cannot be run on sample rows: {error!r}"
+            written = list(self._snapshot.changes())
+        finally:
+            self._snapshot.restore()
+            states.restore()
+        return Read(None, reason, self._guard_of_refusal(written))
+
+    def _read_twice(self, inputs: Nest, state: Nest, rows: Nest | None, states: RandomStates) -> Trace:
+        """Read the step on two batches, of other sizes and values: it must do the same with both."""
+        sizes = {n for t, _ in list(self._snapshot.tensors.values()) for n in t.shape} | sizes_in(inputs, state, rows)
+        first, second = [n for n in PRIMES if n not in sizes][:2]
+        gentle, wild = _gentle(), _wild()
+        with torch.enable_grad():
+            one = self._trace(inputs, state, rows, first, gentle)
+            self._require_unchanged(states)
+            other = self._trace(inputs, state, rows, second, wild)
+        different = difference(one, other)
+        if different:
+            raise TraceError(f"two calls of the step differ: {different}, by the number of rows or from call to call")
+        if self._observer.asks_for_gradients:
+            with torch.no_grad():
+                other = self._trace(inputs, state, rows, first, gentle)
+            different = difference(one, other)
+            if different:
+                where = self._observer.asks_for_gradients
+                raise TraceError(f"the step asks whether gradients are wanted ({where}), and does something else then")
+        return one
+
+    def _trace(self, inputs: Nest, state: Nest, rows: Nest | None, batch: int, sample: Any) -> Trace:
+        return trace(self.cell, inputs, state, rows, self.foreign, batch, sample)
+
+    def _require_unchanged(self, states: RandomStates) -> None:
+        for path in self._snapshot.changes():
+            raise TraceError(
+                f"the step changes {path}, which a program would not do at every call; return what changes as a part "
+                "of the state"
+            )
+        for whose in states.changes():
+            raise TraceError(f"the step draws random numbers inside of the step, from {whose} random state")
+
+    def _guard(self, tensors: list[Tensor]) -> Guard:
+        foreign = self.foreign
+        return guard_of(self.cell, self._observer, tensors, foreign.shaped.values(), foreign.contents.values())
+
+    def _guard_of_refusal(self, written: list[str]) -> Guard | None:
+        """Return whether a refusal still stands; what the step itself has written does not count."""
+        try:
+            contents = self.foreign.contents.values()
+            return guard_of(self.cell, self._observer, [], (), contents, written)
+        except TraceError:
+            return None
+
+
+def _gentle() -> Callable[[Tensor, int], Tensor]:
+    """Return what makes values between 0.1 and 0.6, in the domain of every function."""
+    generator = torch.Generator().manual_seed(0)
+
+    def sample(like: Tensor, batch: int) -> Tensor:
+        shape = (batch, *like.shape[1:])
+        if not like.is_floating_point():
+            return torch.zeros(shape, dtype=like.dtype, device=like.device)
+        values = torch.rand(shape, generator=generator, dtype=like.dtype) * 0.5 + 0.1
+        return values.to(like.device).requires_grad_(torch.is_grad_enabled())
+
+    return sample
+
+
+def _wild() -> Callable[[Tensor, int], Tensor]:
+    """Return what makes values of both signs and several magnitudes."""
+    generator = torch.Generator().manual_seed(1)
+
+    def sample(like: Tensor, batch: int) -> Tensor:
+        shape = (batch, *like.shape[1:])
+        if not like.is_floating_point():
+            return torch.zeros(shape, dtype=like.dtype, device=like.device)
+        values = torch.randn(shape, generator=generator, dtype=like.dtype)
+        values = values * 10.0 ** torch.randint(-3, 3, (batch, *[1] * (like.dim() - 1)), generator=generator)
+        return values.to(like.device, like.dtype).requires_grad_(torch.is_grad_enabled())
+
+    return sample
+
+
+def read_step(cell: nn.Module, inputs: Nest, state: Nest, rows: Nest | None) -> Trace:
+    """Return the program of a cell's step.
+
+    Parameters
+    ----------
+    cell : cell
+    inputs, state, rows : nesting of Tensor of shape (..., features)
+        See `trace`.
+
+    Returns
+    -------
+    Trace
+
+    Raises
+    ------
+    TraceError
+        If the step does something that a program cannot express.
+    """
+    found = Reading(cell).read(inputs, state, rows)
+    if found.trace is None:
+        raise TraceError(found.reason)
+    return found.trace

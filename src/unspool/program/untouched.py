@@ -1,0 +1,389 @@
+"""Remembering what an object and all that it reaches held, telling what has changed, and putting it back."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import random
+import sys
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unspool.program.objects import (
+    GENERATORS,
+    MISSING,
+    all_atoms,
+    attributes_of,
+    by_identity,
+    is_atom,
+    is_closed,
+    is_users,
+    slots_of,
+)
+
+_OF_MODULES = ("_parameters", "_buffers", "_modules")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Something that can change, what it held, and how to put that back.
+
+    Attributes
+    ----------
+    path : str
+        How the user reaches it.
+    changed : callable
+        Gives what has changed in it (`".name"`, `"[0]"`, `""` for the whole), or None.
+    restore : callable
+    """
+
+    path: str
+    changed: Callable[[], str | None]
+    restore: Callable[[], None]
+
+
+class Snapshot:
+    """What some objects, and all that can be reached from them, hold.
+
+    Attributes
+    ----------
+    tensors : dict of int to (Tensor, str)
+        All tensors that were met, by identity, and how they are reached.
+    closed : dict of str to str
+        Of what cannot be looked into: the last attribute on the way to it, and what it is.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: dict[int, tuple[Tensor, str]] = {}
+        self.closed: dict[str, str] = {}
+        self._met: dict[int, Any] = {}  # keeps alive what is known by its address
+        self._places: list[_Place] = []
+
+    def add(self, thing: Any, path: str, name: str = "") -> None:
+        """Remember an object and all that it reaches.
+
+        Parameters
+        ----------
+        thing : object
+        path : str
+            How the user reaches it, for errors.
+        name : str
+            The attribute or global by which it is reached.
+        """
+        waiting = [(thing, path, name)]
+        while waiting:
+            thing, path, name = waiting.pop()
+            if id(thing) in self._met or is_atom(thing) or by_identity(thing):
+                continue
+            self._met[id(thing)] = thing
+            closed = is_closed(thing)
+            if closed and name != "_abc_impl":
+                self.closed.setdefault(name, f"{path}, {closed}")
+                if not isinstance(thing, GENERATORS):
+                    continue
+            waiting.extend(self._look(thing, path, name))
+
+    def changes(self) -> Iterator[str]:
+        """Yield how the user reaches what is not as it was."""
+        for place in self._places:
+            what = place.changed()
+            if what is not None:
+                yield f"{place.path}{what}"
+
+    def restore(self) -> None:
+        """Put everything back."""
+        for place in self._places:
+            if place.changed() is not None:
+                place.restore()
+
+    # ---------------------------------------------------------------------------------------- kinds of objects
+
+    def _look(self, thing: Any, path: str, name: str) -> Iterator[tuple[Any, str, str]]:
+        """Remember what one object holds, and yield what there is to look into further."""
+        if isinstance(thing, Tensor):
+            self.tensors[id(thing)] = thing, path
+            if attributes_of(thing):
+                yield from self._look_into_dict(vars(thing), path, "", attributes=True)
+        elif isinstance(thing, np.ndarray):
+            yield from self._look_into_array(thing, path, name)
+        elif isinstance(thing, random.Random):
+            state = thing.getstate()
+            self._keep(path, lambda: None if thing.getstate() == state else "", lambda: thing.setstate(state))
+        elif isinstance(thing, np.random.Generator | np.random.RandomState | np.random.BitGenerator):
+            bits: Any = getattr(thing, "bit_generator", None) or getattr(thing, "_bit_generator", thing)
+            state = repr(bits.state), bits.state
+            self._keep(
+                path, lambda: None if repr(bits.state) == state[0] else "", lambda: setattr(bits, "state", state[1])
+            )
+        elif isinstance(thing, torch.Generator):
+            seen = thing.get_state()
+            self._keep(
+                path,
+                lambda: None if torch.equal(thing.get_state(), seen) else "",
+                lambda: thing.set_state(seen) and None,
+            )
+        elif isinstance(thing, type):
+            yield from self._look_into_class(thing, path)
+        elif isinstance(thing, types.ModuleType):
+            return  # whoever reads one of its globals adds it
+        else:
+            yield from self._look_into_container(thing, path, name)
+            yield from self._look_into_function(thing, path, name)
+            yield from self._look_into_attributes(thing, path)
+
+    def _keep(self, path: str, changed: Callable[[], str | None], restore: Callable[[], None]) -> None:
+        self._places.append(_Place(path, changed, restore))
+
+    def _look_into_array(self, array: np.ndarray, path: str, name: str) -> Iterator[tuple[Any, str, str]]:
+        if array.dtype.hasobject:
+            yield from ((item, f"{path}[...]", name) for item in array.flat)
+            return
+        copy = array.copy()
+
+        def changed() -> str | None:
+            same = array.shape == copy.shape and array.dtype == copy.dtype and array.tobytes() == copy.tobytes()
+            return None if same else ""
+
+        def restore() -> None:
+            array.resize(copy.shape, refcheck=False)
+            array[...] = copy
+
+        self._keep(path, changed, restore)
+
+    def _look_into_class(self, kind: type, path: str) -> Iterator[tuple[Any, str, str]]:
+        if not is_users(kind):
+            return
+        data = {key: value for key, value in vars(kind).items() if key not in ("__dict__", "__weakref__")}
+
+        def changed() -> str | None:
+            return _difference(dict(vars(kind)) | dict.fromkeys(("__dict__", "__weakref__")), data | _NO_DATA, ".")
+
+        def restore() -> None:
+            for key in {*vars(kind), *data} - {"__dict__", "__weakref__"}:
+                if key not in data:
+                    type.__delattr__(kind, key)
+                elif vars(kind).get(key, MISSING) is not data[key]:
+                    type.__setattr__(kind, key, data[key])
+
+        self._keep(path, changed, restore)
+        for key, value in data.items():
+            value = getattr(value, "__func__", value)
+            if not key.startswith("__") or isinstance(value, types.FunctionType):
+                yield value, f"{path}.{key}", key
+
+    def _look_into_container(self, thing: Any, path: str, name: str) -> Iterator[tuple[Any, str, str]]:
+        """Look into dicts, lists, sets, deques and tuples; what holds nothing that can change has no more to see."""
+        if isinstance(thing, dict):
+            yield from self._look_into_dict(thing, path, name)
+        elif isinstance(thing, list | collections.deque | set | bytearray):
+            kind: Any = next(
+                k for k in (list, collections.deque, set, bytearray) if isinstance(thing, k)
+            )
+            copy = kind(thing) if kind is not collections.deque else collections.deque(thing, thing.maxlen)
+
+            def changed() -> str | None:
+                same = len(thing) == len(copy) and (
+                    thing == copy if kind in (set, bytearray) else all(a is b for a, b in zip(thing, copy, strict=True))
+                )
+                return None if same else ""
+
+            def restore() -> None:
+                kind.clear(thing)
+                (kind.update if kind is set else kind.extend)(thing, copy)
+
+            self._keep(path, changed, restore)
+            if kind is not bytearray and not all_atoms(copy):
+                places = ("[...]",) * len(copy) if kind is set else (f"[{i}]" for i in range(len(copy)))
+                yield from ((item, f"{path}{place}", name) for item, place in zip(copy, places, strict=True))
+        elif isinstance(thing, tuple | frozenset):
+            fields = getattr(thing, "_fields", None) or range(len(thing))
+            for place, item in zip(fields, thing, strict=True):
+                yield item, f"{path}.{place}" if isinstance(place, str) else f"{path}[{place}]", name
+        elif isinstance(thing, types.MappingProxyType):
+            yield from ((value, f"{path}[{key!r}]", name) for key, value in thing.items())
+
+    def _look_into_dict(
+        self, thing: dict[Any, Any], path: str, name: str, attributes: bool = False
+    ) -> Iterator[tuple[Any, str, str]]:
+        kind: Any = collections.OrderedDict if isinstance(thing, collections.OrderedDict) else dict
+        copy = dict(thing)
+
+        def changed() -> str | None:
+            return _difference(thing, copy, "." if attributes else "[")
+
+        def restore() -> None:
+            kind.clear(thing)
+            kind.update(thing, copy)
+
+        self._keep(path, changed, restore)
+        if not attributes and all_atoms(copy) and all_atoms(copy.values()):
+            return
+        for key, value in copy.items():
+            if attributes:
+                of_module = key in _OF_MODULES and isinstance(value, dict)
+                yield (_Attributes(value), path, name) if of_module else (value, f"{path}.{key}", key)
+            else:
+                yield key, f"{path}[...]", name
+                yield value, f"{path}[{key!r}]", name
+
+    def _look_into_function(self, thing: Any, path: str, name: str) -> Iterator[tuple[Any, str, str]]:
+        if isinstance(thing, types.FunctionType):
+            for variable, cell in zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True):
+                yield from self.look_into_cell(cell, f"{variable} of {thing.__qualname__}", variable)
+            yield thing.__defaults__, f"the defaults of {thing.__qualname__}", name
+            yield thing.__kwdefaults__, f"the defaults of {thing.__qualname__}", name
+        elif isinstance(thing, types.MethodType | types.BuiltinFunctionType | types.MethodWrapperType):
+            yield thing.__self__, f"{path}.__self__", name
+            yield getattr(thing, "__func__", None), f"{path}.__func__", name
+        elif isinstance(thing, functools.partial):
+            yield from ((part, f"{path}.{part_name}", name) for part_name, part in (
+                ("func", thing.func), ("args", thing.args), ("keywords", thing.keywords)))  # fmt: skip
+        elif isinstance(thing, property):
+            yield from ((part, path, name) for part in (thing.fget, thing.fset, thing.fdel))
+        elif isinstance(thing, functools.cached_property):
+            yield thing.func, path, name
+        elif isinstance(thing, staticmethod | classmethod):
+            yield thing.__func__, path, name
+        elif isinstance(thing, weakref.ref):
+            yield thing(), f"{path}()", name
+        elif isinstance(thing, types.CellType):
+            yield from self.look_into_cell(thing, path, name)
+
+    def look_into_cell(self, cell: types.CellType, path: str, name: str) -> Iterator[tuple[Any, str, str]]:
+        """Remember what a variable of an outer function holds."""
+        if id(cell) in self._met:
+            return
+        self._met[id(cell)] = cell
+        value = contents_of(cell)
+
+        def restore() -> None:
+            cell.cell_contents = value
+
+        self._keep(path, lambda: None if contents_of(cell) is value else "", restore)
+        yield value, path, name
+
+    def _look_into_attributes(self, thing: Any, path: str) -> Iterator[tuple[Any, str, str]]:
+        attributes = attributes_of(thing)
+        if attributes is not None and not isinstance(thing, _Attributes):
+            yield from self._look_into_dict(attributes, path, "", attributes=True)
+        elif isinstance(thing, _Attributes):
+            yield from self._look_into_dict(thing.of, path, "", attributes=True)
+            return
+        if isinstance(thing, types.FunctionType):
+            return
+        yield from ((kind, kind.__name__, "") for kind in type(thing).__mro__ if is_users(kind))
+        names = slots_of(type(thing))
+        if names:
+            before = {key: getattr(thing, key, MISSING) for key in names}
+
+            def changed() -> str | None:
+                return _difference({key: getattr(thing, key, MISSING) for key in names}, before, ".")
+
+            def restore() -> None:
+                for key, value in before.items():
+                    if value is MISSING:
+                        if hasattr(thing, key):
+                            object.__delattr__(thing, key)
+                    elif getattr(thing, key, MISSING) is not value:
+                        object.__setattr__(thing, key, value)
+
+            self._keep(path, changed, restore)
+            yield from ((value, f"{path}.{key}", key) for key, value in before.items())
+
+
+class _Attributes:
+    """A dict of a module that holds attributes of it."""
+
+    def __init__(self, of: dict[str, Any]) -> None:
+        self.of = of
+
+
+_NO_DATA = dict.fromkeys(("__dict__", "__weakref__"))
+
+
+def contents_of(cell: types.CellType) -> Any:
+    """Return what a variable of an outer function holds, or `MISSING` where it is not set yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return MISSING
+
+
+def _difference(now: dict[Any, Any], then: dict[Any, Any], style: str) -> str | None:
+    """Return the first key with another value, as it is written behind the object, or None."""
+    if len(now) == len(then) and all(now.get(key, MISSING) is value for key, value in then.items()):
+        return None
+    key = next(k for k in (*then, *now) if now.get(k, MISSING) is not then.get(k, MISSING))
+    return f".{key}" if style == "." else f"[{key!r}]"
+
+
+# ---------------------------------------------------------------------------------------- random states
+
+
+def _random_states() -> dict[str, tuple[Any, Callable[[], Any]]]:
+    """Return the state of every global source of random numbers, and how to set it."""
+    numpy = np.random.mtrand._rand._bit_generator  # type: ignore[attr-defined]
+    found: dict[str, tuple[Any, Callable[[], Any]]] = {}
+    python = random.getstate()
+    found["Python's"] = python, lambda: random.setstate(python)
+    bits = numpy.state
+    found["NumPy's"] = repr(bits), lambda: setattr(numpy, "state", bits)
+    cpu = torch.get_rng_state()
+    found["PyTorch's"] = cpu.numpy().tobytes(), lambda: torch.set_rng_state(cpu)
+    for name in ("cuda", "xpu", "mps"):
+        module = sys.modules.get(f"torch.{name}")
+        if module is None or not module.is_available() or not getattr(module, "is_initialized", lambda: True)():
+            continue
+        states = module.get_rng_state_all() if hasattr(module, "get_rng_state_all") else [module.get_rng_state()]
+        put = getattr(module, "set_rng_state_all", None) or (lambda s, m=module: m.set_rng_state(s[0]))
+        found[f"PyTorch's ({name})"] = (
+            tuple(s.cpu().numpy().tobytes() for s in states),
+            lambda put=put, states=states: put(states),
+        )
+    return found
+
+
+class RandomStates:
+    """The state of Python's, NumPy's and PyTorch's random numbers, on all devices in use."""
+
+    def __init__(self) -> None:
+        self._before = _random_states()
+
+    def changes(self) -> list[str]:
+        """Return whose state is not as it was."""
+        now = _random_states()
+        return [name for name, (state, _) in self._before.items() if now[name][0] != state]
+
+    def restore(self) -> None:
+        """Put back what has changed."""
+        for name in self.changes():
+            self._before[name][1]()
+
+
+@contextmanager
+def untouched(*things: Any) -> Iterator[Snapshot]:
+    """Put back, at the end of the `with` block, what was changed in objects, and random states.
+
+    Values of tensors that are written in place are not put back.
+
+    Parameters
+    ----------
+    *things : object
+        Whatever can be reached from them counts.
+    """
+    snapshot, states = Snapshot(), RandomStates()
+    for thing in things:
+        snapshot.add(thing, type(thing).__name__ if isinstance(thing, nn.Module) else repr(type(thing)))
+    try:
+        yield snapshot
+    finally:
+        snapshot.restore()
+        states.restore()
