@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import pickle
 import random
 import sys
 import types
@@ -119,9 +120,10 @@ class Snapshot:
             self._keep(path, lambda: None if thing.getstate() == state else "", lambda: thing.setstate(state))
         elif isinstance(thing, np.random.Generator | np.random.RandomState | np.random.BitGenerator):
             bits: Any = getattr(thing, "bit_generator", None) or getattr(thing, "_bit_generator", thing)
-            state = repr(bits.state), bits.state
+            before = bits.state
+            dumped = pickle.dumps(before)
             self._keep(
-                path, lambda: None if repr(bits.state) == state[0] else "", lambda: setattr(bits, "state", state[1])
+                path, lambda: None if pickle.dumps(bits.state) == dumped else "", lambda: setattr(bits, "state", before)
             )
         elif isinstance(thing, torch.Generator):
             seen = thing.get_state()
@@ -335,7 +337,7 @@ def _random_states() -> dict[str, tuple[Any, Callable[[], Any]]]:
     python = random.getstate()
     found["Python's"] = python, lambda: random.setstate(python)
     bits = numpy.state
-    found["NumPy's"] = repr(bits), lambda: setattr(numpy, "state", bits)
+    found["NumPy's"] = pickle.dumps(bits), lambda: setattr(numpy, "state", bits)
     cpu = torch.get_rng_state()
     found["PyTorch's"] = cpu.numpy().tobytes(), lambda: torch.set_rng_state(cpu)
     for name in ("cuda", "xpu", "mps"):
