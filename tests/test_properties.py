@@ -27,8 +27,11 @@ from tests.conformance.oracle import (
 from unspool import dynamic_rnn, static_rnn
 
 F64 = torch.float64
-ROWS = [row for row in CELLS if not row.training and row.name != "user row inputs"]
-"""Cells without random numbers: rows of one batch and another are to be compared."""
+ROWS = [
+    row for row in CELLS if not row.training and row.name != "user row inputs" and row.constants is None
+]
+"""Cells without random numbers, and without constants, which these laws say nothing of: rows of one batch and another
+are to be compared."""
 
 few = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 

@@ -38,8 +38,8 @@ def batch_first(values: Any) -> Any:
 
 def run_library(case: Case, problem: Problem) -> Run:
     """Run a case through the library; everything comes back batch-major."""
-    cell, inputs, state = problem
-    options: dict[str, Any] = {"mask": case.mask_list(), "resets": case.resets_list()}
+    cell, inputs, state, constants = problem
+    options: dict[str, Any] = {"constants": constants, "mask": case.mask_list(), "resets": case.resets_list()}
     fixed: dict[str, Any] = {"reverse": case.reverse, "pad_output": case.pad_output, "backend": case.backend}
     lengths = case.lengths_list()
     execution, _, variant = case.execution.partition(" ")
@@ -66,8 +66,8 @@ def run_library(case: Case, problem: Problem) -> Run:
 
 
 def run_library_both_ways(case: Case, cells: list[Any], problem: Problem) -> Run:
-    _, inputs, states = problem
-    options: dict[str, Any] = {"mask": case.mask_list(), "resets": case.resets_list()}
+    _, inputs, states, constants = problem
+    options: dict[str, Any] = {"constants": constants, "mask": case.mask_list(), "resets": case.resets_list()}
     fixed: dict[str, Any] = {"pad_output": case.pad_output, "backend": case.backend}
     lengths, execution = case.lengths_list(), case.execution
     fw, bw = cells[:2]

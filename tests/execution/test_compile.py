@@ -102,10 +102,11 @@ def run_case(case: Case, problem: Problem, compiler: Callable[[Any], Any]) -> Ru
     major = variant == "time-major"
     layer = us.RNN(cell, batch_first=variant == "batch-first", unroll=variant == "unrolled", **fixed)
 
-    def run(inputs: Any, state: Any, lengths: Any, mask: Any, resets: Any) -> Any:
+    def run(inputs: Any, state: Any, lengths: Any, mask: Any, resets: Any, constants: Any) -> Any:
+        options = {"mask": mask, "resets": resets, "constants": constants}
         if execution == "RNN":
-            return layer(inputs, state, lengths=lengths, mask=mask, resets=resets)
-        options = {"mask": mask, "resets": resets, **fixed}
+            return layer(inputs, state, lengths=lengths, **options)
+        options |= fixed
         if execution == "static_rnn":
             return us.static_rnn(cell, inputs, lengths, state, **options)
         every = variant == "all states"
@@ -118,9 +119,8 @@ def run_case(case: Case, problem: Problem, compiler: Callable[[Any], Any]) -> Ru
         inputs = [map_leaves(lambda leaf, t=t: leaf[:, t], inputs) for t in range(case.sizes[1])]
     varying = [case.lengths_list(), case.mask_list(), case.resets_list()]
     torch.manual_seed(case.seed)
-    return Run(
-        *compiler(run)(inputs, problem.initial_state, *(None if v is None else torch.tensor(v) for v in varying))
-    )
+    tensors = [None if v is None else torch.tensor(v) for v in varying]
+    return Run(*compiler(run)(inputs, problem.initial_state, *tensors, problem.constants))
 
 
 TURNS = [Case(row, "auto", **WAYS[(7 * k) % len(WAYS)]) for k, row in enumerate(CELLS)]

@@ -72,7 +72,8 @@ class NativeBackend:
             return [missing]
         states = leaves_of(call.initial_state)
         tensors = [*leaves_of(call.inputs), *states, *call.cell.parameters(), *call.cell.buffers()]
-        tensors += [] if call.row_inputs is None else leaves_of(call.row_inputs)
+        rows = [] if call.row_inputs is None else leaves_of(call.row_inputs)
+        tensors += rows
         found = []
         away = next((t.device for t in tensors if not t.is_cpu), None)
         if away is not None:
@@ -85,6 +86,8 @@ class NativeBackend:
             found.append(f"the state is {states[0].dtype if states else 'empty'}; the engine has float32 and float64")
         elif any(t.dtype != states[0].dtype for t in (*states, *(t for t in tensors if t.is_floating_point()))):
             found.append("inputs, state and parameters have several dtypes")
+        if any(not (t.is_floating_point() or t.dtype == torch.bool) for t in rows):
+            found.append("row inputs or constants hold integers, which the engine would take for floating-point numbers")
         if torch.is_autocast_enabled("cpu"):
             found.append("torch.autocast is on")
         if is_transformed():
@@ -109,7 +112,7 @@ class NativeBackend:
         programs = self._programs.setdefault(owner, {})
         forms = tuple((tuple(t.shape[2:]), t.dtype) for t in leaves_of(call.inputs))
         states = tuple((tuple(t.shape[1:]), t.dtype) for t in leaves_of(call.initial_state))
-        key = (fingerprint(call.cell), forms, states, call.row_inputs is None)
+        key = (fingerprint(call.cell), forms, states, call.row_forms)
         found = programs.get(key)
         if found is None:
             # Not under inference mode, whose tensors have no gradients; nor on another device than the tensors are on.

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from unspool._nest import Nest, describe
-from unspool.cells._contract import Cell, initial_state_of, known_size, require_cell, row_inputs_of, step
+from unspool.cells._contract import Cell, initial_state_of, known_size, require_cell, row_inputs_of
+from unspool.cells._step import step, takes_constants
 
 
 class StackedRNNCells(Cell):
@@ -17,7 +18,8 @@ class StackedRNNCells(Cell):
     Parameters
     ----------
     cells : iterable of cell
-        From the lowest to the highest. `torch.nn`'s cells and users' own may be mixed in.
+        From the lowest to the highest. `torch.nn`'s cells and users' own may be mixed in. The constants of a run go to
+        all that take them.
 
     Attributes
     ----------
@@ -57,6 +59,11 @@ class StackedRNNCells(Cell):
         """Features that the highest cell puts out, if it tells."""
         return known_size(self.cells[-1], "output_size")
 
+    @property
+    def takes_constants(self) -> bool:
+        """Whether any of the cells takes a run's constants; all that do get the same ones."""
+        return any(map(takes_constants, self.cells))
+
     def initial_state(
         self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> tuple[Nest, ...]:
@@ -70,7 +77,13 @@ class StackedRNNCells(Cell):
         rows = {str(i): row_inputs_of(cell, batch_size, dtype, device) for i, cell in enumerate(self.cells)}
         return {key: value for key, value in rows.items() if value is not None} or None
 
-    def forward(self, x: Nest, state: tuple[Nest, ...], rows: dict[str, Nest] | None = None) -> tuple[Nest, tuple]:
+    def forward(
+        self,
+        x: Nest,
+        state: tuple[Nest, ...],
+        rows: dict[str, Nest] | None = None,
+        constants: Nest | None = None,
+    ) -> tuple[Nest, tuple]:
         """Compute one step of every cell.
 
         Parameters
@@ -81,6 +94,8 @@ class StackedRNNCells(Cell):
             One state per cell, lowest first.
         rows : dict, optional
             See `row_inputs`.
+        constants : nesting of Tensor of shape (B, ...), optional
+            What a run holds constant, for every cell that takes it.
 
         Returns
         -------
@@ -104,6 +119,7 @@ class StackedRNNCells(Cell):
         rows = rows or {}
         new_states = []
         for index, (cell, old) in enumerate(zip(self.cells, state, strict=True)):
-            x, new = step(cell, x, old, rows.get(str(index)))
+            own = constants if constants is not None and takes_constants(cell) else None
+            x, new = step(cell, x, old, rows.get(str(index)), own)
             new_states.append(new)
         return x, tuple(new_states)

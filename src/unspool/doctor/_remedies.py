@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+_CONSTANTS = "pass what the cell holds for each row of a batch, if it does, to {code} as constants="
+
 REMEDIES = (
     ("_zoneout.py:", "take recurrent_dropout, which draws once per sequence, in place of ZoneoutCell"),
     ("draws random numbers", "{line}: draw once per sequence, in the cell's row_inputs"),
@@ -13,8 +15,10 @@ REMEDIES = (
     ("influence each other", "{line}: reduce over features and not over the batch, as layer_norm does"),
     ("repeats a parameter", "{line}: let the parameter be broadcast"),
     ("keep the batch as the first axis", "{line}: keep the batch as the first axis"),
+    (r"differs from row to row|sample rows: RuntimeError\(.The size of tensor a", _CONSTANTS),
     (r"\(\S+:\d+\)", "{line}: use what is read natively (docs/backends.md)"),
     ("changes attributes of the cell", "keep what changes from step to step in the cell's state, not in attributes"),
+    ("hold integers", "compute what depends on integers before {code}, and pass it floating-point numbers or booleans"),
     ("float32 and float64", "model, x = model.float(), x.float()"),
     ("several dtypes", "model = model.to(x.dtype)"),
     ("autocast", "call {code} with torch.autocast off: torch.autocast('cpu', enabled=False)"),

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from unspool._nest import Nest, describe, leaves_of, map_leaves, named_leaves, require_tensors
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule, TracedSchedule
-from unspool.cells import autocasts, initial_state_of
+from unspool.cells import autocasts, initial_state_of, require_constants_taken
 from unspool.execution._tracing import is_batched
 
 IntArray: TypeAlias = Tensor | np.ndarray | Sequence[int]
@@ -196,6 +196,47 @@ def as_tensor(value: Any, name: str) -> Tensor:
             f"{name} is {type(value).__name__}, which cannot be read as a tensor ({error}); "
             "expected a tensor, an array or a list."
         ) from error
+
+
+def checked_constants(cell: Any, constants: Nest | None, batch: int, device: torch.device) -> Nest | None:
+    """Return the constants of a run, and refuse what cannot be handed to its cell.
+
+    Parameters
+    ----------
+    cell : cell
+    constants : nesting of Tensor of shape (B, ...), or None
+        As the user has passed them.
+    batch : int
+        B.
+    device : torch.device
+        That of the inputs.
+
+    Raises
+    ------
+    TypeError
+        If the cell takes none, or a leaf is not a tensor.
+    ValueError
+        If there is no leaf, or one does not have the rows as its first axis or is elsewhere.
+    """
+    if constants is None:
+        return None
+    require_constants_taken(cell)
+    require_tensors(constants, "constants")
+    leaves = named_leaves(constants, "constants")
+    what = f"tensors [{batch}, ...] (batch first, with time-major inputs too)"
+    if not leaves:
+        raise ValueError(f"constants is {constants!r}, which holds no tensor; expected {what}, or None.")
+    for name, leaf in leaves:
+        if leaf.dim() == 0 or leaf.shape[0] != batch:
+            raise ValueError(
+                f"{name} has shape {list(leaf.shape)}; expected {what}: each row has its own. What all rows share, "
+                f"repeat for them, without a copy: tensor.expand({batch}, *tensor.shape)."
+            )
+        if leaf.device != device:
+            raise ValueError(
+                f"{name} is on {leaf.device}; expected {device}, as the inputs. Move it with .to({str(device)!r})."
+            )
+    return constants
 
 
 def own_initial_state(cell: Any, inputs: Nest, batch: int) -> Nest:

@@ -110,7 +110,7 @@ class Accelerated(nn.RNNBase):
                 self,
                 tensors,
                 _run_stand_in,
-                (input, hx, lengths, mask, resets),
+                (input, hx, lengths, mask, resets, None),
                 batch_first=self.batch_first,
                 without_batch=isinstance(input, Tensor) and input.dim() == 2,
                 settings=(self.training, self.dropout, options),

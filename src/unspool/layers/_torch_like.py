@@ -137,6 +137,7 @@ class TorchLikeLayer(RecurrentLayer):
         lengths: IntArray | None,
         mask: BoolArray | None,
         resets: BoolArray | None,
+        constants: Nest | None,
         tensors: dict[str, Tensor] | None = None,
     ) -> tuple[Nest, Nest]:
         """Run the layer; a sequence without a batch axis, `[T, I]`, is taken and given back as such."""
@@ -146,7 +147,7 @@ class TorchLikeLayer(RecurrentLayer):
                     f"{type(self).__name__} received ragged or packed values of shape {list(input.values.shape)}; "
                     f"expected [N, {self.input_size}] (input_size={self.input_size})."
                 )
-            return super()._run_batch(input, hx, lengths, mask, resets, tensors)
+            return super()._run_batch(input, hx, lengths, mask, resets, constants, tensors)
         if not isinstance(input, Tensor) or input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
             received = f"shape {list(input.shape)}" if isinstance(input, Tensor) else f"type {type(input).__name__}"
             layout = "[B, T, {0}]" if self.batch_first else "[T, B, {0}]"
@@ -155,16 +156,21 @@ class TorchLikeLayer(RecurrentLayer):
                 f"[T, {self.input_size}] (batch_first={self.batch_first}, input_size={self.input_size})."
             )
         if input.dim() == 3:
-            return super()._run_batch(input, hx, lengths, mask, resets, tensors)
+            return super()._run_batch(input, hx, lengths, mask, resets, constants, tensors)
         axis = 0 if self.batch_first else 1
         if hx is not None:
             tensors = self._tensors() if tensors is None else tensors  # once: to read one may mean to compute it
             hx = map_leaves(lambda leaf: leaf.unsqueeze(1), _matched(hx, self._bound_cells(tensors)))
-        output, state = super()._run_batch(input.unsqueeze(axis), hx, lengths, mask, resets, tensors)
+        output, state = super()._run_batch(input.unsqueeze(axis), hx, lengths, mask, resets, constants, tensors)
         return output.squeeze(axis if self.return_sequences else 0), map_leaves(lambda leaf: leaf.squeeze(1), state)
 
     def _run(
-        self, x: Tensor, hx: Nest | None, schedules: list[Schedule], tensors: dict[str, Tensor] | None
+        self,
+        x: Tensor,
+        hx: Nest | None,
+        constants: Nest | None,
+        schedules: list[Schedule],
+        tensors: dict[str, Tensor] | None,
     ) -> tuple[Nest, Nest]:
         cells = self._bound_cells(tensors)
         starts = _initial_states(cells, hx, schedules[0].batch)
@@ -182,6 +188,7 @@ class TorchLikeLayer(RecurrentLayer):
                     output,
                     schedule,
                     starts[k],
+                    constants=constants,
                     pad_output=self.pad_output,
                     static=self.unroll,
                     backend=self.backend,
