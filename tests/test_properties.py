@@ -27,9 +27,7 @@ from tests.conformance.oracle import (
 from unspool import dynamic_rnn, static_rnn
 
 F64 = torch.float64
-ROWS = [
-    row for row in CELLS if not row.training and row.name != "user row inputs" and row.constants is None
-]
+ROWS = [row for row in CELLS if not row.training and row.name != "user row inputs" and row.constants is None]
 """Cells without random numbers, and without constants, which these laws say nothing of: rows of one batch and another
 are to be compared."""
 

@@ -141,7 +141,7 @@ def _one_row(
     resets: Sequence[bool],
     reverse: bool,
     pad_output: str,
-    beside: tuple[Any, Any],
+    beside: tuple[Any, ...],
 ) -> tuple[list[Any], Any, list[Any]]:
     steps = len(live)
     outputs, states = [None] * steps, [None] * steps

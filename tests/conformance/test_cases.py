@@ -235,7 +235,13 @@ def test_no_steps_and_no_rows_give_empty_outputs(row, batch, steps, reverse, bac
     inputs = with_gradient(map_leaves(lambda leaf: leaf[:batch, :steps], inputs))
     state = map_leaves(lambda leaf: leaf[:batch], state)
     constants = None if constants is None else map_leaves(lambda leaf: leaf[:batch], constants)
-    fixed: dict[str, Any] = {"initial_state": state, "constants": constants, "reverse": reverse, "return_all_states": True, "backend": backend}
+    fixed: dict[str, Any] = {
+        "initial_state": state,
+        "constants": constants,
+        "reverse": reverse,
+        "return_all_states": True,
+        "backend": backend,
+    }
     ways: list[dict[str, Any]] = [
         {},
         {"mask": torch.ones(batch, steps, dtype=torch.bool), "pad_output": "repeat"},
@@ -270,4 +276,5 @@ def test_constants_of_an_empty_run_have_gradients_of_zero(steps, backend):
         cell, torch.randn(2, steps, 3), [0, 0], constants={**constants, "memory": slots}, backend=backend
     )
     outputs.sum().backward()
-    assert slots.grad is not None and not slots.grad.any()
+    assert slots.grad is not None
+    assert not slots.grad.any()

@@ -148,6 +148,8 @@ def _scan(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple[Par
     fixed, fixed_spec = flatten(constants | {"tensors": tensors})
     start, carry_spec = flatten(map_leaves(torch.clone, carry))  # no tensor may be handed in twice
     xs, steps_spec = flatten(steps)
+    if torch.onnx.is_in_onnx_export():  # a file has no gradients, and PyTorch's scan has none where sizes are symbols
+        start, xs, fixed = ([leaf.detach() for leaf in leaves] for leaves in (start, xs, fixed))
     result_spec: list[Spec] = []
 
     def body(*leaves: Tensor) -> list[Tensor]:

@@ -87,7 +87,9 @@ class NativeBackend:
         elif any(t.dtype != states[0].dtype for t in (*states, *(t for t in tensors if t.is_floating_point()))):
             found.append("inputs, state and parameters have several dtypes")
         if any(not (t.is_floating_point() or t.dtype == torch.bool) for t in rows):
-            found.append("row inputs or constants hold integers, which the engine would take for floating-point numbers")
+            found.append(
+                "row inputs or constants hold integers, which the engine would take for floating-point numbers"
+            )
         if torch.is_autocast_enabled("cpu"):
             found.append("torch.autocast is on")
         if is_transformed():

@@ -80,7 +80,7 @@ class Cell(nn.Module, ABC):
         self.state_size = state_size
 
     @abstractmethod
-    def forward(self, x: Nest, state: Nest, /) -> tuple[Nest, Nest]:
+    def forward(self, x: Nest, state: Nest, /, *args: Any, **kwargs: Any) -> tuple[Nest, Nest]:
         """Compute one time step.
 
         Parameters
@@ -89,6 +89,8 @@ class Cell(nn.Module, ABC):
             Input of this step for every row of the batch.
         state : nesting of Tensor of shape (B, ...)
             State after the previous step.
+        *args, **kwargs
+            Row inputs, constants, or both, where the cell takes them: see the module's docstring. Names are free.
 
         Returns
         -------

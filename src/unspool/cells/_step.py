@@ -107,14 +107,11 @@ def _returns_as_torch(cell: Any) -> bool:
     A class derived from one of them, with a `forward` and an `initial_state` of its own, keeps the cell contract.
     """
     return isinstance(cell, nn.RNNCellBase) and (
-        type(cell).forward in (nn.RNNCell.forward, nn.LSTMCell.forward, nn.GRUCell.forward)
-        or not tells_its_start(cell)
+        type(cell).forward in (nn.RNNCell.forward, nn.LSTMCell.forward, nn.GRUCell.forward) or not tells_its_start(cell)
     )
 
 
-def step(
-    cell: Any, x: Nest, state: Nest, rows: Nest | None = None, constants: Nest | None = None
-) -> tuple[Nest, Nest]:
+def step(cell: Any, x: Nest, state: Nest, rows: Nest | None = None, constants: Nest | None = None) -> tuple[Nest, Nest]:
     """Run one time step of any cell, `torch.nn`'s cells among them.
 
     Parameters
