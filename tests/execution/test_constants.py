@@ -7,6 +7,7 @@ Letters: B batch, T steps, S slots of a memory, I input size, H hidden size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import Unsupported
 from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import unspool as us
@@ -185,6 +187,37 @@ def test_integers_are_never_taken_for_floats(dtype):
     ids = torch.tensor([2, 3, 2**24, 2**24 + 1], dtype=dtype)
     outputs, _ = us.dynamic_rnn(Bits(1), torch.ones(4, 1, 1), constants=ids)
     assert outputs.flatten().tolist() == [0, 1, 0, 2]
+
+
+class AllHeads(us.Cell):
+    """Calls a function of PyTorch's that tells a boolean mask from numbers to be added."""
+
+    def __init__(self, real: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__(H)
+        self.query, self.product, self.real = nn.Linear(I, H), nn.Linear(H, H), real
+
+    def forward(self, x: Tensor, h: Tensor, constants: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        slots, query = constants["memory"], self.query(x).unsqueeze(1)
+        mask = self.real(x, constants["real"]).unsqueeze(1)
+        seen = F.scaled_dot_product_attention(query, slots, slots, attn_mask=mask).squeeze(1)
+        h = torch.tanh(self.product(h) + seen)
+        return h, h
+
+
+@pytest.mark.parametrize(
+    "real",
+    [lambda x, real: real, lambda x, real: ~~real, lambda x, real: real | (x > 0.5), lambda x, real: x > -1.5],
+    ids=["given", "inverted", "with the input", "of the input"],
+)
+def test_what_is_true_stays_true_in_functions_that_pytorch_runs(real):
+    cell, held = AllHeads(real), memory(slots=I)
+    x = torch.randn(B, T, I).clamp(-1.4)
+    x[..., 1:] -= torch.rand(B, T, 2)
+    outputs, _ = us.dynamic_rnn(cell, x, LENGTHS, constants=held)
+    expected, _ = us.dynamic_rnn(cell, x, LENGTHS, constants=held, backend="reference")
+    torch.testing.assert_close(outputs, expected)
+    if "no engine" not in us.info().engine:
+        assert us.explain(cell, x, constants=held).decisions[0].chosen == "native"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
