@@ -24,6 +24,7 @@ from tests.conformance.oracle import (
     measure,
     with_gradient,
 )
+from tests.conformance.runs import time_first
 from unspool import dynamic_rnn, static_rnn
 
 F64 = torch.float64
@@ -58,7 +59,7 @@ class Sequences(NamedTuple):
         if leaves_of(inputs)[0].shape[1] == 0:  # of which there is no list
             return Run(*dynamic_rnn(self.cell, inputs, lengths, **options))
         steps = [map_leaves(lambda leaf, t=t: leaf[:, t], inputs) for t in range(leaves_of(inputs)[0].shape[1])]
-        outputs, final = static_rnn(self.cell, steps, lengths, **options)
+        outputs, final = static_rnn(self.cell, steps, lengths, **time_first(options))
         return Run(map_leaves(lambda *leaves: torch.stack(leaves, 1), *outputs), final)
 
 

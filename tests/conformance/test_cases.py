@@ -35,7 +35,7 @@ from tests.conformance.oracle import (
     named,
     with_gradient,
 )
-from tests.conformance.runs import posed, run_library, run_library_both_ways, unless_refused
+from tests.conformance.runs import posed, run_library, run_library_both_ways, time_first, unless_refused
 from tests.conformance.user_cells import MemoryCell, ProbeCell
 
 
@@ -214,7 +214,7 @@ def test_only_live_rows_are_computed_and_no_step_beyond_the_longest(execution, l
     if execution == "dynamic_rnn":
         _, total = unspool.dynamic_rnn(cell, inputs, lengths, reverse=reverse, **options)
     elif execution == "static_rnn":
-        _, total = unspool.static_rnn(cell, list(inputs.unbind(1)), lengths, reverse=reverse, **options)
+        _, total = unspool.static_rnn(cell, list(inputs.unbind(1)), lengths, reverse=reverse, **time_first(options))
     else:
         unroll = execution.endswith("unrolled")
         layer = unspool.RNN(cell, batch_first=True, reverse=reverse, unroll=unroll, backend="reference")

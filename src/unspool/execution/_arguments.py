@@ -79,6 +79,7 @@ def make_schedule(
     mask: BoolArray | None,
     resets: BoolArray | None,
     reverse: bool,
+    time_major: bool,
     lengths_name: str = "sequence_length",
 ) -> Schedule:
     """Check lengths, mask and resets against time-major inputs and return when which row is computed.
@@ -87,9 +88,11 @@ def make_schedule(
     ----------
     inputs : nesting of Tensor of shape (T, B, ...)
     sequence_length : integers of shape (B,), optional
-    mask, resets : booleans of shape (B, T), optional
+    mask, resets : booleans of shape (B, T), or (T, B) with `time_major`, optional
     reverse : bool
         See `dynamic_rnn`.
+    time_major : bool
+        Whether the user has passed the inputs, and so mask and resets, with time before batch.
     lengths_name : str
         What the user calls the lengths, for errors.
 
@@ -109,7 +112,7 @@ def make_schedule(
     if torch.compiler.is_exporting() or any(is_batched(value) for value in (sequence_length, mask, resets)):
         lengths = None if sequence_length is None else _integers(sequence_length, batch, steps, lengths_name).to(device)
         masked, reset = (
-            None if value is None else _bools(value, name, batch, steps).to(device).t()
+            None if value is None else _bools(value, name, batch, steps, time_major).to(device)
             for name, value in {"mask": mask, "resets": resets}.items()
         )
         return TracedSchedule(steps, batch, lengths, masked, reset, reverse=reverse, device=device)
@@ -118,9 +121,9 @@ def make_schedule(
         lengths = _lengths(sequence_length, batch, steps, lengths_name)
         live = torch.arange(steps, device="cpu").unsqueeze(1) < lengths
     if mask is not None:
-        masked = _bools(mask, "mask", batch, steps).cpu().t()
+        masked = _bools(mask, "mask", batch, steps, time_major).cpu()
         live = masked if live is None else live & masked
-    reset = None if resets is None else _bools(resets, "resets", batch, steps).cpu().t()
+    reset = None if resets is None else _bools(resets, "resets", batch, steps, time_major).cpu()
     return Schedule(steps, batch, live, reset, reverse=reverse, device=device)
 
 
@@ -159,15 +162,24 @@ def _lengths(value: IntArray, batch: int, steps: int, name: str) -> Tensor:
     return lengths
 
 
-def _bools(value: BoolArray, name: str, batch: int, steps: int) -> Tensor:
-    """Return a mask as `[B, T]`."""
+def _bools(value: BoolArray, name: str, batch: int, steps: int, time_major: bool) -> Tensor:
+    """Return a mask, which the user has passed in the layout of the inputs, as `[T, B]`."""
     mask = as_tensor(value, name)
-    what = f"booleans of shape [{batch}, {steps}] (batch, time; also with time_major=True)"
+    shape, axes = ((steps, batch), "time, batch") if time_major else ((batch, steps), "batch, time")
+    what = f"booleans of shape [{shape[0]}, {shape[1]}] ({axes}), the layout of the inputs"
     if mask.dtype != torch.bool and not _is_empty_list(value, mask):
         raise TypeError(f"{name} has dtype {mask.dtype}; expected {what}. Convert it with .bool().")
-    if mask.shape != (batch, steps) and not (batch == 0 and mask.numel() == 0):
-        raise ValueError(f"{name} has shape {list(mask.shape)}; expected {what}. Give one value per row and step.")
-    return mask.detach().bool().reshape(batch, steps)
+    if mask.shape != shape and not (0 in (batch, steps) and mask.numel() == 0):
+        advice = "Give one value per row and step."
+        if mask.shape == shape[::-1]:
+            advice = (
+                f"Transpose it: {name}.t(). (First versions took [batch, time] with time-major inputs too.)"
+                if time_major
+                else f"Transpose it: {name}.t()."
+            )
+        raise ValueError(f"{name} has shape {list(mask.shape)}; expected {what}. {advice}")
+    mask = mask.detach().bool().reshape(shape)
+    return mask if time_major else mask.t()
 
 
 def _is_empty_list(value: Any, read: Tensor) -> bool:

@@ -91,7 +91,9 @@ def static_bidirectional_rnn(
     ----------
     cell_fw, cell_bw : cell
     inputs : non-empty list of nesting of Tensor of shape (B, ...)
-    sequence_length, initial_state_fw, initial_state_bw, constants, mask, resets, pad_output, backend
+    mask, resets : booleans of shape (T, B), optional
+        As a list of steps has it, time comes first. See `dynamic_rnn`.
+    sequence_length, initial_state_fw, initial_state_bw, constants, pad_output, backend
         See `bidirectional_dynamic_rnn`.
 
     Returns

@@ -48,10 +48,10 @@ def dynamic_rnn(
         What stays the same at every step (an encoder's outputs, a speaker's embedding): the cell is called as
         `cell(x, state, constants)`, with `row_inputs` of its own as `cell(x, state, rows, constants)`. Batch first,
         with time-major inputs too; in the order of a ragged batch's rows. Gradients flow back to them.
-    mask : booleans of shape (B, T), optional
+    mask : booleans of shape (B, T), or (T, B) with `time_major`, optional
         True where a step is real; may have gaps and padding on either side. Both `mask` and `sequence_length` must
         hold for a step to be real.
-    resets : booleans of shape (B, T), optional
+    resets : booleans of shape (B, T), or (T, B) with `time_major`, optional
         True where the row's state returns to the cell's own initial state (not to `initial_state`, which may be carried
         over from an earlier chunk) *before* the step. Where that step is not real, before the row's next real step.
         With a ragged batch of shape (N,), one for each of its values.

@@ -106,7 +106,7 @@ def run_dynamic(
         schedule = ragged_schedule(inputs, resets, reverse)
     else:
         x = time_major_inputs(inputs, time_major)
-        schedule = make_schedule(x, sequence_length, mask, resets, reverse)
+        schedule = make_schedule(x, sequence_length, mask, resets, reverse, time_major)
     result = run_cell(
         cell,
         x,
@@ -141,7 +141,7 @@ def run_static(
     check_backend(backend)
     refuse_in_traces(inputs, sequence_length, mask, resets)
     stacked = stacked_inputs(inputs)
-    schedule = make_schedule(stacked, sequence_length, mask, resets, reverse)
+    schedule = make_schedule(stacked, sequence_length, mask, resets, reverse, time_major=True)
     result = run_cell(
         cell,
         stacked,

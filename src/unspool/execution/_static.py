@@ -36,7 +36,9 @@ def static_rnn(
         See `unspool.cells`.
     inputs : non-empty list of nesting of Tensor of shape (B, ...)
         One input per step.
-    sequence_length, initial_state, constants, mask, resets, reverse, pad_output, backend
+    mask, resets : booleans of shape (T, B), optional
+        As a list of steps has it, time comes first. See `dynamic_rnn`.
+    sequence_length, initial_state, constants, reverse, pad_output, backend
         See `dynamic_rnn`.
 
     Returns

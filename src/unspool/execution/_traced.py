@@ -282,7 +282,7 @@ def traced_dynamic_rnn(
         tensors_of(cell),
         _dynamic,
         (inputs, tensor_or_none(sequence_length), initial_state, *map(tensor_or_none, (mask, resets)), constants),
-        (steps, "B", "B", "BT", "BT", "B"),
+        (steps, "B", "B", steps, steps, "B"),
         (steps, "B", steps) if return_all_states else (steps, "B"),
         time_major=time_major,
         return_all_states=return_all_states,
@@ -322,7 +322,7 @@ def traced_static_rnn(
         tensors_of(cell),
         _static,
         (inputs, tensor_or_none(sequence_length), initial_state, *about_steps, constants),
-        ("B", "B", "B", "B.", "B.", "B"),  # the number of steps is that of the list: a constant
+        ("B", "B", "B", ".B", ".B", "B"),  # the number of steps is that of the list: a constant
         (".B", "B"),
         **options,
     )

@@ -108,8 +108,8 @@ class RecurrentLayer(nn.Module, ABC):
             Initial state, as the layer returns its final one; zeros by default.
         lengths : integers of shape (B,), optional
             Real steps of each row: any order, any device, 0 allowed.
-        mask, resets : booleans of shape (B, T), optional
-            See `unspool.dynamic_rnn`; resets of shape (N,) with a ragged batch.
+        mask, resets : booleans of shape (T, B), or (B, T) with `batch_first`, optional
+            In the layout of the input: see `unspool.dynamic_rnn`; resets of shape (N,) with a ragged batch.
         constants : nesting of Tensor of shape (B, ...), optional
             What the layer's cell takes beside input and state at every step: see `unspool.dynamic_rnn`.
 
@@ -263,7 +263,10 @@ class RecurrentLayer(nn.Module, ABC):
         else:
             x = time_major_inputs(input, time_major=not self.batch_first)
             self._check_steps(leaves_of(x)[0].shape[0])
-            schedules = [make_schedule(x, lengths, mask, resets, reverse, "lengths") for reverse in self._directions]
+            schedules = [
+                make_schedule(x, lengths, mask, resets, reverse, not self.batch_first, "lengths")
+                for reverse in self._directions
+            ]
         output, state = self._run(x, hx, constants, schedules, tensors)
         if self.return_sequences:
             output = map_leaves(lambda leaf: leaf.flip(0), output) if self.go_backwards else output

@@ -105,7 +105,7 @@ class Bidirectional(nn.Module):
         hx : pair of state, optional
             Initial states, forward and backward.
         lengths, mask, resets, constants : optional
-            See `unspool.dynamic_rnn`. Both layers get the same constants.
+            See `unspool.dynamic_rnn`; mask and resets in the layout of the input. Both layers get the same constants.
 
         Returns
         -------

@@ -15,7 +15,7 @@ from unspool._nest import Nest, flatten, map_leaves, unflatten
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule
 from unspool.cells import BuiltinCell, match_state
-from unspool.execution import BoolArray, IntArray, run_cell
+from unspool.execution import BoolArray, IntArray, as_tensor, run_cell
 from unspool.layers._base import RecurrentLayer, last_or_all, stack_states
 from unspool.layers._options import DEFAULTS, RunOptions, check_flags
 
@@ -140,7 +140,10 @@ class TorchLikeLayer(RecurrentLayer):
         constants: Nest | None,
         tensors: dict[str, Tensor] | None = None,
     ) -> tuple[Nest, Nest]:
-        """Run the layer; a sequence without a batch axis, `[T, I]`, is taken and given back as such."""
+        """Run the layer; a sequence without a batch axis, `[T, I]`, is taken and given back as such.
+
+        In its layout a mask and resets are `[T]`.
+        """
         if isinstance(input, RaggedBatch):
             if isinstance(input.values, Tensor) and input.values.shape[1:] != (self.input_size,):
                 raise ValueError(
@@ -158,6 +161,10 @@ class TorchLikeLayer(RecurrentLayer):
         if input.dim() == 3:
             return super()._run_batch(input, hx, lengths, mask, resets, constants, tensors)
         axis = 0 if self.batch_first else 1
+        mask, resets = (
+            None if value is None else _with_batch(value, name, axis)
+            for name, value in {"mask": mask, "resets": resets}.items()
+        )
         if hx is not None:
             tensors = self._tensors() if tensors is None else tensors  # once: to read one may mean to compute it
             hx = map_leaves(lambda leaf: leaf.unsqueeze(1), _matched(hx, self._bound_cells(tensors)))
@@ -223,6 +230,17 @@ class TorchLikeLayer(RecurrentLayer):
         of_cell = {name: getattr(cell, name, default) for name, default in usual.items()}
         changed += [f"{k}={getattr(v, '__name__', v)}" for k, v in of_cell.items() if v != usual[k]]
         return ", ".join([f"{self.input_size}, {self.hidden_size}", *changed])
+
+
+def _with_batch(value: BoolArray, name: str, axis: int) -> Tensor:
+    """Add the batch axis to a mask or resets `[T]` of a single sequence."""
+    flags = as_tensor(value, name)
+    if flags.dim() != 1:
+        raise ValueError(
+            f"{name} has shape {list(flags.shape)}; expected booleans of shape [T], the layout of an input [T, I] "
+            f"without a batch axis. Take {name}.flatten()."
+        )
+    return flags.unsqueeze(axis)
 
 
 def _matched(hx: Nest, cells: list[BuiltinCell], *batch: int) -> Nest:

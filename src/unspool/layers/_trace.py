@@ -62,7 +62,7 @@ def trace_layer(
         tensors,
         runner,
         (input, hx, *map(tensor_or_none, about_steps), constants),
-        (steps, state_axes, rows, rows + "T", rows + "T", rows),
+        (steps, state_axes, rows, steps, steps, rows),
         (steps if return_sequences else steps.replace("T", ""), state_axes),
         settings=settings,
     )
