@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -31,6 +32,11 @@ class StackedRNNCells(Cell):
         If there are no cells, or two neighbours that tell their sizes do not fit together.
     TypeError
         If one of them is not a cell.
+
+    Warns
+    -----
+    UserWarning
+        If a cell, or one inside of another, stands in the stack several times: its weights are then shared.
     """
 
     def __init__(self, cells: Iterable[nn.Module]) -> None:
@@ -40,6 +46,7 @@ class StackedRNNCells(Cell):
             raise ValueError("StackedRNNCells received no cells; expected at least one.")
         for index, cell in enumerate(cells):
             require_cell(cell, f"cells[{index}]")
+        _warn_of_shared_weights(cells)
         self.cells = nn.ModuleList(cells)
         for index in range(1, len(cells)):
             below, above = known_size(cells[index - 1], "output_size"), known_size(cells[index], "input_size")
@@ -123,3 +130,20 @@ class StackedRNNCells(Cell):
             x, new = step(cell, x, old, rows.get(str(index)), own)
             new_states.append(new)
         return x, tuple(new_states)
+
+
+def _warn_of_shared_weights(cells: Sequence[nn.Module]) -> None:
+    """Warn of a module with parameters that is part of several cells; parameters tied one by one are meant to be."""
+    first: dict[nn.Module, int] = {}
+    for index, cell in enumerate(cells):
+        for module in cell.modules():
+            if next(module.parameters(recurse=False), None) is None or first.setdefault(module, index) == index:
+                continue
+            name = type(module).__name__
+            warnings.warn(
+                f"cells[{first[module]}] and cells[{index}] of StackedRNNCells are or hold the same {name}, so its "
+                "weights are shared. For weights of their own make a new one for each, and not [cell] * n: "
+                f"[{name}(...) for _ in range({len(cells)})].",
+                stacklevel=3,
+            )
+            return

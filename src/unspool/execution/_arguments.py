@@ -190,6 +190,12 @@ def _is_empty_list(value: Any, read: Tensor) -> bool:
 def as_tensor(value: Any, name: str) -> Tensor:
     """Return what a user has passed for integers or booleans as a tensor.
 
+    Parameters
+    ----------
+    value : tensor, array or list
+    name : str
+        What the user calls it, for errors.
+
     Raises
     ------
     TypeError
