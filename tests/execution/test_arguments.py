@@ -318,7 +318,7 @@ def test_mask_and_resets_have_the_layout_of_the_inputs_where_there_are_as_many_s
     mask, resets = torch.rand(2, B, B) > 0.4
     assert not torch.equal(mask, mask.t())
     expected, state = dynamic_rnn(cell, x, mask=mask, resets=resets)
-    flags = {"mask": mask.t(), "resets": resets.t()}
+    flags: dict[str, Any] = {"mask": mask.t(), "resets": resets.t()}
     by_time, final = dynamic_rnn(cell, x.transpose(0, 1), time_major=True, **flags)
     assert torch.equal(by_time.transpose(0, 1), expected)
     assert torch.equal(final, state)

@@ -125,6 +125,20 @@ def test_the_batch_of_constants_is_first_in_time_major_calls_too():
     torch.testing.assert_close(outputs.transpose(0, 1), expected)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_all_rows_share_is_repeated_without_a_copy(backend):
+    cell, x, one = MemoryCell(I, H), torch.randn(B, T, I), torch.randn(S, H, requires_grad=True)
+    real = torch.ones(B, S).bool()
+
+    def run(slots: Tensor) -> tuple[Tensor, Tensor]:
+        held = {"memory": slots, "real": real}
+        outputs, _ = us.dynamic_rnn(cell, x, LENGTHS, constants=held, backend=backend)
+        return outputs, torch.autograd.grad(outputs.square().sum(), one)[0]
+
+    expanded = unless_refused(backend, lambda: run(one.expand(B, S, H)))
+    torch.testing.assert_close(expanded, run(torch.stack([one] * B)))
+
+
 def test_raw_rnn_gives_the_cell_the_constants_of_the_rows_that_run():
     cell, x, held = MemoryCell(I, H), torch.randn(B, T, I), memory()
     held["memory"].requires_grad_()
@@ -344,9 +358,26 @@ def test_gradients_per_sample_reach_constants():
             ValueError,
             ("constants[1] has shape [6, 4]", "batch first, with time-major"),
         ),
+        (
+            {"read": us.RaggedBatch(torch.ones(4, 4), torch.ones(4).long(), None, torch.arange(4))},
+            TypeError,
+            ("constants hold a RaggedBatch", "expected tensors [B, ...]", "RaggedBatch.to_padded"),
+        ),
+        (pack_padded_sequence(torch.ones(6, 4, 4), [6, 5, 2, 1]), TypeError, ("hold a PackedSequence", "pad_packed")),
+        (torch.ones(4, 4).to_sparse(), TypeError, ("constants is a torch.sparse_coo tensor", "dense")),
         (torch.ones(4, device="meta"), ValueError, ("constants is on meta; expected cpu", ".to('cpu')")),
     ],
-    ids=["a number", "None inside", "nothing", "a scalar", "time first", "another device"],
+    ids=[
+        "a number",
+        "None inside",
+        "nothing",
+        "a scalar",
+        "time first",
+        "ragged",
+        "packed",
+        "sparse",
+        "another device",
+    ],
 )
 def test_wrong_constants_are_refused(constants, error, parts):
     x, cell = torch.randn(B, T, I), Adding()

@@ -63,7 +63,7 @@ class WrappedCell(Cell):
         return {}
 
     def _inner_step(
-        self, x: Nest, state: Nest, rows: dict[str, Nest] | None, constants: Nest | None
+        self, x: Nest, state: Nest, rows: dict[str, Nest] | None, constants: Nest | None = None
     ) -> tuple[Nest, Nest]:
         return step(self.cell, x, state, None if rows is None else rows.get("cell"), constants)
 

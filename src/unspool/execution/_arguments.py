@@ -239,12 +239,16 @@ def checked_constants(cell: Any, constants: Nest | None, batch: int, device: tor
     if constants is None:
         return None
     require_constants_taken(cell)
+    map_leaves(_refuse_packed, constants, stop_at=lambda node: isinstance(node, RaggedBatch | PackedSequence))
     require_tensors(constants, "constants")
     leaves = named_leaves(constants, "constants")
     what = f"tensors [{batch}, ...] (batch first, with time-major inputs too)"
     if not leaves:
         raise ValueError(f"constants is {constants!r}, which holds no tensor; expected {what}, or None.")
     for name, leaf in leaves:
+        if leaf.is_nested or leaf.layout != torch.strided:
+            kind = "nested" if leaf.is_nested else str(leaf.layout)
+            raise TypeError(f"{name} is a {kind} tensor; expected {what}, dense, and a mask where rows are padded.")
         if leaf.dim() == 0 or leaf.shape[0] != batch:
             raise ValueError(
                 f"{name} has shape {list(leaf.shape)}; expected {what}: each row has its own. What all rows share, "
@@ -255,6 +259,14 @@ def checked_constants(cell: Any, constants: Nest | None, batch: int, device: tor
                 f"{name} is on {leaf.device}; expected {device}, as the inputs. Move it with .to({str(device)!r})."
             )
     return constants
+
+
+def _refuse_packed(leaf: Any) -> None:
+    if isinstance(leaf, RaggedBatch | PackedSequence):
+        raise TypeError(
+            f"constants hold a {type(leaf).__name__}; expected tensors [B, ...]. Unpack it (RaggedBatch.to_padded, "
+            "pad_packed_sequence with batch_first=True), and pass which steps are real beside it, as booleans [B, S]."
+        )
 
 
 def own_initial_state(cell: Any, inputs: Nest, batch: int) -> Nest:
