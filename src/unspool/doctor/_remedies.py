@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-_CONSTANTS = "pass what the cell holds for each row of a batch, if it does, to {code} as constants="
-
 REMEDIES = (
     ("_zoneout.py:", "take recurrent_dropout, which draws once per sequence, in place of ZoneoutCell"),
     ("draws random numbers", "{line}: draw once per sequence, in the cell's row_inputs"),
@@ -15,7 +13,10 @@ REMEDIES = (
     ("influence each other", "{line}: reduce over features and not over the batch, as layer_norm does"),
     ("repeats a parameter", "{line}: let the parameter be broadcast"),
     ("keep the batch as the first axis", "{line}: keep the batch as the first axis"),
-    (r"differs from row to row|sample rows: RuntimeError\(.The size of tensor a", _CONSTANTS),
+    (
+        r"sample rows: RuntimeError\(.The size of tensor a",
+        "pass what the cell holds for each row of a batch, if it does, to {code} as constants=",
+    ),
     (r"\(\S+:\d+\)", "{line}: use what is read natively (docs/backends.md)"),
     ("changes attributes of the cell", "keep what changes from step to step in the cell's state, not in attributes"),
     ("hold integers", "compute what depends on integers before {code}, and pass it floating-point numbers or booleans"),
