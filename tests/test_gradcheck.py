@@ -49,7 +49,7 @@ def check(
 def problem_of(case: Case) -> tuple[Problem, list[Tensor]]:
     problem = case.problem()
     problem = problem._replace(inputs=with_gradient(problem.inputs))
-    return problem, [*differentiable((problem.inputs, problem.initial_state)), *problem.cell.parameters()]
+    return problem, [*differentiable(problem[1:]), *problem.cell.parameters()]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -107,7 +107,7 @@ def test_gradients_of_raw_rnn(row):
 
     def run() -> Any:
         torch.manual_seed(0)
-        return unspool.raw_rnn(problem.cell, loop)[:2]
+        return unspool.raw_rnn(problem.cell, loop, constants=problem.constants)[:2]
 
     check(run, wanted, fast_mode=True)
 

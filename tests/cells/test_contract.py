@@ -272,5 +272,5 @@ def test_a_cell_is_checked_before_anything_is_computed():
         dynamic_rnn(cell, torch.zeros(B, 4, 1), [9, 1])
     with refused(ValueError, "initial_state"):
         dynamic_rnn(cell, torch.zeros(B, 4, 1), initial_state=torch.zeros(B, 1))
-    schedule = make_schedule(torch.zeros(4, B, 1), None, None, None, False)
+    schedule = make_schedule(torch.zeros(4, B, 1), None, None, None, reverse=False, time_major=True)
     assert schedule.dense

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
+
+import pytest
 import torch
 from torch import nn
 
@@ -78,3 +82,32 @@ def test_wrong_states_are_refused():
         stack(torch.zeros(2, 3), (torch.zeros(2, 4),))
     with refused(ValueError, "initial_state has the structure [2, 4]", "expected ([2, 4], [2, 4])"):
         dynamic_rnn(stack, torch.zeros(2, 5, 3), initial_state=torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: [LSTMCell(5, 5)] * 3, "LSTMCell"),
+        (lambda: [nn.GRUCell(5, 5)] * 3, "GRUCell"),
+        (lambda: [DropoutCell(cell, state=0.5) for cell in [GRUCell(5, 5)] * 3], "GRUCell"),
+        (lambda: [LSTMCell(5, 5), *[StackedRNNCells([SimpleRNNCell(5, 5)])] * 2], "SimpleRNNCell"),
+    ],
+    ids=["a cell", "one of torch.nn's", "inside of wrappers", "a stack"],
+)
+def test_a_cell_that_stands_several_times_is_named_once(make, name):
+    cells = make()
+    with pytest.warns(UserWarning, match=f"hold the same {name}, so its weights are shared") as warned:
+        stack = StackedRNNCells(cells)
+    (message,) = [str(warning.message) for warning in warned]
+    assert f"[{name}(...) for _ in range(3)]" in message
+    assert warned[0].filename == __file__
+    with warnings.catch_warnings(action="error"):
+        copy.deepcopy(stack)
+
+
+def test_cells_with_weights_of_their_own_and_those_without_weights_are_no_cause_for_warning():
+    StackedRNNCells([LSTMCell(5, 5) for _ in range(3)])
+    StackedRNNCells([SumCell(5, 5)] * 3)
+    a, b = GRUCell(5, 5), GRUCell(5, 5)
+    b.weight_ih = a.weight_ih  # tied on purpose
+    StackedRNNCells([a, b])

@@ -48,6 +48,15 @@ def vectors_and_images(batch: int, steps: int, size: int, generator: torch.Gener
     return {"vector": vectors(batch, steps, size, generator), "image": images}
 
 
+def memory(batch: int, size: int, generator: torch.Generator) -> dict[str, Tensor]:
+    slots = torch.randn(batch, 3, size, generator=generator, dtype=torch.float64)
+    return {"memory": slots, "real": torch.arange(3) < torch.arange(batch).unsqueeze(1) % 3 + 1}
+
+
+def vectors_of_rows(batch: int, size: int, generator: torch.Generator) -> tuple[Tensor]:
+    return (torch.randn(batch, size, generator=generator, dtype=torch.float64),)
+
+
 @dataclass(frozen=True)
 class CellRow:
     """One row of the table of cells.
@@ -61,6 +70,8 @@ class CellRow:
         Whether it is run in training; its random masks are then held over time.
     draw : callable
         Draws inputs [B, T, ...].
+    constants : callable, optional
+        `constants(batch, hidden_size, generator)` draws what a run holds constant for the cell, [B, ...].
     square : bool
         Whether it needs as many features in as units.
     nested_output : bool
@@ -71,6 +82,7 @@ class CellRow:
     make: Callable[[int, int], Any]
     training: bool = False
     draw: Draw = vectors
+    constants: Callable[[int, int, torch.Generator], Any] | None = None
     square: bool = False
     nested_output: bool = False
 
@@ -82,6 +94,13 @@ class CellRow:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return self.make(input_size, hidden_size).to(dtype).train(self.training)
+
+    def held(self, batch: int, hidden_size: int, dtype: torch.dtype, generator: torch.Generator) -> Any:
+        """Return the constants of a run, or None."""
+        if self.constants is None:
+            return None
+        drawn = self.constants(batch, hidden_size, generator)
+        return with_gradient(map_leaves(lambda x: x.to(dtype) if x.is_floating_point() else x, drawn))
 
 
 def _stack(i: int, h: int, **options: Any) -> unspool.StackedRNNCells:
@@ -162,7 +181,28 @@ CELLS = [
     CellRow("user row inputs", user_cells.ContextCell),
     CellRow("user heads", user_cells.HeadsCell),
     CellRow("user state only", user_cells.StateOnlyCell),
+    CellRow("user constants", user_cells.MemoryCell, constants=memory),
+    CellRow("user constants and row inputs", user_cells.SpeakerCell, constants=vectors_of_rows),
+    CellRow("stack with constants", lambda i, h: _readers(i, h, variational=False), constants=memory),
+    CellRow(
+        "stack with constants in training",
+        lambda i, h: _readers(i, h, variational=True),
+        constants=memory,
+        training=True,
+    ),
 ]
+
+
+def _readers(i: int, h: int, *, variational: bool) -> Any:
+    """Make a stack of which some cells take constants, two of them inside of wrappers."""
+    inside = US.ResidualCell(US.ZoneoutCell(user_cells.MemoryCell(h, h), 0.3, variational=variational))
+    return US.StackedRNNCells(
+        [
+            US.DropoutCell(user_cells.MemoryCell(i, h), input=0.3, state=0.3, variational=variational),
+            US.LSTMCell(h, h),
+            inside,
+        ]
+    )
 
 
 def _wrapped(h: int) -> Any:
@@ -261,7 +301,7 @@ class Case:
         return _table(RESETS[self.resets], self.sizes)
 
     def problem(self) -> Problem:
-        """Return the cell, clean inputs [B, T, ...] and the initial state, if one is given."""
+        """Return the cell, clean inputs [B, T, ...], the initial state, if one is given, and constants."""
         batch, steps, input_size, hidden_size = self.sizes
         if self.row.square:
             input_size = hidden_size
@@ -269,7 +309,8 @@ class Case:
         generator = torch.Generator().manual_seed(self.seed + 1)
         inputs = self.row.draw(batch, steps, input_size, generator)
         inputs = map_leaves(lambda x: x.to(self.dtype) if x.is_floating_point() else x, inputs)
-        return Problem(cell, inputs, random_state(cell, batch, self.dtype, generator) if self.given_state else None)
+        state = random_state(cell, batch, self.dtype, generator) if self.given_state else None
+        return Problem(cell, inputs, state, self.row.held(batch, hidden_size, self.dtype, generator))
 
 
 def random_state(cell: Any, batch: int, dtype: torch.dtype, generator: torch.Generator) -> Any:

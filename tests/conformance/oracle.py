@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from unspool import LSTMState
+from unspool import Cell, LSTMState
 
 RELATIVE = {torch.float64: 1e-10, torch.float32: 2e-5}
 """Largest difference that is allowed, as a part of the largest absolute value of the compared array."""
@@ -29,11 +29,12 @@ class Run(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A cell and what it is run over: `inputs` [B, T, ...] and, or None, `initial_state` [B, ...]."""
+    """A cell and what it is run over: `inputs` [B, T, ...] and, or None, `initial_state` and `constants` [B, ...]."""
 
     cell: Any
     inputs: Any
     initial_state: Any
+    constants: Any = None
 
 
 def map_leaves(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
@@ -66,15 +67,17 @@ def poison(inputs: Any, live: list[list[bool]]) -> Any:
     return map_leaves(poisoned, inputs)
 
 
-def call(cell: Any, x: Any, state: Any, rows: Any = None) -> tuple[Any, Any]:
-    """Compute one step of any cell."""
+def call(cell: Any, x: Any, state: Any, rows: Any = None, constants: Any = None) -> tuple[Any, Any]:
+    """Compute one step of any cell; constants follow the row inputs of a cell that has such, drawn or not."""
     if isinstance(cell, nn.LSTMCell):
         h, c = cell(x, tuple(state))
         return h, LSTMState(h, c)
     if isinstance(cell, nn.RNNCellBase):
         h = cell(x, state)
         return h, h
-    return cell(x, state) if rows is None else cell(x, state, rows)
+    if constants is None:
+        return cell(x, state) if rows is None else cell(x, state, rows)
+    return cell(x, state, constants) if type(cell).row_inputs is Cell.row_inputs else cell(x, state, rows, constants)
 
 
 def first_state(cell: Any, batch: int, dtype: torch.dtype) -> Any:
@@ -95,6 +98,7 @@ def alone(
     reverse: bool = False,
     pad_output: str = "zero",
     rows: Any = None,
+    constants: Any = None,
 ) -> Run:
     """Run each row alone over its real steps only; a reset returns to the cell's own initial state."""
     batch = len(live)
@@ -106,9 +110,11 @@ def alone(
     for b in range(batch):
         row_inputs = [map_leaves(lambda leaf, b=b, t=t: leaf[b, t].unsqueeze(0), inputs) for t in range(len(live[b]))]
         start, own = (map_leaves(lambda leaf, b=b: leaf[b : b + 1], state) for state in (initial_state, fresh))
-        constant = None if rows is None else map_leaves(lambda leaf, b=b: leaf[b : b + 1], rows)
+        beside = tuple(
+            None if tree is None else map_leaves(lambda leaf, b=b: leaf[b : b + 1], tree) for tree in (rows, constants)
+        )
         reset = [False] * len(live[b]) if resets is None else resets[b]
-        ran.append(_one_row(cell, row_inputs, live[b], start, own, reset, reverse, pad_output, constant))
+        ran.append(_one_row(cell, row_inputs, live[b], start, own, reset, reverse, pad_output, beside))
     like = next((y for outputs, _, _ in ran for y in outputs if y is not None), None)
     if like is None:
         ones = map_leaves(lambda leaf: torch.ones_like(leaf[0, :1]), inputs)
@@ -116,7 +122,7 @@ def alone(
             cell,
             ones,
             map_leaves(lambda leaf: leaf[:1], initial_state),
-            None if rows is None else map_leaves(lambda leaf: leaf[:1], rows),
+            *(None if tree is None else map_leaves(lambda leaf: leaf[:1], tree) for tree in (rows, constants)),
         )
     zero = map_leaves(lambda leaf: torch.zeros_like(leaf[:1]), like)
     return Run(
@@ -135,7 +141,7 @@ def _one_row(
     resets: Sequence[bool],
     reverse: bool,
     pad_output: str,
-    rows: Any,
+    beside: tuple[Any, ...],
 ) -> tuple[list[Any], Any, list[Any]]:
     steps = len(live)
     outputs, states = [None] * steps, [None] * steps
@@ -146,7 +152,7 @@ def _one_row(
         if live[t]:
             if pending:
                 state, pending = own, False
-            latest, state = call(cell, inputs[t], state, rows)
+            latest, state = call(cell, inputs[t], state, *beside)
             outputs[t] = latest
         elif pad_output == "repeat":
             outputs[t] = latest
@@ -189,6 +195,7 @@ def measure(run: Callable[[], Run], problem: Problem, cells: Iterable[Any] = ())
     wanted = {
         **named("inputs", problem.inputs),
         **({} if problem.initial_state is None else named("initial_state", problem.initial_state)),
+        **({} if problem.constants is None else named("constants", problem.constants)),
         **{f"cell {k} {name}": p for k, cell in enumerate(cells) for name, p in cell.named_parameters()},
     }
     wanted = {name: leaf for name, leaf in wanted.items() if leaf.requires_grad}

@@ -36,10 +36,33 @@ def batch_first(values: Any) -> Any:
     return map_leaves(lambda leaf: leaf.transpose(0, 1), values)
 
 
+TIME_MAJOR = ["dynamic_rnn time-major", "static_rnn", "RNN", "RNN unrolled"]
+TIME_MAJOR += ["bidirectional_dynamic_rnn time-major", "static_bidirectional_rnn"]
+"""Executions whose inputs have time before batch, and so have mask and resets."""
+
+
+def about_steps(case: Case) -> dict[str, Any]:
+    """Return mask and resets in the layout of the inputs."""
+    tables = {"mask": case.mask_list(), "resets": case.resets_list()}
+    return time_first(tables) if case.execution in TIME_MAJOR else tables
+
+
+def time_first(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a batch-major run with mask and resets as a time-major run takes them."""
+
+    def transposed(table: Any) -> Any:
+        if isinstance(table, list):
+            rectangular = len({len(row) for row in table}) == 1
+            return list(map(list, zip(*table, strict=True))) if rectangular else table
+        return table if table is None or table.ndim != 2 else table.T
+
+    return {name: transposed(value) if name in ("mask", "resets") else value for name, value in options.items()}
+
+
 def run_library(case: Case, problem: Problem) -> Run:
     """Run a case through the library; everything comes back batch-major."""
-    cell, inputs, state = problem
-    options: dict[str, Any] = {"mask": case.mask_list(), "resets": case.resets_list()}
+    cell, inputs, state, constants = problem
+    options: dict[str, Any] = {"constants": constants, **about_steps(case)}
     fixed: dict[str, Any] = {"reverse": case.reverse, "pad_output": case.pad_output, "backend": case.backend}
     lengths = case.lengths_list()
     execution, _, variant = case.execution.partition(" ")
@@ -66,8 +89,8 @@ def run_library(case: Case, problem: Problem) -> Run:
 
 
 def run_library_both_ways(case: Case, cells: list[Any], problem: Problem) -> Run:
-    _, inputs, states = problem
-    options: dict[str, Any] = {"mask": case.mask_list(), "resets": case.resets_list()}
+    _, inputs, states, constants = problem
+    options: dict[str, Any] = {"constants": constants, **about_steps(case)}
     fixed: dict[str, Any] = {"pad_output": case.pad_output, "backend": case.backend}
     lengths, execution = case.lengths_list(), case.execution
     fw, bw = cells[:2]

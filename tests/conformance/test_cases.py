@@ -18,6 +18,7 @@ from tests.conformance.cases import (
     Case,
     bidirectional_cases,
     cases,
+    memory,
     pairs_of,
     random_state,
 )
@@ -34,8 +35,8 @@ from tests.conformance.oracle import (
     named,
     with_gradient,
 )
-from tests.conformance.runs import posed, run_library, run_library_both_ways, unless_refused
-from tests.conformance.user_cells import ProbeCell
+from tests.conformance.runs import posed, run_library, run_library_both_ways, time_first, unless_refused
+from tests.conformance.user_cells import MemoryCell, ProbeCell
 
 
 def test_the_ways_of_running_a_cell_cover_all_pairs():
@@ -49,8 +50,8 @@ def test_the_ways_of_running_a_cell_cover_all_pairs():
 @pytest.mark.parametrize("row", CELLS, ids=str)
 def test_the_native_backend_runs_every_cell_but_those_with_integers_in_their_state(row):
     # A case is skipped where its backend refuses it, so a cell that the engine no longer runs would not show there.
-    cell, inputs, _ = Case(row, "native", "dynamic_rnn").problem()
-    (decision,) = unspool.explain(cell, inputs).decisions
+    cell, inputs, _, constants = Case(row, "native", "dynamic_rnn").problem()
+    (decision,) = unspool.explain(cell, inputs, constants=constants).decisions
     assert (decision.reasons["native"] != []) == (row.name == "user integer state")
 
 
@@ -67,6 +68,7 @@ def run_oracle(case: Case, problem: Problem, live: list[list[bool]]) -> Run:
         reverse=case.reverse,
         pad_output=case.pad_output,
         rows=None if draw is None else draw(len(live), dtype=case.dtype),
+        constants=problem.constants,
     )
     return run if case.execution.endswith("all states") else run._replace(all_states=None)
 
@@ -114,6 +116,7 @@ def run_oracle_both_ways(case: Case, cells: list[Any], problem: Problem, live: l
                 reverse=bool(direction),
                 pad_output=case.pad_output,
                 rows=None if draw is None else draw(len(live), dtype=case.dtype),
+                constants=problem.constants,
             )
             pair.append(run.outputs)
             finals[direction].append(run.final_state)
@@ -211,7 +214,7 @@ def test_only_live_rows_are_computed_and_no_step_beyond_the_longest(execution, l
     if execution == "dynamic_rnn":
         _, total = unspool.dynamic_rnn(cell, inputs, lengths, reverse=reverse, **options)
     elif execution == "static_rnn":
-        _, total = unspool.static_rnn(cell, list(inputs.unbind(1)), lengths, reverse=reverse, **options)
+        _, total = unspool.static_rnn(cell, list(inputs.unbind(1)), lengths, reverse=reverse, **time_first(options))
     else:
         unroll = execution.endswith("unrolled")
         layer = unspool.RNN(cell, batch_first=True, reverse=reverse, unroll=unroll, backend="reference")
@@ -227,11 +230,18 @@ def test_only_live_rows_are_computed_and_no_step_beyond_the_longest(execution, l
 @pytest.mark.parametrize("row", CELLS, ids=str)
 def test_no_steps_and_no_rows_give_empty_outputs(row, batch, steps, reverse, backend):
     case = Case(row, backend, "dynamic_rnn all states", sizes=(5, 7, 2, 3), reverse=reverse, given_state=True)
-    cell, inputs, state = case.problem()
-    full, _ = unspool.dynamic_rnn(cell, inputs, initial_state=state)
+    cell, inputs, state, constants = case.problem()
+    full, _ = unspool.dynamic_rnn(cell, inputs, initial_state=state, constants=constants)
     inputs = with_gradient(map_leaves(lambda leaf: leaf[:batch, :steps], inputs))
     state = map_leaves(lambda leaf: leaf[:batch], state)
-    fixed: dict[str, Any] = {"initial_state": state, "reverse": reverse, "return_all_states": True, "backend": backend}
+    constants = None if constants is None else map_leaves(lambda leaf: leaf[:batch], constants)
+    fixed: dict[str, Any] = {
+        "initial_state": state,
+        "constants": constants,
+        "reverse": reverse,
+        "return_all_states": True,
+        "backend": backend,
+    }
     ways: list[dict[str, Any]] = [
         {},
         {"mask": torch.ones(batch, steps, dtype=torch.bool), "pad_output": "repeat"},
@@ -255,3 +265,16 @@ def test_gradients_of_an_empty_run_exist_and_are_zero(steps, backend):
     outputs, _ = unspool.dynamic_rnn(cell, x, [0, 0], backend=backend)
     outputs.sum().backward()
     assert all(leaf.grad is not None and not leaf.grad.any() for leaf in (x, *cell.parameters()))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("steps", [0, 7])
+def test_constants_of_an_empty_run_have_gradients_of_zero(steps, backend):
+    cell, constants = MemoryCell(3, 4), memory(2, 4, torch.Generator())
+    slots = constants["memory"].float().requires_grad_()
+    outputs, _ = unspool.dynamic_rnn(
+        cell, torch.randn(2, steps, 3), [0, 0], constants={**constants, "memory": slots}, backend=backend
+    )
+    outputs.sum().backward()
+    assert slots.grad is not None
+    assert not slots.grad.any()

@@ -37,8 +37,8 @@ def run_padded(case: Case, problem: Any, lengths: list[int], real: torch.Tensor)
     resets = None if case.resets == "no resets" else torch.tensor(case.resets_list())
     torch.manual_seed(case.seed)
     outputs, final, states = unspool.dynamic_rnn(
-        problem.cell, problem.inputs, lengths, problem.initial_state, resets=resets, reverse=case.reverse,
-        return_all_states=True, backend=case.backend,
+        problem.cell, problem.inputs, lengths, problem.initial_state, constants=problem.constants,
+        resets=resets, reverse=case.reverse, return_all_states=True, backend=case.backend,
     )  # fmt: skip
     return Run(map_leaves(lambda leaf: leaf[real], outputs), final, map_leaves(lambda leaf: leaf[real], states))
 
@@ -48,8 +48,8 @@ def run_ragged(case: Case, problem: Any, lengths: list[int], real: torch.Tensor)
     resets = None if case.resets == "no resets" else torch.tensor(case.resets_list())[real]
     torch.manual_seed(case.seed)
     outputs, final, states = unspool.dynamic_rnn(
-        problem.cell, batch, None, problem.initial_state, resets=resets, reverse=case.reverse,
-        return_all_states=True, backend=case.backend,
+        problem.cell, batch, None, problem.initial_state, constants=problem.constants,
+        resets=resets, reverse=case.reverse, return_all_states=True, backend=case.backend,
     )  # fmt: skip
 
     def values(tree: Any) -> Any:

@@ -229,6 +229,38 @@ class ContextCell(Cell):
         return h, h
 
 
+class MemoryCell(Cell):
+    """Looks into a memory that the run holds constant, weighing its slots by the state (Luong et al., 2015)."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(hidden_size)
+        self.input_size, self.output_size = input_size, hidden_size
+        self.product = nn.Linear(input_size + 2 * hidden_size, hidden_size)
+
+    def forward(self, x: Tensor, state: Tensor, constants: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        memory = constants["memory"]
+        scores = (memory @ state.unsqueeze(2)).squeeze(2).masked_fill(~constants["real"], -torch.inf)
+        seen = (scores.softmax(1).unsqueeze(1) @ memory).squeeze(1)
+        h = torch.tanh(self.product(torch.cat([x, state, seen], 1)))
+        return h, h
+
+
+class SpeakerCell(Cell):
+    """Row inputs that it draws itself, and constants that the run is given."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(hidden_size)
+        self.hidden_size = hidden_size
+        self.product = nn.Linear(input_size + hidden_size, hidden_size)
+
+    def row_inputs(self, batch_size: int, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
+        return torch.randn(batch_size, self.hidden_size, dtype=dtype, device=device)
+
+    def forward(self, x: Tensor, state: Tensor, rows: Tensor, constants: tuple[Tensor]) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(self.product(torch.cat([x, rows * state], 1)) + constants[0])
+        return h, h
+
+
 class HeadsCell(Cell):
     """Cuts its features into heads with `view` and -1, which PyTorch refuses for tensors without rows."""
 

@@ -53,6 +53,32 @@ def test_a_cell_that_draws_is_told_where_and_drawing_in_row_inputs_helps():
     assert (finding.runs_on, finding.changes) == ("native", ())
 
 
+class ShiftedCell(Cell):
+    """Adds something of each row: held by the cell; mended, a constant of the run."""
+
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.shift: torch.Tensor | None = None
+
+    def forward(self, x, h, shift=None):
+        h = torch.tanh(x + h + (self.shift if shift is None else shift))
+        return h, h
+
+
+def test_a_cell_that_holds_something_of_each_row_is_told_of_constants_and_they_help():
+    cell, shift = ShiftedCell(), torch.randn(len(X), 3)
+    cell.shift = shift
+    (change,) = doctor(cell, X).changes
+    assert change == "pass what the cell holds for each row of a batch, if it does, to model as constants="
+    (finding,) = doctor(ShiftedCell(), X, constants=shift).findings
+    assert (finding.runs_on, finding.changes) == ("native", ())
+
+
+def test_integers_among_constants_are_told_to_be_used_before_the_run():
+    (change,) = doctor(ShiftedCell(), X, constants=torch.ones(len(X), 3).long()).changes
+    assert change == "compute what depends on integers before model, and pass it floating-point numbers or booleans"
+
+
 def test_half_precision_is_told_to_be_float():
     model, x = RNN(GRUCell(3, 4, dtype=torch.bfloat16)), X.bfloat16()
     (line,) = doctor(model, x).changes

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from tests.conformance.oracle import leaves_of
+from tests.conformance.runs import time_first
 from tests.conformance.user_cells import ProbeCell, TokenCell
 from tests.refusal import refused
 from unspool import (
     RNN,
+    Bidirectional,
     GRUCell,
     LSTMCell,
     LSTMState,
@@ -75,7 +77,7 @@ def over_steps(run: Execution) -> Execution:
 
     def wrapped(*cells_and_inputs: Any, **options: Any) -> Any:
         *cells, inputs = cells_and_inputs
-        return run(*cells, list(inputs.unbind(1)), **options)
+        return run(*cells, list(inputs.unbind(1)), **time_first(options))
 
     return wrapped
 
@@ -186,13 +188,17 @@ WRONG: list[tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = [
     (
         {"mask": torch.ones(T, B).bool()},
         ValueError,
-        ("mask has shape [5, 3]", "[3, 5] (batch, time;", "Give one value"),
+        ("mask has shape [", "expected booleans of shape [", "the layout of the inputs", "Transpose it: mask.t()"),
     ),
     ({"mask": torch.ones(B, T).bool().to("meta")}, TypeError, ("mask is a meta tensor", "one that has values")),
-    ({"mask": [[True] * T] * 2}, ValueError, ("mask has shape [2, 5]", "expected booleans of shape [3, 5]")),
+    ({"mask": [[True] * T] * 2}, ValueError, ("mask has shape [", "expected booleans of shape [", "Give one value")),
     ({"mask": [[True], [True, False]]}, TypeError, ("mask is list", "cannot be read as a tensor")),
     ({"resets": torch.ones(B, T).long()}, TypeError, ("resets has dtype torch.int64", "expected booleans")),
-    ({"resets": torch.ones(B).bool()}, ValueError, ("resets has shape [3]", "expected booleans of shape [3, 5]")),
+    (
+        {"resets": torch.ones(B).bool()},
+        ValueError,
+        ("resets has shape [3]", "the layout of the inputs", "Give one value"),
+    ),
     ({"pad_output": "same"}, ValueError, ("pad_output is 'same'", "expected 'zero' or 'repeat'")),
     ({"backend": "warp"}, ValueError, ("backend is 'warp'", "expected one of 'auto'", "'reference'")),
 ]
@@ -291,8 +297,38 @@ def test_wrong_inputs_are_refused(inputs, error, parts):
 def test_the_layout_is_named_in_errors():
     with refused(ValueError, "inputs has shape [3]", "expected [T, B, ...] (time_major=True)"):
         dynamic_rnn(ProbeCell(), torch.zeros(3), time_major=True)
-    with refused(ValueError, "mask has shape [5, 3]", "[3, 5] (batch, time; also with time_major=True)"):
-        dynamic_rnn(ProbeCell(), torch.zeros(T, B, 2), time_major=True, mask=torch.ones(T, B).bool())
+    flags = torch.ones(B, T).bool()
+    with refused(ValueError, "mask has shape [5, 3]", "[3, 5] (batch, time), the layout of the inputs", "mask.t()"):
+        dynamic_rnn(ProbeCell(), torch.zeros(B, T, 2), mask=flags.t())
+    runs: list[Callable[..., Any]] = [
+        lambda **options: dynamic_rnn(ProbeCell(), torch.zeros(T, B, 2), time_major=True, **options),
+        lambda **options: static_rnn(ProbeCell(), [torch.zeros(B, 2)] * T, **options),
+        lambda **options: RNN(ProbeCell())(torch.zeros(T, B, 2), **options),
+    ]
+    for run in runs:
+        for name in ("mask", "resets"):  # the form of first versions, which is told what has changed
+            parts = "[5, 3] (time, batch), the layout of the inputs", f"{name}.t()", "First versions took [batch, time]"
+            with refused(ValueError, f"{name} has shape [3, 5]", *parts):
+                run(**{name: flags})
+
+
+def test_mask_and_resets_have_the_layout_of_the_inputs_where_there_are_as_many_steps_as_rows():
+    torch.manual_seed(0)
+    cell, x = GRUCell(I, H), torch.randn(B, B, I)
+    mask, resets = torch.rand(2, B, B) > 0.4
+    assert not torch.equal(mask, mask.t())
+    expected, state = dynamic_rnn(cell, x, mask=mask, resets=resets)
+    flags: dict[str, Any] = {"mask": mask.t(), "resets": resets.t()}
+    by_time, final = dynamic_rnn(cell, x.transpose(0, 1), time_major=True, **flags)
+    assert torch.equal(by_time.transpose(0, 1), expected)
+    assert torch.equal(final, state)
+    steps, final = static_rnn(cell, list(x.unbind(1)), **flags)
+    torch.testing.assert_close(torch.stack(steps, 1), expected)
+    layer, first = RNN(cell), RNN(cell, batch_first=True)
+    torch.testing.assert_close(layer(x.transpose(0, 1), **flags)[0].transpose(0, 1), expected)
+    torch.testing.assert_close(first(x, mask=mask, resets=resets)[0], expected)
+    both = Bidirectional(layer, RNN(cell, reverse=True))(x.transpose(0, 1), **flags)[0]
+    torch.testing.assert_close(both[..., :H].transpose(0, 1), expected)
 
 
 WRONG_LISTS: list[tuple[Any, type[Exception], tuple[str, ...]]] = [

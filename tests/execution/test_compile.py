@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 import unspool as us
 from tests.conformance.cases import CELLS, WAYS, Case
 from tests.conformance.oracle import Problem, Run, assert_close, map_leaves, measure, with_gradient
-from tests.conformance.runs import batch_first
+from tests.conformance.runs import about_steps, batch_first
 from tests.conformance.user_cells import SumCell, TokenCell
 from unspool.execution import _op
 
@@ -102,10 +102,11 @@ def run_case(case: Case, problem: Problem, compiler: Callable[[Any], Any]) -> Ru
     major = variant == "time-major"
     layer = us.RNN(cell, batch_first=variant == "batch-first", unroll=variant == "unrolled", **fixed)
 
-    def run(inputs: Any, state: Any, lengths: Any, mask: Any, resets: Any) -> Any:
+    def run(inputs: Any, state: Any, lengths: Any, mask: Any, resets: Any, constants: Any) -> Any:
+        options = {"mask": mask, "resets": resets, "constants": constants}
         if execution == "RNN":
-            return layer(inputs, state, lengths=lengths, mask=mask, resets=resets)
-        options = {"mask": mask, "resets": resets, **fixed}
+            return layer(inputs, state, lengths=lengths, **options)
+        options |= fixed
         if execution == "static_rnn":
             return us.static_rnn(cell, inputs, lengths, state, **options)
         every = variant == "all states"
@@ -116,11 +117,10 @@ def run_case(case: Case, problem: Problem, compiler: Callable[[Any], Any]) -> Ru
         inputs = batch_first(inputs)
     elif execution == "static_rnn":
         inputs = [map_leaves(lambda leaf, t=t: leaf[:, t], inputs) for t in range(case.sizes[1])]
-    varying = [case.lengths_list(), case.mask_list(), case.resets_list()]
+    varying = [case.lengths_list(), *about_steps(case).values()]
     torch.manual_seed(case.seed)
-    return Run(
-        *compiler(run)(inputs, problem.initial_state, *(None if v is None else torch.tensor(v) for v in varying))
-    )
+    tensors = [None if v is None else torch.tensor(v) for v in varying]
+    return Run(*compiler(run)(inputs, problem.initial_state, *tensors, problem.constants))
 
 
 TURNS = [Case(row, "auto", **WAYS[(7 * k) % len(WAYS)]) for k, row in enumerate(CELLS)]

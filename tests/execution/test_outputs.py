@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.conformance.runs import time_first
 from unspool import RNN, Cell, GRUCell, dynamic_rnn, static_rnn
 
 
@@ -32,7 +33,7 @@ X = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
 
 def run(x: Tensor, *args: Any, **options: Any) -> tuple[list[float], float, list[float]]:
     outputs, final, states = dynamic_rnn(AddCell(), x, *args, return_all_states=True, **options)
-    steps, static_final = static_rnn(AddCell(), list(x.unbind(1)), *args, **options)
+    steps, static_final = static_rnn(AddCell(), list(x.unbind(1)), *args, **time_first(options))
     assert torch.equal(torch.stack(steps, 1), outputs)
     assert torch.equal(static_final, final)
     return outputs[0].tolist(), final[0].item(), states[0].tolist()

@@ -25,7 +25,7 @@ def bools(*values: bool) -> Tensor:
     return torch.tensor(values)
 
 
-def like_dynamic_rnn(cell: Any, inputs: Tensor, lengths: Tensor, state: Any) -> Run:
+def like_dynamic_rnn(cell: Any, inputs: Tensor, lengths: Tensor, state: Any, constants: Any = None) -> Run:
     """Run `raw_rnn` with the loop function of TensorFlow's documentation, which makes it `dynamic_rnn`."""
 
     def loop(time: int, output: Any, cell_state: Any, loop_state: Any) -> Any:
@@ -33,7 +33,7 @@ def like_dynamic_rnn(cell: Any, inputs: Tensor, lengths: Tensor, state: Any) -> 
         following = inputs[:, time] if time < inputs.shape[1] else None
         return time >= lengths, following, next_state, output, None
 
-    emitted, final, loop_state = raw_rnn(cell, loop)
+    emitted, final, loop_state = raw_rnn(cell, loop, constants=constants)
     assert loop_state is None
     return Run(map_leaves(lambda leaf: leaf.transpose(0, 1), emitted), final)
 
@@ -41,19 +41,19 @@ def like_dynamic_rnn(cell: Any, inputs: Tensor, lengths: Tensor, state: Any) -> 
 @pytest.mark.parametrize("row", [row for row in CELLS if row.draw is vectors], ids=str)
 def test_raw_rnn_can_be_dynamic_rnn(row):
     case = Case(row, "reference", "raw_rnn", given_state=True)
-    cell, inputs, state = case.problem()
+    cell, inputs, state, constants = case.problem()
     lengths = torch.tensor([7, 0, 2, 5, 1])
     poisoned = inputs.clone()
     poisoned[torch.arange(7) >= lengths.unsqueeze(1)] = float("nan")
-    problem = Problem(cell, with_gradient(poisoned), state)
+    problem = Problem(cell, with_gradient(poisoned), state, constants)
 
     def looped() -> Run:
         torch.manual_seed(0)
-        return Run(*dynamic_rnn(cell, problem.inputs, lengths, state, backend="reference"))
+        return Run(*dynamic_rnn(cell, problem.inputs, lengths, state, constants=constants, backend="reference"))
 
     def raw() -> Run:
         torch.manual_seed(0)
-        return like_dynamic_rnn(cell, problem.inputs, lengths, state)
+        return like_dynamic_rnn(cell, problem.inputs, lengths, state, constants)
 
     assert_close(measure(raw, problem), measure(looped, problem), torch.float64)
 

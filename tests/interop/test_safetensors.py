@@ -87,6 +87,7 @@ def test_other_readers_find_the_state_dict(tmp_path):
         (ValueError, lambda: prune.l1_unstructured(us.GRU(3, 5), "weight_hh_l0", 0.5), ("weight_hh_l0 missing",)),
     ],
 )
+@pytest.mark.filterwarnings("ignore:cells.0. and cells.1. of StackedRNNCells:UserWarning")
 def test_what_cannot_be_saved_is_refused_and_nothing_is_written(error, make, parts, tmp_path):
     with pytest.raises(error) as caught:
         save(make(), tmp_path / "module.safetensors")

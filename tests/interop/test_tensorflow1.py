@@ -16,6 +16,7 @@ from unspool import LSTMState
 from unspool.interop import from_tensorflow1, to_tensorflow1
 
 CASES = load_cases("interop", {"tensorflow1": 12})
+RNG = np.random.default_rng(0)
 OPTIONS: dict[str, dict[str, Any]] = {
     "lstm_forget_bias_0": {"forget_bias": 0.0},
     "lstm_peephole": {"cell_clip": 0.3},
@@ -148,6 +149,34 @@ def test_what_cannot_be_converted_is_refused(variables, scope, kind, parts):
 def test_what_tensorflow_has_not_is_refused(cell, parts):
     with refused(ValueError, *parts):
         to_tensorflow1(cell, "rnn/cell")
+
+
+@pytest.mark.parametrize(
+    ("name", "added"),
+    [("basic_lstm_cell", 1.0), ("lstm_cell", 1.0), ("lstm_cell_1", 1.0), ("mine", 1.0),
+     ("cudnn_compatible_lstm_cell", 0.0), ("cudnn_compatible_lstm_cell_2", 0.0)],
+)  # fmt: skip
+def test_the_forget_bias_is_the_one_that_tensorflows_cell_adds_unless_it_is_given(name, added):
+    scope = f"rnn/multi_rnn_cell/cell_0/{name}"
+    kernel, bias = RNG.normal(size=(8, 20)), RNG.normal(size=20)
+    variables = {f"{scope}/kernel": kernel, f"{scope}/bias": bias}
+    kind = "lstm" if name == "mine" else None
+    cell = from_tensorflow1(variables, "rnn", kind)
+    assert cell.forget_bias == added
+    assert from_tensorflow1(variables, "rnn", kind, forget_bias=0.5).forget_bias == 0.5
+    # By TensorFlow's equations: i, j, f, o on one kernel.
+    x, h, c = RNG.normal(size=(2, 3)), RNG.normal(size=(2, 5)), RNG.normal(size=(2, 5))
+    i, j, f, o = torch.from_numpy(np.concatenate([x, h], 1) @ kernel + bias).chunk(4, 1)
+    memory = torch.from_numpy(c) * torch.sigmoid(f + added) + torch.sigmoid(i) * torch.tanh(j)
+    output, _ = cell(torch.from_numpy(x), us.LSTMState(torch.from_numpy(h), torch.from_numpy(c)))
+    torch.testing.assert_close(output, torch.sigmoid(o) * torch.tanh(memory))
+
+
+def test_a_cell_with_the_names_of_another_one_is_refused():
+    scope = "rnn/coupled_input_forget_gate_lstm_cell"
+    variables = {f"{scope}/kernel": np.zeros((11, 24)), f"{scope}/bias": np.zeros(24)}
+    with refused(ValueError, scope, "whose step is another one", "expected the cells", "by hand"):
+        from_tensorflow1(variables, "rnn", "lstm")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow, which reads it, is not here")

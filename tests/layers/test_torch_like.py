@@ -273,6 +273,14 @@ def test_masks_and_resets_reach_every_layer_and_direction(kind):
     joined = torch.cat([forward(x[:, :3])[0], forward(x[:, 3:])[0]], 1)
     torch.testing.assert_close(forward(x, resets=resets)[0], joined)
     assert halves.shape == layer(x, resets=resets)[0].shape
+    # A sequence without a batch axis has a mask and resets without one, with time first too.
+    alone = kind(I, H, num_layers=2, bidirectional=True)
+    alone.load_state_dict(layer.state_dict())
+    for run in (layer, alone):
+        torch.testing.assert_close(run(x[0], mask=mask[0])[0], output[0])
+        torch.testing.assert_close(run(x[0], resets=resets[0].tolist())[0], layer(x, resets=resets)[0][0])
+        with refused(ValueError, "mask has shape [1, 6]", "expected booleans of shape [T]", "mask.flatten()"):
+            run(x[0], mask=mask)
 
 
 def test_the_state_of_an_lstm_is_named():
@@ -371,8 +379,8 @@ WRONG_CALLS: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], tuple[
     ((zeros(T, B, I), zeros(2, B, H)), {}, ValueError, ("hx", "[2, 4, 5]", "[1, 4, 5]")),
     ((zeros(T, B, I),), {"lengths": [7, 1, 1, 1]}, ValueError, ("lengths[0] is 7", "in [0, 6]")),
     ((zeros(T, B, I),), {"lengths": [1.0] * B}, TypeError, ("dtype torch.float32", "expected integers")),
-    ((zeros(T, B, I),), {"mask": zeros(T, B).bool()}, ValueError, ("mask has shape [6, 4]", "[4, 6]")),
-    ((zeros(T, B, I),), {"resets": zeros(B, T)}, TypeError, ("resets has dtype", "expected booleans")),
+    ((zeros(T, B, I),), {"mask": zeros(B, T).bool()}, ValueError, ("mask has shape [4, 6]", "[6, 4] (time, batch)")),
+    ((zeros(T, B, I),), {"resets": zeros(T, B)}, TypeError, ("resets has dtype", "expected booleans")),
 ]
 
 

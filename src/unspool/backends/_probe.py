@@ -12,6 +12,7 @@ from unspool._nest import Nest, leaves_of, map_leaves
 from unspool.backends._schedule import Schedule
 from unspool.backends.base import Call, Result
 from unspool.backends.reference import ReferenceBackend
+from unspool.cells import beside
 from unspool.program.reading import Reading
 
 if TYPE_CHECKING:
@@ -33,8 +34,13 @@ class _Stepping(nn.Module):
         super().__init__()
         self._reading = reading
 
-    def forward(self, x: Nest, state: Nest, rows: Nest | None = None) -> tuple[Nest, Nest]:
-        return self._reading.step(x, state, rows)
+    def row_inputs(self, batch_size: int, **options: object) -> None:
+        """Make `step` hand on row inputs and constants apart."""
+
+    def forward(
+        self, x: Nest, state: Nest, rows: Nest | None = None, constants: Nest | None = None
+    ) -> tuple[Nest, Nest]:
+        return self._reading.step(x, state, beside(rows, constants))
 
 
 def probe(backend: NativeBackend, call: Call, compiled: CompiledStep, reading: Reading) -> str:
@@ -88,6 +94,8 @@ def _small(call: Call) -> Call:
 
     def sample(leaf: Tensor, *batch: int, skip: int) -> Tensor:
         shape = (*batch, *leaf.shape[skip:])
+        if leaf.dtype == torch.bool:
+            return torch.rand(shape, generator=generator) < 0.5
         if not leaf.is_floating_point():
             return torch.zeros(shape, dtype=leaf.dtype)
         values = torch.randn(shape, generator=generator, dtype=leaf.dtype)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from unspool._nest import Nest, describe
+from unspool._nest import Nest, describe, flatten
 from unspool.backends._schedule import Schedule
 
 
@@ -32,7 +32,8 @@ class Call:
     reset_state : nesting of Tensor of shape (B, ...)
         The cell's own initial state, to which a reset returns.
     row_inputs : nesting of Tensor of shape (B, ...), or None
-        What the cell takes beside input and state, constant over time.
+        What the cell takes beside input and state, constant over time: its own row inputs, and the constants of the
+        run, as `unspool.cells.beside` puts them together.
     schedule : Schedule
         Which rows are computed at which step.
     pad_output : {"zero", "repeat"}
@@ -55,6 +56,14 @@ class Call:
     all_states: bool
     static: bool
     notes: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def row_forms(self) -> Hashable:
+        """The structure of the row inputs, with shapes and dtypes of one row: what a program of the step depends on."""
+        if self.row_inputs is None:
+            return None
+        leaves, spec = flatten(self.row_inputs)
+        return spec, tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
 
     def __str__(self) -> str:
         mode = "static" if self.static else "dynamic"

@@ -17,7 +17,7 @@ from unspool.backends._onnx_operators import has_operator, run_operator
 from unspool.backends._swap import call_with
 from unspool.backends.base import Call, Result
 from unspool.backends.reference import check_output, choose_rows
-from unspool.cells import match_state, step
+from unspool.cells import held_tensors, match_state, step
 
 Parts = dict[str, Nest]
 """What is there, by name: loops want tensors only, so what is absent has no entry.
@@ -148,6 +148,8 @@ def _scan(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple[Par
     fixed, fixed_spec = flatten(constants | {"tensors": tensors})
     start, carry_spec = flatten(map_leaves(torch.clone, carry))  # no tensor may be handed in twice
     xs, steps_spec = flatten(steps)
+    if torch.onnx.is_in_onnx_export():  # a file has no gradients, and PyTorch's scan has none where sizes are symbols
+        start, xs, fixed = ([leaf.detach() for leaf in leaves] for leaves in (start, xs, fixed))
     result_spec: list[Spec] = []
 
     def body(*leaves: Tensor) -> list[Tensor]:
@@ -173,11 +175,9 @@ def _refuse_unregistered(cell: Any) -> None:
     ValueError
         If there are such tensors.
     """
-    for path, module in cell.named_modules():
-        for name, value in vars(module).items():
-            if isinstance(value, Tensor):
-                raise ValueError(
-                    f"{type(cell).__name__} holds the tensor {f'{path}.{name}'.lstrip('.')}, which is neither a "
-                    "parameter nor a buffer; an exported program cannot take it along. Register it with "
-                    f"register_buffer({name!r}, ...)."
-                )
+    for name, _ in held_tensors(cell):
+        raise ValueError(
+            f"{type(cell).__name__} holds the tensor {name}, which is neither a parameter nor a buffer; an exported "
+            f"program cannot take it along. Register it with register_buffer({name.rpartition('.')[2]!r}, ...), or, "
+            "where it belongs to the rows of a batch, pass it to the run as constants=."
+        )

@@ -67,6 +67,10 @@ class NativeBackend:
         states = leaves_of(call.initial_state)
         rows = [] if call.row_inputs is None else leaves_of(call.row_inputs)
         found = _wrong_tensors([*leaves_of(call.inputs), *states, *rows], states)
+        if any(not (t.is_floating_point() or t.dtype == torch.bool) for t in rows):
+            found.append(
+                "row inputs or constants hold integers, which the engine would take for floating-point numbers"
+            )
         if torch.is_autocast_enabled("cpu"):
             found.append("torch.autocast is on")
         if is_transformed():
@@ -81,8 +85,9 @@ class NativeBackend:
     def compiled(self, call: Call) -> tuple[CompiledStep | str, tuple[Tensor, ...]]:
         """Return the cell's program, read and checked at its first use, and the tensors that it takes; or why not."""
         if "native" not in call.notes:
-            rows = None if call.row_inputs is None else _forms(call.row_inputs, 1)
-            form = _forms(call.inputs, 2), _forms(call.initial_state, 1), rows, torch.get_default_dtype()
+            form = (
+                _forms(call.inputs, 2), _forms(call.initial_state, 1), call.row_forms, torch.get_default_dtype()
+            )  # fmt: skip
             call.notes["native"] = self._kept.find(call.cell, form, lambda: self._read(call), _changes_too_often)
         return call.notes["native"]
 

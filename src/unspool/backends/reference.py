@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unspool._nest import Nest, describe, leaves_of, map_leaves, require_tensors, take_rows
 from unspool.backends.base import Call, Result
-from unspool.cells import match_state, step
+from unspool.cells import held_tensors, match_state, step
 
 
 class ReferenceBackend:
@@ -52,21 +52,28 @@ class ReferenceBackend:
             reset = schedule.resets(k)
             if reset is not None:
                 old = choose_rows(reset, take_rows(call.reset_state, rows), old)
-            versions = _versions(x), _versions(old)
+            given = {"input": x, "state": old, "constants": () if constant is None else constant}
+            versions = {name: _versions(tree) for name, tree in given.items()}
             try:
                 output, new = step(call.cell, x, old, constant)
+                new = match_state(new, old, f"the new state of {type(call.cell).__name__}")
+                check_output(output, schedule.batch if rows is None else len(rows), call.cell)
             except Exception as error:
                 where = f"{type(call.cell).__name__}, step {k + 1} of the run"
                 error.add_note(f"in {where}: input {describe(x)}, state {describe(old)}, of the rows still running")
+                for name, tensor in held_tensors(call.cell):
+                    if tensor.dim() and tensor.shape[0] == schedule.batch:
+                        error.add_note(
+                            f"the cell holds {name} {list(tensor.shape)}: what belongs to the rows of a batch, pass to "
+                            "the run as constants=, so that each step gets that of its rows"
+                        )
                 raise
-            if (_versions(x), _versions(old)) != versions:
-                written = "input" if _versions(x) != versions[0] else "state"
-                raise ValueError(
-                    f"{type(call.cell).__name__} wrote into the {written} that it received; expected a new one, since "
-                    f"the old one may still be needed. Replace in-place operations on the {written} (+=, add_, ...)."
-                )
-            new = match_state(new, old, f"the new state of {type(call.cell).__name__}")
-            check_output(output, schedule.batch if rows is None else len(rows), call.cell)
+            for name, tree in given.items():
+                if _versions(tree) != versions[name]:
+                    raise ValueError(
+                        f"{type(call.cell).__name__} wrote into the {name} that it received; expected a new one, since "
+                        f"the old one may still be needed. Replace in-place operations on the {name} (+=, add_, ...)."
+                    )
             state = new if rows is None else map_leaves(lambda s, n, r=rows: s.index_copy(0, r, n), state, new)
             outputs.append(output)
             if call.all_states:
@@ -141,7 +148,8 @@ def _probe(call: Call) -> Nest:
 
 def _in_graph(values: Nest, call: Call) -> Nest:
     """Make values for which nothing was computed part of the graph, so that backward gives zero gradients."""
-    sources = [*call.cell.parameters(), *leaves_of(call.inputs), *leaves_of(call.initial_state)]
+    sources = [*call.cell.parameters(), *leaves_of((call.inputs, call.initial_state))]
+    sources += [] if call.row_inputs is None else leaves_of(call.row_inputs)
     # The sum over no elements is zero with a gradient of zero, whatever the elements are.
     anchors = [leaf.flatten()[:0].sum() for leaf in sources if leaf.requires_grad]
     if not anchors:

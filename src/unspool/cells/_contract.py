@@ -11,6 +11,10 @@ random masks once per sequence (dropout) also has
 - `row_inputs(batch_size, *, dtype=None, device=None)`, a nesting of tensors `[B, ...]` that stay constant over the
   time of one sequence, or None; when it is not None the cell is called as `forward(x, state, rows)`.
 
+What stays constant and comes from outside (an encoder's outputs, a speaker's embedding) a run takes as `constants`: the
+cell is then called as `forward(x, state, constants)`; one that has `row_inputs` of its own as `forward(x, state, rows,
+constants)`, rows being None where it draws none this time.
+
 `torch.nn.LSTMCell`, `GRUCell` and `RNNCell` count as cells as they are. Cells know nothing of time.
 
 Letters: B batch, I input size, H hidden size.
@@ -76,7 +80,7 @@ class Cell(nn.Module, ABC):
         self.state_size = state_size
 
     @abstractmethod
-    def forward(self, x: Nest, state: Nest, /) -> tuple[Nest, Nest]:
+    def forward(self, x: Nest, state: Nest, /, *args: Any, **kwargs: Any) -> tuple[Nest, Nest]:
         """Compute one time step.
 
         Parameters
@@ -85,6 +89,8 @@ class Cell(nn.Module, ABC):
             Input of this step for every row of the batch.
         state : nesting of Tensor of shape (B, ...)
             State after the previous step.
+        *args, **kwargs
+            Row inputs, constants, or both, where the cell takes them: see the module's docstring. Names are free.
 
         Returns
         -------
@@ -130,7 +136,8 @@ class Cell(nn.Module, ABC):
         return None
 
 
-def _tells_its_start(thing: Any) -> bool:
+def tells_its_start(thing: Any) -> bool:
+    """Tell whether something has a method `initial_state`."""
     return callable(getattr(thing, "initial_state", None))
 
 
@@ -142,7 +149,7 @@ def is_cell(thing: Any) -> TypeGuard[nn.Module]:
     thing : object
         A module with a method `initial_state`, or one of `torch.nn`'s cells, can.
     """
-    return isinstance(thing, nn.RNNCellBase) or (isinstance(thing, nn.Module) and _tells_its_start(thing))
+    return isinstance(thing, nn.RNNCellBase) or (isinstance(thing, nn.Module) and tells_its_start(thing))
 
 
 def require_cell(cell: Any, name: str = "cell") -> None:
@@ -175,56 +182,6 @@ def require_cell(cell: Any, name: str = "cell") -> None:
     )
 
 
-def _returns_as_torch(cell: Any) -> bool:
-    """Tell whether a module returns h, or (h, c), as `torch.nn`'s cells do, and not an output and a new state.
-
-    A class derived from one of them, with a `forward` and an `initial_state` of its own, keeps the cell contract.
-    """
-    return isinstance(cell, nn.RNNCellBase) and (
-        type(cell).forward in (nn.RNNCell.forward, nn.LSTMCell.forward, nn.GRUCell.forward)
-        or not _tells_its_start(cell)
-    )
-
-
-def step(cell: Any, x: Nest, state: Nest, rows: Nest | None = None) -> tuple[Nest, Nest]:
-    """Run one time step of any cell, `torch.nn`'s cells among them.
-
-    Parameters
-    ----------
-    cell : cell
-        See the module's docstring.
-    x : nesting of Tensor of shape (B, ...)
-        Input of this step.
-    state : nesting of Tensor of shape (B, ...)
-        State after the previous step.
-    rows : nesting of Tensor of shape (B, ...), optional
-        The row inputs that `cell.row_inputs` returned for these rows.
-
-    Returns
-    -------
-    output, new_state
-        As the cell returns them.
-
-    Raises
-    ------
-    TypeError
-        If the cell returns anything but a pair.
-    """
-    if _returns_as_torch(cell):
-        if isinstance(cell, nn.LSTMCell):
-            h, c = cell(x, (state[0], state[1]))
-            return h, LSTMState(h, c)
-        h = cell(x, state)
-        return h, h
-    result = cell(x, state) if rows is None else cell(x, state, rows)
-    if not (isinstance(result, tuple) and len(result) == 2):
-        raise TypeError(
-            f"{type(cell).__name__}.forward returned {describe(result)}; expected a pair (output, new_state). "
-            "A cell whose output is its state returns it twice."
-        )
-    return result
-
-
 def initial_state_of(
     cell: Any, batch_size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None
 ) -> Nest:
@@ -242,7 +199,7 @@ def initial_state_of(
     -------
     nesting of Tensor of shape (B, ...)
     """
-    if _tells_its_start(cell):
+    if tells_its_start(cell):
         return cell.initial_state(batch_size, dtype=dtype, device=device)
     weight = cell.weight_hh
     h = torch.zeros(batch_size, cell.hidden_size, dtype=dtype or weight.dtype, device=device or weight.device)

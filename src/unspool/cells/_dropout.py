@@ -120,7 +120,9 @@ class DropoutCell(WrappedCell):
             )
         return [(leaf, flag and holds_activations(leaf)) for leaf, flag in zip(leaves, flags, strict=True)]
 
-    def forward(self, x: Nest, state: Nest, rows: dict[str, Nest] | None = None) -> tuple[Nest, Nest]:
+    def forward(
+        self, x: Nest, state: Nest, rows: dict[str, Nest] | None = None, constants: Nest | None = None
+    ) -> tuple[Nest, Nest]:
         """Compute one step of the cell inside, with dropout around it.
 
         Parameters
@@ -129,6 +131,8 @@ class DropoutCell(WrappedCell):
             As the cell inside takes them.
         rows : dict, optional
             Masks: see `row_inputs`. Required in training with `variational=True`.
+        constants : nesting of Tensor of shape (B, ...), optional
+            What a run holds constant, for the cell inside.
 
         Returns
         -------
@@ -136,17 +140,19 @@ class DropoutCell(WrappedCell):
             As the cell inside returns them; the output dropped, the state not.
         """
         if not self.training or not (self.input or self.output or self.state):
-            return self._inner_step(x, state, rows)
+            return self._inner_step(x, state, rows, constants)
         if self.variational:
-            return self._with_held_masks(x, state, self._rows_in_training(rows))
+            return self._with_held_masks(x, state, self._rows_in_training(rows), constants)
         x = self._drop(x, self.input)
         if self.state:
             leaves = [self._drop(leaf, self.state) if drop else leaf for leaf, drop in self._chosen(state)]
             state = unflatten(leaves, flatten(state)[1])
-        output, new_state = self._inner_step(x, state, rows)
+        output, new_state = self._inner_step(x, state, rows, constants)
         return self._drop(output, self.output), new_state
 
-    def _with_held_masks(self, x: Nest, state: Nest, rows: dict[str, Nest]) -> tuple[Nest, Nest]:
+    def _with_held_masks(
+        self, x: Nest, state: Nest, rows: dict[str, Nest], constants: Nest | None
+    ) -> tuple[Nest, Nest]:
         if "input" in rows:
             x = x * rows["input"]
         if "state" in rows:
@@ -155,7 +161,7 @@ class DropoutCell(WrappedCell):
             state = unflatten(
                 [leaf * masks[str(k)] if str(k) in masks else leaf for k, leaf in enumerate(leaves)], spec
             )
-        output, new_state = self._inner_step(x, state, rows)
+        output, new_state = self._inner_step(x, state, rows, constants)
         return output * rows["output"] if "output" in rows else output, new_state
 
     def _drop(self, value: Nest, probability: float) -> Nest:

@@ -36,7 +36,9 @@ class ResidualCell(WrappedCell):
     - Y. Wu and others, Google's neural machine translation system, 2016, arXiv:1609.08144
     """
 
-    def forward(self, x: Nest, state: Nest, rows: dict[str, Nest] | None = None) -> tuple[Nest, Nest]:
+    def forward(
+        self, x: Nest, state: Nest, rows: dict[str, Nest] | None = None, constants: Nest | None = None
+    ) -> tuple[Nest, Nest]:
         """Compute one step and return `output + x`; the state is that of the cell inside.
 
         Raises
@@ -44,7 +46,7 @@ class ResidualCell(WrappedCell):
         ValueError
             If input and output differ in shape.
         """
-        output, new_state = self._inner_step(x, state, rows)
+        output, new_state = self._inner_step(x, state, rows, constants)
         _require_same_shape("ResidualCell", x, output)
         return map_leaves(torch.add, output, x), new_state
 
@@ -90,7 +92,9 @@ class HighwayCell(WrappedCell):
         nn.init.xavier_uniform_(self.weight_carry)
         nn.init.constant_(self.bias_carry, self.carry_bias)
 
-    def forward(self, x: Tensor, state: Nest, rows: dict[str, Nest] | None = None) -> tuple[Tensor, Nest]:
+    def forward(
+        self, x: Tensor, state: Nest, rows: dict[str, Nest] | None = None, constants: Nest | None = None
+    ) -> tuple[Tensor, Nest]:
         """Compute one step and mix input and output; the state is that of the cell inside.
 
         Raises
@@ -98,7 +102,7 @@ class HighwayCell(WrappedCell):
         ValueError
             If input and output differ in shape.
         """
-        output, new_state = self._inner_step(x, state, rows)
+        output, new_state = self._inner_step(x, state, rows, constants)
         _require_same_shape("HighwayCell", x, output)
         carry = torch.sigmoid(F.linear(x, self.weight_carry, self.bias_carry))
         return carry * x + (1.0 - carry) * output, new_state

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
 
 from unspool._nest import Nest, describe
-from unspool.cells._contract import Cell, initial_state_of, known_size, require_cell, row_inputs_of, step
+from unspool.cells._contract import Cell, initial_state_of, known_size, require_cell, row_inputs_of
+from unspool.cells._step import step, takes_constants
 
 
 class StackedRNNCells(Cell):
@@ -17,7 +19,8 @@ class StackedRNNCells(Cell):
     Parameters
     ----------
     cells : iterable of cell
-        From the lowest to the highest. `torch.nn`'s cells and users' own may be mixed in.
+        From the lowest to the highest. `torch.nn`'s cells and users' own may be mixed in. The constants of a run go to
+        all that take them.
 
     Attributes
     ----------
@@ -29,6 +32,11 @@ class StackedRNNCells(Cell):
         If there are no cells, or two neighbours that tell their sizes do not fit together.
     TypeError
         If one of them is not a cell.
+
+    Warns
+    -----
+    UserWarning
+        If a cell, or one inside of another, stands in the stack several times: its weights are then shared.
     """
 
     def __init__(self, cells: Iterable[nn.Module]) -> None:
@@ -38,6 +46,7 @@ class StackedRNNCells(Cell):
             raise ValueError("StackedRNNCells received no cells; expected at least one.")
         for index, cell in enumerate(cells):
             require_cell(cell, f"cells[{index}]")
+        _warn_of_shared_weights(cells)
         self.cells = nn.ModuleList(cells)
         for index in range(1, len(cells)):
             below, above = known_size(cells[index - 1], "output_size"), known_size(cells[index], "input_size")
@@ -57,6 +66,11 @@ class StackedRNNCells(Cell):
         """Features that the highest cell puts out, if it tells."""
         return known_size(self.cells[-1], "output_size")
 
+    @property
+    def takes_constants(self) -> bool:
+        """Whether any of the cells takes a run's constants; all that do get the same ones."""
+        return any(map(takes_constants, self.cells))
+
     def initial_state(
         self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> tuple[Nest, ...]:
@@ -70,7 +84,13 @@ class StackedRNNCells(Cell):
         rows = {str(i): row_inputs_of(cell, batch_size, dtype, device) for i, cell in enumerate(self.cells)}
         return {key: value for key, value in rows.items() if value is not None} or None
 
-    def forward(self, x: Nest, state: tuple[Nest, ...], rows: dict[str, Nest] | None = None) -> tuple[Nest, tuple]:
+    def forward(
+        self,
+        x: Nest,
+        state: tuple[Nest, ...],
+        rows: dict[str, Nest] | None = None,
+        constants: Nest | None = None,
+    ) -> tuple[Nest, tuple]:
         """Compute one step of every cell.
 
         Parameters
@@ -81,6 +101,8 @@ class StackedRNNCells(Cell):
             One state per cell, lowest first.
         rows : dict, optional
             See `row_inputs`.
+        constants : nesting of Tensor of shape (B, ...), optional
+            What a run holds constant, for every cell that takes it.
 
         Returns
         -------
@@ -104,6 +126,24 @@ class StackedRNNCells(Cell):
         rows = rows or {}
         new_states = []
         for index, (cell, old) in enumerate(zip(self.cells, state, strict=True)):
-            x, new = step(cell, x, old, rows.get(str(index)))
+            own = constants if constants is not None and takes_constants(cell) else None
+            x, new = step(cell, x, old, rows.get(str(index)), own)
             new_states.append(new)
         return x, tuple(new_states)
+
+
+def _warn_of_shared_weights(cells: Sequence[nn.Module]) -> None:
+    """Warn of a module with parameters that is part of several cells; parameters tied one by one are meant to be."""
+    first: dict[nn.Module, int] = {}
+    for index, cell in enumerate(cells):
+        for module in cell.modules():
+            if next(module.parameters(recurse=False), None) is None or first.setdefault(module, index) == index:
+                continue
+            name = type(module).__name__
+            warnings.warn(
+                f"cells[{first[module]}] and cells[{index}] of StackedRNNCells are or hold the same {name}, so its "
+                "weights are shared. For weights of their own make a new one for each, and not [cell] * n: "
+                f"[{name}(...) for _ in range({len(cells)})].",
+                stacklevel=3,
+            )
+            return

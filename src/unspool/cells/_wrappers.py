@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from unspool._nest import Nest
-from unspool.cells._contract import Cell, initial_state_of, known_size, require_cell, row_inputs_of, step
+from unspool.cells._contract import Cell, initial_state_of, known_size, require_cell, row_inputs_of
+from unspool.cells._step import step, takes_constants
 
 
 class WrappedCell(Cell):
@@ -33,6 +34,11 @@ class WrappedCell(Cell):
         """Features that the cell inside puts out, if it tells."""
         return known_size(self.cell, "output_size")
 
+    @property
+    def takes_constants(self) -> bool:
+        """Whether the cell inside takes a run's constants, which it then gets."""
+        return takes_constants(self.cell)
+
     def initial_state(
         self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> Nest:
@@ -56,8 +62,10 @@ class WrappedCell(Cell):
         del batch_size, dtype, device
         return {}
 
-    def _inner_step(self, x: Nest, state: Nest, rows: dict[str, Nest] | None) -> tuple[Nest, Nest]:
-        return step(self.cell, x, state, None if rows is None else rows.get("cell"))
+    def _inner_step(
+        self, x: Nest, state: Nest, rows: dict[str, Nest] | None, constants: Nest | None = None
+    ) -> tuple[Nest, Nest]:
+        return step(self.cell, x, state, None if rows is None else rows.get("cell"), constants)
 
     def _rows_in_training(self, rows: dict[str, Nest] | None) -> dict[str, Nest]:
         """Refuse to run without the masks that are held over a sequence."""

@@ -77,7 +77,9 @@ class ZoneoutCell(WrappedCell):
     def _draw(self, leaf: torch.Tensor, k: int) -> torch.Tensor:
         return torch.empty(leaf.shape, device=leaf.device).bernoulli(self.zoneout[k]) > 0
 
-    def forward(self, x: Nest, state: Nest, rows: dict[str, Nest] | None = None) -> tuple[Nest, Nest]:
+    def forward(
+        self, x: Nest, state: Nest, rows: dict[str, Nest] | None = None, constants: Nest | None = None
+    ) -> tuple[Nest, Nest]:
         """Compute one step of the cell inside and keep some of the old state.
 
         Parameters
@@ -86,13 +88,15 @@ class ZoneoutCell(WrappedCell):
             As the cell inside takes them.
         rows : dict, optional
             Masks: see `row_inputs`. Required in training with `variational=True`.
+        constants : nesting of Tensor of shape (B, ...), optional
+            What a run holds constant, for the cell inside.
 
         Returns
         -------
         output, new_state
             As the cell inside returns them.
         """
-        output, new_state = self._inner_step(x, state, rows)
+        output, new_state = self._inner_step(x, state, rows, constants)
         new_state = same_kind(new_state, state)
         old, _ = flatten(state)
         new, spec = flatten(new_state)

@@ -13,8 +13,13 @@ REMEDIES = (
     ("influence each other", "{line}: reduce over features and not over the batch, as layer_norm does"),
     ("repeats a parameter", "{line}: let the parameter be broadcast"),
     ("keep the batch as the first axis", "{line}: keep the batch as the first axis"),
+    (
+        r"sample rows: RuntimeError\(.The size of tensor a",
+        "pass what the cell holds for each row of a batch, if it does, to {code} as constants=",
+    ),
     (r"\(\S+:\d+\)", "{line}: use what is read natively (docs/backends.md)"),
     ("changes attributes of the cell", "keep what changes from step to step in the cell's state, not in attributes"),
+    ("hold integers", "compute what depends on integers before {code}, and pass it floating-point numbers or booleans"),
     ("float32 and float64", "model, x = model.float(), x.float()"),
     ("several dtypes", "model = model.to(x.dtype)"),
     ("autocast", "call {code} with torch.autocast off: torch.autocast('cpu', enabled=False)"),

@@ -2,6 +2,7 @@
 
 from unspool.execution._arguments import BoolArray as BoolArray
 from unspool.execution._arguments import IntArray as IntArray
+from unspool.execution._arguments import as_tensor as as_tensor
 from unspool.execution._arguments import check_pad_output as check_pad_output
 from unspool.execution._arguments import make_schedule as make_schedule
 from unspool.execution._arguments import time_major_inputs as time_major_inputs

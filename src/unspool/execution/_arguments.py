@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from unspool._nest import Nest, describe, leaves_of, map_leaves, named_leaves, require_tensors
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule, TracedSchedule
-from unspool.cells import autocasts, initial_state_of
+from unspool.cells import autocasts, initial_state_of, require_constants_taken
 from unspool.execution._tracing import is_batched
 
 IntArray: TypeAlias = Tensor | np.ndarray | Sequence[int]
@@ -79,6 +79,7 @@ def make_schedule(
     mask: BoolArray | None,
     resets: BoolArray | None,
     reverse: bool,
+    time_major: bool,
     lengths_name: str = "sequence_length",
 ) -> Schedule:
     """Check lengths, mask and resets against time-major inputs and return when which row is computed.
@@ -87,9 +88,11 @@ def make_schedule(
     ----------
     inputs : nesting of Tensor of shape (T, B, ...)
     sequence_length : integers of shape (B,), optional
-    mask, resets : booleans of shape (B, T), optional
+    mask, resets : booleans of shape (B, T), or (T, B) with `time_major`, optional
     reverse : bool
         See `dynamic_rnn`.
+    time_major : bool
+        Whether the user has passed the inputs, and so mask and resets, with time before batch.
     lengths_name : str
         What the user calls the lengths, for errors.
 
@@ -109,7 +112,7 @@ def make_schedule(
     if torch.compiler.is_exporting() or any(is_batched(value) for value in (sequence_length, mask, resets)):
         lengths = None if sequence_length is None else _integers(sequence_length, batch, steps, lengths_name).to(device)
         masked, reset = (
-            None if value is None else _bools(value, name, batch, steps).to(device).t()
+            None if value is None else _bools(value, name, batch, steps, time_major).to(device)
             for name, value in {"mask": mask, "resets": resets}.items()
         )
         return TracedSchedule(steps, batch, lengths, masked, reset, reverse=reverse, device=device)
@@ -118,9 +121,9 @@ def make_schedule(
         lengths = _lengths(sequence_length, batch, steps, lengths_name)
         live = torch.arange(steps, device="cpu").unsqueeze(1) < lengths
     if mask is not None:
-        masked = _bools(mask, "mask", batch, steps).cpu().t()
+        masked = _bools(mask, "mask", batch, steps, time_major).cpu()
         live = masked if live is None else live & masked
-    reset = None if resets is None else _bools(resets, "resets", batch, steps).cpu().t()
+    reset = None if resets is None else _bools(resets, "resets", batch, steps, time_major).cpu()
     return Schedule(steps, batch, live, reset, reverse=reverse, device=device)
 
 
@@ -159,15 +162,24 @@ def _lengths(value: IntArray, batch: int, steps: int, name: str) -> Tensor:
     return lengths
 
 
-def _bools(value: BoolArray, name: str, batch: int, steps: int) -> Tensor:
-    """Return a mask as `[B, T]`."""
+def _bools(value: BoolArray, name: str, batch: int, steps: int, time_major: bool) -> Tensor:
+    """Return a mask, which the user has passed in the layout of the inputs, as `[T, B]`."""
     mask = as_tensor(value, name)
-    what = f"booleans of shape [{batch}, {steps}] (batch, time; also with time_major=True)"
+    shape, axes = ((steps, batch), "time, batch") if time_major else ((batch, steps), "batch, time")
+    what = f"booleans of shape [{shape[0]}, {shape[1]}] ({axes}), the layout of the inputs"
     if mask.dtype != torch.bool and not _is_empty_list(value, mask):
         raise TypeError(f"{name} has dtype {mask.dtype}; expected {what}. Convert it with .bool().")
-    if mask.shape != (batch, steps) and not (batch == 0 and mask.numel() == 0):
-        raise ValueError(f"{name} has shape {list(mask.shape)}; expected {what}. Give one value per row and step.")
-    return mask.detach().bool().reshape(batch, steps)
+    if mask.shape != shape and not (0 in (batch, steps) and mask.numel() == 0):
+        advice = "Give one value per row and step."
+        if mask.shape == shape[::-1]:
+            advice = (
+                f"Transpose it: {name}.t(). (First versions took [batch, time] with time-major inputs too.)"
+                if time_major
+                else f"Transpose it: {name}.t()."
+            )
+        raise ValueError(f"{name} has shape {list(mask.shape)}; expected {what}. {advice}")
+    mask = mask.detach().bool().reshape(shape)
+    return mask if time_major else mask.t()
 
 
 def _is_empty_list(value: Any, read: Tensor) -> bool:
@@ -177,6 +189,12 @@ def _is_empty_list(value: Any, read: Tensor) -> bool:
 
 def as_tensor(value: Any, name: str) -> Tensor:
     """Return what a user has passed for integers or booleans as a tensor.
+
+    Parameters
+    ----------
+    value : tensor, array or list
+    name : str
+        What the user calls it, for errors.
 
     Raises
     ------
@@ -196,6 +214,59 @@ def as_tensor(value: Any, name: str) -> Tensor:
             f"{name} is {type(value).__name__}, which cannot be read as a tensor ({error}); "
             "expected a tensor, an array or a list."
         ) from error
+
+
+def checked_constants(cell: Any, constants: Nest | None, batch: int, device: torch.device) -> Nest | None:
+    """Return the constants of a run, and refuse what cannot be handed to its cell.
+
+    Parameters
+    ----------
+    cell : cell
+    constants : nesting of Tensor of shape (B, ...), or None
+        As the user has passed them.
+    batch : int
+        B.
+    device : torch.device
+        That of the inputs.
+
+    Raises
+    ------
+    TypeError
+        If the cell takes none, or a leaf is not a tensor.
+    ValueError
+        If there is no leaf, or one does not have the rows as its first axis or is elsewhere.
+    """
+    if constants is None:
+        return None
+    require_constants_taken(cell)
+    map_leaves(_refuse_packed, constants, stop_at=lambda node: isinstance(node, RaggedBatch | PackedSequence))
+    require_tensors(constants, "constants")
+    leaves = named_leaves(constants, "constants")
+    what = f"tensors [{batch}, ...] (batch first, with time-major inputs too)"
+    if not leaves:
+        raise ValueError(f"constants is {constants!r}, which holds no tensor; expected {what}, or None.")
+    for name, leaf in leaves:
+        if leaf.is_nested or leaf.layout != torch.strided:
+            kind = "nested" if leaf.is_nested else str(leaf.layout)
+            raise TypeError(f"{name} is a {kind} tensor; expected {what}, dense, and a mask where rows are padded.")
+        if leaf.dim() == 0 or leaf.shape[0] != batch:
+            raise ValueError(
+                f"{name} has shape {list(leaf.shape)}; expected {what}: each row has its own. What all rows share, "
+                f"repeat for them, without a copy: tensor.expand({batch}, *tensor.shape)."
+            )
+        if leaf.device != device:
+            raise ValueError(
+                f"{name} is on {leaf.device}; expected {device}, as the inputs. Move it with .to({str(device)!r})."
+            )
+    return constants
+
+
+def _refuse_packed(leaf: Any) -> None:
+    if isinstance(leaf, RaggedBatch | PackedSequence):
+        raise TypeError(
+            f"constants hold a {type(leaf).__name__}; expected tensors [B, ...]. Unpack it (RaggedBatch.to_padded, "
+            "pad_packed_sequence with batch_first=True), and pass which steps are real beside it, as booleans [B, S]."
+        )
 
 
 def own_initial_state(cell: Any, inputs: Nest, batch: int) -> Nest:

@@ -27,6 +27,7 @@ def bidirectional_dynamic_rnn(
     initial_state_bw: Nest | None = None,
     time_major: bool = False,
     *,
+    constants: Nest | None = None,
     mask: BoolArray | None = None,
     resets: BoolArray | None = None,
     pad_output: str = "zero",
@@ -40,8 +41,8 @@ def bidirectional_dynamic_rnn(
         Two cells with parameters of their own.
     inputs : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`; or RaggedBatch
     initial_state_fw, initial_state_bw : nesting of Tensor of shape (B, ...), optional
-    sequence_length, time_major, mask, resets, pad_output, backend
-        See `dynamic_rnn`. Each row is reversed within its own length.
+    sequence_length, time_major, constants, mask, resets, pad_output, backend
+        See `dynamic_rnn`. Each row is reversed within its own length. Both cells get the same constants.
 
     Returns
     -------
@@ -57,6 +58,7 @@ def bidirectional_dynamic_rnn(
     """
     options: dict[str, Any] = {
         "time_major": time_major,
+        "constants": constants,
         "mask": mask,
         "resets": resets,
         "pad_output": pad_output,
@@ -77,6 +79,7 @@ def static_bidirectional_rnn(
     initial_state_fw: Nest | None = None,
     initial_state_bw: Nest | None = None,
     *,
+    constants: Nest | None = None,
     mask: BoolArray | None = None,
     resets: BoolArray | None = None,
     pad_output: str = "zero",
@@ -88,7 +91,9 @@ def static_bidirectional_rnn(
     ----------
     cell_fw, cell_bw : cell
     inputs : non-empty list of nesting of Tensor of shape (B, ...)
-    sequence_length, initial_state_fw, initial_state_bw, mask, resets, pad_output, backend
+    mask, resets : booleans of shape (T, B), optional
+        As a list of steps has it, time comes first. See `dynamic_rnn`.
+    sequence_length, initial_state_fw, initial_state_bw, constants, pad_output, backend
         See `bidirectional_dynamic_rnn`.
 
     Returns
@@ -103,7 +108,13 @@ def static_bidirectional_rnn(
     TypeError, ValueError, BackendError
         See `static_rnn`.
     """
-    options: dict[str, Any] = {"mask": mask, "resets": resets, "pad_output": pad_output, "backend": backend}
+    options: dict[str, Any] = {
+        "constants": constants,
+        "mask": mask,
+        "resets": resets,
+        "pad_output": pad_output,
+        "backend": backend,
+    }
     several = isinstance(inputs, list | tuple) and not isinstance(inputs, RaggedBatch | PackedSequence)
     first = inputs[0] if several and inputs else None
     _check_direction("fw", cell_fw, initial_state_fw, first, 0)
@@ -123,6 +134,7 @@ def stack_bidirectional_dynamic_rnn(
     initial_states_bw: Sequence[Nest] | None = None,
     time_major: bool = False,
     *,
+    constants: Nest | None = None,
     mask: BoolArray | None = None,
     resets: BoolArray | None = None,
     pad_output: str = "zero",
@@ -137,8 +149,8 @@ def stack_bidirectional_dynamic_rnn(
     inputs : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`; or RaggedBatch
     initial_states_fw, initial_states_bw : sequence of state, optional
         One per layer.
-    sequence_length, time_major, mask, resets, pad_output, backend
-        See `bidirectional_dynamic_rnn`.
+    sequence_length, time_major, constants, mask, resets, pad_output, backend
+        See `bidirectional_dynamic_rnn`. All cells get the same constants.
 
     Returns
     -------
@@ -166,6 +178,7 @@ def stack_bidirectional_dynamic_rnn(
             None if initial_states_fw is None else initial_states_fw[k],
             None if initial_states_bw is None else initial_states_bw[k],
             time_major,
+            constants=constants,
             mask=mask,
             resets=resets,
             pad_output=pad_output,

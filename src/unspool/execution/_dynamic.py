@@ -18,6 +18,7 @@ def dynamic_rnn(
     initial_state: Nest | None = None,
     time_major: bool = False,
     *,
+    constants: Nest | None = None,
     mask: BoolArray | None = None,
     resets: BoolArray | None = None,
     reverse: bool = False,
@@ -43,10 +44,14 @@ def dynamic_rnn(
         In the structure of `cell.initial_state`, which is taken by default.
     time_major : bool
         Whether inputs and outputs have time before batch.
-    mask : booleans of shape (B, T), optional
+    constants : nesting of Tensor of shape (B, ...), optional
+        What stays the same at every step (an encoder's outputs, a speaker's embedding): the cell is called as
+        `cell(x, state, constants)`, with `row_inputs` of its own as `cell(x, state, rows, constants)`. Batch first,
+        with time-major inputs too; in the order of a ragged batch's rows. Gradients flow back to them.
+    mask : booleans of shape (B, T), or (T, B) with `time_major`, optional
         True where a step is real; may have gaps and padding on either side. Both `mask` and `sequence_length` must
         hold for a step to be real.
-    resets : booleans of shape (B, T), optional
+    resets : booleans of shape (B, T), or (T, B) with `time_major`, optional
         True where the row's state returns to the cell's own initial state (not to `initial_state`, which may be carried
         over from an earlier chunk) *before* the step. Where that step is not real, before the row's next real step.
         With a ragged batch of shape (N,), one for each of its values.
@@ -72,7 +77,7 @@ def dynamic_rnn(
     Raises
     ------
     TypeError
-        If an argument is not of the kind described, or dtypes do not fit.
+        If an argument is not of the kind described, dtypes do not fit, or the cell takes no constants.
     ValueError
         If shapes, structures, devices or lengths do not fit, lengths or a mask come beside a ragged batch, or there is
         no backend of that name.
@@ -89,6 +94,7 @@ def dynamic_rnn(
     (torch.Size([2, 4, 5]), torch.Size([2, 5]), True)
     """
     options = {
+        "constants": constants,
         "mask": mask,
         "resets": resets,
         "time_major": time_major,

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from unspool._nest import Nest, describe, leaves_of, map_leaves, require_tensors, take_rows
-from unspool.cells import match_state, require_cell, row_inputs_of, step
+from unspool.cells import beside, match_state, require_cell, row_inputs_of, step
+from unspool.execution._arguments import checked_constants
 
 LoopFunction: TypeAlias = Callable[[int, Nest | None, Nest | None, Any], tuple[Tensor, Nest, Nest, Nest, Any]]
 
 
-def raw_rnn(cell: Any, loop_fn: LoopFunction) -> tuple[Nest, Nest, Any]:
+def raw_rnn(cell: Any, loop_fn: LoopFunction, *, constants: Nest | None = None) -> tuple[Nest, Nest, Any]:
     """Run a cell under the control of a function (TensorFlow 1's `tf.nn.raw_rnn`).
 
     At each step the cell runs on the input and state that `loop_fn` has chosen, and `loop_fn` sees what came out:
@@ -37,6 +38,8 @@ def raw_rnn(cell: Any, loop_fn: LoopFunction) -> tuple[Nest, Nest, Any]:
         - `next_state`: the state before that step, usually `cell_state`;
         - `emit`: nesting of Tensor of shape (B, ...), what step `time - 1` puts out;
         - `loop_state`: anything; None keeps the previous one.
+    constants : nesting of Tensor of shape (B, ...), optional
+        What the cell takes beside input and state at every step: see `dynamic_rnn`.
 
     Returns
     -------
@@ -49,7 +52,7 @@ def raw_rnn(cell: Any, loop_fn: LoopFunction) -> tuple[Nest, Nest, Any]:
     Raises
     ------
     TypeError, ValueError
-        If `loop_fn` returns something else, or states change their structure.
+        If `loop_fn` returns something else, states change their structure, or constants do not fit.
     RuntimeError
         If a program is being exported.
     """
@@ -68,7 +71,9 @@ def raw_rnn(cell: Any, loop_fn: LoopFunction) -> tuple[Nest, Nest, Any]:
     _check_rows(state, "next_state", batch, 0)
     _check_rows(x, "next_input", batch, 0)
     first = leaves_of(x)[0]
-    rows = row_inputs_of(cell, batch, first.dtype if first.is_floating_point() else None, first.device)
+    constants = checked_constants(cell, constants, batch, first.device)
+    drawn = row_inputs_of(cell, batch, first.dtype if first.is_floating_point() else None, first.device)
+    rows = beside(drawn, constants)
     zero = None if emit_like is None else map_leaves(lambda leaf: _zeros(leaf, batch, finished.device), emit_like)
     emitted: list[Nest] = []
     while not bool(finished.all()):

@@ -10,11 +10,12 @@ import torch
 from unspool._nest import Nest, leaves_of
 from unspool._ragged import RaggedBatch
 from unspool.backends import Call, Result, Schedule, check_backend, run
-from unspool.cells import match_state, require_cell, row_inputs_of
+from unspool.cells import beside, match_state, require_cell, row_inputs_of
 from unspool.execution._arguments import (
     BoolArray,
     IntArray,
     check_pad_output,
+    checked_constants,
     make_schedule,
     own_initial_state,
     stacked_inputs,
@@ -30,6 +31,7 @@ def run_cell(
     schedule: Schedule,
     initial_state: Nest | None,
     *,
+    constants: Nest | None = None,
     pad_output: str = "zero",
     all_states: bool = False,
     static: bool = False,
@@ -44,7 +46,7 @@ def run_cell(
     inputs : nesting of Tensor of shape (T, B, ...), or (N, 1, ...) where the schedule's arrays are ragged
     schedule : Schedule
         Made for these inputs by `make_schedule` or `ragged_schedule`.
-    initial_state : nesting of Tensor of shape (B, ...), optional
+    initial_state, constants : nesting of Tensor of shape (B, ...), optional
     pad_output, all_states, static, backend
         See `dynamic_rnn` and `Call`.
     state_name : str
@@ -63,13 +65,14 @@ def run_cell(
     check_pad_output(pad_output)
     own_state = own_initial_state(cell, inputs, schedule.batch)
     first = leaves_of(inputs)[0]
+    constants = checked_constants(cell, constants, schedule.batch, first.device)
     rows = row_inputs_of(cell, schedule.batch, first.dtype if first.is_floating_point() else None, first.device)
     call = Call(
         cell=cell,
         inputs=inputs,
         initial_state=own_state if initial_state is None else match_state(initial_state, own_state, state_name),
         reset_state=own_state,
-        row_inputs=rows,
+        row_inputs=beside(rows, constants),
         schedule=schedule,
         pad_output=pad_output,
         all_states=all_states,
@@ -85,6 +88,7 @@ def run_dynamic(
     sequence_length: IntArray | None,
     initial_state: Nest | None,
     *,
+    constants: Nest | None,
     mask: BoolArray | None,
     resets: BoolArray | None,
     time_major: bool,
@@ -102,12 +106,13 @@ def run_dynamic(
         schedule = ragged_schedule(inputs, resets, reverse)
     else:
         x = time_major_inputs(inputs, time_major)
-        schedule = make_schedule(x, sequence_length, mask, resets, reverse)
+        schedule = make_schedule(x, sequence_length, mask, resets, reverse, time_major)
     result = run_cell(
         cell,
         x,
         schedule,
         initial_state,
+        constants=constants,
         pad_output=pad_output,
         all_states=return_all_states,
         backend=backend,
@@ -124,6 +129,7 @@ def run_static(
     sequence_length: IntArray | None,
     initial_state: Nest | None,
     *,
+    constants: Nest | None,
     mask: BoolArray | None,
     resets: BoolArray | None,
     reverse: bool,
@@ -135,6 +141,15 @@ def run_static(
     check_backend(backend)
     refuse_in_traces(inputs, sequence_length, mask, resets)
     stacked = stacked_inputs(inputs)
-    schedule = make_schedule(stacked, sequence_length, mask, resets, reverse)
-    result = run_cell(cell, stacked, schedule, initial_state, pad_output=pad_output, static=True, backend=backend)
+    schedule = make_schedule(stacked, sequence_length, mask, resets, reverse, time_major=True)
+    result = run_cell(
+        cell,
+        stacked,
+        schedule,
+        initial_state,
+        constants=constants,
+        pad_output=pad_output,
+        static=True,
+        backend=backend,
+    )
     return result.outputs, result.final_state

@@ -18,6 +18,7 @@ def static_rnn(
     sequence_length: IntArray | None = None,
     initial_state: Nest | None = None,
     *,
+    constants: Nest | None = None,
     mask: BoolArray | None = None,
     resets: BoolArray | None = None,
     reverse: bool = False,
@@ -35,7 +36,9 @@ def static_rnn(
         See `unspool.cells`.
     inputs : non-empty list of nesting of Tensor of shape (B, ...)
         One input per step.
-    sequence_length, initial_state, mask, resets, reverse, pad_output, backend
+    mask, resets : booleans of shape (T, B), optional
+        As a list of steps has it, time comes first. See `dynamic_rnn`.
+    sequence_length, initial_state, constants, reverse, pad_output, backend
         See `dynamic_rnn`.
 
     Returns
@@ -49,7 +52,14 @@ def static_rnn(
     TypeError, ValueError, BackendError
         See `dynamic_rnn`; also if the list is empty or its elements differ in shape.
     """
-    options = {"mask": mask, "resets": resets, "reverse": reverse, "pad_output": pad_output, "backend": backend}
+    options = {
+        "constants": constants,
+        "mask": mask,
+        "resets": resets,
+        "reverse": reverse,
+        "pad_output": pad_output,
+        "backend": backend,
+    }
     run = run_static
     if torch.compiler.is_dynamo_compiling():
         from unspool.execution._traced import traced_static_rnn

@@ -253,7 +253,8 @@ def _refuse_strangers(plan: Plan, results: list[Tensor], known: list[Tensor]) ->
         if variable is not None and all(variable is not tensor for tensor in known):
             raise ValueError(
                 f"{plan.title} uses a tensor {list(variable.shape)} that requires gradients and is neither its "
-                "parameter nor its argument; under torch.compile it would receive none. Register it as a parameter."
+                "parameter nor its argument; under torch.compile it would receive none. Register it as a parameter, "
+                "or, where it belongs to the rows of a batch, pass it to the run as constants=."
             )
         nodes += [n for n, _ in node.next_functions if n is not None]
 
@@ -263,6 +264,7 @@ def traced_dynamic_rnn(
     inputs: Nest,
     sequence_length: Any,
     initial_state: Nest | None,
+    constants: Nest | None,
     mask: Any,
     resets: Any,
     time_major: bool,
@@ -272,14 +274,15 @@ def traced_dynamic_rnn(
     """Do what `dynamic_rnn` does, in a trace; the arguments are its own."""
     if isinstance(inputs, RaggedBatch):
         options |= {"mask": mask, "resets": resets, "time_major": time_major, "return_all_states": return_all_states}
+        options["constants"] = constants
         return outside(run_dynamic, cell, inputs, sequence_length, initial_state, **options)
     steps = "TB" if time_major else "BT"
     return run_traced(
         cell,
         tensors_of(cell),
         _dynamic,
-        (inputs, tensor_or_none(sequence_length), initial_state, tensor_or_none(mask), tensor_or_none(resets)),
-        (steps, "B", "B", "BT", "BT"),
+        (inputs, tensor_or_none(sequence_length), initial_state, *map(tensor_or_none, (mask, resets)), constants),
+        (steps, "B", "B", steps, steps, "B"),
         (steps, "B", steps) if return_all_states else (steps, "B"),
         time_major=time_major,
         return_all_states=return_all_states,
@@ -295,11 +298,11 @@ def _dynamic(
     state: Any,
     mask: Any,
     resets: Any,
+    constants: Any,
     **options: Any,
 ) -> Any:
-    return with_tensors(
-        cell, tensors, lambda: run_dynamic(cell, inputs, lengths, state, mask=mask, resets=resets, **options)
-    )
+    options |= {"mask": mask, "resets": resets, "constants": constants}
+    return with_tensors(cell, tensors, lambda: run_dynamic(cell, inputs, lengths, state, **options))
 
 
 def traced_static_rnn(
@@ -307,22 +310,37 @@ def traced_static_rnn(
     inputs: Sequence[Nest],
     sequence_length: Any,
     initial_state: Nest | None,
+    constants: Nest | None,
     mask: Any,
     resets: Any,
     **options: Any,
 ) -> tuple[Nest, Nest]:
     """Do what `run_static` does, in a trace; the arguments are those of `static_rnn`."""
-    arguments = (inputs, tensor_or_none(sequence_length), initial_state, tensor_or_none(mask), tensor_or_none(resets))
-    # The number of steps is that of the list: a constant.
-    return run_traced(cell, tensors_of(cell), _static, arguments, ("B", "B", "B", "B.", "B."), (".B", "B"), **options)
+    about_steps = map(tensor_or_none, (mask, resets))
+    return run_traced(
+        cell,
+        tensors_of(cell),
+        _static,
+        (inputs, tensor_or_none(sequence_length), initial_state, *about_steps, constants),
+        ("B", "B", "B", ".B", ".B", "B"),  # the number of steps is that of the list: a constant
+        (".B", "B"),
+        **options,
+    )
 
 
 def _static(
-    cell: Any, tensors: dict[str, Tensor], inputs: Any, lengths: Any, state: Any, mask: Any, resets: Any, **options: Any
+    cell: Any,
+    tensors: dict[str, Tensor],
+    inputs: Any,
+    lengths: Any,
+    state: Any,
+    mask: Any,
+    resets: Any,
+    constants: Any,
+    **options: Any,
 ) -> Any:
-    return with_tensors(
-        cell, tensors, lambda: run_static(cell, inputs, lengths, state, mask=mask, resets=resets, **options)
-    )
+    options |= {"mask": mask, "resets": resets, "constants": constants}
+    return with_tensors(cell, tensors, lambda: run_static(cell, inputs, lengths, state, **options))
 
 
 def tensors_of(module: Any) -> dict[str, Tensor]:

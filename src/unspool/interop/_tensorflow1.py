@@ -27,8 +27,18 @@ from unspool.interop._conventions import (
 )
 from unspool.layers import RNN
 
-SCOPES = {"basic_rnn_cell": "rnn", "basic_lstm_cell": "lstm", "lstm_cell": "lstm", "gru_cell": "gru"}
-"""The scopes that TensorFlow gives its cells, and their kinds."""
+SCOPES = {
+    "basic_rnn_cell": "rnn",
+    "cudnn_compatible_lstm_cell": "lstm",
+    "basic_lstm_cell": "lstm",
+    "lstm_cell": "lstm",
+    "gru_cell": "gru",
+}
+"""The scopes that TensorFlow gives its cells, and their kinds; the last one of a kind is the one that we write."""
+FORGET_BIAS = {"cudnn_compatible_lstm_cell": 0.0}
+"""What TensorFlow's cells add to the forget gate at run time where they were not told: 1, but for those here."""
+OTHER_STEPS = {"coupled_input_forget_gate_lstm_cell": "the input gate is coupled to the forget gate, in 3 H columns"}
+"""Cells whose variables have the names of another cell's, and mean something else."""
 PEEPHOLES = {f"w_{gate}_diag": f"peephole_{gate}" for gate in "ifo"}
 VARIABLES = (
     *("gates/kernel", "gates/bias", "candidate/kernel", "candidate/bias"),
@@ -41,7 +51,7 @@ def from_tensorflow1(
     scope: str,
     kind: str | None = None,
     *,
-    forget_bias: float = 1.0,
+    forget_bias: float | None = None,
     activation: str = "tanh",
     cell_clip: float | None = None,
     proj_clip: float | None = None,
@@ -52,6 +62,7 @@ def from_tensorflow1(
     | --- | --- | --- |
     | `BasicRNNCell` | `kernel` [I + H, H], `bias` | |
     | `BasicLSTMCell`, `LSTMCell` | `kernel` [I + P, 4H], `bias`, `w_i_diag`, `projection/kernel` | gates i, j, f, o |
+    | `CudnnCompatibleLSTMCell` | `kernel` [I + H, 4H], `bias` | adds no forget bias |
     | `GRUCell` | `gates/kernel` [I + H, 2H], `candidate/kernel` [I + H, H], biases | resets before the product |
 
     The kernels multiply inputs and state joined. `forget_bias` is no variable: TensorFlow adds it at run time, and so
@@ -67,8 +78,11 @@ def from_tensorflow1(
         `"rnn/multi_rnn_cell"`.
     kind : {"rnn", "lstm", "gru"}, optional
         By default it is told by TensorFlow's own scopes (`basic_lstm_cell`, ...); to be given for others.
-    forget_bias, activation, cell_clip, proj_clip
-        What the cells were built with: the variables do not tell. Clips and forget bias are for LSTMs.
+    forget_bias : float, optional
+        What an LSTM was built with: the variables do not tell. By default what TensorFlow's cell has by default: 1.0,
+        and 0.0 in a scope `cudnn_compatible_lstm_cell`.
+    activation, cell_clip, proj_clip
+        What the cells were built with. Clips are for LSTMs.
 
     Returns
     -------
@@ -78,8 +92,8 @@ def from_tensorflow1(
     Raises
     ------
     ValueError
-        If there is no cell in that scope, or more than one without a `MultiRNNCell`, or its kind is not known, or
-        shapes do not fit.
+        If there is no cell in that scope, or more than one without a `MultiRNNCell`, or its kind is not known or has
+        no counterpart, or shapes do not fit.
     TypeError
         If a variable does not hold floating-point numbers.
     ImportError
@@ -90,10 +104,17 @@ def from_tensorflow1(
     else:
         names, read = _open_checkpoint(variables)
     found = _cells_below(names, scope)
-    lstm = {"forget_bias": forget_bias, "cell_clip": cell_clip, "proj_clip": proj_clip}
     cells = []
     for prefix, own in found.items():
         tensors = {variable: as_tensor(read(name), name) for variable, name in own.items()}
+        theirs = _name_of_scope(prefix)
+        if theirs in OTHER_STEPS:
+            raise ValueError(
+                f"{prefix!r} is the scope of a cell whose step is another one ({OTHER_STEPS[theirs]}); expected the "
+                f"cells {', '.join(SCOPES)}. Fill the parameters of a cell of ours by hand."
+            )
+        bias = FORGET_BIAS.get(theirs, 1.0) if forget_bias is None else forget_bias
+        lstm = {"forget_bias": bias, "cell_clip": cell_clip, "proj_clip": proj_clip}
         one = kind or _kind_of_scope(prefix, tensors)
         cells.append(_cell(one, tensors, activation, lstm if one == "lstm" else {}))
     return cells[0] if len(cells) == 1 else StackedRNNCells(cells)
@@ -167,8 +188,13 @@ def _cells_below(names: Iterable[str], scope: str) -> dict[str, dict[str, str]]:
     return dict(sorted(cells.items(), key=lambda item: int(place[1]) if (place := places[item[0]]) else 0))
 
 
+def _name_of_scope(prefix: str) -> str:
+    """Return the name that TensorFlow gave a cell's scope, without the number of a second one."""
+    return re.sub(r"_\d+$", "", prefix.rpartition("/")[2])
+
+
 def _kind_of_scope(prefix: str, weights: Iterable[str]) -> str:
-    name = re.sub(r"_\d+$", "", prefix.rpartition("/")[2])
+    name = _name_of_scope(prefix)
     if "gates/kernel" in weights:
         return "gru"
     if name not in SCOPES:

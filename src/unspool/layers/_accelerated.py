@@ -74,8 +74,8 @@ class Accelerated(nn.RNNBase):
             Initial state; zeros by default.
         lengths : integers of shape (B,), optional
             Real steps of each row: any order, any device, 0 allowed.
-        mask, resets : booleans of shape (B, T), optional
-            See `unspool.dynamic_rnn`.
+        mask, resets : booleans of shape (T, B), or (B, T) with `batch_first`, optional
+            In the layout of the input: see `unspool.dynamic_rnn`.
 
         Returns
         -------
@@ -110,7 +110,7 @@ class Accelerated(nn.RNNBase):
                 self,
                 tensors,
                 _run_stand_in,
-                (input, hx, lengths, mask, resets),
+                (input, hx, lengths, mask, resets, None),
                 batch_first=self.batch_first,
                 without_batch=isinstance(input, Tensor) and input.dim() == 2,
                 settings=(self.training, self.dropout, options),

@@ -66,7 +66,12 @@ class RecurrentLayer(nn.Module, ABC):
 
     @abstractmethod
     def _run(
-        self, x: Nest, hx: Nest | None, schedules: list[Schedule], tensors: dict[str, Tensor] | None
+        self,
+        x: Nest,
+        hx: Nest | None,
+        constants: Nest | None,
+        schedules: list[Schedule],
+        tensors: dict[str, Tensor] | None,
     ) -> tuple[Nest, Nest]:
         """Run the cells over checked inputs `[T, B, ...]`, or ragged `[N, 1, ...]`, with one schedule per direction.
 
@@ -91,6 +96,7 @@ class RecurrentLayer(nn.Module, ABC):
         lengths: IntArray | None = None,
         mask: BoolArray | None = None,
         resets: BoolArray | None = None,
+        constants: Nest | None = None,
     ) -> Any:
         """Run the layer over a batch of sequences.
 
@@ -102,8 +108,10 @@ class RecurrentLayer(nn.Module, ABC):
             Initial state, as the layer returns its final one; zeros by default.
         lengths : integers of shape (B,), optional
             Real steps of each row: any order, any device, 0 allowed.
-        mask, resets : booleans of shape (B, T), optional
-            See `unspool.dynamic_rnn`; resets of shape (N,) with a ragged batch.
+        mask, resets : booleans of shape (T, B), or (B, T) with `batch_first`, optional
+            In the layout of the input: see `unspool.dynamic_rnn`; resets of shape (N,) with a ragged batch.
+        constants : nesting of Tensor of shape (B, ...), optional
+            What the layer's cell takes beside input and state at every step: see `unspool.dynamic_rnn`.
 
         Returns
         -------
@@ -118,7 +126,7 @@ class RecurrentLayer(nn.Module, ABC):
             See `unspool.dynamic_rnn`; also for more steps than the static mode was built for, and for lengths or
             masks beside a ragged batch or a PackedSequence, which have their own lengths.
         """
-        output, state = self.run(input, hx, lengths=lengths, mask=mask, resets=resets)
+        output, state = self.run(input, hx, lengths=lengths, mask=mask, resets=resets, constants=constants)
         return (output, state) if self.return_state else output
 
     def run(
@@ -129,14 +137,15 @@ class RecurrentLayer(nn.Module, ABC):
         lengths: IntArray | None = None,
         mask: BoolArray | None = None,
         resets: BoolArray | None = None,
+        constants: Nest | None = None,
     ) -> tuple[Nest, Nest]:
         """Run the layer and return output and state, whatever `return_state` says.
 
-        `input`, `hx`, `lengths`, `mask`, `resets`, errors and shapes are those of `forward`.
+        `input`, `hx`, `lengths`, `mask`, `resets`, `constants`, errors and shapes are those of `forward`.
         """
         if torch.compiler.is_dynamo_compiling():
-            return self._run_traced(input, hx, lengths, mask, resets)
-        return self.run_with(None, input, hx, lengths, mask, resets)
+            return self._run_traced(input, hx, lengths, mask, resets, constants)
+        return self.run_with(None, input, hx, lengths, mask, resets, constants)
 
     def run_with(
         self,
@@ -146,6 +155,7 @@ class RecurrentLayer(nn.Module, ABC):
         lengths: IntArray | None,
         mask: BoolArray | None,
         resets: BoolArray | None,
+        constants: Nest | None = None,
     ) -> tuple[Nest, Nest]:
         """Run the layer, where nothing is traced, with these tensors in place of its own.
 
@@ -153,7 +163,7 @@ class RecurrentLayer(nn.Module, ABC):
         ----------
         tensors : dict of str to Tensor, or None
             By the names of the layer's parameters; None for its own.
-        input, hx, lengths, mask, resets
+        input, hx, lengths, mask, resets, constants
             See `forward`.
 
         Returns
@@ -172,13 +182,14 @@ class RecurrentLayer(nn.Module, ABC):
                 f"go_backwards with a {type(input).__name__} would begin with padding; expected reverse=True."
             )
         if not isinstance(input, PackedSequence):
-            return self._run_batch(input, hx, lengths, mask, resets, tensors)
+            return self._run_batch(input, hx, lengths, mask, resets, constants, tensors)
         if lengths is not None or mask is not None or resets is not None:
             raise ValueError("lengths, mask or resets were given beside a PackedSequence; expected the input alone.")
         batch, places = ragged_of_packed(input)
         axis = self._state_axes.index("B")
         hx = take_rows_of(hx, axis, input.sorted_indices)
-        output, state = self._run_batch(batch, hx, None, None, None, tensors)
+        constants = take_rows_of(constants, 0, input.sorted_indices)
+        output, state = self._run_batch(batch, hx, None, None, None, constants, tensors)
         state = take_rows_of(state, axis, input.unsorted_indices)
         if not self.return_sequences:
             return take_rows_of(output, 0, input.unsorted_indices), state
@@ -197,13 +208,14 @@ class RecurrentLayer(nn.Module, ABC):
         lengths: IntArray | None,
         mask: BoolArray | None,
         resets: BoolArray | None,
+        constants: Nest | None,
     ) -> tuple[Nest, Nest]:
         """Put the whole run into the graph that is being traced."""
         return trace_layer(
             self,
             self._tensors(),
             _run_layer,
-            (input, hx, lengths, mask, resets),
+            (input, hx, lengths, mask, resets, constants),
             batch_first=self.batch_first,
             without_batch=self._without_batch(input),
             state_axes=self._state_axes,
@@ -240,6 +252,7 @@ class RecurrentLayer(nn.Module, ABC):
         lengths: IntArray | None,
         mask: BoolArray | None,
         resets: BoolArray | None,
+        constants: Nest | None,
         tensors: dict[str, Tensor] | None = None,
     ) -> tuple[Nest, Nest]:
         if isinstance(input, RaggedBatch):
@@ -250,8 +263,11 @@ class RecurrentLayer(nn.Module, ABC):
         else:
             x = time_major_inputs(input, time_major=not self.batch_first)
             self._check_steps(leaves_of(x)[0].shape[0])
-            schedules = [make_schedule(x, lengths, mask, resets, reverse, "lengths") for reverse in self._directions]
-        output, state = self._run(x, hx, schedules, tensors)
+            schedules = [
+                make_schedule(x, lengths, mask, resets, reverse, not self.batch_first, "lengths")
+                for reverse in self._directions
+            ]
+        output, state = self._run(x, hx, constants, schedules, tensors)
         if self.return_sequences:
             output = map_leaves(lambda leaf: leaf.flip(0), output) if self.go_backwards else output
             output = in_form_of(input, output, time_major=not self.batch_first)

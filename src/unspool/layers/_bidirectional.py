@@ -95,6 +95,7 @@ class Bidirectional(nn.Module):
         lengths: IntArray | None = None,
         mask: BoolArray | None = None,
         resets: BoolArray | None = None,
+        constants: Nest | None = None,
     ) -> Any:
         """Run both layers over a batch of sequences.
 
@@ -103,8 +104,8 @@ class Bidirectional(nn.Module):
         input : Tensor of shape (T, B, I), or (B, T, I) with `batch_first`; or RaggedBatch; or PackedSequence
         hx : pair of state, optional
             Initial states, forward and backward.
-        lengths, mask, resets : optional
-            See `unspool.dynamic_rnn`.
+        lengths, mask, resets, constants : optional
+            See `unspool.dynamic_rnn`; mask and resets in the layout of the input. Both layers get the same constants.
 
         Returns
         -------
@@ -119,8 +120,9 @@ class Bidirectional(nn.Module):
         if hx is not None and not (isinstance(hx, tuple | list) and len(hx) == 2):
             raise ValueError(f"hx is {describe(hx)}; expected a pair of states, forward and backward.")
         hx_fw, hx_bw = (None, None) if hx is None else hx
-        forward, state_fw = self.forward_layer.run(input, hx_fw, lengths=lengths, mask=mask, resets=resets)
-        backward, state_bw = self.backward_layer.run(input, hx_bw, lengths=lengths, mask=mask, resets=resets)
+        options: dict[str, Any] = {"lengths": lengths, "mask": mask, "resets": resets, "constants": constants}
+        forward, state_fw = self.forward_layer.run(input, hx_fw, **options)
+        backward, state_bw = self.backward_layer.run(input, hx_bw, **options)
         if self.merge_mode is None:
             output = (forward, backward)
         else:

@@ -59,7 +59,12 @@ class RNN(RecurrentLayer):
         return dict([*self.named_parameters(), *self.named_buffers()])
 
     def _run(
-        self, x: Nest, hx: Nest | None, schedules: list[Schedule], tensors: dict[str, Tensor] | None
+        self,
+        x: Nest,
+        hx: Nest | None,
+        constants: Nest | None,
+        schedules: list[Schedule],
+        tensors: dict[str, Tensor] | None,
     ) -> tuple[Nest, Nest]:
         (schedule,) = schedules
 
@@ -69,6 +74,7 @@ class RNN(RecurrentLayer):
                 x,
                 schedule,
                 hx,
+                constants=constants,
                 pad_output=self.pad_output,
                 static=self.unroll,
                 backend=self.backend,

@@ -15,7 +15,7 @@ from unspool._nest import Nest, flatten, map_leaves, unflatten
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule
 from unspool.cells import BuiltinCell, match_state
-from unspool.execution import BoolArray, IntArray, run_cell
+from unspool.execution import BoolArray, IntArray, as_tensor, run_cell
 from unspool.layers._base import RecurrentLayer, last_or_all, stack_states
 from unspool.layers._options import DEFAULTS, RunOptions, check_flags
 
@@ -137,16 +137,20 @@ class TorchLikeLayer(RecurrentLayer):
         lengths: IntArray | None,
         mask: BoolArray | None,
         resets: BoolArray | None,
+        constants: Nest | None,
         tensors: dict[str, Tensor] | None = None,
     ) -> tuple[Nest, Nest]:
-        """Run the layer; a sequence without a batch axis, `[T, I]`, is taken and given back as such."""
+        """Run the layer; a sequence without a batch axis, `[T, I]`, is taken and given back as such.
+
+        In its layout a mask and resets are `[T]`.
+        """
         if isinstance(input, RaggedBatch):
             if isinstance(input.values, Tensor) and input.values.shape[1:] != (self.input_size,):
                 raise ValueError(
                     f"{type(self).__name__} received ragged or packed values of shape {list(input.values.shape)}; "
                     f"expected [N, {self.input_size}] (input_size={self.input_size})."
                 )
-            return super()._run_batch(input, hx, lengths, mask, resets, tensors)
+            return super()._run_batch(input, hx, lengths, mask, resets, constants, tensors)
         if not isinstance(input, Tensor) or input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
             received = f"shape {list(input.shape)}" if isinstance(input, Tensor) else f"type {type(input).__name__}"
             layout = "[B, T, {0}]" if self.batch_first else "[T, B, {0}]"
@@ -155,16 +159,25 @@ class TorchLikeLayer(RecurrentLayer):
                 f"[T, {self.input_size}] (batch_first={self.batch_first}, input_size={self.input_size})."
             )
         if input.dim() == 3:
-            return super()._run_batch(input, hx, lengths, mask, resets, tensors)
+            return super()._run_batch(input, hx, lengths, mask, resets, constants, tensors)
         axis = 0 if self.batch_first else 1
+        mask, resets = (
+            None if value is None else _with_batch(value, name, axis)
+            for name, value in {"mask": mask, "resets": resets}.items()
+        )
         if hx is not None:
             tensors = self._tensors() if tensors is None else tensors  # once: to read one may mean to compute it
             hx = map_leaves(lambda leaf: leaf.unsqueeze(1), _matched(hx, self._bound_cells(tensors)))
-        output, state = super()._run_batch(input.unsqueeze(axis), hx, lengths, mask, resets, tensors)
+        output, state = super()._run_batch(input.unsqueeze(axis), hx, lengths, mask, resets, constants, tensors)
         return output.squeeze(axis if self.return_sequences else 0), map_leaves(lambda leaf: leaf.squeeze(1), state)
 
     def _run(
-        self, x: Tensor, hx: Nest | None, schedules: list[Schedule], tensors: dict[str, Tensor] | None
+        self,
+        x: Tensor,
+        hx: Nest | None,
+        constants: Nest | None,
+        schedules: list[Schedule],
+        tensors: dict[str, Tensor] | None,
     ) -> tuple[Nest, Nest]:
         cells = self._bound_cells(tensors)
         starts = _initial_states(cells, hx, schedules[0].batch)
@@ -182,6 +195,7 @@ class TorchLikeLayer(RecurrentLayer):
                     output,
                     schedule,
                     starts[k],
+                    constants=constants,
                     pad_output=self.pad_output,
                     static=self.unroll,
                     backend=self.backend,
@@ -216,6 +230,17 @@ class TorchLikeLayer(RecurrentLayer):
         of_cell = {name: getattr(cell, name, default) for name, default in usual.items()}
         changed += [f"{k}={getattr(v, '__name__', v)}" for k, v in of_cell.items() if v != usual[k]]
         return ", ".join([f"{self.input_size}, {self.hidden_size}", *changed])
+
+
+def _with_batch(value: BoolArray, name: str, axis: int) -> Tensor:
+    """Add the batch axis to a mask or resets `[T]` of a single sequence."""
+    flags = as_tensor(value, name)
+    if flags.dim() != 1:
+        raise ValueError(
+            f"{name} has shape {list(flags.shape)}; expected booleans of shape [T], the layout of an input [T, I] "
+            f"without a batch axis. Take {name}.flatten()."
+        )
+    return flags.unsqueeze(axis)
 
 
 def _matched(hx: Nest, cells: list[BuiltinCell], *batch: int) -> Nest:

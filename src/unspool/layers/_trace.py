@@ -37,7 +37,7 @@ def trace_layer(
     runner : callable
         `runner(module, tensors, *arguments, settings=...)` runs the module; a function at the top of its module.
     arguments : tuple
-        Input, hx, lengths, mask and resets, as `RecurrentLayer.forward` takes them.
+        Input, hx, lengths, mask, resets and constants, as `RecurrentLayer.forward` takes them.
     batch_first, without_batch, return_sequences : bool
         The layout of input and output: whether the input is a single sequence, `[T, I]`.
     state_axes : str
@@ -51,7 +51,7 @@ def trace_layer(
     """
     from unspool.execution._traced import outside, run_traced, tensor_or_none
 
-    input, hx, *about_steps = arguments
+    input, hx, *about_steps, constants = arguments
     if isinstance(input, PackedSequence | RaggedBatch):
         return outside(runner, module, tensors, *arguments, settings=settings)
     steps, rows = ("BT" if batch_first else "TB"), "B"
@@ -61,8 +61,8 @@ def trace_layer(
         module,
         tensors,
         runner,
-        (input, hx, *map(tensor_or_none, about_steps)),
-        (steps, state_axes, rows, rows + "T", rows + "T"),
+        (input, hx, *map(tensor_or_none, about_steps), constants),
+        (steps, state_axes, rows, steps, steps, rows),
         (steps if return_sequences else steps.replace("T", ""), state_axes),
         settings=settings,
     )

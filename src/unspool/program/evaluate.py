@@ -117,12 +117,18 @@ def _pointwise(value: Value, args: list[Tensor]) -> Tensor:
 
 def _call(value: Value, args: list[Tensor], batch: int) -> Tensor:
     attrs = value.attrs
-    leaves = []
+    leaves: list[object] = []
+    numbers = torch.bool  # in which true and false come
     for kind, content in attrs["template"]:
-        leaves.append(args[content] if kind == "value" else batch if kind == "batch" else content)
+        if kind == "truth":
+            numbers = args[content].dtype
+            leaves.append(args[content].bool())
+        else:
+            leaves.append(args[content] if kind == "value" else batch if kind == "batch" else content)
     positional, keywords = unflatten(leaves, spec_of(attrs["spec"]))
     result = find_function(attrs["function"])(*positional, **keywords)
-    return result if attrs["index"] is None else result[attrs["index"]]
+    result = result if attrs["index"] is None else result[attrs["index"]]
+    return result.to(numbers) if result.dtype == torch.bool else result
 
 
 _ARITHMETIC = {"add": operator.add, "sub": operator.sub, "mul": operator.mul}

@@ -181,6 +181,8 @@ def _wild() -> Callable[[Tensor, int], Tensor]:
 
     def sample(like: Tensor, batch: int) -> Tensor:
         shape = (batch, *like.shape[1:])
+        if like.dtype == torch.bool:
+            return (torch.rand(shape, generator=generator) < 0.5).to(like.device)
         if not like.is_floating_point():
             return torch.zeros(shape, dtype=like.dtype, device=like.device)
         values = torch.randn(shape, generator=generator, dtype=like.dtype)

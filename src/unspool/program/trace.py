@@ -415,7 +415,8 @@ class Recorder(StandIns):
         template: list[Any] = []
         for leaf in leaves:
             if isinstance(leaf, Tensor):
-                template.append(["value", len(values)])
+                # A program holds true and false as 1 and 0, which a function may take for something else.
+                template.append(["truth" if leaf.dtype == torch.bool else "value", len(values)])
                 values.append(self.value(leaf))
             elif isinstance(leaf, bool) or not isinstance(leaf, int) or leaf != self.batch or level == 0:
                 template.append(["plain", leaf])
