@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <condition_variable>
 #include <mutex>
 #include <thread>
 
@@ -20,6 +21,8 @@ namespace {
 // How long a thread that waits keeps its core before it sleeps. Within a run the next job comes after microseconds;
 // waking a sleeping thread costs tens of them.
 constexpr auto spin_time = std::chrono::microseconds(50);
+// The same for a caller that waits for the last tasks: these end soon, and the run with them.
+constexpr auto last_spin_time = std::chrono::milliseconds(1);
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -68,8 +71,8 @@ class Pool {
   int workers() const { return workers_; }
 
   // Runs the tasks on the calling thread and `helpers` others. The caller holds the lock, and grow() has made as many.
-  void run(int tasks, int helpers, FunctionRef<void(int)> task) {
-    begin(tasks, task);
+  void run(int tasks, int helpers, FunctionRef<void(int)> task, Watch* watch) {
+    begin(tasks, task, watch);
     open_.store(helpers, std::memory_order_release);
     if (helpers > 1)
       open_.notify_all();
@@ -83,8 +86,8 @@ class Pool {
   }
 
   // The same on OpenMP's team. False, and nothing is run, where it has fewer than `least` threads for us.
-  bool run_on_openmp(int tasks, int threads, int least, FunctionRef<void(int)> task) {
-    begin(tasks, task);
+  bool run_on_openmp(int tasks, int threads, int least, FunctionRef<void(int)> task, Watch* watch) {
+    begin(tasks, task, watch);
     struct Job {
       Pool* pool;
       int least;
@@ -104,11 +107,13 @@ class Pool {
   }
 
  private:
-  void begin(int tasks, FunctionRef<void(int)>& task) {
+  void begin(int tasks, FunctionRef<void(int)>& task, Watch* watch) {
     task_ = &task;
+    watch_ = watch;
     tasks_ = tasks;
     next_.store(0, std::memory_order_relaxed);
     finished_.store(0, std::memory_order_relaxed);
+    working_.store(0, std::memory_order_relaxed);
     failed_.store(false, std::memory_order_relaxed);
     error_ = nullptr;
   }
@@ -119,15 +124,46 @@ class Pool {
 
   void take_tasks() {
     inside_task = true;
+    working_.fetch_add(1, std::memory_order_relaxed);
+    // Who finds no task left also sees who has taken the others, and is working.
     for (int i;
-         !failed_.load(std::memory_order_relaxed) && (i = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;) {
-      try {
-        (*task_)(i);
-      } catch (...) {
-        if (!failed_.exchange(true)) error_ = std::current_exception();
-      }
+         !failed_.load(std::memory_order_relaxed) && (i = next_.fetch_add(1, std::memory_order_acq_rel)) < tasks_;) {
+      attempt([&] { (*task_)(i); });
+    }
+    const bool last = working_.fetch_sub(1, std::memory_order_acq_rel) == 1;
+    if (watch_ && watch_->is_mine()) {
+      attempt([&] { watch_others(); });
+    } else if (watch_ && last) {
+      const std::lock_guard lock(waiting_);  // or the caller might begin to wait just after it was told
+      all_done_.notify_one();
     }
     inside_task = false;
+  }
+
+  template <class F>
+  void attempt(F&& body) {
+    try {
+      body();
+    } catch (...) {
+      if (!failed_.exchange(true)) error_ = std::current_exception();
+    }
+  }
+
+  // The caller waits for the tasks of the others, and keeps its watch.
+  void watch_others() {
+    const auto start = std::chrono::steady_clock::now();
+    const auto done = [&] { return working_.load(std::memory_order_acquire) == 0; };
+    while (!done()) {
+      if (std::chrono::steady_clock::now() - start < last_spin_time) {
+        for (int i = 0; i < 64 && !done(); ++i) pause();
+        continue;
+      }
+      {
+        std::unique_lock lock(waiting_);
+        all_done_.wait_for(lock, Watch::interval, done);
+      }
+      watch_->look();
+    }
   }
 
   [[noreturn]] void work() {
@@ -149,11 +185,15 @@ class Pool {
   int workers_ = 0;
   FunctionRef<void(int)>* task_ = nullptr;
   int tasks_ = 0;
+  Watch* watch_ = nullptr;
   std::exception_ptr error_;
+  std::mutex waiting_;
+  std::condition_variable all_done_;
   std::atomic<bool> failed_{false};
   alignas(64) std::atomic<int> open_{0};      // places left for workers in the current job
   alignas(64) std::atomic<int> next_{0};      // the next task
   alignas(64) std::atomic<int> finished_{0};  // workers that have left the current job
+  alignas(64) std::atomic<int> working_{0};   // threads that may be in the middle of a task
 };
 
 std::atomic<Pool*> the_pool{nullptr};
@@ -177,6 +217,8 @@ Pool& pool() {
 
 }  // namespace
 
+bool in_task() { return inside_task; }
+
 void Barrier::wait() {
   const int phase = phase_.load(std::memory_order_acquire);
   if (broken_.load(std::memory_order_acquire)) throw BrokenBarrier();
@@ -196,18 +238,18 @@ void Barrier::break_up() {
   phase_.notify_all();
 }
 
-void parallel_for(int tasks, int threads, FunctionRef<void(int)> task) {
+void parallel_for(int tasks, int threads, FunctionRef<void(int)> task, Watch* watch) {
   const int helpers = std::min(tasks, threads) - 1;
   if (helpers > 0 && !inside_task) {
     Pool& shared = pool();
     if (const auto lock = shared.acquire(false)) {
-      if (has_openmp() && shared.run_on_openmp(tasks, helpers + 1, 1, task)) return;
+      if (has_openmp() && shared.run_on_openmp(tasks, helpers + 1, 1, task, watch)) return;
       try {
         shared.grow(helpers);
       } catch (const std::system_error&) {
         // Fewer threads do the same work.
       }
-      return shared.run(tasks, std::min(helpers, shared.workers()), task);
+      return shared.run(tasks, std::min(helpers, shared.workers()), task, watch);
     }
   }
   for (int i = 0; i < tasks; ++i) task(i);
@@ -231,9 +273,9 @@ void run_together(int threads, FunctionRef<void(int, Barrier&)> body) {
       barrier.break_up();
     }
   };
-  if (!has_openmp() || !shared.run_on_openmp(threads, threads, threads, one_each)) {
+  if (!has_openmp() || !shared.run_on_openmp(threads, threads, threads, one_each, nullptr)) {
     shared.grow(threads - 1);
-    shared.run(threads, threads - 1, one_each);
+    shared.run(threads, threads - 1, one_each, nullptr);
   }
   if (error) std::rethrow_exception(error);
 }

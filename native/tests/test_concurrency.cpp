@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <new>
 #include <stdexcept>
@@ -19,8 +20,8 @@ namespace {
 constexpr int64_t H = 17;
 
 // A recurrent step with a product, so that threads that share the columns wait for each other.
-Problem<float> recurrent(int64_t rows, int64_t blocks) {
-  Problem<float> p(ragged_batch(rows, blocks, 5, true));
+Problem<float> recurrent(int64_t rows, int64_t blocks, int64_t steps = 5) {
+  Problem<float> p(ragged_batch(rows, blocks, steps, true));
   const int64_t h = p.row(H), fresh = p.row(H), x = p.token(H), out = p.token(H), sums = p.temp(H), slot = p.slot(H);
   p.product(p.at(sums), H, p.at(h), p.weight(H, H, true), p.at(x));
   p.unary(Unary::tanh, p.at(out), H, p.at(sums));
@@ -53,21 +54,60 @@ void check_callers() {
   CHECK(wrong == 0, "%d runs of 150", wrong.load());
 }
 
-// A task of the pool may run blocks, alone; threads that wait for each other it cannot get, and is told so.
+// A task of the pool runs blocks, and also what threads would do together, alone.
 void check_tasks() {
-  const Problem<float> blocks = recurrent(7, 3), columns = recurrent(7, 1);
-  const auto expected = blocks.run(1);
-  std::atomic<int> wrong{0};
-  parallel_for(4, 2, [&](int) { wrong += !same(blocks.run(2), expected); });
-  CHECK(wrong == 0);
-  std::string message;
-  try {
-    parallel_for(4, 2, [&](int) { columns.run(2); });
-  } catch (const std::logic_error& error) {
-    message = error.what();
+  for (const int64_t blocks : {3, 1}) {
+    const Problem<float> p = recurrent(7, blocks);
+    const auto expected = p.run(1);
+    std::atomic<int> wrong{0};
+    parallel_for(4, 2, [&](int) { wrong += !same(p.run(2), expected); });
+    CHECK(wrong == 0, "%ld blocks", blocks);
   }
-  CHECK(message.find("run_together") != message.npos, "%s", message.c_str());
-  CHECK(same(columns.run(1), columns.run(1)) && same(blocks.run(2), expected));
+}
+
+// A run of more than a second: by blocks, of which one has all steps, or by columns.
+Problem<float> lasting(int64_t rows, int64_t blocks) { return recurrent(rows, blocks, 400'000); }
+
+// Whoever runs it, the watch is asked on the caller's thread, now and then; the run ends soon after it says so, and the
+// next one is right. A run that begins where it is asked has memory of its own.
+void check_watch() {
+  using Clock = std::chrono::steady_clock;
+  const Problem<float> within = recurrent(7, 2), problems[] = {lasting(3, 1), lasting(2, 2)};
+  const auto expected_within = within.run(1);
+  for (const auto& p : problems) {
+    const auto expected = p.run(1);
+    for (const int threads : {1, 2}) {
+      int asked = 0;
+      bool elsewhere = false, wrong = false;
+      const auto caller = std::this_thread::get_id();
+      const auto go_on = [&] {
+        ++asked;
+        elsewhere |= std::this_thread::get_id() != caller;
+        wrong |= !same(within.run(2), expected_within);
+        return false;
+      };
+      Watch patient(go_on);
+      const auto start = Clock::now();
+      // Where a thread has rows of its own, or all of them, its numbers are the same to the last bit.
+      const bool right = same(p.run(threads, &patient), threads == 1 || p.batch.blocks > 1 ? expected : p.run(threads));
+      const double whole = std::chrono::duration<double>(Clock::now() - start).count();
+      CHECK(right && !elsewhere && !wrong, "%ld blocks, %d threads", p.batch.blocks, threads);
+      CHECK(whole < 0.3 || asked > 0, "%ld blocks, %d threads: %.2f s", p.batch.blocks, threads, whole);
+
+      const auto stop = [] { return true; };
+      Watch done(stop);
+      bool stopped = false;
+      const auto again = Clock::now();
+      try {
+        p.run(threads, &done);
+      } catch (const Stopped&) {
+        stopped = true;
+      }
+      const double part = std::chrono::duration<double>(Clock::now() - again).count();
+      CHECK(stopped || part < 0.3, "%ld blocks, %d threads: not stopped in %.2f s", p.batch.blocks, threads, part);
+      CHECK(same(within.run(threads), within.run(threads)) && same(within.run(1), expected_within));
+    }
+  }
 }
 
 // What is refused on one thread does not disturb runs on others.
@@ -164,6 +204,7 @@ void check_memory() {
 void test_concurrency() {
   check_callers();
   check_tasks();
+  check_watch();
   check_refused_beside();
 #if !defined(UNSPOOL_SANITIZE_THREAD)
   check_fork();

@@ -4,8 +4,8 @@ A *token* is one real step of one row. Nothing is computed for what is no token,
 tokens, rows and steps do, O(N + B + T): a row has so many tokens at such times. Only masks that have gaps are kept as
 the matrices that they are.
 
-Tokens are numbered in the order in which they are computed: step by step, and by row within a step. Tables *by row* have
-them row after row, in a row by time.
+Tokens are numbered in the order in which they are computed: step by step, and by row within a step. Tables *by row*
+have them row after row, in a row by time.
 
 Arrays of inputs and outputs are *padded*, of shape (T, B, ...), or *ragged*, of shape (N, 1, ...): the tokens alone,
 by row. A schedule says of either where a token stands in it.
@@ -187,9 +187,9 @@ class Schedule:
 
     @property
     def given_resets_in_order(self) -> Tensor | None:
-        """Resets as they were given, in the order of computation, without those that act on no token: `[T, B]`, or None.
+        """Resets as they were given, in the order of computation: `[T, B]`, or None.
 
-        In the reverse direction those of the padding after a row's end would come before all tokens.
+        In the reverse direction without those of the padding after a row's end, which would come before all tokens.
         """
         if self._resets is None or not self.reverse:
             return self._resets
