@@ -70,13 +70,12 @@ WAYS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("way", WAYS)
 def test_a_ragged_batch_costs_its_tokens(way, backend):
     cell = us.GRUCell(3, H, recurrent_dropout=0.1)
-    uneven, even = (
-        count(
-            lambda batch=ragged(lengths): us.dynamic_rnn(cell, batch, backend=backend, **WAYS[way])[0].values,
-            list(cell.parameters()),
-        )
-        for lengths in (UNEVEN, EVEN)
-    )
+    parameters = list(cell.parameters())
+
+    def cost(batch: us.RaggedBatch) -> Counting:
+        return count(lambda: us.dynamic_rnn(cell, batch, backend=backend, **WAYS[way])[0].values, parameters)
+
+    uneven, even = cost(ragged(UNEVEN)), cost(ragged(EVEN))
     assert uneven.table <= 2 * N
     # The rows' own values are more, for there are more rows.
     assert uneven.elements < 2.5 * even.elements
@@ -86,10 +85,13 @@ def test_a_ragged_batch_costs_its_tokens(way, backend):
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 def test_a_packed_sequence_costs_its_tokens(backend, direction):
     layer = us.LSTM(3, H, backend=backend, bidirectional=direction == "bidirectional")
-    uneven, even = (
-        count(lambda packed=ragged(lengths).to_packed(): layer(packed)[0].data, list(layer.parameters()))
-        for lengths in (UNEVEN, EVEN)
-    )
+    parameters = list(layer.parameters())
+
+    def cost(batch: us.RaggedBatch) -> Counting:
+        packed = batch.to_packed()
+        return count(lambda: layer(packed)[0].data, parameters)
+
+    uneven, even = cost(ragged(UNEVEN)), cost(ragged(EVEN))
     assert uneven.table <= 2 * N
     assert uneven.elements < 2.5 * even.elements
 
@@ -120,3 +122,22 @@ def test_a_layout_costs_its_tokens(ragged_arrays):
         return found
 
     assert peak(UNEVEN) < 200 * (N + B + T)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("gaps", [False, True])
+def test_more_rows_than_the_engine_takes_at_once(gaps, threads):
+    cell, x = us.LSTMCell(3, H).double(), torch.randn(700, 5, 3).double()
+    mask = torch.rand(700, 5) < 0.7 if gaps else torch.arange(5) < torch.randint(0, 6, (700, 1))
+    options = {"mask": mask, "resets": torch.rand(700, 5) < 0.2, "reverse": True, "return_all_states": True}
+    before, found = torch.get_num_threads(), []
+    torch.set_num_threads(threads)
+    try:
+        for backend in ("native", "reference"):
+            y, end, states = us.dynamic_rnn(cell, x, backend=backend, **options)
+            loss = (y * states.c).sum() + end.h.square().sum()
+            found.append([y, *end, *states, *torch.autograd.grad(loss, list(cell.parameters()))])
+    finally:
+        torch.set_num_threads(before)
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)

@@ -54,6 +54,7 @@ def plan_steps(schedule: Schedule) -> tuple[list[Step], Tensor, Tensor]:
     steps = len(schedule.order)
     come, go = (np.bincount(ends[ends >= 0], minlength=steps) for ends in (first, last))
     inside, done = coming[:0], 0
+    gaps = None if schedule.right_padded else iter(schedule.tokens[0].split(schedule.counts))
     found: list[list[np.ndarray | None]] = []
     for k in range(steps):
         merged = live = gone = kept = None
@@ -64,9 +65,9 @@ def plan_steps(schedule: Schedule) -> tuple[list[Step], Tensor, Tensor]:
             if many:
                 merged = np.argsort(inside, kind="stable")
                 inside = inside[merged]
-        rows = None if schedule.right_padded else schedule.rows(k)
+        rows = None if gaps is None else as_array(next(gaps))
         if rows is not None and len(rows) < len(inside):
-            live = np.searchsorted(inside, as_array(rows.cpu()))
+            live = np.searchsorted(inside, rows)
         if go[k]:
             goes = last[inside] == k
             gone, kept = goes.nonzero()[0], (~goes).nonzero()[0]

@@ -123,7 +123,7 @@ class Schedule:
         return torch.from_numpy(np.argsort(key.astype(np.min_scalar_type(self.steps)), kind="stable"))
 
     @cached_property
-    def _tokens(self) -> tuple[Tensor, Tensor]:
+    def tokens(self) -> tuple[Tensor, Tensor]:
         """Row and time of each token: twice `[N]`."""
         row, time = self.by_row
         return row[self._order], time[self._order]
@@ -142,16 +142,17 @@ class Schedule:
         return self._sizes[0].tolist()
 
     @cached_property
-    def _counts(self) -> list[int]:
+    def counts(self) -> list[int]:
+        """How many tokens each computed step has."""
         return self._sizes[1].tolist()
 
     @cached_property
     def _rows(self) -> tuple[Tensor, ...] | None:
-        return None if self.dense else self._tokens[0].to(self.device).split(self._counts)
+        return None if self.dense else self.tokens[0].to(self.device).split(self.counts)
 
     def rows(self, k: int) -> Tensor | None:
         """Return the rows `[n]` that are live at the k-th computed step, or None if all are."""
-        return None if self._rows is None or self._counts[k] == self.batch else self._rows[k]
+        return None if self._rows is None or self.counts[k] == self.batch else self._rows[k]
 
     @cached_property
     def spans(self) -> tuple[Tensor, Tensor]:
@@ -218,7 +219,7 @@ class Schedule:
     def _resets_of_steps(self) -> list[Tensor | None] | None:
         if self.token_resets is None:
             return None
-        per_step = self.token_resets[self._order].split(self._counts)
+        per_step = self.token_resets[self._order].split(self.counts)
         return [part.to(self.device) if bool(part.any()) else None for part in per_step]
 
     def resets(self, k: int) -> Tensor | None:
@@ -233,7 +234,7 @@ class Schedule:
 
         "Up to" is meant in the order of computation.
         """
-        row, time = self._tokens
+        row, time = self.tokens
         number = torch.full((self.steps, self.batch), -1, device="cpu")
         number[time, row] = torch.arange(len(row), device="cpu")
         return carried_on(number, self.reverse).to(self.device)
@@ -241,7 +242,7 @@ class Schedule:
     @cached_property
     def positions(self) -> Tensor:
         """For each token its place in arrays whose first two axes are flattened: `[N]`."""
-        row, time = self._tokens
+        row, time = self.tokens
         return (time * self.stride + self.starts[row]).to(self.device)
 
     @cached_property
@@ -273,7 +274,7 @@ class Schedule:
         """
         leaves, spec = flatten(inputs)
         if self.ragged:
-            parts = [leaf.flatten(0, 1).index_select(0, self.positions).split(self._counts) for leaf in leaves]
+            parts = [leaf.flatten(0, 1).index_select(0, self.positions).split(self.counts) for leaf in leaves]
             yield from (unflatten(list(step), spec) for step in zip(*parts, strict=True))
             return
         columns = [leaf.unbind(0) for leaf in leaves]
