@@ -55,7 +55,8 @@ class Runner : Instructions<T> {
     } else if (blocks == 1) {
       Borrowed<T> memory(scratch());
       T* shared = memory.reserve(scratch_size(0));
-      run_together(threads, [&](int rank, Barrier& barrier) { run_block(0, {rank, threads, &barrier}, shared); });
+      const auto part = [&](int rank, Barrier& barrier) { run_block(0, {rank, threads, &barrier}, shared); };
+      run_together(threads, part, watch_);
     }
   }
 

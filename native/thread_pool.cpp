@@ -48,9 +48,20 @@ thread_local bool inside_task = false;
 
 class Pool {
  public:
-  // Null where the pool is busy and `wait` is false.
-  std::unique_lock<std::mutex> acquire(bool wait) {
-    return wait ? std::unique_lock(mutex_) : std::unique_lock(mutex_, std::try_to_lock);
+  using Lock = std::unique_lock<std::timed_mutex>;
+
+  // Null where the pool is busy.
+  Lock try_acquire() { return Lock(mutex_, std::try_to_lock); }
+
+  // Waits while the pool is busy, and keeps the watch.
+  Lock acquire(Watch* watch) {
+    if (!watch) return Lock(mutex_);
+    Lock lock(mutex_, Watch::interval);
+    while (!lock) {
+      watch->look();
+      lock = Lock(mutex_, Watch::interval);
+    }
+    return lock;
   }
 
   // Starts threads until there are `wanted`, the caller not counted; throws std::system_error where the system refuses.
@@ -181,7 +192,7 @@ class Pool {
     }
   }
 
-  std::mutex mutex_;
+  std::timed_mutex mutex_;
   int workers_ = 0;
   FunctionRef<void(int)>* task_ = nullptr;
   int tasks_ = 0;
@@ -242,7 +253,7 @@ void parallel_for(int tasks, int threads, FunctionRef<void(int)> task, Watch* wa
   const int helpers = std::min(tasks, threads) - 1;
   if (helpers > 0 && !inside_task) {
     Pool& shared = pool();
-    if (const auto lock = shared.acquire(false)) {
+    if (const auto lock = shared.try_acquire()) {
       if (has_openmp() && shared.run_on_openmp(tasks, helpers + 1, 1, task, watch)) return;
       try {
         shared.grow(helpers);
@@ -255,14 +266,14 @@ void parallel_for(int tasks, int threads, FunctionRef<void(int)> task, Watch* wa
   for (int i = 0; i < tasks; ++i) task(i);
 }
 
-void run_together(int threads, FunctionRef<void(int, Barrier&)> body) {
+void run_together(int threads, FunctionRef<void(int, Barrier&)> body, Watch* watch) {
   Barrier barrier(std::max(threads, 1));
   if (threads <= 1) return body(0, barrier);
   if (inside_task) throw std::logic_error("run_together was called from within a task of the thread pool");
   std::atomic<bool> failed{false};
   std::exception_ptr error;
   Pool& shared = pool();
-  const auto lock = shared.acquire(true);
+  const auto lock = shared.acquire(watch);
   // One task for each thread: a thread cannot end its task, and take another one, before all have come to the barrier.
   const auto one_each = [&](int index) {
     try {

@@ -39,9 +39,9 @@ class Barrier {
 void parallel_for(int tasks, int threads, FunctionRef<void(int)> task, Watch* watch = nullptr);
 
 // Runs body(0, barrier) .. body(threads - 1, barrier) at the same time, each on a thread of its own, so that they may
-// wait at the barrier. Waits while the pool is busy with another caller; throws std::logic_error where the caller is a
-// task itself.
-void run_together(int threads, FunctionRef<void(int, Barrier&)> body);
+// wait at the barrier. Waits while the pool is busy with another caller, and looks at the watch meanwhile; throws
+// std::logic_error where the caller is a task itself.
+void run_together(int threads, FunctionRef<void(int, Barrier&)> body, Watch* watch = nullptr);
 
 // Whether the calling thread is in the middle of a task.
 bool in_task();

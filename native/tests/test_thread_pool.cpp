@@ -172,6 +172,28 @@ void check_waiting_caller() {
   CHECK(missed < 30, "%d of 300", missed);
 }
 
+// The pool is another caller's: who waits for it keeps the watch.
+void check_waiting_for_the_pool() {
+  std::atomic<bool> stopped{false}, taken{false};
+  std::thread other([&] {
+    run_together(2, [&](int, Barrier&) {
+      taken = true;
+      while (!stopped) std::this_thread::yield();
+    });
+  });
+  while (!taken) std::this_thread::yield();
+  const auto stop = [] { return true; };
+  Watch watch(stop);
+  try {
+    run_together(2, [](int, Barrier& barrier) { barrier.wait(); }, &watch);
+  } catch (const Stopped&) {
+    stopped = true;
+  }
+  CHECK(stopped);
+  stopped = true;
+  other.join();
+}
+
 // Sleeping threads use no time.
 void check_idle() {
   all_once(10, 4);
@@ -192,5 +214,6 @@ void test_thread_pool() {
   check_callers();
   check_fork();
   check_waiting_caller();
+  check_waiting_for_the_pool();
   check_idle();
 }

@@ -86,6 +86,12 @@ class TokenLayout:
         last = last.scatter_reduce(0, self.row_of_token, number, "amax")
         return self.put_rows(last)
 
+    @cached_property
+    def spans(self) -> tuple[Tensor, Tensor]:
+        """The first and the last step of the row at each place, -1 for a row without tokens: twice `[B]`."""
+        last = torch.full((self.batch,), -1).scatter_reduce(0, self.row_of_token, self.steps, "amax")
+        return last.clamp(max=0), last
+
     @property
     def has_padding(self) -> bool:
         """Whether there are places without a token."""

@@ -8,7 +8,7 @@ Letters: B batch, K steps at which there are tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from unspool._nest import Nest, flatten, map_leaves, take_rows, unflatten
-from unspool.backends._schedule import Schedule, as_array
+from unspool.backends._schedule import as_array
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,25 @@ class Step:
     staying: Tensor | None
 
 
-def plan_steps(schedule: Schedule) -> tuple[list[Step], Tensor, Tensor]:
+def plan_steps(
+    spans: tuple[Tensor, Tensor], live_rows: Sequence[Tensor] | None, device: torch.device
+) -> tuple[list[Step], Tensor, Tensor]:
     """Return what happens at each step, and the rows that have tokens as they come and as they go.
 
     Parameters
     ----------
-    schedule : Schedule
+    spans : pair of LongTensor of shape (B,) on the CPU
+        The first and the last step at which each row has a token, -1 for rows without.
+    live_rows : sequence of K LongTensor, optional
+        Which rows have a token at each step, where some have none in between.
+    device : torch.device
+        Of the values.
     """
-    first, last = map(as_array, schedule.spans)
+    first, last = map(as_array, spans)
     coming, going = (np.argsort(ends, kind="stable")[np.count_nonzero(ends < 0) :] for ends in (first, last))
-    steps = len(schedule.order)
+    steps = int(last.max(initial=-1)) + 1
     come, go = (np.bincount(ends[ends >= 0], minlength=steps) for ends in (first, last))
     inside, done = coming[:0], 0
-    gaps = None if schedule.right_padded else iter(schedule.tokens[0].split(schedule.counts))
     found: list[list[np.ndarray | None]] = []
     for k in range(steps):
         merged = live = gone = kept = None
@@ -65,7 +71,7 @@ def plan_steps(schedule: Schedule) -> tuple[list[Step], Tensor, Tensor]:
             if many:
                 merged = np.argsort(inside, kind="stable")
                 inside = inside[merged]
-        rows = None if gaps is None else as_array(next(gaps))
+        rows = None if live_rows is None else as_array(live_rows[k])
         if rows is not None and len(rows) < len(inside):
             live = np.searchsorted(inside, rows)
         if go[k]:
@@ -73,12 +79,12 @@ def plan_steps(schedule: Schedule) -> tuple[list[Step], Tensor, Tensor]:
             gone, kept = goes.nonzero()[0], (~goes).nonzero()[0]
             inside = inside[kept]
         found.append([merged, live, gone, kept])
-    moved = iter(_on_device([index for step in found for index in step if index is not None], schedule.device))
+    moved = iter(_on_device([index for step in found for index in step if index is not None], device))
     plan = [
         Step(int(n), *(None if index is None else next(moved) for index in step))
         for n, step in zip(come, found, strict=True)
     ]
-    return plan, torch.from_numpy(coming).to(schedule.device), torch.from_numpy(going).to(schedule.device)
+    return plan, torch.from_numpy(coming).to(device), torch.from_numpy(going).to(device)
 
 
 def _on_device(parts: list[np.ndarray], device: torch.device) -> tuple[Tensor, ...]:
@@ -102,16 +108,24 @@ class RunningRows:
 
     Parameters
     ----------
-    schedule : Schedule
     state : nesting of Tensor of shape (B, ...)
         The initial one.
     constants : dict of str to nesting of Tensor of shape (B, ...)
         What does not change.
+    spans, live_rows, device
+        See `plan_steps`.
     """
 
-    def __init__(self, schedule: Schedule, state: Nest, constants: dict[str, Nest]) -> None:
-        self._steps, coming, self._going = plan_steps(schedule)
-        self._initial, self._all = state, len(coming) == schedule.batch
+    def __init__(
+        self,
+        state: Nest,
+        constants: dict[str, Nest],
+        spans: tuple[Tensor, Tensor],
+        device: torch.device,
+        live_rows: Sequence[Tensor] | None = None,
+    ) -> None:
+        self._steps, coming, self._going = plan_steps(spans, live_rows, device)
+        self._initial, self._all = state, len(coming) == len(spans[0])
         self._now: Nest = None
         self._gone: list[Nest] = []
         values = {"state": state, **constants}

@@ -46,7 +46,8 @@ class ReferenceBackend:
         constants = {} if call.row_inputs is None else {"rows": call.row_inputs}
         if schedule.has_resets:
             constants["fresh"] = call.reset_state
-        running = RunningRows(schedule, call.initial_state, constants)
+        gaps = None if schedule.right_padded else schedule.tokens[0].split(schedule.counts)
+        running = RunningRows(call.initial_state, constants, schedule.spans, schedule.device, gaps)
         outputs: list[Nest] = []
         states: list[Nest] = []
         for k, x in enumerate(schedule.cut(call.inputs)):
