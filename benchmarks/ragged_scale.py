@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import unspool as us
 from benchmarks.machine import describe_machine
@@ -27,8 +27,8 @@ from benchmarks.memory import MIB, in_fresh_process, peak_over, unmeasurable
 from benchmarks.report import as_text
 
 SHORT, LONG, INPUTS, HIDDEN = 2, 1000, 8, 16
-LARGEST = {"native": 10**6, "reference": 10**4, "torch, packed": 10**3}
-"""Contenders, and up to how many rows each of them is run."""
+LARGEST = {"native": 10**6, "reference": 10**4}
+"""Backends, and up to how many rows each of them is run."""
 
 
 def example(rows: int, long: int = LONG) -> us.RaggedBatch:
@@ -45,28 +45,23 @@ def example(rows: int, long: int = LONG) -> us.RaggedBatch:
     return us.RaggedBatch(values, lengths, None, torch.arange(rows))
 
 
-def runner(contender: str, batch: us.RaggedBatch, train: bool) -> Callable[[], Any]:
+def runner(backend: str, batch: us.RaggedBatch, train: bool) -> Callable[[], Any]:
     """Return a call of an LSTM, with its backward pass where it is trained.
 
     Parameters
     ----------
-    contender : {"native", "reference", "torch, packed"}
+    backend : {"native", "reference"}
     batch : RaggedBatch
     train : bool
     """
     torch.manual_seed(0)
-    values = batch.values.clone().requires_grad_(train)
-    if contender == "torch, packed":
-        module: nn.Module = nn.LSTM(INPUTS, HIDDEN)
-    else:
-        module = us.LSTM(INPUTS, HIDDEN, backend=contender)
+    values, layer = batch.values.clone().requires_grad_(train), us.LSTM(INPUTS, HIDDEN, backend=backend)
 
     def forward() -> Tensor:
-        given = batch._replace(values=values)
-        return module(given.to_packed())[0].data if contender == "torch, packed" else module(given)[0].values
+        return layer(batch._replace(values=values))[0].values
 
     def step() -> tuple[Tensor, ...]:
-        return torch.autograd.grad(forward().sum(), [values, *module.parameters()])
+        return torch.autograd.grad(forward().sum(), [values, *layer.parameters()])
 
     def evaluate() -> Tensor:
         with torch.no_grad():
@@ -75,18 +70,18 @@ def runner(contender: str, batch: us.RaggedBatch, train: bool) -> Callable[[], A
     return step if train else evaluate
 
 
-def measure(contender: str, rows: int, train: bool, threads: int, rounds: int) -> dict[str, float]:
+def measure(backend: str, rows: int, train: bool, threads: int, rounds: int) -> dict[str, float]:
     """Return median seconds and MiB; to be called in a fresh process.
 
     Parameters
     ----------
-    contender, train
+    backend, train
         See `runner`.
     rows, threads, rounds : int
     """
     torch.set_num_threads(threads)
-    runner(contender, example(3, 4), train)()
-    run = runner(contender, example(rows), train)
+    runner(backend, example(3, 4), train)()
+    run = runner(backend, example(rows), train)
     found = {} if unmeasurable() else {"mib": peak_over(run) / MIB}
     taken = []
     for _ in range(rounds):
@@ -106,21 +101,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ragged_scale", description=__doc__)
     parser.add_argument("--most", type=int, default=10**6, help="rows of the largest batch")
-    parser.add_argument("--rounds", type=int, default=5, help="repetitions of each")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions of each")
     parser.add_argument(
         "--json", type=Path, default=Path("benchmarks/results/ragged_scale.json"), help="where to write"
     )
     given = parser.parse_args(arguments)
     machine, results = describe_machine(), []
-    print("| contender | rows | tokens | forward s | forward MiB | training s | training MiB |")
+    print("| backend | rows | tokens | forward s | forward MiB | training s | training MiB |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for contender, largest in LARGEST.items():
+    for backend, largest in LARGEST.items():
         for rows in (10**k for k in range(2, 7)):
             if rows > min(largest, given.most):
                 continue
-            case: dict[str, Any] = {"contender": contender, "rows": rows, "tokens": SHORT * (rows - 1) + LONG}
+            case: dict[str, Any] = {"backend": backend, "rows": rows, "tokens": SHORT * (rows - 1) + LONG}
             for mode, train in {"forward": False, "train": True}.items():
-                case[mode] = in_fresh_process(measure, contender, rows, train, torch.get_num_threads(), given.rounds)
+                case[mode] = in_fresh_process(measure, backend, rows, train, torch.get_num_threads(), given.rounds)
             results.append(case)
             print(as_line(case), flush=True)
     command = "python -m benchmarks.ragged_scale " + shlex.join(sys.argv[1:] if arguments is None else arguments)
@@ -139,7 +134,7 @@ def as_line(case: dict[str, Any]) -> str:
         for mode in ("forward", "train")
         for text in (f"{case[mode]['seconds']:.3f}", f"{case[mode]['mib']:.0f}" if "mib" in case[mode] else "")
     ]
-    return f"| {case['contender']} | {case['rows']:,} | {case['tokens']:,} | {' | '.join(figures)} |"
+    return f"| {case['backend']} | {case['rows']:,} | {case['tokens']:,} | {' | '.join(figures)} |"
 
 
 if __name__ == "__main__":

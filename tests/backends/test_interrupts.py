@@ -69,7 +69,7 @@ def interrupted(call):
     else:
         timer.cancel()
         sys.exit("the run ended before it was interrupted, or was not")
-    assert after < 1.0, f"heard after {after:.2f} s"
+    assert after < 1.5, f"heard after {after:.2f} s"  # 0.1 s, but on a busy machine
     check()
 
 

@@ -9,7 +9,7 @@ Letters: B batch, T steps, N tokens.
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -48,7 +48,7 @@ class Counting(TorchDispatchMode):
         return results
 
 
-def count(call: Callable[[], Tensor], parameters: list[Tensor]) -> Counting:
+def count(call: Callable[[], Tensor], parameters: Sequence[Tensor]) -> Counting:
     with Counting() as counting:
         torch.autograd.grad(call().square().sum(), parameters)
     return counting
