@@ -4,6 +4,9 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <pthread.h>
+
+#include <atomic>
 #include <stdexcept>
 
 #include "executor.hpp"
@@ -112,6 +115,15 @@ unspool::Weight<T> weight(const Tensor& t) {
           t.stride(0), t.stride(1)};
 }
 
+// Whether this is the thread on which Python runs the handlers of signals.
+bool is_main_thread() {
+  static std::atomic<unsigned long> main{0};
+  static const int registered = pthread_atfork(nullptr, nullptr, [] { main.store(0); });
+  static_cast<void>(registered);
+  if (main.load() == 0) main.store(nb::cast<unsigned long>(nb::module_::import_("threading").attr("main_thread")().attr("ident")));
+  return main.load() == PyThread_get_thread_ident();
+}
+
 template <class T>
 void run(const unspool::Plan& plan, const OwnedLayout& layout, const std::vector<Tensor>& arrays,
          const std::vector<Tensor>& weights, int threads, unspool::Workspace* kept) {
@@ -119,8 +131,20 @@ void run(const unspool::Plan& plan, const OwnedLayout& layout, const std::vector
   std::vector<unspool::Weight<T>> w;
   for (const Tensor& t : arrays) a.push_back(array<T>(t));
   for (const Tensor& t : weights) w.push_back(weight<T>(t));
-  nb::gil_scoped_release release;
-  unspool::execute<T>(plan, layout.view, a, w, unspool::worthwhile_threads(plan, layout.view, w, threads), kept);
+  // Runs the handlers of the signals that have come; tells whether one of them has raised.
+  const auto stop = [] {
+    nb::gil_scoped_acquire acquire;
+    return PyErr_CheckSignals() != 0;
+  };
+  unspool::Watch watch(stop);
+  unspool::Watch* const watched = is_main_thread() ? &watch : nullptr;
+  try {
+    nb::gil_scoped_release release;
+    threads = unspool::worthwhile_threads(plan, layout.view, w, threads);
+    unspool::execute<T>(plan, layout.view, a, w, threads, kept, watched);
+  } catch (const unspool::Stopped&) {
+    throw nb::python_error();  // what the handler has raised
+  }
 }
 
 }  // namespace

@@ -13,7 +13,6 @@ namespace {
 constexpr int64_t kTileBytes = 64 * 1024;    // what the results of a tile of rows may take, not all of them at once
 constexpr int64_t kFewestRows = 8;           // of a tile: with fewer, calling costs more than the cache saves
 constexpr int64_t kChunkBytes = 512 * 1024;  // what a chunk of tokens may take: half of the second-level cache
-constexpr int64_t kChunkTokens = 256;        // more do not make products faster
 constexpr double kWorthSharing = 4e6;        // operations; with fewer, waking another thread takes longer
 constexpr int64_t kWorthPacking = 1 << 20;   // elements that several threads pack together
 
@@ -36,20 +35,28 @@ class Runner : Instructions<T> {
 
  public:
   Runner(const Plan& plan, const Layout& layout, const std::vector<Array<T>>& arrays,
-         const std::vector<Weight<T>>& weights, Workspace* kept)
-      : Base(plan, layout, arrays, weights), kept_(kept) {
+         const std::vector<Weight<T>>& weights, Workspace* kept, Watch* watch)
+      : Base(plan, layout, arrays, weights), kept_(kept), watch_(watch) {
     size_chunks();
     for (int phase = 0; phase < 3; ++phase) cut(static_cast<Phase>(phase));
   }
 
   void run(int threads) {
-    pack(threads);
+    if (in_task()) threads = 1;
+    Borrowed<T> packed(packing_memory());
+    pack(packed, threads);
     const int blocks = static_cast<int>(layout_.blocks);
     if (blocks > 1 || threads == 1) {
-      parallel_for(blocks, threads, [&](int block) { run_block(block, {}, scratch(block)); });
+      const auto one = [&](int block) {
+        Borrowed<T> memory(scratch());  // of the thread that runs the block
+        run_block(block, {}, memory.reserve(scratch_size(block)));
+      };
+      parallel_for(blocks, threads, one, watch_);
     } else if (blocks == 1) {
-      T* shared = scratch(0);
-      run_together(threads, [&](int rank, Barrier& barrier) { run_block(0, {rank, threads, &barrier}, shared); });
+      Borrowed<T> memory(scratch());
+      T* shared = memory.reserve(scratch_size(0));
+      const auto part = [&](int rank, Barrier& barrier) { run_block(0, {rank, threads, &barrier}, shared); };
+      run_together(threads, part, watch_);
     }
   }
 
@@ -62,8 +69,8 @@ class Runner : Instructions<T> {
     for (const Instruction& in : plan_.instructions)
       if (in.kind == Kind::weight_gradient) sums += in.width * in.groups;
     const int64_t room = std::max(kChunkBytes / static_cast<int64_t>(sizeof(T)), sums / 4);
-    const int64_t fitting = chunk_width_ ? room / chunk_width_ : kChunkTokens;
-    chunk_tokens_ = std::clamp<int64_t>(fitting, 1, kChunkTokens);
+    const int64_t fitting = chunk_width_ ? room / chunk_width_ : kMostRows;
+    chunk_tokens_ = std::clamp<int64_t>(fitting, 1, kMostRows);
   }
 
   void cut(Phase phase) {
@@ -85,14 +92,14 @@ class Runner : Instructions<T> {
     }
   }
 
-  void pack(int threads) {
+  void pack(Borrowed<T>& memory, int threads) {
     int64_t total = 0;
     std::vector<int64_t> at;
     for (const auto& w : weights_) {
       at.push_back(total);
       if (!few(w)) total += (kernels_.packed_size(w.K, w.N) + kAlign - 1) / kAlign * kAlign;
     }
-    T* base = kept_ ? kept_memory(total) : packing_memory(total);
+    T* base = kept_ ? kept_memory(total) : memory.reserve(total);
     for (int64_t a : at) packed_.push_back(base + a);
     if (kept_) kept_->digests.resize(weights_.size());
     // Another job for all threads only where it is worth one: on a busy machine they take their time to come.
@@ -104,9 +111,13 @@ class Runner : Instructions<T> {
     });
   }
 
-  static T* packing_memory(int64_t total) {
+  static Scratch<T>& packing_memory() {
     thread_local Scratch<T> memory;
-    return memory.reserve(total);
+    return memory;
+  }
+  static Scratch<T>& scratch() {
+    thread_local Scratch<T> memory;
+    return memory;
   }
 
   T* kept_memory(int64_t total) {
@@ -129,12 +140,13 @@ class Runner : Instructions<T> {
     return std::exchange(known, now) == now;
   }
 
-  int64_t max_rows(int64_t block) const { return layout_.steps == 0 ? 0 : count(block, 0); }
+  int64_t max_rows(int64_t block) const {
+    return layout_.steps == 0 ? 0 : std::min(count(block, 0), kMostRows);
+  }
   int64_t max_chunk(int64_t block) const { return std::max(max_rows(block), chunk_tokens_); }
 
-  T* scratch(int64_t block) const {
-    thread_local Scratch<T> memory;
-    return memory.reserve(temp_width_ * max_rows(block) + chunk_width_ * max_chunk(block));
+  int64_t scratch_size(int64_t block) const {
+    return temp_width_ * max_rows(block) + chunk_width_ * max_chunk(block);
   }
 
   // ---- the loop
@@ -167,15 +179,32 @@ class Runner : Instructions<T> {
     return steps;
   }
 
+  // Steps that fit into a chunk together, or one step: of many rows, some at a time.
   void run_chunk(Frame<T> f, int64_t steps, const Team& team) const {
-    Frame<T> whole = f;
-    whole.step = f.first_step, whole.offset = whole.chunk_offset = offset(f.block, f.first_step), whole.count = 0;
-    for (int64_t i = 0; i < steps; ++i) whole.count += count(f.block, f.first_step + i);
+    f.step = f.first_step;
+    const int64_t rows = count(f.block, f.step), parts = (rows + kMostRows - 1) / kMostRows;
+    if (steps > 1 || parts == 1) {
+      f.count = 0;
+      for (int64_t i = 0; i < steps; ++i) f.count += count(f.block, f.first_step + i);
+      return run_part(f, steps, team);
+    }
+    for (int64_t i = 0; i < parts; ++i) {
+      Frame<T> part = f;
+      part.row = rows * i / parts;
+      part.row_start += part.row;
+      part.count = rows * (i + 1) / parts - part.row;
+      run_part(part, 1, team);
+    }
+  }
+
+  void run_part(Frame<T> whole, int64_t steps, const Team& team) const {
+    if (watch_) watch_->look();
+    whole.offset = whole.chunk_offset = offset(whole.block, whole.first_step) + whole.row;
     run_phase(Phase::before, whole, team);
     for (int64_t i = 0; i < steps; ++i) {
       Frame<T> one = whole;
-      one.step = f.first_step + (plan_.backward ? steps - 1 - i : i);
-      one.count = count(f.block, one.step), one.offset = offset(f.block, one.step);
+      one.step = whole.first_step + (plan_.backward ? steps - 1 - i : i);
+      if (steps > 1) one.count = count(one.block, one.step), one.offset = offset(one.block, one.step);
       one.scattered = scattered(one);
       run_step(one, team);
     }
@@ -247,6 +276,7 @@ class Runner : Instructions<T> {
   }
 
   Workspace* const kept_;
+  Watch* const watch_;
   std::vector<Instruction> code_[3];  // by phase
   std::vector<Segment> segments_[3];  // by phase
   int64_t chunk_tokens_ = 1;
@@ -264,16 +294,16 @@ int worthwhile_threads(const Plan& plan, const Layout& layout, const std::vector
 
 template <class T>
 void execute(const Plan& plan, const Layout& layout, const std::vector<Array<T>>& arrays,
-             const std::vector<Weight<T>>& weights, int threads, Workspace* kept) {
+             const std::vector<Weight<T>>& weights, int threads, Workspace* kept, Watch* watch) {
   check(plan, layout, arrays, weights, threads);
-  Runner<T>(plan, layout, arrays, weights, kept).run(threads);
+  Runner<T>(plan, layout, arrays, weights, kept, watch).run(threads);
 }
 
 template int worthwhile_threads(const Plan&, const Layout&, const std::vector<Weight<float>>&, int);
 template int worthwhile_threads(const Plan&, const Layout&, const std::vector<Weight<double>>&, int);
 template void execute(const Plan&, const Layout&, const std::vector<Array<float>>&, const std::vector<Weight<float>>&, int,
-                      Workspace*);
+                      Workspace*, Watch*);
 template void execute(const Plan&, const Layout&, const std::vector<Array<double>>&, const std::vector<Weight<double>>&,
-                      int, Workspace*);
+                      int, Workspace*, Watch*);
 
 }  // namespace unspool

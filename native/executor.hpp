@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "plan.hpp"
+#include "watch.hpp"
 
 namespace unspool {
 
@@ -27,9 +28,10 @@ template <class T>
 int worthwhile_threads(const Plan& plan, const Layout& layout, const std::vector<Weight<T>>& weights, int threads);
 
 // Runs the plan forward (or backward) over all steps, on up to `threads` threads: by blocks where there are several, else
-// by columns of the weights. Throws std::invalid_argument before it touches memory where shapes do not fit.
+// by columns of the weights; alone, where the caller is a task of the thread pool itself. Throws std::invalid_argument before
+// it touches memory where shapes do not fit, and Stopped where the watch says so: what arrays hold is then of no use.
 template <class T>
 void execute(const Plan& plan, const Layout& layout, const std::vector<Array<T>>& arrays,
-             const std::vector<Weight<T>>& weights, int threads, Workspace* kept = nullptr);
+             const std::vector<Weight<T>>& weights, int threads, Workspace* kept = nullptr, Watch* watch = nullptr);
 
 }  // namespace unspool

@@ -33,6 +33,23 @@ class Scratch {  // memory of one thread, kept from call to call
   int64_t size_ = 0;
 };
 
+// The memory of this thread for the duration of a run. Another run may begin within this one, where a watch is asked, and
+// has memory of its own.
+template <class T>
+class Borrowed {
+ public:
+  explicit Borrowed(Scratch<T>& home) : home_(home) { std::swap(home_, memory_); }
+  Borrowed(const Borrowed&) = delete;
+  Borrowed& operator=(const Borrowed&) = delete;
+  ~Borrowed() { std::swap(home_, memory_); }
+
+  T* reserve(int64_t n) { return memory_.reserve(n); }
+
+ private:
+  Scratch<T>& home_;
+  Scratch<T> memory_;
+};
+
 // Who works on a block: one thread, or several which meet at a barrier.
 struct Team {
   int rank = 0, size = 1;
@@ -44,10 +61,11 @@ struct Team {
   std::pair<int64_t, int64_t> share(int64_t n) const { return {n * rank / size, n * (rank + 1) / size}; }
 };
 
-// What instructions work on: the live rows of one step of a block, or all tokens of a chunk of its steps.
+// What instructions work on: live rows of one step of a block, or all tokens of a chunk of its steps.
 template <class T>
 struct Frame {
-  int64_t block, slot, row_start;
+  int64_t block, slot;
+  int64_t row, row_start;               // where the frame's rows begin in the block, and in arrays of all rows
   T *temp, *chunk;
   int64_t temp_rows, chunk_rows;        // what the scratch was made for
   int64_t first_step, step;             // of the chunk, and of the frame; the first one where it is the whole chunk
@@ -94,12 +112,12 @@ class Instructions {
 
   // The state that row r of the block took at a step.
   const T* previous(const Frame<T>& f, const Storage& s, int64_t step, int64_t r) const {
-    const bool reset = is_reset(offset(f.block, step) + r);
+    const bool reset = is_reset(offset(f.block, step) + f.row + r);
     if (reset || step == 0) {
       const auto& from = array(reset ? s.fresh : s.first);
       return from.data + (f.row_start + r) * from.stride;
     }
-    const int64_t token = offset(f.block, step - 1) + r;
+    const int64_t token = offset(f.block, step - 1) + f.row + r;
     return s.place == Place::previous ? array(s.array).data + token * array(s.array).stride : padded(s, token);
   }
 
@@ -125,7 +143,7 @@ class Instructions {
           const Rows rows = in_scratch(f.temp, f.temp_rows, index);
           return {rows.data + ref.column, rows.stride};
         }
-        return f.step == 0 ? at(array(s.first), f.row_start) : at(array(s.array), offset(f.block, f.step - 1));
+        return f.step == 0 ? at(array(s.first), f.row_start) : at(array(s.array), offset(f.block, f.step - 1) + f.row);
       case Place::token: return at(array(s.array), f.offset);
       case Place::row: return at(array(s.array), f.row_start);
       case Place::vector: return {array(s.array).data + ref.column, 0};

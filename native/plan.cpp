@@ -252,7 +252,7 @@ void check(const Plan& plan, const Layout& layout, const std::vector<Array<T>>& 
   }
   for (int64_t p = 0; p < layout.blocks && layout.steps > 0; ++p) rows = std::max(rows, layout.counts[p * layout.steps]);
   const int64_t memory = physical_memory() / static_cast<int64_t>(sizeof(T));
-  const int64_t at_once = std::max<int64_t>(1, std::min<int64_t>(layout.blocks, threads)) * std::max<int64_t>(1, rows);
+  const int64_t at_once = std::max<int64_t>(1, std::min<int64_t>(layout.blocks, threads)) * std::clamp<int64_t>(rows, 1, kMostRows);
   require(width <= memory / at_once, "more scratch than this machine has memory");
   int64_t packed = 0;
   for (const auto& w : weights) {

@@ -115,6 +115,7 @@ template <class T>
 void check(const Plan& plan, const Layout& layout, const std::vector<Array<T>>& arrays,
            const std::vector<Weight<T>>& weights, int threads);
 
+constexpr int64_t kMostRows = 256;  // that are worked on at once: more do not make products faster
 constexpr int64_t kAlign = 16;  // elements between rows of scratch are multiples of this
 
 // Elements between rows of scratch: an odd number of cache lines, since rows at distances of a power of two would evict

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <condition_variable>
 #include <mutex>
 #include <thread>
 
@@ -20,6 +21,8 @@ namespace {
 // How long a thread that waits keeps its core before it sleeps. Within a run the next job comes after microseconds;
 // waking a sleeping thread costs tens of them.
 constexpr auto spin_time = std::chrono::microseconds(50);
+// The same for a caller that waits for the last tasks: these end soon, and the run with them.
+constexpr auto last_spin_time = std::chrono::milliseconds(1);
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -45,9 +48,20 @@ thread_local bool inside_task = false;
 
 class Pool {
  public:
-  // Null where the pool is busy and `wait` is false.
-  std::unique_lock<std::mutex> acquire(bool wait) {
-    return wait ? std::unique_lock(mutex_) : std::unique_lock(mutex_, std::try_to_lock);
+  using Lock = std::unique_lock<std::timed_mutex>;
+
+  // Null where the pool is busy.
+  Lock try_acquire() { return Lock(mutex_, std::try_to_lock); }
+
+  // Waits while the pool is busy, and keeps the watch.
+  Lock acquire(Watch* watch) {
+    if (!watch) return Lock(mutex_);
+    Lock lock(mutex_, Watch::interval);
+    while (!lock) {
+      watch->look();
+      lock = Lock(mutex_, Watch::interval);
+    }
+    return lock;
   }
 
   // Starts threads until there are `wanted`, the caller not counted; throws std::system_error where the system refuses.
@@ -68,8 +82,8 @@ class Pool {
   int workers() const { return workers_; }
 
   // Runs the tasks on the calling thread and `helpers` others. The caller holds the lock, and grow() has made as many.
-  void run(int tasks, int helpers, FunctionRef<void(int)> task) {
-    begin(tasks, task);
+  void run(int tasks, int helpers, FunctionRef<void(int)> task, Watch* watch) {
+    begin(tasks, task, watch);
     open_.store(helpers, std::memory_order_release);
     if (helpers > 1)
       open_.notify_all();
@@ -83,8 +97,8 @@ class Pool {
   }
 
   // The same on OpenMP's team. False, and nothing is run, where it has fewer than `least` threads for us.
-  bool run_on_openmp(int tasks, int threads, int least, FunctionRef<void(int)> task) {
-    begin(tasks, task);
+  bool run_on_openmp(int tasks, int threads, int least, FunctionRef<void(int)> task, Watch* watch) {
+    begin(tasks, task, watch);
     struct Job {
       Pool* pool;
       int least;
@@ -104,11 +118,13 @@ class Pool {
   }
 
  private:
-  void begin(int tasks, FunctionRef<void(int)>& task) {
+  void begin(int tasks, FunctionRef<void(int)>& task, Watch* watch) {
     task_ = &task;
+    watch_ = watch;
     tasks_ = tasks;
     next_.store(0, std::memory_order_relaxed);
     finished_.store(0, std::memory_order_relaxed);
+    working_.store(0, std::memory_order_relaxed);
     failed_.store(false, std::memory_order_relaxed);
     error_ = nullptr;
   }
@@ -119,15 +135,46 @@ class Pool {
 
   void take_tasks() {
     inside_task = true;
+    working_.fetch_add(1, std::memory_order_relaxed);
+    // Who finds no task left also sees who has taken the others, and is working.
     for (int i;
-         !failed_.load(std::memory_order_relaxed) && (i = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;) {
-      try {
-        (*task_)(i);
-      } catch (...) {
-        if (!failed_.exchange(true)) error_ = std::current_exception();
-      }
+         !failed_.load(std::memory_order_relaxed) && (i = next_.fetch_add(1, std::memory_order_acq_rel)) < tasks_;) {
+      attempt([&] { (*task_)(i); });
+    }
+    const bool last = working_.fetch_sub(1, std::memory_order_acq_rel) == 1;
+    if (watch_ && watch_->is_mine()) {
+      attempt([&] { watch_others(); });
+    } else if (watch_ && last) {
+      const std::lock_guard lock(waiting_);  // or the caller might begin to wait just after it was told
+      all_done_.notify_one();
     }
     inside_task = false;
+  }
+
+  template <class F>
+  void attempt(F&& body) {
+    try {
+      body();
+    } catch (...) {
+      if (!failed_.exchange(true)) error_ = std::current_exception();
+    }
+  }
+
+  // The caller waits for the tasks of the others, and keeps its watch.
+  void watch_others() {
+    const auto start = std::chrono::steady_clock::now();
+    const auto done = [&] { return working_.load(std::memory_order_acquire) == 0; };
+    while (!done()) {
+      if (std::chrono::steady_clock::now() - start < last_spin_time) {
+        for (int i = 0; i < 64 && !done(); ++i) pause();
+        continue;
+      }
+      {
+        std::unique_lock lock(waiting_);
+        all_done_.wait_for(lock, Watch::interval, done);
+      }
+      watch_->look();
+    }
   }
 
   [[noreturn]] void work() {
@@ -145,15 +192,19 @@ class Pool {
     }
   }
 
-  std::mutex mutex_;
+  std::timed_mutex mutex_;
   int workers_ = 0;
   FunctionRef<void(int)>* task_ = nullptr;
   int tasks_ = 0;
+  Watch* watch_ = nullptr;
   std::exception_ptr error_;
+  std::mutex waiting_;
+  std::condition_variable all_done_;
   std::atomic<bool> failed_{false};
   alignas(64) std::atomic<int> open_{0};      // places left for workers in the current job
   alignas(64) std::atomic<int> next_{0};      // the next task
   alignas(64) std::atomic<int> finished_{0};  // workers that have left the current job
+  alignas(64) std::atomic<int> working_{0};   // threads that may be in the middle of a task
 };
 
 std::atomic<Pool*> the_pool{nullptr};
@@ -177,6 +228,8 @@ Pool& pool() {
 
 }  // namespace
 
+bool in_task() { return inside_task; }
+
 void Barrier::wait() {
   const int phase = phase_.load(std::memory_order_acquire);
   if (broken_.load(std::memory_order_acquire)) throw BrokenBarrier();
@@ -196,31 +249,31 @@ void Barrier::break_up() {
   phase_.notify_all();
 }
 
-void parallel_for(int tasks, int threads, FunctionRef<void(int)> task) {
+void parallel_for(int tasks, int threads, FunctionRef<void(int)> task, Watch* watch) {
   const int helpers = std::min(tasks, threads) - 1;
   if (helpers > 0 && !inside_task) {
     Pool& shared = pool();
-    if (const auto lock = shared.acquire(false)) {
-      if (has_openmp() && shared.run_on_openmp(tasks, helpers + 1, 1, task)) return;
+    if (const auto lock = shared.try_acquire()) {
+      if (has_openmp() && shared.run_on_openmp(tasks, helpers + 1, 1, task, watch)) return;
       try {
         shared.grow(helpers);
       } catch (const std::system_error&) {
         // Fewer threads do the same work.
       }
-      return shared.run(tasks, std::min(helpers, shared.workers()), task);
+      return shared.run(tasks, std::min(helpers, shared.workers()), task, watch);
     }
   }
   for (int i = 0; i < tasks; ++i) task(i);
 }
 
-void run_together(int threads, FunctionRef<void(int, Barrier&)> body) {
+void run_together(int threads, FunctionRef<void(int, Barrier&)> body, Watch* watch) {
   Barrier barrier(std::max(threads, 1));
   if (threads <= 1) return body(0, barrier);
   if (inside_task) throw std::logic_error("run_together was called from within a task of the thread pool");
   std::atomic<bool> failed{false};
   std::exception_ptr error;
   Pool& shared = pool();
-  const auto lock = shared.acquire(true);
+  const auto lock = shared.acquire(watch);
   // One task for each thread: a thread cannot end its task, and take another one, before all have come to the barrier.
   const auto one_each = [&](int index) {
     try {
@@ -231,9 +284,9 @@ void run_together(int threads, FunctionRef<void(int, Barrier&)> body) {
       barrier.break_up();
     }
   };
-  if (!has_openmp() || !shared.run_on_openmp(threads, threads, threads, one_each)) {
+  if (!has_openmp() || !shared.run_on_openmp(threads, threads, threads, one_each, nullptr)) {
     shared.grow(threads - 1);
-    shared.run(threads, threads - 1, one_each);
+    shared.run(threads, threads - 1, one_each, nullptr);
   }
   if (error) std::rethrow_exception(error);
 }

@@ -4,33 +4,12 @@
 #pragma once
 
 #include <atomic>
-#include <cstdint>
 #include <exception>
 #include <stdexcept>
-#include <type_traits>
-#include <utility>
+
+#include "watch.hpp"
 
 namespace unspool {
-
-// A callable that is borrowed for the duration of a call: no allocation, unlike std::function.
-template <class Signature>
-class FunctionRef;
-
-template <class R, class... Arguments>
-class FunctionRef<R(Arguments...)> {
- public:
-  template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef>)
-  FunctionRef(F&& f)
-      : object_(const_cast<void*>(static_cast<const void*>(&f))), call_([](void* object, Arguments... arguments) -> R {
-          return (*static_cast<std::remove_reference_t<F>*>(object))(std::forward<Arguments>(arguments)...);
-        }) {}
-  R operator()(Arguments... arguments) const { return call_(object_, std::forward<Arguments>(arguments)...); }
-
- private:
-  void* object_;
-  R (*call_)(void*, Arguments...);
-};
 
 // What Barrier::wait throws in the other threads once one thread of the group has failed.
 struct BrokenBarrier : std::runtime_error {
@@ -55,12 +34,16 @@ class Barrier {
 
 // Runs task(0) .. task(tasks - 1), each once, on the calling thread and up to threads - 1 others. Tasks must not wait
 // for each other: where the pool is busy with another caller, or the caller is a task itself, the caller runs all of
-// them alone. The first exception of a task is thrown here; tasks not begun by then are dropped.
-void parallel_for(int tasks, int threads, FunctionRef<void(int)> task);
+// them alone. The first exception of a task is thrown here; tasks not begun by then are dropped. A caller that has no task
+// left looks at the watch while it waits for the others.
+void parallel_for(int tasks, int threads, FunctionRef<void(int)> task, Watch* watch = nullptr);
 
 // Runs body(0, barrier) .. body(threads - 1, barrier) at the same time, each on a thread of its own, so that they may
-// wait at the barrier. Waits while the pool is busy with another caller; throws std::logic_error where the caller is a
-// task itself.
-void run_together(int threads, FunctionRef<void(int, Barrier&)> body);
+// wait at the barrier. Waits while the pool is busy with another caller, and looks at the watch meanwhile; throws
+// std::logic_error where the caller is a task itself.
+void run_together(int threads, FunctionRef<void(int, Barrier&)> body, Watch* watch = nullptr);
+
+// Whether the calling thread is in the middle of a task.
+bool in_task();
 
 }  // namespace unspool

@@ -168,11 +168,11 @@ struct Problem {
     return found;
   }
   // Returns the arrays afterwards.
-  std::vector<Grid<T>> run(int threads) const {
+  std::vector<Grid<T>> run(int threads, Watch* watch = nullptr) const {
     std::vector<Grid<T>> results = arrays;
     plan.validate();
     batch.layout().validate();
-    execute<T>(plan, batch.layout(), views(results), weight_views(), threads);
+    execute<T>(plan, batch.layout(), views(results), weight_views(), threads, nullptr, watch);
     return results;
   }
 };

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <new>
 #include <stdexcept>
@@ -19,8 +20,8 @@ namespace {
 constexpr int64_t H = 17;
 
 // A recurrent step with a product, so that threads that share the columns wait for each other.
-Problem<float> recurrent(int64_t rows, int64_t blocks) {
-  Problem<float> p(ragged_batch(rows, blocks, 5, true));
+Problem<float> recurrent(int64_t rows, int64_t blocks, int64_t steps = 5) {
+  Problem<float> p(ragged_batch(rows, blocks, steps, true));
   const int64_t h = p.row(H), fresh = p.row(H), x = p.token(H), out = p.token(H), sums = p.temp(H), slot = p.slot(H);
   p.product(p.at(sums), H, p.at(h), p.weight(H, H, true), p.at(x));
   p.unary(Unary::tanh, p.at(out), H, p.at(sums));
@@ -53,21 +54,69 @@ void check_callers() {
   CHECK(wrong == 0, "%d runs of 150", wrong.load());
 }
 
-// A task of the pool may run blocks, alone; threads that wait for each other it cannot get, and is told so.
+// A task of the pool runs blocks, and also what threads would do together, alone.
 void check_tasks() {
-  const Problem<float> blocks = recurrent(7, 3), columns = recurrent(7, 1);
-  const auto expected = blocks.run(1);
-  std::atomic<int> wrong{0};
-  parallel_for(4, 2, [&](int) { wrong += !same(blocks.run(2), expected); });
-  CHECK(wrong == 0);
-  std::string message;
-  try {
-    parallel_for(4, 2, [&](int) { columns.run(2); });
-  } catch (const std::logic_error& error) {
-    message = error.what();
+  for (const int64_t blocks : {3, 1}) {
+    const Problem<float> p = recurrent(7, blocks);
+    const auto expected = p.run(1);
+    std::atomic<int> wrong{0};
+    parallel_for(4, 2, [&](int) { wrong += !same(p.run(2), expected); });
+    CHECK(wrong == 0, "%ld blocks", blocks);
   }
-  CHECK(message.find("run_together") != message.npos, "%s", message.c_str());
-  CHECK(same(columns.run(1), columns.run(1)) && same(blocks.run(2), expected));
+}
+
+using Clock = std::chrono::steady_clock;
+
+double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// A run that takes some tenths of a second, whatever the machine is.
+Problem<float> lasting(int64_t rows, int64_t blocks, int threads) {
+  for (int64_t steps = 2000;; steps *= 2) {
+    Problem<float> p = recurrent(rows, blocks, steps);
+    const auto start = Clock::now();
+    p.run(threads);
+    if (since(start) > 0.4) return p;
+  }
+}
+
+// Whoever runs it, by blocks or by columns, the watch is asked on the caller's thread, now and then; the run ends soon after
+// it says so, and the next one is right. A run that begins where it is asked has memory of its own.
+void check_watch() {
+  const Problem<float> within = recurrent(7, 2);
+  const auto expected_within = within.run(1);
+  for (const int64_t blocks : {1, 2})
+    for (const int threads : {1, 2}) {
+      const Problem<float> p = lasting(blocks + 1, blocks, threads);
+      const auto expected = p.run(threads);
+      int asked = 0;
+      bool elsewhere = false, wrong = false;
+      const auto caller = std::this_thread::get_id();
+      const auto go_on = [&] {
+        ++asked;
+        elsewhere |= std::this_thread::get_id() != caller;
+        wrong |= !same(within.run(2), expected_within);
+        return false;
+      };
+      Watch patient(go_on);
+      auto start = Clock::now();
+      const bool right = same(p.run(threads, &patient), expected);
+      const double whole = since(start);
+      CHECK(right && !elsewhere && !wrong, "%ld blocks, %d threads", blocks, threads);
+      CHECK(asked > 0 || whole < 0.2, "%ld blocks, %d threads: %.2f s", blocks, threads, whole);
+
+      const auto stop = [] { return true; };
+      Watch done(stop);
+      bool stopped = false;
+      start = Clock::now();
+      try {
+        p.run(threads, &done);
+      } catch (const Stopped&) {
+        stopped = true;
+      }
+      const double part = since(start);
+      CHECK(stopped || part < 0.2, "%ld blocks, %d threads: not stopped in %.2f s", blocks, threads, part);
+      CHECK(same(within.run(threads), expected_within) && same(p.run(threads), expected));
+    }
 }
 
 // What is refused on one thread does not disturb runs on others.
@@ -164,6 +213,7 @@ void check_memory() {
 void test_concurrency() {
   check_callers();
   check_tasks();
+  check_watch();
   check_refused_beside();
 #if !defined(UNSPOOL_SANITIZE_THREAD)
   check_fork();

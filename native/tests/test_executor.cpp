@@ -277,6 +277,19 @@ void check_all() {
   Problem<T> tall(ragged_batch(129, 1, 2, true));
   lstm(tall, 129, false);
   check_problem(tall, "tall");
+  // More rows at a step than are worked on at once, by one thread, by blocks and by a team.
+  for (const int64_t blocks : {1, 2})
+    for (const bool resets : {false, true}) {
+      const auto check = [&](auto build) {
+        Problem<T> p(ragged_batch(2 * kMostRows + 90, blocks, 3, resets, true));
+        build(p);
+        check_problem(p, "many rows");
+      };
+      check([](auto& p) { lstm(p, 3, true); });
+      check([](auto& p) { lstm_backward(p, 3, true); });
+      check([](auto& p) { chunks(p, 3, true); });
+      check([](auto& p) { chunks_backward(p, 3, true); });
+    }
 }
 
 // Without rows, steps, blocks, instructions or columns there is nothing to do, and nothing happens.

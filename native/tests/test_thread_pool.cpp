@@ -132,6 +132,68 @@ void check_fork() {
 #endif
 }
 
+// The caller keeps its watch while another thread has the last task, and hears from it when this has ended.
+void check_waiting_caller() {
+  std::atomic<bool> asked{false}, begun{false};
+  const auto note = [&] {
+    asked = true;
+    return false;
+  };
+  for (const bool stop : {false, true}) {
+    asked = begun = false;
+    const auto answer = [&] { return note() || stop; };
+    Watch watch(answer);
+    bool stopped = false;
+    try {
+      parallel_for(2, 2, [&](int) {
+        if (watch.is_mine()) {
+          while (!begun) std::this_thread::yield();
+        } else {
+          begun = true;
+          while (!asked) std::this_thread::yield();
+          watch.look();
+        }
+      }, &watch);
+    } catch (const Stopped&) {
+      stopped = true;
+    }
+    CHECK(asked && stopped == stop);
+  }
+  // Tasks that end at about the same time: the caller misses none of them.
+  const auto never = [] { return false; };
+  int missed = 0;  // a busy machine may take its time now and then
+  for (int i = 0; i < 300; ++i) {
+    Watch watch(never);
+    const auto start = std::chrono::steady_clock::now();
+    parallel_for(2, 2, [&](int) { std::this_thread::sleep_for(std::chrono::microseconds(500 + i * 5)); }, &watch);
+    const double taken = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    missed += taken > 0.09;
+  }
+  CHECK(missed < 30, "%d of 300", missed);
+}
+
+// The pool is another caller's: who waits for it keeps the watch.
+void check_waiting_for_the_pool() {
+  std::atomic<bool> stopped{false}, taken{false};
+  std::thread other([&] {
+    run_together(2, [&](int, Barrier&) {
+      taken = true;
+      while (!stopped) std::this_thread::yield();
+    });
+  });
+  while (!taken) std::this_thread::yield();
+  const auto stop = [] { return true; };
+  Watch watch(stop);
+  try {
+    run_together(2, [](int, Barrier& barrier) { barrier.wait(); }, &watch);
+  } catch (const Stopped&) {
+    stopped = true;
+  }
+  CHECK(stopped);
+  stopped = true;
+  other.join();
+}
+
 // Sleeping threads use no time.
 void check_idle() {
   all_once(10, 4);
@@ -151,5 +213,7 @@ void test_thread_pool() {
   check_nesting();
   check_callers();
   check_fork();
+  check_waiting_caller();
+  check_waiting_for_the_pool();
   check_idle();
 }

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from unspool._lengths import conjugate, tokens_of
+
 
 class RaggedBatch(NamedTuple):
     """Sequences of different lengths, one after the other, without padding.
@@ -80,8 +82,7 @@ class RaggedBatch(NamedTuple):
         if int(self.lengths.min()) == steps:
             inputs = self.values.view(size, steps, *self.values.shape[1:])
             return (inputs.transpose(0, 1) if time_major else inputs), self.lengths
-        real = torch.arange(steps, device=self.lengths.device) < self.lengths[:, None]
-        row, step = real.nonzero(as_tuple=True)
+        row, step = tokens_of(self.lengths.long())
         shape, place = ((steps, size), (step, row)) if time_major else ((size, steps), (row, step))
         blank = self.values.new_full((*shape, *self.values.shape[1:]), padding_value)
         return blank.index_put(place, self.values), self.lengths
@@ -104,19 +105,18 @@ class RaggedBatch(NamedTuple):
                 "received a row of no steps; expected at least one, all that a PackedSequence can hold. Leave the row "
                 "out, or pass the batch to a layer of unspool as it is."
             )
-        ranked, ranks = self.lengths.sort(descending=True, stable=True)
-        # True at (t, b) where the b-th longest row has a step t: read row by row this is time-major without padding.
-        live = torch.arange(int(ranked[0]), device=ranked.device)[:, None] < ranked
-        step, rank = live.nonzero(as_tuple=True)
+        ranks = self.lengths.argsort(descending=True, stable=True)
+        sizes = conjugate(self.lengths.long())
+        step, rank = tokens_of(sizes)
         data = self.values[self.offsets[ranks[rank]] + step]
-        return PackedSequence(data, live.sum(1).cpu(), ranks, ranks.argsort())
+        return PackedSequence(data, sizes.cpu(), ranks, ranks.argsort())
 
     def sort(self) -> "RaggedBatch":
         """Return the batch with its longest rows first; `order` still names the samples."""
         ranks = self.lengths.argsort(descending=True, stable=True)
-        rows = self.rows()
+        row, step = tokens_of(self.lengths[ranks].long())
         return RaggedBatch(
-            torch.cat([rows[rank] for rank in ranks.tolist()]),
+            self.values[self.offsets[ranks[row]] + step],
             self.lengths[ranks],
             None if self.labels is None else self.labels[ranks],
             self.order[ranks],

@@ -64,7 +64,7 @@ def reasons_of_call(call: Call) -> Iterator[str]:
         yield f"recurrent_dropout is {call.cell.recurrent_dropout}, in training"
     if call.static:
         yield "the call is unrolled (static)"
-    if call.schedule.resets_in_order is not None:
+    if call.schedule.has_resets:
         yield "there are resets"
     if not call.schedule.right_padded:
         yield "the mask is not right-padded"

@@ -109,7 +109,7 @@ class Request:
 
     def padded(self, shape: tuple[int, ...]) -> Tensor:
         """Return an array of inputs' form for the engine to fill where there are tokens; elsewhere it is zero."""
-        whole = *self.layout.schedule.shape, *shape
+        whole = *self.layout.shape, *shape
         if self.static is None:
             return (torch.zeros if self.layout.has_padding else torch.empty)(whole, dtype=self.dtype)
         return (self.buffers.zeros if self.layout.has_padding else self.buffers.empty)(whole, self.dtype)
@@ -188,7 +188,7 @@ def _gradients(
 ) -> list[Tensor | None]:
     """Run the backward plan and collect the gradients of all inputs."""
     compiled, layout = request.compiled, request.layout
-    batch = layout.schedule.batch
+    batch = layout.batch
     loop = compiled.step.loop
     given, wants = _split(compiled, tensors), _split(compiled, needs)
     n_out, n_final, _ = results
@@ -218,7 +218,7 @@ def _gradients(
         g = grad_out[i]
         if g is None:
             g = torch.zeros((1, 1, *value.shape), dtype=request.dtype)
-            g = g.expand(*layout.schedule.shape, *value.shape)
+            g = g.expand(*layout.shape, *value.shape)
         arrays["grad_output", i] = g
     for role, number in plan.arrays:
         width = plan.widths.get((role, number), 0)

@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 
 from unspool._nest import Nest, map_leaves
-from unspool.backends._schedule import Schedule
+from unspool.backends._schedule import Schedule, carried_on
+
+SMALL = 1 << 18
+"""Tokens up to which the layout of a dense batch is kept for the next call."""
 
 
 @dataclass(frozen=True)
@@ -26,54 +29,80 @@ class TokenLayout:
     ----------
     engine : Layout
         The engine's own description.
-    schedule : Schedule
-    tokens, blocks, threads : int
-        Numbers of tokens N, of blocks of rows, and of threads.
+    shape : pair of int
+        The first two sizes of arrays.
+    reverse, right_padded : bool
+        See `Schedule`.
+    batch, tokens, blocks, threads : int
+        Numbers of rows B, of tokens N, of blocks of rows, and of threads.
     rows : LongTensor of shape (B,), optional
         The row of the batch that stands at each place; None where the order is that of the batch.
+    counts, firsts : arrays of int of shape (blocks, K)
+        How many rows of a block are live at each of the steps that it takes, and the number of the first one's token.
+    row_starts : array of int of shape (blocks,)
+        The place of each block's first row.
     places : pair of LongTensor of shape (N,)
         Where each token stands along the first two axes of arrays: in time and in the batch where they are padded.
-    sequences, steps : LongTensor of shape (N,)
-        The row of each token, and which of its row's tokens it is.
     resets : ByteTensor of shape (N,), optional
         Whether the state is reset before each token.
     """
 
     engine: Any
-    schedule: Schedule
+    shape: tuple[int, int]
+    reverse: bool
+    right_padded: bool
+    batch: int
     tokens: int
     blocks: int
     threads: int
     rows: Tensor | None
+    counts: np.ndarray
+    firsts: np.ndarray
+    row_starts: np.ndarray
     places: tuple[Tensor, Tensor]
-    sequences: Tensor
-    steps: Tensor
     resets: Tensor | None
 
     @cached_property
     def positions(self) -> Tensor:
         """The place of each token in arrays whose first two axes are flattened: `[N]`."""
         first, second = self.places
-        return first * self.schedule.shape[1] + second
+        return first * self.shape[1] + second
+
+    @cached_property
+    def steps(self) -> Tensor:
+        """Which of its row's tokens each token is: `[N]`."""
+        return torch.from_numpy(_steps(self.counts))
 
     @cached_property
     def row_of_token(self) -> Tensor:
         """The place of each token's row: `[N]`."""
-        if self.rows is None:
-            return self.sequences
-        return torch.empty_like(self.rows).index_copy(0, self.rows, torch.arange(len(self.rows)))[self.sequences]
+        return torch.from_numpy(_row_places(self.counts, self.firsts, self.row_starts))
+
+    @cached_property
+    def last(self) -> Tensor:
+        """For each row of the batch the number of its last token computed, -1 for a row without tokens: `[B]`."""
+        last, number = torch.full((self.batch,), -1), torch.arange(self.tokens)
+        # In a block, later tokens have higher numbers.
+        last = last.scatter_reduce(0, self.row_of_token, number, "amax")
+        return self.put_rows(last)
+
+    @cached_property
+    def spans(self) -> tuple[Tensor, Tensor]:
+        """The first and the last step of the row at each place, -1 for a row without tokens: twice `[B]`."""
+        last = torch.full((self.batch,), -1).scatter_reduce(0, self.row_of_token, self.steps, "amax")
+        return last.clamp(max=0), last
 
     @property
     def has_padding(self) -> bool:
         """Whether there are places without a token."""
-        return self.tokens < math.prod(self.schedule.shape)
+        return self.tokens < math.prod(self.shape)
 
     def each_step(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         """Yield for each step, in the order of computation, its tokens, their rows, and which of them are reset."""
-        count = int(self.steps.max()) + 1 if self.tokens else 0
-        for k in range(count):
-            index = (self.steps == k).nonzero().squeeze(1)
-            yield index, self.row_of_token[index], None if self.resets is None else self.resets[index].bool()
+        order = self.steps.argsort(stable=True)
+        for index in order.split(self.counts.sum(0).tolist()):
+            if len(index):
+                yield index, self.row_of_token[index], None if self.resets is None else self.resets[index].bool()
 
     def take_rows(self, tree: Nest) -> Nest:
         """Bring values `[B, ...]` into the layout's order."""
@@ -89,7 +118,7 @@ class TokenLayout:
 
     def put_tokens(self, tokens: Tensor) -> Tensor:
         """Put tokens `[N, ...]` in their places, with zeros in the padding: the inverse of `take_tokens`."""
-        shape = *self.schedule.shape, *tokens.shape[1:]
+        shape = *self.shape, *tokens.shape[1:]
         return tokens.new_zeros(shape).flatten(0, 1).index_copy(0, self.positions, tokens).view(shape)
 
     def repeat(self, padded: Tensor, tokens: Tensor | None, before: Tensor) -> Tensor:
@@ -104,17 +133,45 @@ class TokenLayout:
         """
         if not self.has_padding:
             return padded if tokens is None else self.put_tokens(tokens)
-        steps, batch = self.schedule.shape
-        source = padded.flatten(0, 1) if tokens is None else tokens
-        number = torch.full((steps * batch,), -1)
-        number[self.positions] = self.positions if tokens is None else torch.arange(self.tokens)
-        latest = self.schedule.carried_on(number.view(steps, batch))
-        place = torch.where(latest < 0, torch.arange(batch), latest + batch)
-        return torch.cat([before, source]).index_select(0, place.flatten()).view(steps, batch, *source.shape[1:])
+        values = self.take_tokens(padded) if tokens is None else tokens
+        around = _repeated(self, values, before) if self.right_padded else _carried(self, values, before)
+        return around.view(*self.shape, *values.shape[1:])
+
+
+def _repeated(layout: TokenLayout, tokens: Tensor, before: Tensor) -> Tensor:
+    """Put tokens before what repeats the row's last one; in reverse, what repeats comes before the first computed."""
+    if layout.tokens and not layout.reverse:
+        last = layout.last
+        none = (last < 0).view(-1, *[1] * (before.dim() - 1))
+        before = torch.where(none, before, tokens.index_select(0, last.clamp(min=0)))
+    around = before.expand(layout.shape[0], *before.shape).flatten(0, 1)
+    return around.index_copy(0, layout.positions, tokens)
+
+
+def _carried(layout: TokenLayout, tokens: Tensor, before: Tensor) -> Tensor:
+    """Put into each place the token there or the latest before it: masks have gaps anywhere."""
+    steps, batch = layout.shape
+    number = torch.full((steps * batch,), -1)
+    number[layout.positions] = torch.arange(layout.tokens)
+    latest = carried_on(number.view(steps, batch), layout.reverse)
+    place = torch.where(latest < 0, torch.arange(batch), latest + batch)
+    return torch.cat([before, tokens]).index_select(0, place.flatten())
+
+
+def _steps(counts: np.ndarray) -> np.ndarray:
+    """Return which of its row's tokens each token is: `[N]`."""
+    blocks, steps = counts.shape
+    return np.repeat(np.tile(np.arange(steps), blocks), counts.ravel())
+
+
+def _row_places(counts: np.ndarray, firsts: np.ndarray, row_starts: np.ndarray) -> np.ndarray:
+    """Return the place of each token's row: `[N]`."""
+    counts = counts.ravel()
+    return np.arange(counts.sum()) + np.repeat((row_starts[:, None] - firsts).ravel(), counts)
 
 
 def layout_of(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
-    """Lay out the tokens of a schedule; where all are real, the layout is kept for the next time.
+    """Lay out the tokens of a schedule, once; where all are real, the layout is kept for the next time.
 
     Parameters
     ----------
@@ -124,9 +181,11 @@ def layout_of(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
     threads : int
         With more threads than rows there is one block, on which all threads work together.
     """
-    if schedule.dense and schedule.resets_in_order is None:
+    if schedule.dense and not schedule.has_resets and schedule.steps * schedule.batch <= SMALL:
         return _dense_layout(schedule.steps, schedule.batch, schedule.reverse, schedule.ragged, engine, threads)
-    return _make_layout(schedule, engine, threads)
+    if threads not in schedule.layouts:
+        schedule.layouts[threads] = _make_layout(schedule, engine, threads)
+    return schedule.layouts[threads]
 
 
 @lru_cache(maxsize=32)
@@ -140,51 +199,44 @@ def _make_layout(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
 
     Rows are sorted by their number of tokens and dealt to the blocks in turn, so that the blocks have equal work.
     """
-    live = schedule.live_in_order.numpy()  # [T, B] in the order of computation
-    batch = live.shape[1]
-    lengths = live.sum(0)
+    lengths, batch = schedule.lengths.numpy(), schedule.batch
     blocks = threads if batch >= threads else 1
     order = np.arange(batch)
     if not schedule.dense:
         ranked = np.argsort(-lengths, kind="stable")
         order = np.concatenate([ranked[p::blocks] for p in range(blocks)])
     sizes = np.array([len(range(p, batch, blocks)) for p in range(blocks)])
-    starts = np.cumsum(sizes) - sizes
-    steps = int(lengths.max(initial=0))
-    alive = lengths[order] > np.arange(steps)[:, None]  # [K, B] by place
-    counts = np.add.reduceat(alive, starts, axis=1, dtype=np.int64).T if batch else np.zeros((blocks, steps), np.int64)
-    counts = np.ascontiguousarray(counts)  # [blocks, K]
-    before = np.cumsum(counts).reshape(counts.shape) - counts
-    place = np.arange(batch) - np.repeat(starts, sizes)  # in its block
-    number = np.repeat(before, sizes, axis=0).T + place  # [K, B]
-    # Each row's tokens in the order of computation.
-    row, time = live.T[order].nonzero()
-    first = np.cumsum(lengths[order]) - lengths[order]
-    step = np.arange(len(row)) - first[row]
-    token = number[step, row]
-    tokens = len(token)
-
-    def by_token(values: np.ndarray, dtype: Any = np.int64) -> np.ndarray:
-        found = np.empty(tokens, dtype=dtype)
-        found[token] = values
-        return found
-
-    times = by_token(schedule.steps - 1 - time if schedule.reverse else time)
-    sequences, steps_of = by_token(order[row]), by_token(step)
-    # A ragged array is one sequence to the engine, in which each row has its start.
-    places = (times + schedule.starts.numpy()[sequences], 0 * sequences) if schedule.ragged else (times, sequences)
-    pending = schedule.resets_in_order
-    flags = np.zeros(0, np.uint8) if pending is None else by_token(pending.numpy().T[order][row, time], np.uint8)
-    native = engine.Layout(tokens, batch, starts, counts, before, flags if flags.any() else flags[:0], *places)
+    row_starts = np.cumsum(sizes) - sizes
+    # How many rows of a block have more than 0, 1, ... tokens.
+    most = int(lengths.max(initial=0))
+    ended = np.bincount(
+        np.repeat(np.arange(blocks), sizes) * (most + 1) + lengths[order], minlength=blocks * (most + 1)
+    )
+    counts = np.ascontiguousarray(sizes[:, None] - ended.reshape(blocks, -1).cumsum(1)[:, :-1])
+    firsts = np.cumsum(counts).reshape(counts.shape) - counts
+    step, row = _steps(counts), order[_row_places(counts, firsts, row_starts)]
+    time = lengths[row] - 1 - step if schedule.reverse else step  # where rows have no gaps
+    by_row = (lengths.cumsum() - lengths)[row] + time
+    if schedule.ragged:  # one sequence to the engine, in which each row has its start
+        places = by_row, np.zeros_like(by_row)
+    else:
+        places = time if schedule.right_padded else schedule.by_row[1].numpy()[by_row], row
+    flags = np.zeros(0, np.uint8)
+    if schedule.token_resets is not None and bool(schedule.token_resets.any()):
+        flags = schedule.token_resets.numpy()[by_row].astype(np.uint8)
     return TokenLayout(
-        engine=native,
-        schedule=schedule,
-        tokens=tokens,
+        engine=engine.Layout(len(row), batch, row_starts, counts, firsts, flags, *places),
+        shape=schedule.shape,
+        reverse=schedule.reverse,
+        right_padded=schedule.right_padded,
+        batch=batch,
+        tokens=len(row),
         blocks=blocks,
         threads=threads,
         rows=None if schedule.dense else torch.from_numpy(order),
+        counts=counts,
+        firsts=firsts,
+        row_starts=row_starts,
         places=(torch.from_numpy(places[0]), torch.from_numpy(places[1])),
-        sequences=torch.from_numpy(sequences),
-        steps=torch.from_numpy(steps_of),
-        resets=torch.from_numpy(flags) if flags.any() else None,
+        resets=torch.from_numpy(flags) if len(flags) else None,
     )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unspool.backends._layout import TokenLayout
+from unspool.backends._running import RunningRows
 from unspool.program.evaluate import constant, evaluate
 from unspool.program.loop import Loop
 
@@ -31,24 +32,23 @@ def run_loop(loop: Loop, layout: TokenLayout, given: dict[str, Any], all_states:
     """
     program = loop.program
     constants = evaluate([v for v in program.live() if constant(v) is not None], {}, 1)
-    states = list(given["initial"])
+    constant_rows = {"rows": list(given["row"]), "fresh": list(given["fresh"])}
+    running = RunningRows(list(given["initial"]), constant_rows, layout.spans, torch.device("cpu"))
     tokens: list[Tensor] = []
     collected: list[list[Tensor]] = [[] for _ in (*program.outputs, *(program.new_states if all_states else ()))]
     inputs = [layout.take_tokens(t) for t in given["input"]]
-    for index, rows, resets in layout.each_step():
+    for k, (index, rows, resets) in enumerate(layout.each_step()):
+        now = running.at(k)
         known = constants | dict(zip(loop.params, given["param"], strict=True))
         known |= {v: t.index_select(0, index) for v, t in zip(loop.tokens, given["token"], strict=True)}
         known |= {v: t.index_select(0, index) for v, t in zip(loop.inputs, inputs, strict=True)}
-        known |= {v: t.index_select(0, rows) for v, t in zip(loop.rows, given["row"], strict=True)}
-        for value, state, fresh in zip(loop.states, states, given["fresh"], strict=True):
-            old = state.index_select(0, rows)
-            if resets is not None:
-                where = resets.view(-1, *[1] * (old.dim() - 1))
-                old = torch.where(where, fresh.index_select(0, rows), old)
-            known[value] = old
+        known |= dict(zip(loop.rows, now["rows"], strict=True))
+        for value, old, fresh in zip(loop.states, now["state"], now["fresh"], strict=True):
+            where = None if resets is None else resets.view(-1, *[1] * (old.dim() - 1))
+            known[value] = old if where is None else torch.where(where, fresh, old)
         evaluate(loop.body, known, len(rows))
         new = [known[v].expand(len(rows), *v.shape) for v in program.new_states]
-        states = [s.index_copy(0, rows, n) for s, n in zip(states, new, strict=True)]
+        running.put(k, new)
         outputs = [known[v].expand(len(rows), *v.shape) for v in program.outputs]
         for values, value in zip(collected, [*outputs, *(new if all_states else ())], strict=True):
             values.append(value)
@@ -60,4 +60,4 @@ def run_loop(loop: Loop, layout: TokenLayout, given: dict[str, Any], all_states:
         empty = given["initial"][0].new_zeros((layout.tokens, *value.shape))
         per_token.append(empty.index_copy(0, number, torch.cat(parts)) if parts else empty)
     n = len(program.outputs)
-    return (*map(layout.put_tokens, per_token[:n]), *states, *per_token[n:])
+    return (*map(layout.put_tokens, per_token[:n]), *running.final(), *per_token[n:])

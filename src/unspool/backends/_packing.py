@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unspool._lengths import conjugate, tokens_of
+
 
 @dataclass(frozen=True)
 class Packing:
@@ -53,16 +55,14 @@ def pack(lengths: Tensor, starts: Tensor, stride: int, reverse: bool, device: to
     -------
     Packing
     """
-    ranked, rows = lengths.sort(descending=True, stable=True)
-    rows = rows[: int(lengths.count_nonzero())]
-    longest = int(ranked[0]) if len(ranked) else 0
-    live = torch.arange(longest, device="cpu").unsqueeze(1) < ranked[: len(rows)]  # [K, R]
-    step, rank = live.nonzero().unbind(1)
+    rows = lengths.argsort(descending=True, stable=True)[: int(lengths.count_nonzero())]
+    sizes = conjugate(lengths)
+    step, rank = tokens_of(sizes)
     row = rows[rank]
     time = lengths[row] - 1 - step if reverse else step
     return Packing(
         rows=rows.to(device),
-        batch_sizes=live.sum(1).tolist(),
+        batch_sizes=sizes.tolist(),
         positions=(starts[row] + time * stride).to(device),
         row_of_token=row.to(device),
     )

@@ -1,12 +1,16 @@
 """Which rows are computed at which step: lengths, masks, resets and direction, brought into one form.
 
-A *token* is one real step of one row. Tokens are numbered in the order in which they are computed: step by step,
-and by row within a step. Nothing is computed for what is no token.
+A *token* is one real step of one row. Nothing is computed for what is no token, and nothing here costs more than the
+tokens, rows and steps do, O(N + B + T): a row has so many tokens at such times. Only masks that have gaps are kept as
+the matrices that they are.
+
+Tokens are numbered in the order in which they are computed: step by step, and by row within a step. Tables *by row*
+have them row after row, in a row by time.
 
 Arrays of inputs and outputs are *padded*, of shape (T, B, ...), or *ragged*, of shape (N, 1, ...): the tokens alone,
-row after row, each row in the order of time. A schedule says of either where a token stands in it.
+by row. A schedule says of either where a token stands in it.
 
-Letters: B batch, T steps, N tokens.
+Letters: B batch, T steps, N tokens, K steps at which there are tokens.
 """
 
 from __future__ import annotations
@@ -14,10 +18,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from unspool._lengths import conjugate, tokens_of
 from unspool._nest import Nest, flatten, map_leaves, take_rows, unflatten
 from unspool.backends._packing import Packing, pack
 
@@ -31,7 +38,7 @@ class Schedule:
         T and B.
     live : BoolTensor of shape (T, B) on the CPU, optional
         Where there is a token; everywhere if None.
-    resets : BoolTensor of shape (T, B) on the CPU, optional
+    resets : BoolTensor of shape (T, B), or (N,) by row, on the CPU, optional
         Where a row's state returns to its initial value before the step. A reset at a step that is no token takes
         effect before the row's next token; one after the row's last token, in whichever direction, none.
     reverse : bool
@@ -39,7 +46,18 @@ class Schedule:
     device : torch.device
         Where the rows are gathered.
     ragged : bool
-        Whether arrays are ragged.
+        Whether arrays are ragged; there are no gaps then.
+    lengths : LongTensor of shape (B,) on the CPU, optional
+        The tokens of a row are among its first so many steps.
+
+    Attributes
+    ----------
+    right_padded : bool
+        Whether each row's tokens are its first steps.
+    dense : bool
+        Whether every step of every row is a token.
+    layouts : dict
+        What backends have made of the tokens and want to make once.
     """
 
     def __init__(
@@ -52,32 +70,26 @@ class Schedule:
         reverse: bool,
         device: torch.device,
         ragged: bool = False,
+        lengths: Tensor | None = None,
     ) -> None:
         self.steps, self.batch, self.reverse, self.device, self.ragged = steps, batch, reverse, device, ragged
-        self.dense = live is None or bool(live.all())
-        # Time runs backwards from here on where the direction does; `order` translates.
-        self._live = live.flip(0) if live is not None and reverse else live
-        self._given_resets = self._in_order(resets, self._live)
+        if live is not None:
+            # On the CPU, as all that a schedule finds out, whatever torch.set_default_device has said.
+            live = live if lengths is None else live & _within(lengths, steps)
+            lengths = live.sum(0)
+            if not bool((live[1:] > live[:-1]).any()):
+                live = None
+        self._lengths, self._gaps, self._resets = lengths, live, resets
+        self.right_padded = live is None
+        self.dense = live is None and (lengths is None or bool((lengths == steps).all()))
+        self.layouts: dict[Any, Any] = {}
 
     # What only some backends want is computed when they ask.
 
     @cached_property
-    def live_in_order(self) -> Tensor:
-        """Where there is a token, in the order of computation: `[T, B]`."""
-        if self._live is None:
-            return torch.ones(self.steps, self.batch, dtype=torch.bool, device="cpu")
-        return self._live
-
-    @property
-    def _times(self) -> Tensor:
-        """The numbers of the steps: `[T, 1]`."""
-        # On the CPU, as all that a schedule finds out, whatever torch.set_default_device has said.
-        return torch.arange(self.steps, device="cpu").unsqueeze(1)
-
-    @cached_property
     def lengths(self) -> Tensor:
         """The number of tokens of each row: `[B]`."""
-        return self.live_in_order.sum(0)
+        return torch.full((self.batch,), self.steps, device="cpu") if self._lengths is None else self._lengths
 
     @cached_property
     def shape(self) -> tuple[int, int]:
@@ -95,73 +107,126 @@ class Schedule:
         return 1 if self.ragged else self.batch
 
     @cached_property
-    def _computed(self) -> Tensor:
-        """The steps that have a token, in the order of computation."""
-        return self.live_in_order.any(1).nonzero().squeeze(1)
+    def by_row(self) -> tuple[Tensor, Tensor]:
+        """Row and time of each token, by row: twice `[N]`."""
+        if self._gaps is None:
+            return tokens_of(self.lengths)
+        row, time = self._gaps.t().nonzero().unbind(1)
+        return row, time
+
+    @cached_property
+    def _order(self) -> Tensor:
+        """For each token its number by row: `[N]`."""
+        time = as_array(self.by_row[1])
+        key = self.steps - 1 - time if self.reverse else time
+        # Integers of two bytes are sorted in O(N).
+        return torch.from_numpy(np.argsort(key.astype(np.min_scalar_type(self.steps)), kind="stable"))
+
+    @cached_property
+    def tokens(self) -> tuple[Tensor, Tensor]:
+        """Row and time of each token: twice `[N]`."""
+        row, time = self.by_row
+        return row[self._order], time[self._order]
+
+    @cached_property
+    def _sizes(self) -> tuple[Tensor, Tensor]:
+        """The times of the steps that have tokens, in the order of computation, and how many they have: twice `[K]`."""
+        sizes = conjugate(self.lengths) if self._gaps is None else self._gaps.sum(1)
+        times = sizes.nonzero().squeeze(1)
+        times = times.flip(0) if self.reverse else times
+        return times, sizes[times]
 
     @cached_property
     def order(self) -> list[int]:
         """Time indices in the order of computation; steps without a token are left out."""
-        return (self.steps - 1 - self._computed if self.reverse else self._computed).tolist()
+        return self._sizes[0].tolist()
 
     @cached_property
-    def _counts(self) -> list[int]:
-        return self.live_in_order.sum(1)[self._computed].tolist()
-
-    @cached_property
-    def _tokens(self) -> tuple[Tensor, Tensor]:
-        """Step, in the order of computation, and row of each token: twice `[N]`."""
-        step, row = self.live_in_order.nonzero().unbind(1)
-        return step, row
+    def counts(self) -> list[int]:
+        """How many tokens each computed step has."""
+        return self._sizes[1].tolist()
 
     @cached_property
     def _rows(self) -> tuple[Tensor, ...] | None:
-        return None if self.dense else self._tokens[1].to(self.device).split(self._counts)
-
-    @property
-    def given_resets_in_order(self) -> Tensor | None:
-        """Resets as they were given, in the order of computation: `[T, B]`, or None."""
-        return self._given_resets
-
-    @cached_property
-    def resets_in_order(self) -> Tensor | None:
-        """Which tokens the state is reset before: `[T, B]`, or None."""
-        return None if self._given_resets is None else self._pending(self._given_resets)
-
-    @cached_property
-    def _resets(self) -> list[Tensor | None] | None:
-        return self._token_resets()
+        return None if self.dense else self.tokens[0].to(self.device).split(self.counts)
 
     def rows(self, k: int) -> Tensor | None:
         """Return the rows `[n]` that are live at the k-th computed step, or None if all are."""
-        return None if self._rows is None or self._counts[k] == self.batch else self._rows[k]
+        return None if self._rows is None or self.counts[k] == self.batch else self._rows[k]
+
+    @cached_property
+    def spans(self) -> tuple[Tensor, Tensor]:
+        """The first and the last computed step at which each row has a token, -1 for rows without: twice `[B]`."""
+        times = self._sizes[0]
+        number = torch.zeros(self.steps, dtype=torch.long, device="cpu").index_copy(
+            0, times, torch.arange(len(times), device="cpu")
+        )
+        ends = [torch.where(time < 0, -1, number[time.clamp(min=0)]) if len(times) else time for time in self._ends]
+        return (ends[1], ends[0]) if self.reverse else (ends[0], ends[1])
+
+    @cached_property
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        """The times of each row's first and last token, -1 for a row without: twice `[B]`."""
+        if self._gaps is None:
+            return (self.lengths > 0).long() - 1, self.lengths - 1
+        after, times = self.lengths.cumsum(0), self.by_row[1]
+        first, last = times[(after - self.lengths).clamp(max=len(times) - 1)], times[(after - 1).clamp(min=0)]
+        return torch.where(self.lengths > 0, first, -1), torch.where(self.lengths > 0, last, -1)
+
+    # Resets.
+
+    @property
+    def has_resets(self) -> bool:
+        """Whether resets were given."""
+        return self._resets is not None
+
+    @cached_property
+    def live_in_order(self) -> Tensor:
+        """Where there is a token, in the order of computation: `[T, B]`."""
+        live = _within(self.lengths, self.steps) if self._gaps is None else self._gaps
+        return live.flip(0) if self.reverse else live
+
+    @property
+    def given_resets_in_order(self) -> Tensor | None:
+        """Resets as they were given, in the order of computation: `[T, B]`, or None.
+
+        In the reverse direction without those of the padding after a row's end, which would come before all tokens.
+        """
+        if self._resets is None or not self.reverse:
+            return self._resets
+        resets = self._resets.flip(0)
+        return resets if self.dense else resets & (self.live_in_order.cumsum(0) > 0)
+
+    @cached_property
+    def token_resets(self) -> Tensor | None:
+        """Whether the state is reset before each token, by row: `[N]`, or None."""
+        if self._resets is None or self._resets.dim() == 1:
+            return self._resets
+        row, time = self.by_row
+        return (self._resets if self._gaps is None else self._pending())[time, row]
+
+    def _pending(self) -> Tensor:
+        """Let resets in gaps wait for the row's next token."""
+        resets, live = self.given_resets_in_order, self.live_in_order
+        assert resets is not None, "asked where there are none"
+        seen = resets.long().cumsum(0)  # resets up to and including each step
+        used = torch.where(live, seen, 0).cummax(0).values
+        before = torch.cat([torch.zeros_like(used[:1]), used[:-1]])  # resets that earlier tokens have taken
+        pending = (seen > before) & live
+        return pending.flip(0) if self.reverse else pending
+
+    @cached_property
+    def _resets_of_steps(self) -> list[Tensor | None] | None:
+        if self.token_resets is None:
+            return None
+        per_step = self.token_resets[self._order].split(self.counts)
+        return [part.to(self.device) if bool(part.any()) else None for part in per_step]
 
     def resets(self, k: int) -> Tensor | None:
         """Return which of the live rows are reset before the k-th computed step, `[n]`, or None if none is."""
-        return None if self._resets is None else self._resets[k]
+        return None if self._resets_of_steps is None else self._resets_of_steps[k]
 
-    def _in_order(self, resets: Tensor | None, live_in_order: Tensor | None) -> Tensor | None:
-        """Put resets into the order of computation, without those of the padding after a row's end.
-
-        Forward they would find no token to act on; in the reverse direction they would come before all tokens.
-        """
-        if resets is None or not self.reverse:
-            return resets
-        resets = resets.flip(0)
-        return resets if live_in_order is None else resets & (live_in_order.cumsum(0) > 0)
-
-    def _pending(self, resets: Tensor) -> Tensor:
-        """Let resets at steps that are no tokens wait for the row's next token."""
-        seen = resets.long().cumsum(0)  # resets up to and including each step
-        used = torch.where(self.live_in_order, seen, 0).cummax(0).values if self.steps else seen
-        before = torch.cat([torch.zeros_like(used[:1]), used[:-1]])  # resets that earlier tokens have taken
-        return (seen > before) & self.live_in_order
-
-    def _token_resets(self) -> list[Tensor | None] | None:
-        if self.resets_in_order is None:
-            return None
-        per_step = self.resets_in_order[self.live_in_order].split(self._counts)
-        return [part.to(self.device) if bool(part.any()) else None for part in per_step]
+    # Places in arrays.
 
     @cached_property
     def latest(self) -> Tensor:
@@ -169,39 +234,31 @@ class Schedule:
 
         "Up to" is meant in the order of computation.
         """
-        number = (self.live_in_order.flatten().long().cumsum(0) - 1).view_as(self.live_in_order)
-        return self.carried_on(torch.where(self.live_in_order, number, -1), in_order=True).to(self.device)
-
-    def carried_on(self, number: Tensor, in_order: bool = False) -> Tensor:
-        """Fill -1 in `[T, B]` with what stands at the latest token up to there, -1 before the first."""
-        number = number if in_order or not self.reverse else number.flip(0)
-        filled = torch.where(number < 0, -1, self._times)  # the step of the latest token
-        filled = filled.cummax(0).values if self.steps else filled
-        latest = torch.where(filled < 0, -1, number.gather(0, filled.clamp(min=0))) if self.steps else number
-        return latest.flip(0) if self.reverse else latest
+        row, time = self.tokens
+        number = torch.full((self.steps, self.batch), -1, device="cpu")
+        number[time, row] = torch.arange(len(row), device="cpu")
+        return carried_on(number, self.reverse).to(self.device)
 
     @cached_property
     def positions(self) -> Tensor:
         """For each token its place in arrays whose first two axes are flattened: `[N]`."""
-        step, row = self._tokens
-        return ((self.steps - 1 - step if self.reverse else step) * self.stride + self.starts[row]).to(self.device)
+        row, time = self.tokens
+        return (time * self.stride + self.starts[row]).to(self.device)
 
     @cached_property
     def last(self) -> Tensor:
         """For each row the place of the last token computed, -1 for a row without tokens: `[B]`."""
-        place = torch.full((self.batch,), -1, dtype=torch.long, device=self.device)
-        rows = self._tokens[1].to(self.device)
-        # Of several tokens of a row the last computed one counts; scatter promises no order, so take the extreme.
-        reduce = "amin" if self.reverse else "amax"
-        return place.scatter_reduce(0, rows, self.positions, reduce, include_self=False)
+        time = self._ends[0 if self.reverse else 1]
+        return torch.where(time < 0, -1, time * self.stride + self.starts).to(self.device)
 
     @cached_property
-    def right_padded(self) -> bool:
-        """Whether each row's tokens are its first steps."""
-        if self.dense:
-            return True
-        live = self.live_in_order.flip(0) if self.reverse else self.live_in_order
-        return torch.equal(live, self._times < self.lengths)
+    def _last_number(self) -> Tensor:
+        """For each row the number of the last token by time, -1 for a row without tokens: `[B]`."""
+        number = torch.empty_like(self._order).index_copy(0, self._order, torch.arange(len(self._order), device="cpu"))
+        if not len(number):
+            return torch.full((self.batch,), -1, device=self.device)
+        last = number[(self.lengths.cumsum(0) - 1).clamp(min=0)]
+        return torch.where(self.lengths > 0, last, -1).to(self.device)
 
     @cached_property
     def packing(self) -> Packing:
@@ -217,7 +274,7 @@ class Schedule:
         """
         leaves, spec = flatten(inputs)
         if self.ragged:
-            parts = [leaf.flatten(0, 1).index_select(0, self.positions).split(self._counts) for leaf in leaves]
+            parts = [leaf.flatten(0, 1).index_select(0, self.positions).split(self.counts) for leaf in leaves]
             yield from (unflatten(list(step), spec) for step in zip(*parts, strict=True))
             return
         columns = [leaf.unbind(0) for leaf in leaves]
@@ -247,12 +304,14 @@ class Schedule:
             return torch.stack(leaves[::-1] if self.reverse else leaves)
         tail = first.shape[1:]
         if pad == "zero" or self.ragged:
-            empty = first.new_zeros((math.prod(self.shape), *tail))
-            filled = empty.index_copy(0, self.positions, torch.cat(leaves)) if leaves else empty
+            around = first.new_zeros((math.prod(self.shape), *tail))
+        elif self.right_padded:
+            # A row has one padding, which comes after its last token; in reverse before the first one computed.
+            value = first if self.reverse else _pick(first, leaves, self._last_number)
+            around = value.expand(self.steps, *value.shape).flatten(0, 1)
         else:
-            row = torch.arange(self.batch, device=self.device)
-            place = torch.where(self.latest < 0, row, self.latest + self.batch)
-            filled = torch.cat([first, *leaves]).index_select(0, place.flatten())
+            return _pick(first, leaves, self.latest).view(*self.shape, *tail)
+        filled = around.index_copy(0, self.positions, torch.cat(leaves)) if leaves else around
         return filled.view(*self.shape, *tail)
 
     def at_last(self, values: Nest) -> Nest:
@@ -276,3 +335,45 @@ class Schedule:
             return values[0 if self.reverse else -1]
         found = values.flatten(0, 1).index_select(0, self.last.clamp(min=0))
         return found.masked_fill((self.last < 0).view(-1, *[1] * len(tail)), 0)
+
+
+def _within(lengths: Tensor, steps: int) -> Tensor:
+    """Return which steps are within rows of these lengths: `[T, B]`."""
+    return torch.arange(steps, device=lengths.device).unsqueeze(1) < lengths
+
+
+def as_array(numbers: Tensor) -> np.ndarray:
+    """Return integers on the CPU as an array.
+
+    Parameters
+    ----------
+    numbers : LongTensor
+        Within a transform of `torch.func` it has a wrapper, whose memory cannot be had.
+    """
+    wrapped = torch._C._functorch.maybe_current_level() is not None  # type: ignore[attr-defined]
+    return np.array(numbers.tolist(), dtype=np.int64) if wrapped else numbers.numpy()
+
+
+def _pick(first: Tensor, leaves: tuple[Tensor, ...], number: Tensor) -> Tensor:
+    """Return what stands at tokens of these numbers `[..., B]`, and what stands first `[B, ...]` where they are -1."""
+    batch = len(first)
+    row = torch.arange(batch, device=number.device)
+    return torch.cat([first, *leaves]).index_select(0, torch.where(number < 0, row, number + batch).flatten())
+
+
+def carried_on(number: Tensor, reverse: bool) -> Tensor:
+    """Fill -1 with what stands at the latest entry up to there in the order of computation, -1 before the first.
+
+    Parameters
+    ----------
+    number : LongTensor of shape (T, B)
+    reverse : bool
+        Whether the order of computation is from the last step to the first.
+    """
+    if not len(number):
+        return number
+    number = number.flip(0) if reverse else number
+    step = torch.arange(len(number), device=number.device).unsqueeze(1)
+    filled = torch.where(number < 0, -1, step).cummax(0).values
+    latest = torch.where(filled < 0, -1, number.gather(0, filled.clamp(min=0)))
+    return latest.flip(0) if reverse else latest

@@ -49,8 +49,7 @@ class TracedSchedule(Schedule):
             live = within if mask is None else within & mask
         self.dense = live is None
         self.right_padded_lengths = lengths if mask is None else None
-        self._live = live.flip(0) if live is not None and reverse else live
-        self._given_resets = self._in_order(resets, self._live)
+        self._gaps, self._resets = live, resets
 
     def _at_last(self, values: Tensor) -> Tensor:
         in_order = values.flip(0) if self.reverse else values

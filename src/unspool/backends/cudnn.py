@@ -82,8 +82,9 @@ def _padded_with(value: Tensor, outputs: Tensor, call: Call) -> Tensor:
     schedule = call.schedule
     if schedule.dense or schedule.ragged:
         return outputs
-    real = schedule.live_in_order.flip(0) if schedule.reverse else schedule.live_in_order
-    return torch.where(real.unsqueeze(2).to(outputs.device), outputs, value)
+    positions = schedule.packing.positions
+    around = value.expand_as(outputs).flatten(0, 1)
+    return around.index_copy(0, positions, outputs.flatten(0, 1).index_select(0, positions)).view_as(outputs)
 
 
 def _run_kernel(cell: Any, tokens: Tensor, states: list[Tensor], batch_sizes: list[int]) -> list[Tensor]:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspool._nest import Nest, describe, leaves_of, map_leaves, require_tensors, take_rows
+from unspool._nest import Nest, describe, leaves_of, map_leaves, require_tensors
+from unspool.backends._running import RunningRows
 from unspool.backends.base import Call, Result
 from unspool.cells import held_tensors, match_state, step
 
@@ -42,16 +43,19 @@ class ReferenceBackend:
             If the cell does not keep its contract: see `unspool.cells`.
         """
         schedule = call.schedule
-        state = call.initial_state
+        constants = {} if call.row_inputs is None else {"rows": call.row_inputs}
+        if schedule.has_resets:
+            constants["fresh"] = call.reset_state
+        gaps = None if schedule.right_padded else schedule.tokens[0].split(schedule.counts)
+        running = RunningRows(call.initial_state, constants, schedule.spans, schedule.device, gaps)
         outputs: list[Nest] = []
         states: list[Nest] = []
         for k, x in enumerate(schedule.cut(call.inputs)):
-            rows = schedule.rows(k)
-            old = take_rows(state, rows)
-            constant = None if call.row_inputs is None else take_rows(call.row_inputs, rows)
+            now = running.at(k)
+            old, constant, rows = now["state"], now.get("rows"), schedule.rows(k)
             reset = schedule.resets(k)
             if reset is not None:
-                old = choose_rows(reset, take_rows(call.reset_state, rows), old)
+                old = choose_rows(reset, now["fresh"], old)
             given = {"input": x, "state": old, "constants": () if constant is None else constant}
             versions = {name: _versions(tree) for name, tree in given.items()}
             try:
@@ -74,13 +78,13 @@ class ReferenceBackend:
                         f"{type(call.cell).__name__} wrote into the {name} that it received; expected a new one, since "
                         f"the old one may still be needed. Replace in-place operations on the {name} (+=, add_, ...)."
                     )
-            state = new if rows is None else map_leaves(lambda s, n, r=rows: s.index_copy(0, r, n), state, new)
+            running.put(k, new)
             outputs.append(output)
             if call.all_states:
                 states.append(new)
         like = outputs[0] if outputs else _probe(call)
         zero = map_leaves(lambda leaf: leaf.new_zeros((schedule.batch, *leaf.shape[1:])), like)
-        padded = schedule.spread(outputs, zero, call.pad_output)
+        padded, state = schedule.spread(outputs, zero, call.pad_output), running.final()
         if not outputs:
             padded, state = _in_graph(padded, call), _in_graph(state, call)
         return Result(

@@ -3,6 +3,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from unspool._lengths import tokens_of
 from unspool._ragged import RaggedBatch as RaggedBatch
 
 from ._errors import DataError
@@ -31,8 +32,9 @@ def ragged_from_padded(inputs: Tensor, lengths: Tensor, labels: Tensor | None = 
             f"expected ({inputs.shape[0]},) from 0 to {inputs.shape[1]}"
         )
     lengths = lengths.to(inputs.device)
-    real = torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]
-    return RaggedBatch(inputs[real], lengths, labels, torch.arange(len(lengths), device=inputs.device))
+    return RaggedBatch(
+        inputs[tokens_of(lengths.long())], lengths, labels, torch.arange(len(lengths), device=inputs.device)
+    )
 
 
 def collate_ragged(samples: Iterable[tuple[Tensor, int]], *, longest_first: bool = False) -> RaggedBatch:

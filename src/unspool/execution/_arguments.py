@@ -116,15 +116,10 @@ def make_schedule(
             for name, value in {"mask": mask, "resets": resets}.items()
         )
         return TracedSchedule(steps, batch, lengths, masked, reset, reverse=reverse, device=device)
-    live = None
-    if sequence_length is not None:
-        lengths = _lengths(sequence_length, batch, steps, lengths_name)
-        live = torch.arange(steps, device="cpu").unsqueeze(1) < lengths
-    if mask is not None:
-        masked = _bools(mask, "mask", batch, steps, time_major).cpu()
-        live = masked if live is None else live & masked
+    lengths = None if sequence_length is None else _lengths(sequence_length, batch, steps, lengths_name)
+    live = None if mask is None else _bools(mask, "mask", batch, steps, time_major).cpu()
     reset = None if resets is None else _bools(resets, "resets", batch, steps, time_major).cpu()
-    return Schedule(steps, batch, live, reset, reverse=reverse, device=device)
+    return Schedule(steps, batch, live, reset, lengths=lengths, reverse=reverse, device=device)
 
 
 def _what_lengths(batch: int, steps: int) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
+from unspool._lengths import conjugate, tokens_of
 from unspool._nest import Nest, describe, map_leaves
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule
@@ -83,8 +84,7 @@ def ragged_schedule(
     """
     lengths = batch.lengths.detach().to("cpu", torch.long)
     steps = longest(batch) if num_steps is None else num_steps
-    live = torch.arange(steps, device="cpu").unsqueeze(1) < lengths
-    table = None
+    flags = None
     if resets is not None:
         flags = as_tensor(resets, "resets")
         what = f"booleans of shape [{len(batch.values)}], one for each step of the RaggedBatch's values"
@@ -92,9 +92,9 @@ def ragged_schedule(
             raise TypeError(f"resets has dtype {flags.dtype}; expected {what}. Convert it with .bool().")
         if flags.shape != batch.values.shape[:1]:
             raise ValueError(f"resets has shape {list(flags.shape)}; expected {what}.")
-        by_row = live.t()
-        table = torch.zeros_like(by_row).masked_scatter(by_row, flags.detach().cpu()).t()
-    return Schedule(steps, len(lengths), live, table, reverse=reverse, device=batch.values.device, ragged=True)
+        flags = flags.detach().cpu()
+    device = batch.values.device
+    return Schedule(steps, len(lengths), None, flags, lengths=lengths, reverse=reverse, device=device, ragged=True)
 
 
 def longest(batch: RaggedBatch) -> int:
@@ -139,11 +139,10 @@ def ragged_of_packed(packed: PackedSequence) -> tuple[RaggedBatch, Tensor]:
         For each value of the packed sequence its place in the batch: `batch.values[places]` is its data.
     """
     sizes = packed.batch_sizes
-    rows, steps, count = int(sizes[0]), len(sizes), len(packed.data)
-    lengths = (sizes > torch.arange(rows, device="cpu")[:, None]).sum(1)
+    rows, count = int(sizes[0]), len(packed.data)
+    lengths = conjugate(sizes)
     starts = lengths.cumsum(0) - lengths
-    step = torch.arange(steps, device="cpu").repeat_interleave(sizes)
-    row = torch.arange(count, device="cpu") - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    step, row = tokens_of(sizes)
     places = starts[row] + step
     inverse = torch.empty_like(places)
     inverse[places] = torch.arange(count, device="cpu")

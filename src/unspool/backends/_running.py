@@ -1,0 +1,163 @@
+"""Values of the rows that are running: a step costs what these rows cost, however many others wait or are done.
+
+A row comes in before its first token and goes after its last. In between it stays; where masks have gaps, some of the
+rows that are in have no token at a step. Rows that are in are in the order of the batch.
+
+Letters: B batch, K steps at which there are tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unspool._nest import Nest, flatten, map_leaves, take_rows, unflatten
+from unspool.backends._schedule import as_array
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happens to the rows at a step; each tensor is an index into those that are in, or None.
+
+    Attributes
+    ----------
+    coming : int
+        How many rows come in.
+    merged : Tensor, optional
+        The order of the rows that were in followed by those that come; None for that order itself.
+    live : Tensor, optional
+        Those that have a token; None for all.
+    going, staying : Tensor, optional
+        Those that go after the step, and the others; None where none goes.
+    """
+
+    coming: int
+    merged: Tensor | None
+    live: Tensor | None
+    going: Tensor | None
+    staying: Tensor | None
+
+
+def plan_steps(
+    spans: tuple[Tensor, Tensor], live_rows: Sequence[Tensor] | None, device: torch.device
+) -> tuple[list[Step], Tensor, Tensor]:
+    """Return what happens at each step, and the rows that have tokens as they come and as they go.
+
+    Parameters
+    ----------
+    spans : pair of LongTensor of shape (B,) on the CPU
+        The first and the last step at which each row has a token, -1 for rows without.
+    live_rows : sequence of K LongTensor, optional
+        Which rows have a token at each step, where some have none in between.
+    device : torch.device
+        Of the values.
+    """
+    first, last = map(as_array, spans)
+    coming, going = (np.argsort(ends, kind="stable")[np.count_nonzero(ends < 0) :] for ends in (first, last))
+    steps = int(last.max(initial=-1)) + 1
+    come, go = (np.bincount(ends[ends >= 0], minlength=steps) for ends in (first, last))
+    inside, done = coming[:0], 0
+    found: list[list[np.ndarray | None]] = []
+    for k in range(steps):
+        merged = live = gone = kept = None
+        if come[k]:
+            many = len(inside)
+            inside = np.concatenate([inside, coming[done : done + come[k]]])
+            done += come[k]
+            if many:
+                merged = np.argsort(inside, kind="stable")
+                inside = inside[merged]
+        rows = None if live_rows is None else as_array(live_rows[k])
+        if rows is not None and len(rows) < len(inside):
+            live = np.searchsorted(inside, rows)
+        if go[k]:
+            goes = last[inside] == k
+            gone, kept = goes.nonzero()[0], (~goes).nonzero()[0]
+            inside = inside[kept]
+        found.append([merged, live, gone, kept])
+    moved = iter(_on_device([index for step in found for index in step if index is not None], device))
+    plan = [
+        Step(int(n), *(None if index is None else next(moved) for index in step))
+        for n, step in zip(come, found, strict=True)
+    ]
+    return plan, torch.from_numpy(coming).to(device), torch.from_numpy(going).to(device)
+
+
+def _on_device(parts: list[np.ndarray], device: torch.device) -> tuple[Tensor, ...]:
+    """Move arrays of integers at once."""
+    if not parts:
+        return ()
+    return torch.from_numpy(np.concatenate(parts)).to(device).split([len(part) for part in parts])
+
+
+def _parts(values: Nest, rows: Tensor, counts: list[int]) -> Iterator[Nest]:
+    """Yield the values of the first rows, of those that come next, and so on."""
+    leaves, spec = flatten(values)
+    # Taken at once: one after another they would have gradients of B rows each.
+    parts = [leaf.index_select(0, rows).split(counts) for leaf in leaves]
+    for k in range(len(counts)):
+        yield unflatten([part[k].clone() for part in parts], spec)
+
+
+class RunningRows:
+    """Hands out the values of the rows of a step, and takes their new states, step by step.
+
+    Parameters
+    ----------
+    state : nesting of Tensor of shape (B, ...)
+        The initial one.
+    constants : dict of str to nesting of Tensor of shape (B, ...)
+        What does not change.
+    spans, live_rows, device
+        See `plan_steps`.
+    """
+
+    def __init__(
+        self,
+        state: Nest,
+        constants: dict[str, Nest],
+        spans: tuple[Tensor, Tensor],
+        device: torch.device,
+        live_rows: Sequence[Tensor] | None = None,
+    ) -> None:
+        self._steps, coming, self._going = plan_steps(spans, live_rows, device)
+        self._initial, self._all = state, len(coming) == len(spans[0])
+        self._now: Nest = None
+        self._gone: list[Nest] = []
+        values = {"state": state, **constants}
+        counts = [step.coming for step in self._steps if step.coming]
+        self._coming = iter([values]) if self._all and len(counts) == 1 else _parts(values, coming, counts)
+
+    def at(self, k: int) -> dict[str, Nest]:
+        """Return the state and the constants of the rows that are live at the k-th computed step."""
+        step = self._steps[k]
+        if step.coming:
+            new, order = next(self._coming), step.merged
+            if order is not None:
+                new = map_leaves(lambda old, more: torch.cat([old, more]).index_select(0, order), self._now, new)
+            self._now = new
+        return take_rows(self._now, step.live)
+
+    def put(self, k: int, new: Nest) -> None:
+        """Take the state of the same rows after that step."""
+        live, going, staying = self._steps[k].live, self._steps[k].going, self._steps[k].staying
+        if live is not None:
+            new = map_leaves(lambda old, part: old.index_copy(0, live, part), self._now["state"], new)
+        self._now = {**self._now, "state": new}
+        if going is not None and staying is not None:
+            self._gone.append(take_rows(new, going if len(staying) else None))
+            self._now = take_rows(self._now, staying)
+
+    def final(self) -> Nest:
+        """Return the states in which the rows went; where a row had no token, the initial one."""
+        if not self._gone:
+            return self._initial
+        if self._all and len(self._gone) == 1:
+            return self._gone[0]
+        return map_leaves(
+            lambda first, *ends: first.index_copy(0, self._going, torch.cat(ends)), self._initial, *self._gone
+        )
