@@ -43,7 +43,7 @@ class CompiledStep:
             plan = backward_plan(self.step, key) if isinstance(key, Wanted) else forward_plan(self.step, *key)  # type: ignore[misc]
             tables = plan.tables
             native = self.engine.make_plan(
-                tables.storages, tables.instructions, tables.constants, plan.carried, plan.reset,
+                tables.storages, tables.instructions, tables.constants, tables.indices, plan.carried, plan.reset,
                 len(plan.arrays), len(tables.weights), backward,
             )  # fmt: skip
             self._plans[key] = plan, native

@@ -25,7 +25,7 @@ from unspool.program.ir import Value
 from unspool.program.step import StepProgram
 from unspool.program.trace import TraceError, trace
 
-INTERFACE = 3
+INTERFACE = 4
 """The form of the tables that this version writes; the engine says which one it reads."""
 
 

@@ -63,22 +63,23 @@ def evaluate(values: Iterable[Value], known: dict[Value, Tensor], batch: int) ->
 def _compute(value: Value, args: list[Tensor], batch: int) -> Tensor:
     op, batched = value.op, value.level != "param"
     shape = (batch, *value.shape) if batched else value.shape
+    rows = batch if batched else 1
     number = constant(value)
     if number is not None:
         # Without axes, in double precision: it takes on the dtype of whatever it meets, and loses no digit before.
         return torch.tensor(number, dtype=torch.float64)
     if op == "product":
-        return _linear(args[0].reshape(batch, value.args[0].width), args[1], args[2] if len(args) == 3 else None)
+        return _linear(args[0].reshape(rows, value.args[0].width), args[1], args[2] if len(args) == 3 else None)
     if op == "where":
         return torch.where(args[0] != 0, args[1], args[2])
     if op in ("eq", "ne", "lt", "le", "gt", "ge"):
         return getattr(torch, op)(*args).to(max(args, key=Tensor.dim).dtype)
     if op == "slice":
-        return args[0].reshape(batch, value.args[0].width)[:, value.attrs["start"] : value.attrs["stop"]].reshape(shape)
+        return args[0].reshape(rows, value.args[0].width)[:, value.attrs["start"] : value.attrs["stop"]].reshape(shape)
     if op == "concat":
         dtype = max(args, key=Tensor.dim).dtype
         parts = [
-            a.reshape(batch, v.width) if v.level != "param" else a.to(dtype).reshape(-1).expand(batch, v.width)
+            a.reshape(rows, v.width) if v.level != "param" else a.to(dtype).reshape(-1).expand(rows, v.width)
             for a, v in zip(args, value.args, strict=True)
         ]
         return torch.cat(parts, 1).reshape(shape)
@@ -93,6 +94,12 @@ def _compute(value: Value, args: list[Tensor], batch: int) -> Tensor:
         return getattr(args[0], op)(-1, keepdim=True)
     if op == "max":
         return args[0].amax(-1, keepdim=True)
+    if op == "gather":
+        return args[0].reshape(rows, value.args[0].width)[:, value.attrs["index"]].reshape(shape)
+    if op == "scatter":
+        parts = args[0].reshape(rows, value.args[0].width)
+        index = torch.tensor(value.attrs["index"], device=parts.device)
+        return parts.new_zeros(rows, value.width).index_add(1, index, parts).reshape(shape)
     if op == "transpose":
         return args[0].transpose(-1, -2)
     if op == "columns":

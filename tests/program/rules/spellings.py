@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -47,6 +48,12 @@ torch.nn.Threshold(0.1, 0.2)(h); torch.nn.Sequential(torch.nn.Tanh())(h)
 torch.nn.Sequential(m.linear, torch.nn.ReLU(), torch.nn.Identity())(h)
 torch.sigmoid(input=h); F.silu(input=h, inplace=False); F.leaky_relu(input=h, negative_slope=0.3)
 torch.nn.Dropout1d(0.5).eval()(h); torch.nn.AlphaDropout(0.5).eval()(h)
+torch.floor(4 * h); (3 * h).floor(); torch.ceil(4 * h); h.ceil() * x; torch.round(5 * h); (5 * h).round() + h
+torch.round(5 * h, decimals=1); (50 * h).round(decimals=-1); torch.trunc(4 * h); torch.fix(4 * h); torch.frac(3 * h)
+torch.asin(h.tanh()); torch.arcsin(0.9 * h.tanh()); torch.acos(0.9 * h.tanh()); h.sigmoid().arccos(); torch.atan(h)
+h.arctan(); torch.sinh(h); h.cosh(); torch.asinh(h); h.arcsinh(); torch.acosh(h.abs() + 1.5); (h.abs() + 2).arccosh()
+torch.atanh(0.9 * h.tanh()); (h.sigmoid() * 0.9).arctanh(); torch.sinc(h); torch.deg2rad(90 * h); h.rad2deg()
+F.prelu(h.view(-1, 2, 3), m.v[:2]).flatten(1); F.glu(torch.cat([h.view(-1, 2, 3), x.view(-1, 2, 3)], 1), 1).flatten(1)
 """
 
 POINTWISE = """
@@ -88,6 +95,18 @@ torch.logical_and(h, x).to(h.dtype) * x; torch.logical_or(h, x > 9).double() * h
 torch.where(torch.logical_not(h), h, x); torch.where(h.bool() & (x > 0), h, x); torch.where(h.not_equal(x), h, x)
 ((h > 0) + (x > 0)).double() + h; ((h > 0) * (x > 0)).double() + h; (h > 0).double() - h
 (h > 0).to(torch.float64) * h
+h % 0.3; h % -0.4; torch.remainder(h, m.positive); torch.remainder(h, x); h.remainder(0.7); torch.fmod(h, 0.3)
+h.fmod(x); torch.fmod(h, m.positive); 2 % ((h > x).double() + 0.7) + h; torch.atan2(h, x); h.arctan2(x.abs() + 1)
+torch.div(h, 0.3, rounding_mode="floor"); torch.div(h, x, rounding_mode="trunc")
+h.div(m.positive, rounding_mode="floor")
+((h > x).double() * 3) // 2 + h; torch.floor_divide((h > x).double() * 3, 2) * h; 5 // ((h > x).double() + 1) + h
+torch.xlogy(h, x.abs() + 1); torch.special.xlogy(h.abs(), h.abs())
+torch.heaviside((h > x).double() - 0.5 * (x > 0), m.v.detach()) * h
+h * np.float32(0.5); np.float32(0.5) * h; h + np.float64(0.1); np.int64(2) - h; h ** np.int64(2); np.float32(2) ** h
+h / np.float64(0.3); np.float64(1) / (h.abs() + 1); h * np.bool_(True); torch.where(h > np.float32(0), h, np.float32(2))
+torch.clamp(h, np.float32(-0.25), np.float32(0.25)); torch.add(h, x, alpha=np.float32(2))
+h.masked_fill(x > 0, np.float64(3))
+torch.lerp(h, x, np.float64(0.3)); F.leaky_relu(h, np.float64(0.1)); h % np.float64(0.3)
 torch.lerp(h, x, weight=m.one); torch.lerp(input=h, end=x, weight=0.25); h.masked_fill(mask=x > 0, value=0.25)
 """
 
@@ -223,6 +242,11 @@ torch.split(h, 3, dim=-1)[1].repeat(1, 2); torch.unbind(h, dim=1)[2].unsqueeze(-
 torch.squeeze(h.unsqueeze(2), 2); torch.unsqueeze(h, -1).squeeze(-1)
 torch.reshape(h, (-1, 2, 3)).flatten(start_dim=1); torch.unflatten(h, 1, (2, 3)).flatten(1); h.expand(-1, -1)
 torch.diagonal(h.unsqueeze(2) * x.unsqueeze(1), 0, 1, 2)
+h.repeat(1, 4).view(-1, 3, 8).transpose(1, 2).flatten(1)[:, 5:11] * x; h.unsqueeze(2).expand(-1, 6, 30).mT.mean(1)
+(x.unsqueeze(2) * h.repeat(1, 40).unsqueeze(1)).permute(0, 2, 1).flatten(1).view(-1, 6, 240).sum(2)
+h[:, [0, 5, 0, 4, 0, 3, 0, 2, 0, 1]].cumsum(1)[:, 4:]
+h.repeat(1, 3)[:, torch.arange(17, -1, -1).tolist()].view(-1, 6, 3).amax(2)
+torch.cat([h, x], 1)[:, [0, 6, 0, 7, 1, 8, 2, 9, 3, 10, 4, 11]].view(-1, 6, 2).amax(2)
 """
 
 IN_PLACE = """
@@ -297,6 +321,9 @@ torch.linalg.vector_norm(h, float("inf"), 1, True) + h; h.std(1, keepdim=True) +
 F.normalize(h)
 F.logsigmoid(h); F.mish(h); F.silu(h); F.gelu(h); torch.logit(h, 0.25); torch.lerp(h, x, h); torch.abs(h - x)
 F.cosine_similarity(h, x)[:, None]
+h % 1.0; h % -2.0; torch.fmod(h, 2.0); torch.remainder(h, x * 0 + 0.5); torch.floor(h); torch.round(h * 0.5)
+torch.atan(h); torch.atan2(h, x.abs() + 1); torch.sinc(h); torch.frac(h)
+torch.div(h, 0.5, rounding_mode="floor")
 """
 
 
@@ -311,7 +338,7 @@ STATEMENTS = [line.strip() for line in IN_PLACE.strip().splitlines()]
 
 def step_of(text: str) -> Any:
     """Make a step of an expression, or of statements that end in r = ..."""
-    names = {"torch": torch, "F": F, "H": H}
+    names = {"torch": torch, "F": F, "H": H, "np": np}
     if "r = " in text:
         code = compile("\n".join(part.strip() for part in text.split(";")), "step.py", "exec")
 

@@ -9,7 +9,8 @@ list of values where there are several results, or None where the call is beyond
 """
 
 from unspool.program.rules import cells, functions, moves, norms, pointwise, products, reductions  # noqa: F401
-from unspool.program.rules.build import TooManyPieces as TooManyPieces
+from unspool.program.rules.build import CannotRead as CannotRead
+from unspool.program.rules.build import CannotRead as TooManyPieces  # noqa: F401  by which the recorder knows it
 from unspool.program.rules.registry import BROADCASTS as BROADCASTS
 from unspool.program.rules.registry import RULES as RULES
 from unspool.program.rules.registry import apply as apply

@@ -16,11 +16,14 @@ from unspool.program.rules.registry import Recorder
 from unspool.program.source import source_line
 
 PIECES = 128
-"""Cutting features into more pieces than this is refused: each is an instruction of its own."""
+"""What would take more instructions than this is refused, or done another way."""
+
+NARROW = 8
+"""Features are moved in pieces only where these are this wide on average, or few: else by a table of places."""
 
 
-class TooManyPieces(Exception):
-    """Moving features would take too many instructions."""
+class CannotRead(Exception):
+    """A rule knows its function, but no program can do what is asked: the text goes on after the function's name."""
 
 
 def add(rec: Recorder, op: str, args: Iterable[Value], shape: tuple[int, ...], **attrs: Any) -> Value:
@@ -101,34 +104,30 @@ def filled(rec: Recorder, value: float, width: int) -> Value:
     return add(rec, "expand", [number(rec, value)], (width,))
 
 
-def gathered(rec: Recorder, values: list[Value], order: list[int], shape: tuple[int, ...]) -> Value | None:
+def gathered(rec: Recorder, values: list[Value], order: list[int], shape: tuple[int, ...]) -> Value:
     """Append a choice of features.
 
     Parameters
     ----------
     rec : Recorder
     values : list of Value
+        At least one has a batch.
     order : list of int
         For each feature of the result its place among the features of all values, side by side.
     shape : tuple of int
 
     Returns
     -------
-    Value or None
-        None if it would take a part of a parameter.
-
-    Raises
-    ------
-    TooManyPieces
-        If it would take more than `PIECES`.
+    Value
     """
     starts = [0]
     for value in values:
         starts.append(starts[-1] + value.width)
     borders = set(starts)
     cuts = [k for k, (a, b) in enumerate(pairwise(order), 1) if b != a + 1 or b in borders]
-    if len(cuts) >= PIECES:
-        raise TooManyPieces(f"moves features in {len(cuts) + 1} pieces, more than {PIECES}")
+    count = len(cuts) + 1
+    if count > PIECES or (count > NARROW and len(order) < count * NARROW):
+        return _by_places(rec, values, order, shape)
     pieces = []
     for first, last in pairwise([0, *cuts, len(order)]) if order else []:
         at = next(k for k in range(len(values)) if starts[k] <= order[first] < starts[k + 1])
@@ -141,12 +140,18 @@ def gathered(rec: Recorder, values: list[Value], order: list[int], shape: tuple[
         else:
             same = constant(value)
             if same is None:
-                return None
+                return _by_places(rec, values, order, shape)
             pieces.append(filled(rec, same, width))
     if not pieces:
-        return None if values[0].level == "param" else flat_slice(rec, values[0], 0, 0, shape)
+        return flat_slice(rec, next(v for v in values if v.level != "param"), 0, 0, shape)
     whole = len(pieces) == 1 and pieces[0].level != "param"
     return reshaped(rec, pieces[0], shape) if whole else add(rec, "concat", pieces, shape)
+
+
+def _by_places(rec: Recorder, values: list[Value], order: list[int], shape: tuple[int, ...]) -> Value:
+    """Choose features one by one."""
+    whole = values[0] if len(values) == 1 else add(rec, "concat", values, (sum(v.width for v in values),))
+    return add(rec, "gather", [whole], shape, index=order)
 
 
 def permuted(rec: Recorder, value: Value, axes: list[int]) -> Value | None:

@@ -35,7 +35,10 @@ EMPTY = set("empty_like new_empty".split())
 FRESH = set("zeros ones full".split())
 """What makes tensors that nobody else has."""
 
-_IN_PLACE = set("__iadd__ __isub__ __imul__ __itruediv__ __ipow__ __iand__ __ior__ __setitem__".split())
+_IN_PLACE = set(
+    "__iadd__ __isub__ __imul__ __itruediv__ __ifloordiv__ __imod__ __ipow__ __iand__ __ior__ __ixor__ "
+    "__setitem__".split()
+)
 
 
 def functional_name(name: str, kwargs: dict[str, Any]) -> str | None:

@@ -19,6 +19,10 @@ def _reversed(function: Rule) -> Rule:
     return lambda rec, result, a, b, *, alpha=1: function(rec, result, b, a, alpha=alpha)
 
 
+def _swapped(function: Rule) -> Rule:
+    return lambda rec, result, a, b: function(rec, result, b, a)
+
+
 def binary(op: str) -> Rule:
     """Make the rule of a function of two values that is an operation."""
 
@@ -32,13 +36,54 @@ def binary(op: str) -> Rule:
 
 for _op, _names in {
     "add": "add __add__ __radd__", "sub": "sub subtract __sub__", "mul": "mul multiply __mul__ __rmul__",
-    "div": "div divide true_divide __truediv__", "minimum": "minimum", "maximum": "maximum",
+    "minimum": "minimum", "maximum": "maximum", "fmod": "fmod", "atan2": "atan2 arctan2",
     "eq": "eq __eq__", "ne": "ne not_equal __ne__", "lt": "lt less __lt__", "le": "le less_equal __le__",
     "gt": "gt greater __gt__", "ge": "ge greater_equal __ge__",
 }.items():  # fmt: skip
     rule(*_names.split())(binary(_op))
 rule("rsub", "__rsub__")(_reversed(binary("sub")))
-rule("__rtruediv__", "__rdiv__")(_reversed(binary("div")))
+
+
+@rule("div", "divide", "true_divide", "__truediv__")
+def _div(rec: Recorder, result: Tensor, a: Any, b: Any, *, rounding_mode: str | None = None) -> Value | None:
+    if rounding_mode == "floor":
+        return _floor_div(rec, result, a, b)
+    out = pointwise(rec, "div", [a, b], result)
+    return out if out is None or rounding_mode is None else unary(rec, "trunc", out)
+
+
+def _beyond(rec: Recorder, rest: Value, b: Value) -> Value:
+    """Return where the rest of a division has another sign than its divisor: there the floor is one lower."""
+    signs = both(rec, "ne", both(rec, "lt", b, 0.0), both(rec, "lt", rest, 0.0))
+    return both(rec, "mul", both(rec, "ne", rest, 0.0), signs)
+
+
+@rule("remainder", "__mod__")
+def _remainder(rec: Recorder, result: Tensor, a: Any, b: Any) -> Value | None:
+    rest = pointwise(rec, "fmod", [a, b], result)
+    if rest is None:
+        return None
+    divisor = fitted(rec, rec.value(b), rest.shape)
+    return where(rec, _beyond(rec, rest, divisor), both(rec, "add", rest, divisor), rest)
+
+
+@rule("floor_divide", "__floordiv__")
+def _floor_div(rec: Recorder, result: Tensor, a: Any, b: Any) -> Value | None:
+    # Not the floor of the quotient, which may be rounded up to a whole number.
+    quotient, rest = pointwise(rec, "div", [a, b], result), pointwise(rec, "fmod", [a, b], result)
+    if quotient is None or rest is None:
+        return None
+    shape = rest.shape
+    dividend, divisor = (fitted(rec, rec.value(thing), shape) for thing in (a, b))
+    whole = both(rec, "div", both(rec, "sub", dividend, rest), divisor)
+    whole = unary(rec, "round", both(rec, "sub", whole, _beyond(rec, rest, divisor)))
+    by_zero = fitted(rec, both(rec, "eq", divisor, 0.0), shape)
+    return add(rec, "where", [by_zero, unary(rec, "trunc", quotient), whole], shape)
+
+
+rule("__rtruediv__", "__rdiv__")(_swapped(_div))
+rule("__rmod__")(_swapped(_remainder))
+rule("__rfloordiv__")(_swapped(_floor_div))
 
 
 @rule("pow", "__pow__")
@@ -98,7 +143,25 @@ def _logaddexp(rec: Recorder, result: Tensor, a: Tensor, b: Tensor) -> Value | N
     return where(rec, infinite, larger, total)
 
 
+@rule("xlogy")
+def _xlogy(rec: Recorder, result: Tensor, a: Any, b: Any) -> Value | None:
+    x, y = rec.value(a), rec.value(b)
+    # Zero times the logarithm of zero is zero.
+    nothing = pointwise(rec, "mul", [both(rec, "eq", x, 0.0), both(rec, "le", y, 0.0)], result)
+    if nothing is None:
+        return None
+    safe = add(rec, "where", [nothing, number(rec, 1.0), fitted(rec, y, nothing.shape)], nothing.shape)
+    return both(rec, "mul", fitted(rec, x, nothing.shape), unary(rec, "log", safe))
+
+
 # ------------------------------------------------------------------------------------------------ choices
+
+
+@rule("heaviside")
+def _heaviside(rec: Recorder, result: Tensor, x: Tensor, values: Tensor) -> Value | None:
+    above = both(rec, "gt", rec.value(x), 0.0)
+    zero = both(rec, "eq", rec.value(x), 0.0)
+    return pointwise(rec, "where", [zero, values, above], result)
 
 
 @rule("where")
