@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
+from typing import Any
 
 import torch
 
@@ -17,16 +19,45 @@ class TraceError(Exception):
     """
 
 
-_HERE = str(Path(__file__).parent)
-_TORCH = str(Path(torch.__file__).parent)
+_UNSPOOL = Path(__file__).parents[1]
+_CELLS = str(_UNSPOOL / "cells")
+_CONTRACT = str(_UNSPOOL / "cells" / "_contract.py")
+_OURS = (str(_UNSPOOL), str(Path(torch.__file__).parent))
+_INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def source_line() -> str:
-    """Return file and line of the innermost frame that is neither PyTorch's nor the recorder's."""
+    """Return file, line and function of the user's code that is at work.
+
+    That is the innermost function within the step that is neither PyTorch's nor unspool's, save for unspool's own
+    cells; what was installed beside them (a package of tensor operations, say) counts where there is nothing else.
+    After the step it is where the cell's `forward` begins.
+    """
     frame: FrameType | None = sys._getframe(1)
+    installed = ""
     while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith((_HERE, _TORCH)):
-            return f"{Path(name).name}:{frame.f_lineno}"
+        code = frame.f_code
+        if _is_start(code):
+            return installed or _beginning(frame.f_locals.get("cell"))
+        name = code.co_filename
+        if _is_cell(name) or not name.startswith(_OURS):
+            where = f"{Path(name).name}:{frame.f_lineno} in {code.co_name}"
+            if _is_cell(name) or not name.startswith(_INSTALLED):
+                return where
+            installed = installed or where
         frame = frame.f_back
-    return ""
+    return installed
+
+
+def _is_cell(name: str) -> bool:
+    return name.startswith(_CELLS) and name != _CONTRACT
+
+
+def _is_start(code: CodeType) -> bool:
+    """Tell whether this is the function that runs the step to read it."""
+    return code.co_name == "trace" and code.co_filename.startswith(str(Path(__file__).parent))
+
+
+def _beginning(cell: Any) -> str:
+    code = getattr(getattr(type(cell), "forward", None), "__code__", None)
+    return f"{Path(code.co_filename).name}:{code.co_firstlineno} in {code.co_name}" if code is not None else ""

@@ -164,6 +164,18 @@ F.cosine_similarity(h, x).unsqueeze(1) + h; torch.cosine_similarity(h, x, dim=1,
 F.group_norm(h, 2); F.group_norm(h, 3, m.v, m.positive); torch.nn.GroupNorm(2, 6, dtype=torch.float64)(h)
 F.layer_norm(h.view(-1, 2, 3), (2, 3)).flatten(1); F.layer_norm(h.view(-1, 2, 3), (2, 3), m.v.view(2, 3)).flatten(1)
 torch.nn.RMSNorm(6, dtype=torch.float64)(h); F.layer_norm(input=h, normalized_shape=(6,), weight=m.v)
+F.cosine_similarity(h.view(-1, 2, 3), m.w[:2, :3], dim=-1).repeat(1, 3)
+F.cosine_similarity(h.view(-1, 2, 3), x[:, None, :3], dim=-1).repeat(1, 3) * h
+F.cosine_similarity(h.unsqueeze(1), m.w, dim=2); torch.cosine_similarity(m.v, h, dim=-1)[:, None] + h
+F.cosine_similarity(h, m.v.expand_as(h))[:, None] + h
+F.cosine_similarity(h.view(-1, 2, 3), x.view(-1, 2, 3), dim=1).repeat(1, 2)
+F.batch_norm(h, m.v.detach(), m.positive.detach())
+F.batch_norm(h, m.v.detach(), m.positive.detach(), m.v, m.positive, eps=0.1)
+F.batch_norm(h.view(-1, 2, 3), m.v.detach()[:2], m.positive.detach()[:2], m.v[:2], m.v[2:4]).flatten(1)
+F.instance_norm(h.view(-1, 2, 3)).flatten(1)
+F.instance_norm(h.view(-1, 2, 3), weight=m.v[:2], bias=m.v[2:4], eps=0.1).flatten(1)
+torch.nn.InstanceNorm1d(2)(h.view(-1, 2, 3)).flatten(1); torch.nn.BatchNorm1d(6, dtype=torch.float64).eval()(h)
+F.group_norm(h.view(-1, 2, 3), 2, m.v[:2], m.positive[:2]).flatten(1); F.group_norm(h.view(-1, 6, 1), 3).flatten(1)
 """
 
 PRODUCTS = """
@@ -192,7 +204,60 @@ torch.addmm(x, h, m.w, beta=0)
 F.linear(torch.stack([h, x], 1), m.w, m.v).flatten(1)[:, 3:9]; torch.stack([h, x * h], 1).matmul(m.w).mean(1)
 torch.inner(h, m.w)
 m.linear(h); m.linear(torch.tanh(h))
+torch.einsum("bhd,hde->bhe", h.view(-1, 2, 3), m.w.view(4, 3, 3)[:2]).flatten(1)
+torch.matmul(h.view(-1, 2, 1, 3), m.w.view(4, 3, 3)[:2]).flatten(1)
+torch.einsum("bhd,hed->bhe", h.view(-1, 3, 2), m.w.view(9, 2, 2)[:3]).flatten(1)
+torch.einsum("bhd,hd->bh", h.view(-1, 3, 2), m.v.view(3, 2)).repeat(1, 2)
+(m.w[:2, :2] @ h.view(-1, 2, 3)).flatten(1); torch.matmul(m.w[:3, :2], h.view(-1, 2, 3)).flatten(1)[:, :6] + h
+torch.einsum("nm,bmf->bnf", m.w[:2, :2], h.view(-1, 2, 3)).flatten(1)
+torch.bmm(h.unsqueeze(1), m.w.expand(h.shape[0], -1, -1)).squeeze(1)
+torch.bmm(m.w.expand(h.shape[0], 6, 6), h.unsqueeze(2)).squeeze(2)
+torch.bmm(h.unsqueeze(1), m.w.unsqueeze(0).repeat(h.shape[0], 1, 1)).squeeze(1)
+torch.einsum("...i,ij->...j", h.view(-1, 2, 3), m.w[:3, :3]).flatten(1)
+torch.einsum("b...i,i...->b...", h.view(-1, 2, 3), m.v.view(3, 2)).repeat(1, 3)
+torch.einsum("bi,bj,ijk->bk", h, x, m.w.view(6, 6, 1).expand(6, 6, 6))
+torch.einsum("bi,ij,bj->b", h, m.w, x)[:, None] + h; torch.einsum("bi,ij,jk->bk", h, m.w, m.w)
+torch.einsum("ij,jk,bk->bi", m.w, m.w, h)
+torch.einsum("bi,bi,i->bi", h, x, m.v); torch.einsum("bij->bji", h.view(-1, 2, 3)).flatten(1)
+torch.einsum("bij->bi", h.view(-1, 2, 3)).repeat(1, 3); torch.einsum("bi,ij", h, m.w)
+F.bilinear(h, x, m.w.view(1, 6, 6).expand(6, 6, 6), m.v); torch.tensordot(h, m.w, 1)
+torch.tensordot(h, m.w, dims=([1], [1])); torch.tensordot(h.view(-1, 2, 3), m.w.view(2, 3, 6), 2)
+torch.tensordot(h.view(-1, 2, 3), m.w[:2], dims=([1], [0])).flatten(1)[:, :6] + x
+torch.baddbmm(x.unsqueeze(1), h.unsqueeze(1), m.w.expand(h.shape[0], 6, 6)).squeeze(1)
+torch.baddbmm(x.unsqueeze(2), x.unsqueeze(2) * h.unsqueeze(1), h.unsqueeze(2), beta=0.5, alpha=2).squeeze(2)
+torch.linalg.vecdot(h, x)[:, None] + h; torch.linalg.vecdot(h, x, dim=1)[:, None] * x
+torch.inner(h, m.v)[:, None] + h; F.linear(h, m.v)[:, None] * x
+torch.matmul(h, m.v)[:, None] + h; (h.view(-1, 2, 3) @ m.v[:3]).repeat(1, 3)
+(m.v[:2] @ h.view(-1, 2, 3)).repeat(1, 2); torch.matmul(h.view(-1, 2, 3), m.w[:3]).flatten(1)[:, 2:8]
+torch.matmul(h.view(-1, 1, 2, 3), x.view(-1, 1, 3, 2)).flatten(1).repeat(1, 2)[:, :6]
+torch.matmul(h.view(-1, 1, 2, 3), x.view(-1, 2, 3, 1)).flatten(1).repeat(1, 2)[:, :6] + h
+torch.einsum("bhi,bhj->bhij", h.view(-1, 2, 3), x.view(-1, 2, 3)).sum(3).flatten(1)
+torch.einsum("bhij,bhj->bhi", h.view(-1, 2, 3)[..., None] * x.view(-1, 2, 1, 3), h.view(-1, 2, 3)).flatten(1)
+torch.matmul(m.w.view(1, 6, 6), h.unsqueeze(2)).squeeze(2); torch.einsum("bi,j->bij", h, m.v).mean(2) + h
 """
+
+REPEATED = """
+torch.bmm(h.unsqueeze(1), m.w.unsqueeze(0).repeat(h.shape[0], 1, 1)).squeeze(1)
+torch.zeros(h.shape[0], 6, dtype=h.dtype) * m.v + h; torch.ones(h.shape[0], 6, dtype=h.dtype) * m.v * h
+F.linear(torch.ones(h.shape[0], 6, dtype=h.dtype), m.w) + h
+F.linear(torch.ones(h.shape[0], 6, dtype=h.dtype), m.w, m.v).tanh() * h
+m.linear(torch.zeros(len(x), 6, dtype=h.dtype)) + h; torch.full((len(h), 6), 0.5, dtype=h.dtype) @ m.w + h
+torch.cat([torch.ones(len(h), 2, dtype=h.dtype) * m.v[:2], h[:, :4]], 1)
+(torch.ones(len(h), 6, dtype=h.dtype) + m.v).softmax(1) * h; torch.sigmoid(m.v.expand(len(h), -1)) * h
+torch.ones_like(h) * m.v + h; (h.new_ones(len(h), 6) * m.v).chunk(2, 1)[0].repeat(1, 2) * h
+(torch.ones_like(h) @ m.w).view(-1, 2, 3).sum(2).repeat(1, 3) + x
+torch.where(torch.zeros(len(h), 6, dtype=h.dtype) < m.v, h, x); (m.v > 0).repeat(len(h), 1) * h
+torch.where((m.v.expand(len(h), 6) > 0), h, x); torch.where(m.v > 0, h, x)
+m.v.repeat(len(h), 1) + h; m.v.tile(len(h), 1) * h; m.v.unsqueeze(0).repeat_interleave(len(h), 0) + h
+torch.stack([m.v.expand_as(h), h], 1).sum(1)
+m.v.expand_as(h).mean(1, keepdim=True) * h; (torch.ones_like(h) * m.v).mean() * h
+(torch.ones_like(h) * m.v).amax() * h
+F.layer_norm(m.v.expand_as(h) * 2, (6,), m.positive) + h; F.dropout(m.v.expand_as(h), 0.0) * h
+(m.v.expand_as(h) ** 2).cumsum(1) * h
+torch.einsum("bi,ij->bj", torch.ones_like(h), m.w) * h
+torch.matmul(torch.ones_like(h).unsqueeze(1), h.unsqueeze(2)).squeeze(2) + x
+"""
+"""What a step makes of parameters and numbers alone, the same for every row."""
 
 MOVES = """
 h.chunk(2, 1)[0].sum(1, keepdim=True) + h; torch.cat(h.chunk(3, dim=-1)[::-1], 1)
@@ -242,6 +307,7 @@ torch.split(h, 3, dim=-1)[1].repeat(1, 2); torch.unbind(h, dim=1)[2].unsqueeze(-
 torch.squeeze(h.unsqueeze(2), 2); torch.unsqueeze(h, -1).squeeze(-1)
 torch.reshape(h, (-1, 2, 3)).flatten(start_dim=1); torch.unflatten(h, 1, (2, 3)).flatten(1); h.expand(-1, -1)
 torch.diagonal(h.unsqueeze(2) * x.unsqueeze(1), 0, 1, 2)
+h.view(-1, 2, 3).mT.flatten(1); torch.adjoint(h.view(-1, 2, 3)).flatten(1)
 h.repeat(1, 4).view(-1, 3, 8).transpose(1, 2).flatten(1)[:, 5:11] * x; h.unsqueeze(2).expand(-1, 6, 30).mT.mean(1)
 (x.unsqueeze(2) * h.repeat(1, 40).unsqueeze(1)).permute(0, 2, 1).flatten(1).view(-1, 6, 240).sum(2)
 h[:, [0, 5, 0, 4, 0, 3, 0, 2, 0, 1]].cumsum(1)[:, 4:]
@@ -332,7 +398,9 @@ def spellings(text: str) -> list[str]:
     return [part.strip() for line in text.strip().splitlines() for part in line.split(";") if part.strip()]
 
 
-EXPRESSIONS = [t for text in (FUNCTIONS, POINTWISE, REDUCTIONS, NORMS, PRODUCTS, MOVES) for t in spellings(text)]
+EXPRESSIONS = [
+    t for text in (FUNCTIONS, POINTWISE, REDUCTIONS, NORMS, PRODUCTS, REPEATED, MOVES) for t in spellings(text)
+]
 STATEMENTS = [line.strip() for line in IN_PLACE.strip().splitlines()]
 
 

@@ -97,4 +97,4 @@ def test_what_has_no_rule_is_refused_by_name_and_line(text, name):
     with pytest.raises(TraceError) as caught:
         trace(cell, x, h, None)
     assert name in str(caught.value)
-    assert "(<string>:1)" in str(caught.value)
+    assert "(<string>:1 in <lambda>)" in str(caught.value)

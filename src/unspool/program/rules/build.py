@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unspool._nest import flatten
+from unspool.program.calls import remember
 from unspool.program.evaluate import constant
 from unspool.program.ir import Value
 from unspool.program.rules.registry import Recorder
@@ -36,6 +38,38 @@ def number(rec: Recorder, value: float) -> Value:
     return rec.value(float(value))
 
 
+def called(
+    rec: Recorder, function: str, arguments: Any, shape: tuple[int, ...], index: int | None = None,
+    like: Tensor | None = None,
+) -> Value:  # fmt: skip
+    """Append a call to PyTorch, of values of parameters alone.
+
+    Parameters
+    ----------
+    rec : Recorder
+    function : str
+        A name for `find_function`.
+    arguments : (tuple, dict)
+        Positional ones, which may be nested, and those by name.
+    shape : tuple of int
+    index : int, optional
+        Of a function with several results which one it is.
+    like : Tensor, optional
+        Of the result's dtype; the usual floating-point one without it.
+    """
+    leaves, spec = flatten(arguments)
+    values = [leaf for leaf in leaves if isinstance(leaf, Value)]
+    places = {id(value): place for place, value in enumerate(values)}
+    template = [
+        ["value", places[id(x)]] if isinstance(x, Value)
+        else ["dtype", str(x).removeprefix("torch.")] if isinstance(x, torch.dtype) else ["plain", x]
+        for x in leaves
+    ]  # fmt: skip
+    spec = remember(spec)
+    dtype = {} if like is None or like.is_floating_point() else {"dtype": str(like.dtype)}
+    return add(rec, "call", values, shape, function=function, template=template, spec=spec, index=index, **dtype)
+
+
 # ------------------------------------------------------------------------------------------------ pointwise
 
 
@@ -50,11 +84,21 @@ def fitted(rec: Recorder, value: Value, shape: tuple[int, ...]) -> Value:
                 value if value.shape in ((), shape) else add(rec, "reshape", [value], () if value.width == 1 else shape)
             )
         return add(rec, "expand", [value], shape)
+    return value if value.width == 1 and len(value.shape) == len(shape) else expanded(rec, value, shape)
+
+
+def expanded(rec: Recorder, value: Value, shape: tuple[int, ...]) -> Value:
+    """Return a value repeated along axes of size 1, or before its first one."""
     if value.shape == shape:
         return value
-    if value.width == 1 and len(value.shape) == len(shape):
-        return value
-    return add(rec, "expand", [value], shape)
+    own = (*[1] * (len(shape) - len(value.shape)), *value.shape)
+    long = [k for k, (a, b) in enumerate(zip(own, shape, strict=True)) if a == 1 != b]
+    leading = all(own[k] == 1 for k in range(max(long, default=0)))
+    last = long == [len(shape) - 1]
+    if value.level == "param" or value.width == 1 or leading or last:
+        return add(rec, "expand", [value], shape)
+    places = torch.arange(value.width).view(own).expand(shape)
+    return add(rec, "gather", [value], shape, index=places.flatten().tolist())
 
 
 def pointwise(rec: Recorder, op: str, args: list[Any], result: Tensor, **attrs: Any) -> Value | None:
@@ -154,7 +198,7 @@ def _by_places(rec: Recorder, values: list[Value], order: list[int], shape: tupl
     return add(rec, "gather", [whole], shape, index=order)
 
 
-def permuted(rec: Recorder, value: Value, axes: list[int]) -> Value | None:
+def permuted(rec: Recorder, value: Value, axes: list[int]) -> Value:
     """Return a value with its feature axes in another order."""
     moved = torch.arange(value.width).view(value.shape).permute(axes)
     return gathered(rec, [value], moved.flatten().tolist(), tuple(moved.shape))
@@ -173,7 +217,24 @@ def axes_of(value: Value, dim: Any) -> list[int] | None:
     return None if -1 in axes else axes
 
 
-def reduced(rec: Recorder, op: str, value: Value, axes: list[int], keepdim: bool = True) -> Value | None:
+def feature_axes(value: Value, dim: Any) -> list[int]:
+    """Return which of a value's feature axes `dim` names.
+
+    Raises
+    ------
+    CannotRead
+        If it names the batch, or all axes.
+    """
+    axes = axes_of(value, dim)
+    if axes is None:
+        raise CannotRead(
+            "takes the rows of the batch together, which must not influence each other: give it axes of features "
+            "(dim=1 or higher). What a branch or a loop asks of all rows is not read either; torch.where chooses by row"
+        )
+    return axes
+
+
+def reduced(rec: Recorder, op: str, value: Value, axes: list[int], keepdim: bool = True) -> Value:
     """Append a reduction over feature axes: `sum`, `mean` or `max`."""
     shape = value.shape
     rest = [k for k in range(len(shape)) if k not in axes]
@@ -189,8 +250,6 @@ def reduced(rec: Recorder, op: str, value: Value, axes: list[int], keepdim: bool
             total = total if op == "sum" else both(rec, "mul", total, 1.0 / count)
             return reshaped(rec, total, kept)
     at_end = permuted(rec, value, [*rest, *axes])
-    if at_end is None:
-        return None
     outer = tuple(shape[k] for k in rest)
     flat = reshaped(rec, at_end, (*outer, math.prod(shape[k] for k in axes)))
     return reshaped(rec, add(rec, op, [flat], (*outer, 1)), kept)

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from unspool._nest import leaves_of
+from unspool.program.calls import find_function
 from unspool.program.ir import LEAVES, Value
-from unspool.program.rules.build import add, filled, fitted, gathered, number, reshaped
+from unspool.program.rules.build import add, expanded, filled, fitted, gathered, number, reshaped
 from unspool.program.rules.registry import BROADCASTS, Recorder, Rule, rule
 
 
@@ -47,7 +48,7 @@ def _holds_tensors(*things: Any) -> bool:
 
 def _moving(name: str) -> Rule:
     """Make the rule of a method that moves features."""
-    method = getattr(Tensor, name)
+    method = find_function(f"torch.Tensor.{name}")
 
     def apply(rec: Recorder, result: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         value = rec.value(x)
@@ -57,10 +58,9 @@ def _moving(name: str) -> Rule:
         found = []
         for part in [moved] if isinstance(moved, Tensor) else moved:
             order = order_of(rec, part, value.width)
-            piece = None if order is None else gathered(rec, [value], order, tuple(part.shape[1:]))
-            if piece is None:
+            if order is None:
                 return None
-            found.append(piece)
+            found.append(gathered(rec, [value], order, tuple(part.shape[1:])))
         return found[0] if isinstance(moved, Tensor) else found
 
     return apply
@@ -68,7 +68,8 @@ def _moving(name: str) -> Rule:
 
 for _name in (
     "chunk split tensor_split split_with_sizes unsafe_chunk unsafe_split hsplit unbind narrow select __getitem__ "
-    "permute transpose movedim moveaxis swapaxes swapdims flip fliplr roll diagonal repeat tile repeat_interleave"
+    "permute transpose mT adjoint movedim moveaxis swapaxes swapdims flip fliplr roll diagonal repeat tile "
+    "repeat_interleave"
 ).split():
     rule(_name)(_moving(_name))
 
@@ -108,8 +109,7 @@ def _expand(rec: Recorder, result: Tensor, x: Tensor, *args: Any, **kwargs: Any)
     value = rec.value(x)
     if len(value.shape) + 1 != result.dim() or result.shape[0] != rec.batch:
         return None
-    shape = tuple(result.shape[1:])
-    return value if value.shape == shape else add(rec, "expand", [value], shape)
+    return expanded(rec, value, tuple(result.shape[1:]))
 
 
 @rule("expand", "expand_as", "broadcast_to", table=BROADCASTS)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unspool.program.ir import LEAVES, Value
-from unspool.program.rules.build import add, both, fitted, number, pointwise, unary, where
+from unspool.program.rules.build import add, both, expanded, fitted, number, pointwise, unary, where
 from unspool.program.rules.registry import Recorder, Rule, rule
 
 # ------------------------------------------------------------------------------------------------ arithmetic
@@ -289,5 +289,4 @@ def _copy(rec: Recorder, result: Tensor, x: Tensor, source: Tensor, non_blocking
     value, shape = rec.value(source), tuple(result.shape[1:])
     if source.dtype != result.dtype or (value.level != "param" and len(value.shape) != len(shape)):
         return None
-    value = fitted(rec, value, shape)
-    return value if value.shape == shape else add(rec, "expand", [value], shape)
+    return expanded(rec, fitted(rec, value, shape), shape)
