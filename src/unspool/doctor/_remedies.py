@@ -12,12 +12,16 @@ REMEDIES = (
         "{line}: choose with torch.where in place of branching on values or taking them out",
     ),
     ("takes the value of a parameter", "{line}: keep it a tensor, or let it be an attribute that is a number"),
+    (
+        "batch_norm|, (Sync|Lazy)?BatchNorm",
+        "{line}: normalise with the running statistics (model.eval()), or take LayerNorm or GroupNorm",
+    ),
     ("into a parameter or buffer", "{line}: keep what changes from step to step in the cell's state"),
     ("writes in", "{line}: compute a new tensor in place of writing into one"),
     ("influence each other", "{line}: reduce over features and not over the batch, as layer_norm does"),
     ("repeats a parameter", "{line}: let the parameter be broadcast"),
     ("keep the batch as the first axis", "{line}: keep the batch as the first axis"),
-    (r"\(\S+:\d+ in \S+\)", "{line}: use what is read natively (docs/backends.md)"),
+    (r"\(\S+:\d+ in [^()]+\)", "{line}: use what is read natively (docs/backends.md)"),
     ("changes attributes of the cell", "keep what changes from step to step in the cell's state, not in attributes"),
     ("float32 and float64", "model, x = model.float(), x.float()"),
     ("several dtypes", "model = model.to(x.dtype)"),
@@ -67,5 +71,5 @@ def remedy(reason: str, code: str) -> str | None:
     found = next((text for pattern, text in REMEDIES if re.search(pattern, reason)), None)
     if found is None:
         return None
-    where = re.search(r"\(([^()\s]+:\d+) in \S+\)", reason)
+    where = re.search(r"\(([^()\s]+:\d+) in [^()]+\)", reason)
     return found.format(line="" if where is None else where[1], code=code)

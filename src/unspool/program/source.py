@@ -23,25 +23,27 @@ _UNSPOOL = Path(__file__).parents[1]
 _CELLS = str(_UNSPOOL / "cells")
 _CONTRACT = str(_UNSPOOL / "cells" / "_contract.py")
 _OURS = (str(_UNSPOOL), str(Path(torch.__file__).parent))
+_MODULES = str(Path(torch.__file__).parent / "nn" / "modules")
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
-def source_line() -> str:
-    """Return file, line and function of the user's code that is at work.
+def source_line(of_module: bool = True) -> str:
+    """Return file, line and function of the user's code that is at work, and which of `torch.nn`'s modules it calls.
 
     That is the innermost function within the step that is neither PyTorch's nor unspool's, save for unspool's own
     cells; what was installed beside them (a package of tensor operations, say) counts where there is nothing else.
     After the step it is where the cell's `forward` begins.
     """
     frame: FrameType | None = sys._getframe(1)
-    installed = ""
+    installed = module = ""
     while frame is not None:
-        code = frame.f_code
+        code, name = frame.f_code, frame.f_code.co_filename
         if _is_start(code):
             return installed or _beginning(frame.f_locals.get("cell"))
-        name = code.co_filename
+        if name.startswith(_MODULES) and of_module and not module and code.co_name == "forward":
+            module = f", {type(frame.f_locals.get('self')).__name__}"
         if _is_cell(name) or not name.startswith(_OURS):
-            where = f"{Path(name).name}:{frame.f_lineno} in {code.co_name}"
+            where = f"{Path(name).name}:{frame.f_lineno} in {code.co_name}{module}"
             if _is_cell(name) or not name.startswith(_INSTALLED):
                 return where
             installed = installed or where

@@ -100,7 +100,6 @@ h.fmod(x); torch.fmod(h, m.positive); 2 % ((h > x).double() + 0.7) + h; torch.at
 torch.div(h, 0.3, rounding_mode="floor"); torch.div(h, x, rounding_mode="trunc")
 h.div(m.positive, rounding_mode="floor")
 ((h > x).double() * 3) // 2 + h; torch.floor_divide((h > x).double() * 3, 2) * h; 5 // ((h > x).double() + 1) + h
-torch.xlogy(h, x.abs() + 1); torch.special.xlogy(h.abs(), h.abs())
 torch.heaviside((h > x).double() - 0.5 * (x > 0), m.v.detach()) * h
 h * np.float32(0.5); np.float32(0.5) * h; h + np.float64(0.1); np.int64(2) - h; h ** np.int64(2); np.float32(2) ** h
 h / np.float64(0.3); np.float64(1) / (h.abs() + 1); h * np.bool_(True); torch.where(h > np.float32(0), h, np.float32(2))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tests.conformance.oracle import leaves_of
 from tests.program.rules.spellings import EXPRESSIONS, KINKS, STATEMENTS, posed, spellings, step_of
+from tests.program.rules.test_kinds import REFUSED
 from tests.program.steps import H, StepCell, run_program
 from unspool import dynamic_rnn
 from unspool.program import rules
@@ -88,7 +89,7 @@ def test_every_rule_is_met_by_a_spelling():
 
     before, rules.RULES = rules.RULES, Noting(rules.RULES)
     try:
-        for text in [*EXPRESSIONS, *STATEMENTS]:
+        for text in [*EXPRESSIONS, *STATEMENTS, *REFUSED]:
             cell, (x, h) = StepCell(step_of(text)), posed()
             try:
                 trace(cell, x, h, None)

@@ -6,7 +6,8 @@ list of values where there are several results, or None where the call is beyond
 
 `registry` is the table, `build` the words that rules are written in; `pointwise`, `functions`, `reductions`, `norms`,
 `products`, `contractions`, `moves`, `cells` and `repeated` are the rules; `kinds` names the functions that are more, or
-less, than a computation.
+less, than a
+computation; `unread` says of others what to write in their place.
 """
 
 from unspool.program.rules import (  # noqa: F401
@@ -19,6 +20,7 @@ from unspool.program.rules import (  # noqa: F401
     products,
     reductions,
     repeated,
+    unread,
 )
 from unspool.program.rules.build import CannotRead as CannotRead
 from unspool.program.rules.build import CannotRead as TooManyPieces  # noqa: F401  by which the recorder knows it

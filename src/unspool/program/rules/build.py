@@ -30,7 +30,7 @@ class CannotRead(Exception):
 
 def add(rec: Recorder, op: str, args: Iterable[Value], shape: tuple[int, ...], **attrs: Any) -> Value:
     """Append an operation, with the user's line."""
-    return rec.program.add(op, args, shape, source=source_line(), **attrs)
+    return rec.program.add(op, args, shape, source=source_line(of_module=False), **attrs)
 
 
 def number(rec: Recorder, value: float) -> Value:
@@ -103,6 +103,10 @@ def expanded(rec: Recorder, value: Value, shape: tuple[int, ...]) -> Value:
 
 def pointwise(rec: Recorder, op: str, args: list[Any], result: Tensor, **attrs: Any) -> Value | None:
     """Append a function of values that PyTorch has broadcast to the shape of its result."""
+    if any(isinstance(a, int) and a == rec.batch and not isinstance(a, bool) for a in args):
+        raise CannotRead(
+            "takes the number of rows as a number; it differs from step to step, as rows come to their ends"
+        )
     values = [a if isinstance(a, Value) else rec.value(a) for a in args]
     ranks = {len(v.shape) for v in values if v.level != "param"}
     shape = tuple(result.shape[1:])

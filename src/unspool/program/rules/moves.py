@@ -16,7 +16,8 @@ from torch import Tensor
 from unspool._nest import leaves_of
 from unspool.program.calls import find_function
 from unspool.program.ir import LEAVES, Value
-from unspool.program.rules.build import add, expanded, filled, fitted, gathered, number, reshaped
+from unspool.program.rules.build import CannotRead, add, expanded, filled, fitted, gathered, number, reshaped
+from unspool.program.rules.kinds import BATCHWISE
 from unspool.program.rules.registry import BROADCASTS, Recorder, Rule, rule
 
 
@@ -52,14 +53,21 @@ def _moving(name: str) -> Rule:
 
     def apply(rec: Recorder, result: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         value = rec.value(x)
-        if value.level == "param" or _holds_tensors(args, kwargs):
+        if value.level == "param":
             return None
+        if _holds_tensors(args, kwargs):
+            raise CannotRead("takes its places from a tensor; numbers, slices and lists of numbers are read as places")
         moved = method(numbered(rec, [value])[0], *args, **kwargs)
         found = []
         for part in [moved] if isinstance(moved, Tensor) else moved:
             order = order_of(rec, part, value.width)
-            if order is None:
+            if order is None and name in BATCHWISE:
                 return None
+            if order is None:
+                raise CannotRead(
+                    "moves or takes rows of the batch, which must stay the first axis; features alone may be moved "
+                    "(torch.einsum multiplies per head without moving any)"
+                )
             found.append(gathered(rec, [value], order, tuple(part.shape[1:])))
         return found[0] if isinstance(moved, Tensor) else found
 
@@ -67,7 +75,7 @@ def _moving(name: str) -> Rule:
 
 
 for _name in (
-    "chunk split tensor_split split_with_sizes unsafe_chunk unsafe_split hsplit unbind narrow select __getitem__ "
+    "t chunk split tensor_split split_with_sizes unsafe_chunk unsafe_split hsplit unbind narrow select __getitem__ "
     "permute transpose mT adjoint movedim moveaxis swapaxes swapdims flip fliplr roll diagonal repeat tile "
     "repeat_interleave"
 ).split():

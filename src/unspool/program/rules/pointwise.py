@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unspool.program.ir import LEAVES, Value
-from unspool.program.rules.build import add, both, expanded, fitted, number, pointwise, unary, where
+from unspool.program.rules.build import CannotRead, add, both, expanded, fitted, number, pointwise, unary, where
 from unspool.program.rules.registry import Recorder, Rule, rule
 
 # ------------------------------------------------------------------------------------------------ arithmetic
@@ -143,17 +143,6 @@ def _logaddexp(rec: Recorder, result: Tensor, a: Tensor, b: Tensor) -> Value | N
     return where(rec, infinite, larger, total)
 
 
-@rule("xlogy")
-def _xlogy(rec: Recorder, result: Tensor, a: Any, b: Any) -> Value | None:
-    x, y = rec.value(a), rec.value(b)
-    # Zero times the logarithm of zero is zero.
-    nothing = pointwise(rec, "mul", [both(rec, "eq", x, 0.0), both(rec, "le", y, 0.0)], result)
-    if nothing is None:
-        return None
-    safe = add(rec, "where", [nothing, number(rec, 1.0), fitted(rec, y, nothing.shape)], nothing.shape)
-    return both(rec, "mul", fitted(rec, x, nothing.shape), unary(rec, "log", safe))
-
-
 # ------------------------------------------------------------------------------------------------ choices
 
 
@@ -263,7 +252,7 @@ def _identity(rec: Recorder, result: Tensor, x: Tensor, *args: Any, **kwargs: An
 
 
 @rule("to", "type", "type_as", "float", "double", "bool")
-def _to(rec: Recorder, result: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Value | None:
+def _to(rec: Recorder, result: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Value:
     value = rec.value(x)
     if x.dtype == result.dtype:
         return value
@@ -271,7 +260,9 @@ def _to(rec: Recorder, result: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> 
         return truth(rec, x)
     computed = value.op not in LEAVES and value.op != "call"
     # A program holds what was compared as 0 and 1, and what was counted as whole numbers, in floats.
-    return value if computed and not x.is_floating_point() and result.is_floating_point() else None
+    if computed and not x.is_floating_point() and result.is_floating_point():
+        return value
+    raise CannotRead(f"changes the dtype from {x.dtype} to {result.dtype}, and a program has that of the state alone")
 
 
 @rule("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full")

@@ -37,6 +37,11 @@ def _one_row(names: list[str]) -> Rule:
         one = [1 if is_count else x for x, is_count in zip(samples, counts, strict=True)]
         all_of = [x.expand(rec.batch, *x.shape[1:]) if is_row else x for x, is_row in zip(samples, rows, strict=True)]
         found = _agreeing(rec, names, unflatten(one, spec), unflatten(all_of, spec))
+        if found is None and any(rows):
+            raise TraceError(
+                f"{names[0] if names else 'a function'} ({source_line()}) takes something that is the same for every "
+                "row, and does not treat the rows alike; let parameters be broadcast in place of being repeated"
+            )
         if found is None:
             return None
         name, parts, whole = found
