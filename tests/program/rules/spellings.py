@@ -366,6 +366,14 @@ y = (h > 0); y &= x > 0; r = torch.where(y, h, x)
 y = h * 1; y.copy_(m.v); r = y
 y = h * 1; y.copy_(m.one); r = y + h
 h[:, 0] = 1.0; r = h
+y = torch.zeros(len(h), 6, dtype=h.dtype); y += m.v; r = y + h
+y = torch.zeros(len(h), 6, dtype=h.dtype); y[:] = m.v; r = y * h
+y = torch.zeros(len(h), 6, dtype=h.dtype); y[:, :2] = m.v[:2]; r = y + h
+y = torch.zeros(len(h), 6, dtype=h.dtype); y[:, :2] = m.v[:2]; y[:, 3] = h[:, 0]; r = y + h
+y = torch.zeros(len(h), 6, dtype=h.dtype); y[:, :2] = 1.0; r = y + h
+y = torch.zeros(len(h), 6, dtype=h.dtype); y.copy_(m.v); y.tanh_(); r = y + h
+y = torch.empty(len(h), 6, dtype=h.dtype); y[:, ::2] = m.v[:3]; y[:, 1::2] = m.v[3:]; r = y * h
+y = torch.ones(len(h), 6, dtype=h.dtype) * m.v; y.mul_(m.positive).clamp_(-0.5, 0.5); r = y + h
 """
 
 KINKS = """

@@ -24,6 +24,7 @@ from unspool.program.rules import (  # noqa: F401
 )
 from unspool.program.rules.build import CannotRead as CannotRead
 from unspool.program.rules.build import CannotRead as TooManyPieces  # noqa: F401  by which the recorder knows it
+from unspool.program.rules.contractions import is_per_row as is_per_row
 from unspool.program.rules.registry import BROADCASTS as BROADCASTS
 from unspool.program.rules.registry import RULES as RULES
 from unspool.program.rules.registry import apply as apply

@@ -159,7 +159,6 @@ def gathered(rec: Recorder, values: list[Value], order: list[int], shape: tuple[
     ----------
     rec : Recorder
     values : list of Value
-        At least one has a batch.
     order : list of int
         For each feature of the result its place among the features of all values, side by side.
     shape : tuple of int
@@ -191,7 +190,7 @@ def gathered(rec: Recorder, values: list[Value], order: list[int], shape: tuple[
                 return _by_places(rec, values, order, shape)
             pieces.append(filled(rec, same, width))
     if not pieces:
-        return flat_slice(rec, next(v for v in values if v.level != "param"), 0, 0, shape)
+        return flat_slice(rec, values[0], 0, 0, shape)
     whole = len(pieces) == 1 and pieces[0].level != "param"
     return reshaped(rec, pieces[0], shape) if whole else add(rec, "concat", pieces, shape)
 

@@ -280,4 +280,5 @@ def _copy(rec: Recorder, result: Tensor, x: Tensor, source: Tensor, non_blocking
     value, shape = rec.value(source), tuple(result.shape[1:])
     if source.dtype != result.dtype or (value.level != "param" and len(value.shape) != len(shape)):
         return None
-    return expanded(rec, fitted(rec, value, shape), shape)
+    # A value of its own, even of the same numbers: the tensor is not what it was copied from.
+    return add(rec, "reshape", [expanded(rec, fitted(rec, value, shape), shape)], shape)
