@@ -338,7 +338,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
     "pow": (
         _through("b", 0, "eq", 0, "g", "b", "mul", "a", "b", 1, "sub", "pow", "mul", "where"),
-        _through("a", 0, "eq", 0, "g", "y", "mul", "a", "log", "mul", "where"),
+        _through("a", 0, "eq", "b", 0, "ge", "mul", 0, "g", "y", "mul", "a", "log", "mul", "where"),
     ),
     "fmod": (_through("g"), _through("g", "a", "b", "div", "trunc", "mul", "neg")),
     "atan2": (

@@ -396,7 +396,8 @@ F.logsigmoid(h); F.mish(h); F.silu(h); F.gelu(h); torch.logit(h, 0.25); torch.le
 F.cosine_similarity(h, x)[:, None]
 h % 1.0; h % -2.0; torch.fmod(h, 2.0); torch.remainder(h, x * 0 + 0.5); torch.floor(h); torch.round(h * 0.5)
 torch.atan(h); torch.atan2(h, x.abs() + 1); torch.sinc(h); torch.frac(h)
-torch.div(h, 0.5, rounding_mode="floor")
+torch.div(h, 0.5, rounding_mode="floor"); h.abs() ** x; torch.logit(h, 0.0); h.clamp(1.0, -1.0)
+F.normalize(h, eps=3.0); torch.where(h == x, h * 2, x * 3); torch.clamp(h, x, x + 1); torch.round(h, decimals=1)
 """
 
 

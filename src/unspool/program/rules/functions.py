@@ -157,7 +157,7 @@ def _softshrink(rec: Recorder, result: Tensor, x: Tensor, lambd: float = 0.5) ->
 @rule("logit")
 def _logit(rec: Recorder, result: Tensor, x: Tensor, eps: float | None = None) -> Value:
     value = rec.value(x) if eps is None else unary(rec, "clamp", x, eps, 1.0 - eps)
-    return unary(rec, "log", both(rec, "div", value, both(rec, "sub", number(rec, 1.0), value)))
+    return both(rec, "sub", unary(rec, "log", value), unary(rec, "log", both(rec, "sub", number(rec, 1.0), value)))
 
 
 @rule("glu")
