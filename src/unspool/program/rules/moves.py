@@ -133,6 +133,24 @@ def _broadcast(rec: Recorder, result: Tensor, x: Tensor, *args: Any, **kwargs: A
     return value if own == shape else add(rec, "expand", [value], shape)
 
 
+def _triangle(name: str) -> Rule:
+    """Make the rule of a function that keeps a triangle of the last two axes, and puts zero elsewhere."""
+    function = getattr(torch, name)
+
+    def apply(rec: Recorder, result: Tensor, x: Tensor, diagonal: int = 0) -> Value | None:
+        value = rec.value(x)
+        if len(value.shape) < 2:
+            return None
+        kept = function(torch.ones(value.shape, dtype=result.dtype), diagonal)
+        return add(rec, "where", [rec.value(kept), value, number(rec, 0.0)], value.shape)
+
+    return apply
+
+
+rule("tril")(_triangle("tril"))
+rule("triu")(_triangle("triu"))
+
+
 @rule("pad")
 def _pad(
     rec: Recorder, result: Tensor, x: Tensor, pad: Any, mode: str = "constant", value: float | None = None

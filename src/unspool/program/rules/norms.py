@@ -23,7 +23,8 @@ from unspool.program.rules.build import (
 from unspool.program.rules.registry import Recorder, Rule, rule
 
 
-def _share(rec: Recorder, value: Value, axes: list[int]) -> Value:
+def share(rec: Recorder, value: Value, axes: list[int]) -> Value:
+    """Append a softmax."""
     e = unary(rec, "exp", both(rec, "sub", value, reduced(rec, "max", value, axes)))
     return both(rec, "div", e, reduced(rec, "sum", e, axes))
 
@@ -31,13 +32,13 @@ def _share(rec: Recorder, value: Value, axes: list[int]) -> Value:
 @rule("softmax")
 def _softmax(rec: Recorder, result: Tensor, x: Tensor, dim: Any = None, _stacklevel: int = 3) -> Value:
     value = rec.value(x)
-    return _share(rec, value, feature_axes(value, dim))
+    return share(rec, value, feature_axes(value, dim))
 
 
 @rule("softmin")
 def _softmin(rec: Recorder, result: Tensor, x: Tensor, dim: Any = None, _stacklevel: int = 3) -> Value:
     value = rec.value(x)
-    return _share(rec, unary(rec, "neg", value), feature_axes(value, dim))
+    return share(rec, unary(rec, "neg", value), feature_axes(value, dim))
 
 
 @rule("log_softmax")

@@ -6,12 +6,14 @@ Letters: B rows of the trace.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import Tensor
 
 from unspool.program.ir import Value
 from unspool.program.rules.build import PIECES, CannotRead, add, both, flat_slice, pointwise
-from unspool.program.rules.contractions import LETTERS, lettered
+from unspool.program.rules.contractions import LETTERS, contracted, lettered
+from unspool.program.rules.norms import share
 from unspool.program.rules.registry import Recorder, rule
 
 
@@ -62,6 +64,25 @@ def matmul(rec: Recorder, result: Tensor, a: Tensor, b: Tensor) -> Value | None:
     left, right = ("x" if a.dim() > 1 else ""), ("z" if b.dim() > 1 else "")
     first, second = (outer[len(outer) - max(t.dim() - 2, 0) :] for t in (a, b))
     return lettered(rec, [a, b], [first + left + "y", second + "y" + right], outer + left + right)
+
+
+@rule("scaled_dot_product_attention")
+def _attention(
+    rec: Recorder, result: Tensor, query: Tensor, key: Tensor, value: Tensor, attn_mask: Any = None,
+    dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
+) -> Value | None:  # fmt: skip
+    if attn_mask is not None or is_causal or dropout_p:
+        raise CannotRead("is read without a mask and without dropout")
+    outer = LETTERS[: query.dim() - 2]
+    weights = lettered(rec, [query, key], [outer + "xz", outer + "yz"], outer + "xy")
+    if weights is None:
+        return None
+    weights = both(rec, "mul", weights, query.shape[-1] ** -0.5 if scale is None else scale)
+    weights = share(rec, weights, [len(weights.shape) - 1])
+    taken = rec.value(value)
+    if taken.level == "param" or value.dim() != query.dim():
+        return None
+    return contracted(rec, [weights, taken], [outer[1:] + "xy", outer[1:] + "yz"], outer[1:] + "xz")
 
 
 @rule("addmm", "baddbmm")
