@@ -50,6 +50,16 @@ def functional_name(name: str, kwargs: dict[str, Any]) -> str | None:
     return name[:-1] if name.endswith("_") and not name.endswith("__") else None
 
 
+def writes_statistics(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Tell whether a norm writes its running statistics."""
+    flags = {"batch_norm": ("training", False), "instance_norm": ("use_input_stats", True)}
+    if name not in flags:
+        return False
+    flag, default = flags[name]
+    statistics = kwargs.get("running_mean", args[1] if len(args) > 1 else None)
+    return statistics is not None and bool(kwargs.get(flag, args[5] if len(args) > 5 else default))
+
+
 def draws_nothing(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Tell whether a dropout is off."""
     if "dropout" not in name or name.endswith("_"):

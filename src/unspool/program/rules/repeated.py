@@ -125,7 +125,7 @@ def _is_function(name: str) -> bool:
 # What is written into such a tensor needs no call: parts of rows are put together as those of the state are.
 BROADCASTS.update({_short: RULES[_short] for _short in ("__setitem__", "copy", "zero", "fill")})
 
-for _short in RULES:
+for _short in RULES.keys() - {"batch_norm", "instance_norm"}:  # which may write when they are tried
     BROADCASTS.setdefault(_short, _one_row([*filter(_is_function, _names(_short))]))
 
 
