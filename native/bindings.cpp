@@ -26,8 +26,8 @@ unspool::OperandRef operand(const int64_t* at) {
 
 // Rows: storages [place, array, width, first, fresh]; instructions [kind, op, dst(3), width, groups, a(3), b(3), c(3), weight,
 // imm0, imm1, phase].
-unspool::Plan make_plan(Table storages, Table instructions, std::vector<double> constants, std::vector<int64_t> carried,
-                        std::vector<int64_t> reset, int64_t arrays, int64_t weights, bool backward) {
+unspool::Plan make_plan(Table storages, Table instructions, std::vector<double> constants, std::vector<int64_t> indices,
+                        std::vector<int64_t> carried, std::vector<int64_t> reset, int64_t arrays, int64_t weights, bool backward) {
   if (storages.shape(1) != 5 || instructions.shape(1) != 20) throw std::invalid_argument("engine: tables of another form");
   unspool::Plan plan;
   for (size_t i = 0; i < storages.shape(0); ++i) {
@@ -41,6 +41,7 @@ unspool::Plan make_plan(Table storages, Table instructions, std::vector<double> 
                                  static_cast<unspool::Phase>(r[19])});
   }
   plan.constants = std::move(constants);
+  plan.indices = std::move(indices);
   plan.carried = std::move(carried);
   plan.reset = std::move(reset);
   plan.arrays = arrays;
@@ -152,9 +153,9 @@ void run(const unspool::Plan& plan, const OwnedLayout& layout, const std::vector
 NB_MODULE(_engine, m) {
   m.doc() = "The native CPU engine: runs plans over ragged batches.";
   nb::set_leak_warnings(false);  // plans are kept for the life of the process
-  m.attr("interface") = 3;  // changes whenever the tables do
+  m.attr("interface") = 4;  // changes whenever the tables do
   nb::class_<unspool::Plan>(m, "Plan", "A checked plan: what one step does, in terms of arrays.");
-  m.def("make_plan", &make_plan, "storages"_a, "instructions"_a, "constants"_a, "carried"_a, "reset"_a, "arrays"_a,
+  m.def("make_plan", &make_plan, "storages"_a, "instructions"_a, "constants"_a, "indices"_a, "carried"_a, "reset"_a, "arrays"_a,
         "weights"_a, "backward"_a, "Check tables and make a plan of them. Raises ValueError where they do not fit.");
   nb::class_<OwnedLayout>(m, "Layout", "Where the tokens of a batch lie: blocks of rows, and their live rows per step.")
       .def("__init__", &make_layout, "tokens"_a, "rows"_a, "row_start"_a, "counts"_a, "offsets"_a, "resets"_a, "times"_a,

@@ -166,6 +166,8 @@ class Instructions {
     return index < 0 ? T(0) : static_cast<T>(plan_.constants[static_cast<size_t>(index)]);
   }
 
+  const int64_t* indices(const Instruction& in) const { return plan_.indices.data() + in.weight; }
+
   // ---- instructions
 
   void product(const Frame<T>& f, const Instruction& in, const Team& team) const {
@@ -219,6 +221,10 @@ class Instructions {
         kernels_.repeat(n, in.groups, in.width / in.groups, dst, d.stride, a.data, a.stride);
         break;
       case Kind::column_sums: kernels_.column_sums(n, in.width, dst, a.data, a.stride); break;
+      case Kind::gather: kernels_.gather(n, in.width, dst, d.stride, a.data, a.stride, indices(in)); break;
+      case Kind::scatter:
+        kernels_.scatter(n, in.width, in.groups, dst, d.stride, a.data, a.stride, indices(in));
+        break;
       default: break;
     }
   }

@@ -47,6 +47,18 @@ enum class Unary : uint8_t {
   sin,
   cos,
   clamp,  // clamp to [imm0, imm1]; infinities where there is no bound
+  floor,
+  ceil,
+  round,  // halves to the even one
+  trunc,
+  asin,
+  acos,
+  atan,
+  sinh,
+  cosh,
+  asinh,
+  acosh,
+  atanh,
   count_,
 };
 
@@ -67,6 +79,8 @@ enum class Binary : uint8_t {
   ge,
   sigmoid_grad,  // a b (1 - b): a the gradient of b = sigmoid(x)
   tanh_grad,     // a (1 - b^2)
+  fmod,          // of the sign of a
+  atan2,
   count_,
 };
 
@@ -123,6 +137,11 @@ struct Kernels {
   void (*column_sums)(int64_t rows, int64_t width, T* acc, const T* a, int64_t lda);
   // dst[rows, groups * n] from a[rows, groups], each value n times in a row
   void (*repeat)(int64_t rows, int64_t groups, int64_t n, T* dst, int64_t ldd, const T* a, int64_t lda);
+  // dst[rows, width]: dst[r, i] = a[r, index[i]]
+  void (*gather)(int64_t rows, int64_t width, T* dst, int64_t ldd, const T* a, int64_t lda, const int64_t* index);
+  // dst[rows, width] from a[rows, n]: dst[r, j] is the sum of all a[r, i] with index[i] == j
+  void (*scatter)(int64_t rows, int64_t width, int64_t n, T* dst, int64_t ldd, const T* a, int64_t lda,
+                  const int64_t* index);
 
   // ---- for benchmarks: runs multiply-adds in registers and returns how many floating-point operations that were
   double (*fma_loop)(int64_t iterations);

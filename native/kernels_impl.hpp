@@ -25,6 +25,8 @@ constexpr Kernels<T> kernel_table = {
     .reduce = reduce<T>,
     .column_sums = column_sums<T>,
     .repeat = repeat<T>,
+    .gather = gather<T>,
+    .scatter = scatter<T>,
     .fma_loop = fma_loop<T>,
 };
 

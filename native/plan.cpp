@@ -110,6 +110,15 @@ class PlanCheck {
     require(op >= 0 && op < static_cast<int64_t>(count), "an unknown operation");
   }
 
+  // Of `count` indices each must name one of `features`.
+  void indices(int64_t first, int64_t count, int64_t features) const {
+    const auto size = static_cast<int64_t>(plan_.indices.size());
+    require(first >= 0 && count <= size && first <= size - count, "indices that are not there");
+    const auto begin = plan_.indices.begin() + first;
+    require(std::all_of(begin, begin + count, [&](int64_t i) { return i >= 0 && i < features; }),
+            "an index beyond the features");
+  }
+
   void instruction(const Instruction& in) const {
     const auto constants = static_cast<int64_t>(plan_.constants.size());
     require(in.kind >= Kind::unary && in.kind < Kind::count_, "an unknown kind of instruction");
@@ -164,6 +173,17 @@ class PlanCheck {
         matrix(in.a, in.width, in.phase, "a weight's gradient takes one vector per token");
         matrix(in.b, in.groups, in.phase, "a weight's gradient takes one vector per token");
         sums(in.dst, in.width * in.groups);
+        break;
+      case Kind::gather:
+      case Kind::scatter:
+        require(in.groups >= 0 && in.groups <= kLargest, "features of absurd number");
+        matrix(in.a, in.groups, in.phase, "features are taken from one vector per row");
+        written(in.dst, in.width, in.phase);
+        require(in.dst.storage != in.a.storage, "features are moved within one place");
+        if (in.kind == Kind::gather)
+          indices(in.weight, in.width, in.groups);
+        else
+          indices(in.weight, in.groups, in.width);
         break;
       case Kind::count_: break;
     }

@@ -48,6 +48,8 @@ enum class Kind : int64_t {
   fetch,            // a padded or previous storage into scratch
   store,            // scratch into a padded storage
   weight_gradient,  // slot [a's width, b's width] += a^T b over the tokens of a chunk
+  gather,           // features in the order of a table of indices
+  scatter,          // the same backwards: features are added up where a table of indices says
   count_,
 };
 
@@ -59,9 +61,9 @@ struct Instruction {
   int64_t op;
   OperandRef dst;
   int64_t width;   // of dst; for column_sums and weight_gradient of a
-  int64_t groups;  // reduce: dst features; repeat: operand features; weight_gradient: features of b
+  int64_t groups;  // reduce: dst features; repeat, gather, scatter: operand features; weight_gradient: features of b
   OperandRef a, b, c;
-  int64_t weight;  // product
+  int64_t weight;  // product; for gather and scatter where its indices begin
   int64_t imm0, imm1;  // constants
   Phase phase = Phase::step;
 };
@@ -70,6 +72,7 @@ struct Plan {
   std::vector<Storage> storages;
   std::vector<Instruction> instructions;
   std::vector<double> constants;
+  std::vector<int64_t> indices;
   // For each state: the carried array (one row per row), and the array that a reset copies from (forward) or adds to
   // (backward).
   std::vector<int64_t> carried, reset;

@@ -156,18 +156,21 @@ void unary(Unary op, int64_t rows, int64_t width, T* dst, int64_t ldd, Source<T>
     UNSPOOL_CASE(sin, lane_by_lane<T>(x, [](T v) { return scalar_sin(v); }));
     UNSPOOL_CASE(cos, lane_by_lane<T>(x, [](T v) { return scalar_cos(v); }));
     UNSPOOL_CASE(clamp, clamped<T>(x, imm0, imm1));
+    UNSPOOL_CASE(floor, lane_by_lane<T>(x, [](T v) { return scalar_floor(v); }));
+    UNSPOOL_CASE(ceil, lane_by_lane<T>(x, [](T v) { return scalar_ceil(v); }));
+    UNSPOOL_CASE(round, lane_by_lane<T>(x, [](T v) { return scalar_round(v); }));
+    UNSPOOL_CASE(trunc, lane_by_lane<T>(x, [](T v) { return scalar_trunc(v); }));
+    UNSPOOL_CASE(asin, lane_by_lane<T>(x, [](T v) { return scalar_asin(v); }));
+    UNSPOOL_CASE(acos, lane_by_lane<T>(x, [](T v) { return scalar_acos(v); }));
+    UNSPOOL_CASE(atan, lane_by_lane<T>(x, [](T v) { return scalar_atan(v); }));
+    UNSPOOL_CASE(sinh, lane_by_lane<T>(x, [](T v) { return scalar_sinh(v); }));
+    UNSPOOL_CASE(cosh, lane_by_lane<T>(x, [](T v) { return scalar_cosh(v); }));
+    UNSPOOL_CASE(asinh, lane_by_lane<T>(x, [](T v) { return scalar_asinh(v); }));
+    UNSPOOL_CASE(acosh, lane_by_lane<T>(x, [](T v) { return scalar_acosh(v); }));
+    UNSPOOL_CASE(atanh, lane_by_lane<T>(x, [](T v) { return scalar_atanh(v); }));
     case Unary::count_: break;
   }
 #undef UNSPOOL_CASE
-}
-
-template <class T>
-UNSPOOL_INLINE Vec<T> vector_pow(Vec<T> x, Vec<T> y) {
-  T base[lanes<T>], exponent[lanes<T>];
-  store<T>(base, x);
-  store<T>(exponent, y);
-  for (int i = 0; i < lanes<T>; ++i) base[i] = scalar_pow(base[i], exponent[i]);
-  return load<T>(base);
 }
 
 template <class T>
@@ -184,7 +187,7 @@ void binary(Binary op, int64_t rows, int64_t width, T* dst, int64_t ldd, Source<
     UNSPOOL_CASE(div, x / y);
     UNSPOOL_CASE(minimum, minimum<T>(x, y));
     UNSPOOL_CASE(maximum, maximum<T>(x, y));
-    UNSPOOL_CASE(pow, vector_pow<T>(x, y));
+    UNSPOOL_CASE(pow, lane_by_lane<T>(x, y, [](T v, T w) { return scalar_pow(v, w); }));
     UNSPOOL_CASE(eq, x == y ? one : zero);
     UNSPOOL_CASE(ne, x != y ? one : zero);
     UNSPOOL_CASE(lt, x < y ? one : zero);
@@ -193,6 +196,8 @@ void binary(Binary op, int64_t rows, int64_t width, T* dst, int64_t ldd, Source<
     UNSPOOL_CASE(ge, x >= y ? one : zero);
     UNSPOOL_CASE(sigmoid_grad, x * (y * (one - y)));
     UNSPOOL_CASE(tanh_grad, x * (one - y * y));
+    UNSPOOL_CASE(fmod, lane_by_lane<T>(x, y, [](T v, T w) { return scalar_fmod(v, w); }));
+    UNSPOOL_CASE(atan2, lane_by_lane<T>(x, y, [](T v, T w) { return scalar_atan2(v, w); }));
     case Binary::count_: break;
   }
 #undef UNSPOOL_CASE

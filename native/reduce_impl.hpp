@@ -1,4 +1,4 @@
-// Sums, means and maxima along features, sums over rows, and repetition.
+// Sums, means and maxima along features, sums over rows, repetition, and features in another order.
 #pragma once
 
 #include "kernels.hpp"
@@ -109,6 +109,22 @@ void repeat(int64_t rows, int64_t groups, int64_t n, T* dst, int64_t ldd, const 
       T* out = dst + r * ldd + g * n;
       for (int64_t i = 0; i < n; ++i) out[i] = value;
     }
+}
+
+template <class T>
+void gather(int64_t rows, int64_t width, T* dst, int64_t ldd, const T* a, int64_t lda, const int64_t* index) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t i = 0; i < width; ++i) dst[r * ldd + i] = a[r * lda + index[i]];
+}
+
+template <class T>
+void scatter(int64_t rows, int64_t width, int64_t n, T* dst, int64_t ldd, const T* a, int64_t lda,
+             const int64_t* index) {
+  for (int64_t r = 0; r < rows; ++r) {
+    T* out = dst + r * ldd;
+    for (int64_t j = 0; j < width; ++j) out[j] = T(0);
+    for (int64_t i = 0; i < n; ++i) out[index[i]] += a[r * lda + i];
+  }
 }
 
 }  // namespace

@@ -168,12 +168,40 @@ UNSPOOL_INLINE Vec<T> lane_by_lane(Vec<T> x, F f) {
   return load<T>(values);
 }
 
-UNSPOOL_INLINE float scalar_sin(float x) { return __builtin_sinf(x); }
-UNSPOOL_INLINE double scalar_sin(double x) { return __builtin_sin(x); }
-UNSPOOL_INLINE float scalar_cos(float x) { return __builtin_cosf(x); }
-UNSPOOL_INLINE double scalar_cos(double x) { return __builtin_cos(x); }
-UNSPOOL_INLINE float scalar_pow(float x, float y) { return __builtin_powf(x, y); }
-UNSPOOL_INLINE double scalar_pow(double x, double y) { return __builtin_pow(x, y); }
+template <class T, class F>
+UNSPOOL_INLINE Vec<T> lane_by_lane(Vec<T> x, Vec<T> y, F f) {
+  T values[lanes<T>], others[lanes<T>];
+  store<T>(values, x);
+  store<T>(others, y);
+  for (int i = 0; i < lanes<T>; ++i) values[i] = f(values[i], others[i]);
+  return load<T>(values);
+}
+
+#define UNSPOOL_SCALAR(name, builtin)                                       \
+  UNSPOOL_INLINE float scalar_##name(float x) { return builtin##f(x); }     \
+  UNSPOOL_INLINE double scalar_##name(double x) { return builtin(x); }
+#define UNSPOOL_SCALAR_OF_TWO(name, builtin)                                                    \
+  UNSPOOL_INLINE float scalar_##name(float x, float y) { return builtin##f(x, y); }             \
+  UNSPOOL_INLINE double scalar_##name(double x, double y) { return builtin(x, y); }
+UNSPOOL_SCALAR(sin, __builtin_sin)
+UNSPOOL_SCALAR(cos, __builtin_cos)
+UNSPOOL_SCALAR(floor, __builtin_floor)
+UNSPOOL_SCALAR(ceil, __builtin_ceil)
+UNSPOOL_SCALAR(round, __builtin_rint)
+UNSPOOL_SCALAR(trunc, __builtin_trunc)
+UNSPOOL_SCALAR(asin, __builtin_asin)
+UNSPOOL_SCALAR(acos, __builtin_acos)
+UNSPOOL_SCALAR(atan, __builtin_atan)
+UNSPOOL_SCALAR(sinh, __builtin_sinh)
+UNSPOOL_SCALAR(cosh, __builtin_cosh)
+UNSPOOL_SCALAR(asinh, __builtin_asinh)
+UNSPOOL_SCALAR(acosh, __builtin_acosh)
+UNSPOOL_SCALAR(atanh, __builtin_atanh)
+UNSPOOL_SCALAR_OF_TWO(pow, __builtin_pow)
+UNSPOOL_SCALAR_OF_TWO(fmod, __builtin_fmod)
+UNSPOOL_SCALAR_OF_TWO(atan2, __builtin_atan2)
+#undef UNSPOOL_SCALAR
+#undef UNSPOOL_SCALAR_OF_TWO
 
 UNSPOOL_INLINE Vec<double> vector_erf(Vec<double> x) {
   return lane_by_lane<double>(x, [](double v) { return __builtin_erf(v); });

@@ -146,6 +146,18 @@ struct Problem {
   void weight_gradient(int64_t dst, int64_t a_width, int64_t a, int64_t b_width, int64_t b) {
     emit(Kind::weight_gradient, 0, at(dst), a_width, b_width, at(a), at(b));
   }
+  // Every index below `n`; some may occur twice, and others not at all.
+  int64_t indices(int64_t count, int64_t n) {
+    const auto first = int64_t(plan.indices.size());
+    for (int64_t i = 0; i < count; ++i) plan.indices.push_back(random_int(0, n - 1));
+    return first;
+  }
+  void gather(OperandRef dst, int64_t width, OperandRef a, int64_t n) {
+    emit(Kind::gather, 0, dst, width, n, a, {}, {}, indices(width, n));
+  }
+  void scatter(OperandRef dst, int64_t width, OperandRef a, int64_t n) {
+    emit(Kind::scatter, 0, dst, width, n, a, {}, {}, indices(n, width));
+  }
   void column_sums(OperandRef dst, int64_t width, OperandRef a) { emit(Kind::column_sums, 0, dst, width, 1, a); }
 
   // ---- what execute() takes; the arrays are given from outside, so that a problem can be run many times
@@ -318,6 +330,12 @@ class Plainly {
           break;
         }
         case Kind::column_sums: to = value(in.dst, i) + value(in.a, i); break;
+        case Kind::gather: to = value(in.a, plan_.indices[size_t(in.weight + i)]); break;
+        case Kind::scatter:
+          to = 0;
+          for (int64_t k = 0; k < in.groups; ++k)
+            if (plan_.indices[size_t(in.weight + k)] == i) to += value(in.a, k);
+          break;
         case Kind::fetch:
         case Kind::store: to = value(in.a, i); break;
         case Kind::weight_gradient:

@@ -215,7 +215,7 @@ void anything(Problem<T>& p, int length) {
     const int64_t dst = to_temp ? pick(temps) : pick(written), width = width_of(dst);
     int64_t from = pick(known);
     if (from == dst) from = taken[0];
-    switch (random_int(0, 6)) {
+    switch (random_int(0, 8)) {
       case 0: p.product(p.at(dst), width, p.at(from), p.weight(width_of(from), width, i % 2), p.at(none)); break;
       case 1:
         p.product(p.at(dst), width, p.at(from), p.weight(width_of(from), width, i % 2), p.at(gain, 129 - width, vector));
@@ -226,6 +226,8 @@ void anything(Problem<T>& p, int length) {
         break;
       case 4: p.unary(Unary::sigmoid, p.at(dst), width, operand(dst, width)); break;
       case 5: p.ternary(Ternary::clamp, p.at(dst), width, operand(dst, width), p.at(eps, 0, scalar), operand(dst, width)); break;
+      case 6: p.gather(p.at(dst), width, p.at(from), width_of(from)); break;
+      case 7: p.scatter(p.at(dst), width, p.at(from), width_of(from)); break;
       default: {  // the largest groups that fit into both
         const int64_t n = std::max<int64_t>(1, width_of(from) / width);
         if (n * width <= width_of(from))

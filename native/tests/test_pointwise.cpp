@@ -62,6 +62,8 @@ T expected(Binary op, T a, T b) {
     case Binary::ge: return a >= b;
     case Binary::sigmoid_grad: return a * b * (1 - b);
     case Binary::tanh_grad: return a * (1 - b * b);
+    case Binary::fmod: return std::fmod(a, b);
+    case Binary::atan2: return std::atan2(a, b);
     case Binary::count_: break;
   }
   return nan;

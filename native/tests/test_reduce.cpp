@@ -1,4 +1,4 @@
-// Reductions along features and over rows, and repetition.
+// Reductions along features and over rows, repetition, and features in another order.
 #include <cmath>
 
 #include "check.hpp"
@@ -65,11 +65,32 @@ void check_repeat(int64_t rows, int64_t groups, int64_t n) {
 }
 
 template <class T>
+void check_moves(int64_t rows, int64_t width, int64_t n) {
+  const Grid<T> a = Grid<T>::random(rows, n);
+  std::vector<int64_t> taken(static_cast<size_t>(width)), put(static_cast<size_t>(n));
+  for (auto& i : taken) i = random_int(0, n - 1);
+  for (auto& j : put) j = random_int(0, width - 1);
+  Grid<T> gathered(rows, width), scattered(rows, width);
+  kernels<T>().gather(rows, width, gathered.data(), gathered.stride, a.data(), a.stride, taken.data());
+  kernels<T>().scatter(rows, width, n, scattered.data(), scattered.stride, a.data(), a.stride, put.data());
+  CHECK(gathered.intact() && scattered.intact());
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t i = 0; i < width; ++i) {
+      CHECK(gathered(r, i) == a(r, taken[size_t(i)]));
+      T sum = 0;
+      for (int64_t k = 0; k < n; ++k)
+        if (put[size_t(k)] == i) sum += a(r, k);
+      CHECK(scattered(r, i) == sum);
+    }
+}
+
+template <class T>
 void check_all() {
   for (int64_t n = 1; n <= 140; ++n) {
     check_reduce<T>(random_int(0, 4), random_int(1, 5), n);
     check_column_sums<T>(random_int(0, 300), n);
     check_repeat<T>(random_int(0, 4), random_int(1, 5), n);
+    check_moves<T>(random_int(0, 4), random_int(1, 40), n);
   }
   check_max_special<T>();
 }

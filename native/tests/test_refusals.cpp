@@ -15,7 +15,7 @@ constexpr int64_t H = 4, far = int64_t{1} << 40;
 enum : int64_t { token, row, fresh, previous, vector, slot, scalar, temp, none };
 
 // Its instructions, by number.
-enum : size_t { product, unary, binary, ternary, reduce, repeat, column_sums };
+enum : size_t { product, unary, binary, ternary, reduce, repeat, gather, scatter, column_sums };
 
 struct Case {
   Problem<double> p;
@@ -32,6 +32,8 @@ struct Case {
     p.ternary(Ternary::where, p.at(token), H, p.at(temp), p.at(row), p.at(vector, 0, Operand::vector));
     p.reduce(Reduce::sum, p.at(temp), 2, 2, p.at(token));
     p.repeat(p.at(row), 2, 2, p.at(temp));
+    p.gather(p.at(temp), H, p.at(token), H);
+    p.scatter(p.at(row), H, p.at(temp), H);
     p.column_sums(p.at(slot), H, p.at(token));
     p.carry(row, fresh);
     arrays = p.views(p.arrays), weights = p.weight_views();
@@ -85,7 +87,7 @@ void check_instructions() {
   REFUSES("an unknown kind of instruction", c.code(unary).kind = Kind::count_);
   REFUSES("an unknown kind of instruction", c.code(unary).kind = Kind(-1));
   for (const size_t i : {unary, binary, ternary, reduce})
-    for (const int64_t op : {int64_t{-1}, int64_t{28}, int64_t{256}, far})
+    for (const int64_t op : {int64_t{-1}, int64_t{40}, int64_t{256}, far})
       refuses("an unknown operation", [=](Case& c) { c.code(i).op = op; }, __LINE__);
   REFUSES("an instruction with a bad width or constant", c.code(unary).width = -1);
   REFUSES("an instruction with a bad width or constant", c.code(unary).width = far);
@@ -94,6 +96,19 @@ void check_instructions() {
   for (const int64_t groups : {int64_t{-1}, int64_t{0}, int64_t{3}, far}) {
     refuses("groups that do not divide a width", [=](Case& c) { c.code(reduce).groups = groups; }, __LINE__);
     refuses("groups that do not divide a width", [=](Case& c) { c.code(repeat).groups = groups; }, __LINE__);
+  }
+  for (const size_t i : {gather, scatter}) {
+    for (const int64_t first : {int64_t{-1}, int64_t{2 * H}, 2 * H - 1, far, INT64_MAX})
+      refuses("indices that are not there", [=](Case& c) { c.code(i).weight = first; }, __LINE__);
+    for (const int64_t index : {int64_t{-1}, H, far, INT64_MIN})
+      refuses("an index beyond the features",
+              [=](Case& c) { c.p.plan.indices[size_t(c.code(i).weight + H - 1)] = index; }, __LINE__);
+    refuses("features are moved within one place", [=](Case& c) { c.code(i).a = c.code(i).dst; }, __LINE__);
+    for (const int64_t features : {int64_t{-1}, far})
+      refuses("features of absurd number", [=](Case& c) { c.code(i).groups = features; }, __LINE__);
+    refuses("an operand reaches beyond its storage", [=](Case& c) { c.code(i).groups = H + 1; }, __LINE__);
+    for (const int64_t s : {vector, scalar})
+      refuses("features are taken from one vector per row", [=](Case& c) { c.code(i).a.storage = s; }, __LINE__);
   }
 }
 
@@ -104,7 +119,8 @@ void check_operands() {
       {binary, &Instruction::a},    {binary, &Instruction::b},      {ternary, &Instruction::dst},
       {ternary, &Instruction::a},   {ternary, &Instruction::b},     {ternary, &Instruction::c},
       {reduce, &Instruction::dst},  {reduce, &Instruction::a},      {repeat, &Instruction::dst},
-      {repeat, &Instruction::a},    {column_sums, &Instruction::a}, {column_sums, &Instruction::dst}};
+      {repeat, &Instruction::a},    {gather, &Instruction::dst},    {scatter, &Instruction::dst},
+         {column_sums, &Instruction::a}, {column_sums, &Instruction::dst}};
   for (const auto& [i, operand] : operands) {
     const auto change = [i = i, operand = operand](int64_t storage, int64_t column, Operand mode) {
       return [=](Case& c) { c.code(i).*operand = {storage, column, mode}; };

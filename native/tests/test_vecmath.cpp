@@ -70,6 +70,18 @@ const Function functions[] = {
     {"erf", Unary::erf, [](Real x) { return std::erf(x); }, -everything, everything, 1.5, 1.5},
     {"sin", Unary::sin, [](Real x) { return std::sin(x); }, -1000, 1000, 1, 1},
     {"cos", Unary::cos, [](Real x) { return std::cos(x); }, -1000, 1000, 1, 1},
+    {"floor", Unary::floor, [](Real x) { return std::floor(x); }, -everything, everything, 0, 0},
+    {"ceil", Unary::ceil, [](Real x) { return std::ceil(x); }, -everything, everything, 0, 0},
+    {"round", Unary::round, [](Real x) { return std::nearbyint(x); }, -everything, everything, 0, 0},
+    {"trunc", Unary::trunc, [](Real x) { return std::trunc(x); }, -everything, everything, 0, 0},
+    {"asin", Unary::asin, [](Real x) { return std::asin(x); }, -1, 1, 1, 1},
+    {"acos", Unary::acos, [](Real x) { return std::acos(x); }, -1, 1, 1, 1},
+    {"atan", Unary::atan, [](Real x) { return std::atan(x); }, -everything, everything, 1, 1},
+    {"sinh", Unary::sinh, [](Real x) { return std::sinh(x); }, -1000, 1000, 2, 2},
+    {"cosh", Unary::cosh, [](Real x) { return std::cosh(x); }, -1000, 1000, 2, 2},
+    {"asinh", Unary::asinh, [](Real x) { return std::asinh(x); }, -everything, everything, 2, 2},
+    {"acosh", Unary::acosh, [](Real x) { return std::acosh(x); }, 1, everything, 2, 2},
+    {"atanh", Unary::atanh, [](Real x) { return std::atanh(x); }, -1, 1, 2, 2},
 };
 
 template <class T>
@@ -156,12 +168,15 @@ void check_special() {
       {Unary::hard_sigmoid, inf, 1}, {Unary::hard_sigmoid, -inf, 0}, {Unary::clamp, inf, T(0.75)},
       {Unary::sin, inf, nan},        {Unary::cos, -inf, nan},        {Unary::abs, -inf, inf},
       {Unary::sigmoid, -1000, 0},    {Unary::tanh, 1000, 1},         {Unary::sign, T(-0.0), 0},
+      {Unary::round, T(0.5), 0},     {Unary::round, T(1.5), 2},      {Unary::round, T(-2.5), -2},
+      {Unary::floor, inf, inf},      {Unary::trunc, -inf, -inf},     {Unary::atan, inf, std::atan(inf)},
+      {Unary::asin, 2, nan},         {Unary::acosh, 0, nan},         {Unary::atanh, 1, inf},
   };
   for (const auto& c : cases) {
     const T y = apply<T>(c.op, {c.x}, 0.5, 0.75)[0];
     CHECK(same(y, c.y), "unary %d of %g: %g, expected %g", int(c.op), double(c.x), double(y), double(c.y));
   }
-  for (Unary op : {Unary::tanh, Unary::sin, Unary::erf, Unary::copy, Unary::sqrt})
+  for (Unary op : {Unary::tanh, Unary::sin, Unary::erf, Unary::copy, Unary::sqrt, Unary::floor, Unary::trunc, Unary::atan})
     CHECK(std::signbit(apply<T>(op, {T(-0.0)})[0]), "the sign of -0 is lost by unary %d", int(op));
   for (T x : {T(0.001), T(0.3), T(1), T(5), T(40)}) {
     const auto y = apply<T>(Unary::tanh, {x, -x});

@@ -27,6 +27,7 @@ def make_plan(
     storages: NDArray[Any],
     instructions: NDArray[Any],
     constants: Sequence[float],
+    indices: Sequence[int],
     carried: Sequence[int],
     reset: Sequence[int],
     arrays: int,

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from tests.conformance.oracle import assert_close
+from tests.docs.pages import PAGES, blocks
 from tests.refusal import refused
 from unspool import GRU, LSTM, BackendError, explain
 from unspool.backends import dispatch
 
-PAGE = Path(__file__).parents[2] / "docs" / "backends.md"
+PAGE = "docs/backends.md"
 
 
 @pytest.fixture(autouse=True)
 def dense(monkeypatch) -> None:
     """Put the page's backend before the others."""
-    (code,) = re.findall(r"```python\n(.*?class DenseBackend.*?)```", PAGE.read_text(), re.DOTALL)
+    (code,) = (block.code for block in blocks(PAGES[PAGE]) if "class DenseBackend" in block.code)
     names: dict[str, Any] = {}
-    exec(compile(code, str(PAGE), "exec"), names)
+    exec(compile(code, PAGE, "exec"), names)
     monkeypatch.setattr(dispatch, "BACKENDS", (names["DenseBackend"](), *dispatch.BACKENDS))
 
 

@@ -79,6 +79,29 @@ def test_an_initial_state_that_is_no_method_is_refused():
         dynamic_rnn(ParameterStartCell(), torch.zeros(B, 4, H))
 
 
+class Forgetful(nn.Module):
+    """A step like any, but nothing tells how it starts."""
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(x + h)
+        return h, h
+
+
+def test_what_the_error_advises_makes_a_cell():
+    with pytest.raises(TypeError) as caught:
+        dynamic_rnn(Forgetful(), torch.zeros(B, 4, H))
+    lines = str(caught.value).splitlines()
+    names: dict[str, Any] = {"torch": torch, "H": H}
+    start = next(k for k, line in enumerate(lines) if "def initial_state" in line)
+    exec("\n".join(line.removeprefix("    ") for line in lines[start : start + 2]), names)
+    assert "super().__init__(state_size=H)" in lines[-1]
+    mended = type("Mended", (Forgetful,), {"initial_state": names["initial_state"]})
+    derived = type("Derived", (Forgetful, Cell), {"__init__": lambda self: Cell.__init__(self, state_size=H)})
+    for cell in (mended(), derived()):
+        out, _ = dynamic_rnn(cell, torch.ones(B, 4, H))
+        assert out.shape == (B, 4, H)
+
+
 def learned_start(kind: Any) -> Any:
     """Return a class derived from one of PyTorch's cells, which starts from a parameter."""
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from tests.program.steps import TRACED, Posed
 from unspool import _engine
 from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan
-from unspool.program.tables import Kind, Mode, Place, Tables
+from unspool.program.tables import Kind, Mode, Place
 
 B, T, GUARD = 3, 4, 12345.0
 COUNTS = {"refused": 0, "ran": 0}
@@ -98,14 +98,18 @@ def problems(draw: Any) -> dict[str, Any]:
     few = draw(st.integers(1, 3))
     lists = [list(plan.carried), list(plan.reset)]
     constants = list(plan.tables.constants)
+    indices = list(plan.tables.indices)
     if at == "lists":
-        which = draw(st.integers(0, 2))
+        which = draw(st.integers(0, 3))
         if which < 2 and lists[which]:
             lists[which][draw(st.integers(0, len(lists[which]) - 1))] = draw(NUMBERS)
         if which < 2 and draw(st.booleans()):
             lists[which] = lists[which][:-1]
         if which == 2:
             constants = constants[: draw(st.integers(0, len(constants)))]
+        if which == 3 and indices:
+            indices[draw(st.integers(0, len(indices) - 1))] = draw(NUMBERS)
+            indices = indices[: draw(st.integers(0, len(indices)))] if draw(st.booleans()) else indices
     counts = np.array([[3, 2, 2, 1]], dtype=np.int64)
     offsets = np.array([[0, 3, 5, 7]], dtype=np.int64)
     starts, tokens, rows = np.array([0], dtype=np.int64), B * T, B
@@ -139,7 +143,7 @@ def problems(draw: Any) -> dict[str, Any]:
         "tables": (
             table(draw, plan.tables.storages, few if at in ("storages", "both") else 0),
             code,
-            constants, *lists,
+            constants, indices, *lists,
             len(plan.arrays) + (draw(st.integers(-2, 3)) if at == "flag" else 0),
             len(plan.tables.weights) + (draw(st.integers(-1, 2)) if at == "flag" else 0),
             backward != (at == "flag" and draw(st.booleans())),
@@ -205,6 +209,7 @@ EMPTY: Any = (
     [],
     [],
     [],
+    [],
     0,
     0,
     False,
@@ -222,7 +227,16 @@ def attempt_code(plan: StepPlan, backward: bool, code: np.ndarray, threads: int)
     sizes = len(plan.arrays), len(plan.tables.weights)
     weights = [tuple(v.shape) if transposed else tuple(v.shape[::-1]) for v, transposed in plan.tables.weights]
     problem = {
-        "tables": (plan.tables.storages, code, plan.tables.constants, plan.carried, plan.reset, *sizes, backward),
+        "tables": (
+            plan.tables.storages,
+            code,
+            plan.tables.constants,
+            plan.tables.indices,
+            plan.carried,
+            plan.reset,
+            *sizes,
+            backward,
+        ),
         "layout": (
             B * T,
             B,
@@ -264,7 +278,7 @@ def once_crashed() -> None:
         plan, backward = PLANS[0]
         storages = plan.tables.storages.copy()
         storages[storages[:, 0] == Place.TEMP, 2] = width
-        absurd = Tables(storages, plan.tables.instructions, plan.tables.constants, plan.tables.weights)
+        absurd = replace(plan.tables, storages=storages)
         if width * 4 * B * int((storages[:, 0] == Place.TEMP).sum()) > physical_memory():
             attempt_code(replace(plan, tables=absurd), backward, plan.tables.instructions, 1)
     assert COUNTS["ran"] == 0, COUNTS

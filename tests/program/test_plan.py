@@ -58,13 +58,13 @@ def test_every_index_is_valid(row):
                 assert place in (Place.NONE, Place.SCALAR) or 0 <= column < max(width, 1)
             weight, *numbers, phase = rest[14:]
             assert phase in list(Phase)
-            assert (weight >= 0) == (kind == Kind.PRODUCT)
-            assert weight < len(tables.weights)
+            assert (weight >= 0) == (kind in (Kind.PRODUCT, Kind.GATHER, Kind.SCATTER))
+            assert weight < len(tables.weights if kind == Kind.PRODUCT else tables.indices) or weight == -1
             assert all(-1 <= k < len(tables.constants) for k in numbers)
         assert len(plan.carried) == len(plan.reset)
         assert all(0 <= k < arrays for k in (*plan.carried, *plan.reset))
         _engine.make_plan(
-            tables.storages, tables.instructions, tables.constants, plan.carried, plan.reset, arrays,
+            tables.storages, tables.instructions, tables.constants, tables.indices, plan.carried, plan.reset, arrays,
             len(tables.weights), backward,
         )  # fmt: skip
 

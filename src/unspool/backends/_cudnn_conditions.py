@@ -12,7 +12,7 @@ from unspool._nest import describe, leaves_of
 from unspool.backends.base import Call
 from unspool.cells import GRUCell, LSTMCell, SimpleRNNCell, activation
 from unspool.cells._activations import activation_name
-from unspool.program.hooks import has_hooks
+from unspool.program.hooks import hook_reason
 
 CELLS = (LSTMCell, GRUCell, SimpleRNNCell)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -100,7 +100,7 @@ def reasons_of_tensors(call: Call, device_type: str) -> Iterator[str]:
         yield "inputs, state and parameters have several dtypes"
     if torch._C._functorch.maybe_current_level() is not None:  # type: ignore[attr-defined]
         yield "a torch.func transform is active"
-    if has_hooks(call.cell):
+    if hook_reason(call.cell):
         yield "the cell has hooks, which expect to be called at every step"
     x = call.inputs
     if type(call.cell) in CELLS and not (isinstance(x, Tensor) and x.shape[2:] == (call.cell.input_size,)):

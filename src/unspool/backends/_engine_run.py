@@ -43,7 +43,7 @@ class CompiledStep:
             plan = backward_plan(self.step, key) if isinstance(key, Wanted) else forward_plan(self.step, *key)  # type: ignore[misc]
             tables = plan.tables
             native = self.engine.make_plan(
-                tables.storages, tables.instructions, tables.constants, plan.carried, plan.reset,
+                tables.storages, tables.instructions, tables.constants, tables.indices, plan.carried, plan.reset,
                 len(plan.arrays), len(tables.weights), backward,
             )  # fmt: skip
             self._plans[key] = plan, native
@@ -123,7 +123,7 @@ class EngineRun(torch.autograd.Function):
         compiled, layout = request.compiled, request.layout
         loop = compiled.step.loop
         given = _split(compiled, tensors)
-        arrays = _outside_arrays(given)
+        arrays = _outside_arrays(given, request.dtype)
         key = (request.training, request.all_states)
         plan, _ = compiled.plan(key)
         # What is returned is made in its own shape, and the engine gets views of it: users may write into it.
@@ -202,7 +202,7 @@ def _gradients(
     def zeros(rows: int, width: int) -> Tensor:
         return request.buffers.zeros((rows, width), request.dtype)
 
-    arrays = {**_outside_arrays(given), **made}
+    arrays = {**_outside_arrays(given, request.dtype), **made}
     for i, state in enumerate(given["initial"]):
         arrays["initial", i], arrays["fresh", i] = state, given["fresh"][i]
         width = loop.states[i].width
@@ -272,9 +272,10 @@ def _split(compiled: CompiledStep, items: Any) -> dict[str, Any]:
     return found
 
 
-def _outside_arrays(given: dict[str, Any]) -> dict[tuple[str, int], Tensor]:
+def _outside_arrays(given: dict[str, Any], dtype: torch.dtype) -> dict[tuple[str, int], Tensor]:
     arrays = {("input", i): t for i, t in enumerate(given["input"])}
     arrays |= {("token", i): t for i, t in enumerate(given["token"])}
     arrays |= {("row", i): t for i, t in enumerate(given["row"])}
-    arrays |= {("vector", i): t.reshape(1, -1) for i, t in enumerate(given["param"])}
+    # Masks among the parameters are booleans; the engine has 0 and 1.
+    arrays |= {("vector", i): t.reshape(1, -1).to(dtype) for i, t in enumerate(given["param"])}
     return arrays

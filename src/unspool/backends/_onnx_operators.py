@@ -16,7 +16,7 @@ from unspool.backends._traced_schedule import TracedSchedule
 from unspool.backends.base import Call, Result
 from unspool.cells import GRUCell, LSTMCell, LSTMState, SimpleRNNCell
 from unspool.cells._activations import activation
-from unspool.program.hooks import has_hooks
+from unspool.program.hooks import hook_reason
 
 OPERATORS: dict[type, str] = {
     LSTMCell: "LSTM",
@@ -44,7 +44,7 @@ def has_operator(call: Call) -> bool:
     tensors = [*leaves_of(call.inputs), *leaves_of(call.initial_state), *cell.parameters()]
     return (
         type(cell) in OPERATORS  # a subclass may compute anything
-        and not has_hooks(cell)
+        and not hook_reason(cell)
         and not call.static  # promised: a graph without loops
         and not call.all_states
         and call.row_inputs is None

@@ -20,13 +20,14 @@ from unspool.backends._static import StaticPlan
 from unspool.backends.base import Call, Result
 from unspool.program.evaluate import evaluate
 from unspool.program.guard import Guard
+from unspool.program.hooks import hook_reason
 from unspool.program.ir import Value
 from unspool.program.kept import Kept
 from unspool.program.reading import Reading
 from unspool.program.step import StepProgram
 from unspool.program.trace import Trace, TraceError
 
-INTERFACE = 3
+INTERFACE = 4
 """The form of the tables that this version writes; the engine says which one it reads."""
 
 
@@ -92,9 +93,9 @@ class NativeBackend:
         return call.notes["native"]
 
     def _read(self, call: Call) -> tuple[Guard | None, CompiledStep | str]:
-        if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
-               for m in call.cell.modules()):  # fmt: skip
-            return None, "the cell has hooks, which expect to be called at every step"
+        hooks = hook_reason(call.cell)
+        if hooks:
+            return None, hooks
         inputs = map_leaves(lambda leaf: leaf.new_zeros((1, *leaf.shape[2:])), call.inputs)
         state = map_leaves(lambda leaf: leaf.new_zeros((1, *leaf.shape[1:])), call.initial_state)
         rows = None if call.row_inputs is None else map_leaves(

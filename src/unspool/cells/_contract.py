@@ -152,6 +152,15 @@ def is_cell(thing: Any) -> TypeGuard[nn.Module]:
     return isinstance(thing, nn.RNNCellBase) or (isinstance(thing, nn.Module) and tells_its_start(thing))
 
 
+_HOW_TO_START = """\
+Add the method initial_state, which says how sequences start, for a state of H features
+
+    def initial_state(self, batch_size, *, dtype=None, device=None):
+        return torch.zeros(batch_size, H, dtype=dtype, device=device)
+
+or derive from unspool.Cell in place of torch.nn.Module, and call super().__init__(state_size=H)."""
+
+
 def require_cell(cell: Any, name: str = "cell") -> None:
     """Refuse what is not a cell.
 
@@ -168,13 +177,15 @@ def require_cell(cell: Any, name: str = "cell") -> None:
     """
     if is_cell(cell):
         return
-    received, advice = type(cell).__name__, "Add the method initial_state, or derive from unspool.Cell."
+    received, advice = type(cell).__name__, "To write one, derive from unspool.Cell and put the step into its forward."
     if isinstance(cell, type):
         received, advice = f"the class {cell.__name__}", f"Make one of it: {cell.__name__}(...)."
     elif isinstance(cell, nn.Module) and hasattr(cell, "batch_first"):
         advice = "A layer runs over time by itself: call it. Of a cell, unspool.RNN(cell) makes a layer."
     elif isinstance(cell, list | tuple | nn.ModuleList):
         advice = "Make one cell of several with unspool.StackedRNNCells([...])."
+    elif isinstance(cell, nn.Module):
+        advice = _HOW_TO_START
     raise TypeError(
         f"{name} is {received}; expected a cell: a module with forward(x, state) -> (output, new_state) "
         "and initial_state(batch_size, *, dtype=None, device=None), or torch.nn.LSTMCell, GRUCell or RNNCell. "

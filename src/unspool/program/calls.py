@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from types import GetSetDescriptorType
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from unspool.program.source import TraceError
 
 def function_name(func: Callable[..., Any]) -> str:
     """Return a name by which `find_function` finds a function again, if there is one."""
-    name = resolve_name(func)
-    return name or f"torch.{getattr(func, '__name__', func)}"
+    name = resolve_name(func) or f"torch.{getattr(func, '__name__', func)}"
+    return name.removesuffix(".__get__")  # attributes such as `mT`
 
 
 @cache
@@ -31,6 +32,8 @@ def find_function(name: str) -> Callable[..., Any]:
     found: Any = torch
     for part in name.split(".")[1:]:
         found = getattr(found, part, None)
+    if isinstance(found, GetSetDescriptorType | property):
+        found = found.__get__
     if not name.startswith("torch.") or not callable(found):
         raise TraceError(f"{name} is not a function that can be found by its name")
     return found

@@ -20,7 +20,10 @@ from unspool.program.evaluate import constant
 from unspool.program.ir import BINARY, TERNARY, Program, Value
 from unspool.program.loop import Loop
 
-COSTLY = set("exp log log1p expm1 sigmoid tanh elu gelu gelu_tanh silu softplus erf sin cos pow sqrt rsqrt".split())
+COSTLY = set(
+    "exp log log1p expm1 sigmoid tanh elu gelu gelu_tanh silu softplus erf sin cos pow sqrt rsqrt "
+    "asin acos atan sinh cosh asinh acosh atanh fmod atan2".split()
+)
 
 
 @dataclass
@@ -183,6 +186,8 @@ class _Differentiator:
             self.pieces.setdefault(args[0], []).append((start, stop, flat))
         elif op == "detach":
             return
+        elif op == "gather":
+            self._give_gathered(args[0], value.attrs["index"], g)
         elif op == "reshape":
             self.give(args[0], g)
         elif op == "concat":
@@ -216,6 +221,16 @@ class _Differentiator:
         else:
             (rule,) = RULES[op]
             self.give(args[0], None if rule is None else rule(self, value, g))
+
+    def _give_gathered(self, arg: Value, index: list[int], g: Value) -> None:
+        """Put gradients back to where the features were taken from."""
+        if len(index) == arg.width and len({*index}) == len(index):
+            back = [0] * len(index)
+            for place, at in enumerate(index):
+                back[at] = place
+            self.give(arg, self.emit("gather", g, shape=arg.shape, index=back))
+        else:
+            self.give(arg, self.emit("scatter", g, shape=arg.shape, index=index))
 
     def _give_expanded(self, arg: Value, value: Value, g: Value) -> None:
         """Sum a gradient over the features along which a value was repeated."""
@@ -300,6 +315,15 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "hard_tanh": (_gate("a", "imm0", "gt", "a", "imm1", "lt", "mul"),),
     "clamp": (_gate("a", "imm0", "ge", "a", "imm1", "le", "mul"),),
     "erf": (_through("g", 2 / math.sqrt(math.pi), "mul", "a", "square", "neg", "exp", "mul"),),
+    **dict.fromkeys(("floor", "ceil", "round", "trunc"), (None,)),
+    "asin": (_through("g", 1, "a", "square", "sub", "rsqrt", "mul"),),
+    "acos": (_through("g", 1, "a", "square", "sub", "rsqrt", "mul", "neg"),),
+    "atan": (_through("g", "a", "square", 1, "add", "div"),),
+    "sinh": (_through("g", "a", "cosh", "mul"),),
+    "cosh": (_through("g", "a", "sinh", "mul"),),
+    "asinh": (_through("g", "a", "square", 1, "add", "rsqrt", "mul"),),
+    "acosh": (_through("g", "a", "square", 1, "sub", "rsqrt", "mul"),),
+    "atanh": (_through("g", 1, "a", "square", "sub", "div"),),
     "sin": (_through("g", "a", "cos", "mul"),),
     "cos": (_through("g", "a", "sin", "mul", "neg"),),
     "add": (_through("g"), _through("g")),
@@ -316,7 +340,12 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
     "pow": (
         _through("b", 0, "eq", 0, "g", "b", "mul", "a", "b", 1, "sub", "pow", "mul", "where"),
-        _through("a", 0, "eq", 0, "g", "y", "mul", "a", "log", "mul", "where"),
+        _through("a", 0, "eq", "b", 0, "ge", "mul", 0, "g", "y", "mul", "a", "log", "mul", "where"),
+    ),
+    "fmod": (_through("g"), _through("g", "a", "b", "div", "trunc", "mul", "neg")),
+    "atan2": (
+        _through("g", "b", "mul", "a", "square", "b", "square", "add", "div"),
+        _through("g", "a", "mul", "a", "square", "b", "square", "add", "div", "neg"),
     ),
     "where": (None, _through("a", "g", 0, "where"), _through("a", 0, "g", "where")),
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), (None, None)),

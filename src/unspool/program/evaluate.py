@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable
 
 import torch
@@ -11,7 +10,14 @@ from torch.nn import functional as F
 
 from unspool._nest import unflatten
 from unspool.program.calls import find_function, spec_of
-from unspool.program.ir import Value
+from unspool.program.ir import BINARY, TERNARY, UNARY, Value
+
+
+def _compared(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a comparison that gives 1 and 0."""
+    compare = getattr(torch, name)
+    return lambda a, b: compare(a, b).to(max((a, b), key=Tensor.dim).dtype)
+
 
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "leaky_relu": F.leaky_relu,
@@ -24,6 +30,8 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "hard_sigmoid": F.hardsigmoid,
     "hard_tanh": F.hardtanh,
     "clamp": lambda x, low, high: x.clamp(low, high),
+    "where": lambda condition, a, b: torch.where(condition != 0, a, b),
+    **{name: _compared(name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
     "sigmoid_grad": lambda g, y: g * y * (1 - y),
     "tanh_grad": lambda g, y: g * (1 - y * y),
 }
@@ -35,6 +43,9 @@ def _linear(x: Tensor, weight: Tensor, addend: Tensor | None) -> Tensor:
     if addend is None or addend.dim() == 1:
         return F.linear(x, weight, addend)
     return torch.addmm(addend, x, weight.t())
+
+
+_OF_NUMBERS = {*UNARY, *BINARY, *TERNARY}
 
 
 def evaluate(values: Iterable[Value], known: dict[Value, Tensor], batch: int) -> dict[Value, Tensor]:
@@ -63,22 +74,19 @@ def evaluate(values: Iterable[Value], known: dict[Value, Tensor], batch: int) ->
 def _compute(value: Value, args: list[Tensor], batch: int) -> Tensor:
     op, batched = value.op, value.level != "param"
     shape = (batch, *value.shape) if batched else value.shape
+    rows = batch if batched else 1
     number = constant(value)
     if number is not None:
         # Without axes, in double precision: it takes on the dtype of whatever it meets, and loses no digit before.
         return torch.tensor(number, dtype=torch.float64)
     if op == "product":
-        return _linear(args[0].reshape(batch, value.args[0].width), args[1], args[2] if len(args) == 3 else None)
-    if op == "where":
-        return torch.where(args[0] != 0, args[1], args[2])
-    if op in ("eq", "ne", "lt", "le", "gt", "ge"):
-        return getattr(torch, op)(*args).to(max(args, key=Tensor.dim).dtype)
+        return _linear(args[0].reshape(rows, value.args[0].width), args[1], args[2] if len(args) == 3 else None)
     if op == "slice":
-        return args[0].reshape(batch, value.args[0].width)[:, value.attrs["start"] : value.attrs["stop"]].reshape(shape)
+        return args[0].reshape(rows, value.args[0].width)[:, value.attrs["start"] : value.attrs["stop"]].reshape(shape)
     if op == "concat":
         dtype = max(args, key=Tensor.dim).dtype
         parts = [
-            a.reshape(batch, v.width) if v.level != "param" else a.to(dtype).reshape(-1).expand(batch, v.width)
+            a.reshape(rows, v.width) if v.level != "param" else a.to(dtype).reshape(-1).expand(rows, v.width)
             for a, v in zip(args, value.args, strict=True)
         ]
         return torch.cat(parts, 1).reshape(shape)
@@ -95,6 +103,12 @@ def _compute(value: Value, args: list[Tensor], batch: int) -> Tensor:
         return getattr(args[0], op)(-1, keepdim=True)
     if op == "max":
         return args[0].amax(-1, keepdim=True)
+    if op == "gather":
+        return args[0].reshape(rows, value.args[0].width)[:, value.attrs["index"]].reshape(shape)
+    if op == "scatter":
+        parts = args[0].reshape(rows, value.args[0].width)
+        index = torch.tensor(value.attrs["index"], device=parts.device)
+        return parts.new_zeros(rows, value.width).index_add(1, index, parts).reshape(shape)
     if op == "transpose":
         return args[0].transpose(-1, -2)
     if op == "columns":
@@ -111,8 +125,11 @@ def _pointwise(value: Value, args: list[Tensor]) -> Tensor:
     if value.level != "param":  # one value per row stands beside any number of features
         args = [a.reshape(a.shape[0], *[1] * (rank - 1)) if a.dim() and v.level != "param" and v.width == 1 else a
                 for a, v in zip(args, value.args, strict=True)]  # fmt: skip
-    function = FUNCTIONS.get(value.op) or getattr(torch, value.op)
-    return function(*args, *value.attrs.get("imm", ()))
+    return _function(value)(*args, *value.attrs.get("imm", ()))
+
+
+def _function(value: Value) -> Callable[..., Tensor]:
+    return FUNCTIONS.get(value.op) or getattr(torch, value.op)
 
 
 def _call(value: Value, args: list[Tensor], batch: int) -> Tensor:
@@ -123,15 +140,14 @@ def _call(value: Value, args: list[Tensor], batch: int) -> Tensor:
         if kind == "truth":
             numbers = args[content].dtype
             leaves.append(args[content].bool())
+        elif kind == "dtype":
+            leaves.append(getattr(torch, content))
         else:
             leaves.append(args[content] if kind == "value" else batch if kind == "batch" else content)
     positional, keywords = unflatten(leaves, spec_of(attrs["spec"]))
     result = find_function(attrs["function"])(*positional, **keywords)
     result = result if attrs["index"] is None else result[attrs["index"]]
     return result.to(numbers) if result.dtype == torch.bool else result
-
-
-_ARITHMETIC = {"add": operator.add, "sub": operator.sub, "mul": operator.mul}
 
 
 def constant(value: Value) -> float | None:
@@ -142,7 +158,11 @@ def constant(value: Value) -> float | None:
         return None
     if value.op in ("expand", "reshape"):
         return constant(value.args[0])
-    if value.op in _ARITHMETIC:
-        a, b = map(constant, value.args)
-        return None if a is None or b is None else _ARITHMETIC[value.op](a, b)
-    return None
+    if value.op not in _OF_NUMBERS:
+        return None
+    numbers = [constant(arg) for arg in value.args]
+    if None in numbers:
+        return None
+    return float(
+        _function(value)(*(torch.tensor(n, dtype=torch.float64) for n in numbers), *value.attrs.get("imm", ()))
+    )

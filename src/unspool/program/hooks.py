@@ -1,12 +1,77 @@
-"""Hooks on modules: functions that expect to be called at every step."""
+"""Hooks of a cell and of the modules in it: who put them there, and what to do instead.
+
+A hook expects to be called at every step. Read natively, a cell is called a few times and then no more.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from torch import nn
+from torch.nn.modules import module as _modules
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+_KINDS = {
+    "_forward_pre_hooks": "forward pre-hook",
+    "_forward_hooks": "forward hook",
+    "_backward_pre_hooks": "backward pre-hook",
+    "_backward_hooks": "backward hook",
+}
 
 
-def has_hooks(cell: nn.Module) -> bool:
-    """Tell whether somebody listens to the calls of the cell or of a module in it."""
-    return any(
-        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in cell.modules()
+def hook_reason(cell: nn.Module) -> str:
+    """Return why a cell with hooks cannot be read.
+
+    Parameters
+    ----------
+    cell : Module
+
+    Returns
+    -------
+    str
+        The module, by its path and class, the kind of hook, and what to do about it; empty without hooks.
+    """
+    for path, module in cell.named_modules():
+        name = f"its part {path!r} ({type(module).__name__})" if path else f"the cell ({type(module).__name__})"
+        for kind, hook in _hooks_of(module):
+            return f"{name} {_what_it_is(kind, hook)}"
+    for attribute, kind in _KINDS.items():
+        for hook in getattr(_modules, f"_global{attribute}").values():
+            return (
+                f"there is a {kind} on all modules{_called(hook)}, which expects to see every call; remove it around "
+                "the run, by the handle that registering it returned"
+            )
+    return ""
+
+
+def _hooks_of(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    for attribute, kind in _KINDS.items():
+        for hook in getattr(module, attribute).values():
+            yield kind, hook
+
+
+def _what_it_is(kind: str, hook: Any) -> str:
+    if isinstance(hook, WeightNorm | SpectralNorm):
+        norm = "weight_norm" if isinstance(hook, WeightNorm) else "spectral_norm"
+        return (
+            f"has a hook of torch.nn.utils.{norm}, which computes its {hook.name} before every call; use "
+            f"torch.nn.utils.parametrizations.{norm} in its place"
+        )
+    if isinstance(hook, BasePruningMethod):
+        tensor = hook._tensor_name
+        return (
+            f"has a hook of torch.nn.utils.prune, which masks its {tensor} before every call; make that permanent with "
+            f"torch.nn.utils.prune.remove(module, {tensor!r})"
+        )
+    return (
+        f"has a {kind}{_called(hook)}, which expects to see every step; remove it by the handle that registering it "
+        "returned, or register it on the layer that runs the cell"
     )
+
+
+def _called(hook: Any) -> str:
+    name = getattr(hook, "__qualname__", "")
+    return f", {name.rsplit('.', 1)[-1]}" if name else ""

@@ -26,11 +26,12 @@ LEAVES = ("param", "row", "input", "state", "constant", "forward", "grad_output"
 
 UNARY = (
     "neg reciprocal exp log log1p expm1 sqrt rsqrt square abs sign sigmoid tanh relu leaky_relu elu gelu gelu_tanh "
-    "silu softplus softsign hard_sigmoid hard_tanh clamp erf sin cos"
+    "silu softplus softsign hard_sigmoid hard_tanh clamp erf sin cos floor ceil round trunc asin acos atan sinh cosh "
+    "asinh acosh atanh"
 ).split()
 """Functions of one value. Constants of a function stand in `attrs["imm"]`, two at most."""
 
-BINARY = "add sub mul div minimum maximum pow eq ne lt le gt ge sigmoid_grad tanh_grad".split()
+BINARY = "add sub mul div minimum maximum pow eq ne lt le gt ge sigmoid_grad tanh_grad fmod atan2".split()
 """`sigmoid_grad(g, y)` is g y (1 - y) and `tanh_grad(g, y)` is g (1 - y^2): the commonest two of backward programs."""
 TERNARY = ("where",)
 REDUCTIONS = ("sum", "mean", "max")
@@ -39,10 +40,12 @@ REDUCTIONS = ("sum", "mean", "max")
 VIEWS = ("slice", "reshape", "expand", "detach")
 """What lies in the place of its argument. `detach` is its argument, but for the gradient, which ends there."""
 
-MOVES = ("concat", *VIEWS)
+MOVES = ("concat", "gather", "scatter", *VIEWS)
 PARAMETRIC = ("transpose", "columns", "stack_rows")
 OPERATIONS = (*UNARY, *BINARY, *TERNARY, *REDUCTIONS, *MOVES, *PARAMETRIC, "product", "call")
-"""`slice` takes features in their order in memory; `columns` and `stack_rows` cut and stack weights `[out, in]`.
+"""`slice` takes features in their order in memory; `gather` takes those whose places stand
+in `attrs["index"]`, and `scatter` adds features up at these places. `columns` and `stack_rows` cut and stack weights
+`[out, in]`.
 `product` is x W^T for a weight of level `param`, plus a third argument where there is one: the value it is added to.
 `call` is any PyTorch function below level `state`."""
 
@@ -200,8 +203,15 @@ def _earlier(index: Any, program: Program) -> int:
 
 def _line(value: Value) -> str:
     args = ", ".join(map(str, value.args))
-    attrs = ", ".join(f"{k}={v}" for k, v in value.attrs.items())
+    attrs = ", ".join(f"{k}={_short(v)}" for k, v in value.attrs.items())
     inside = ", ".join(part for part in (args, attrs) if part)
     shape = "x".join(map(str, value.shape)) or "1"
     source = f"  # {value.source}" if value.source else ""
     return f"{value!s:<5} = {value.op}({inside}) : {shape}{source}"
+
+
+def _short(attribute: Any) -> str:
+    """Return an attribute as text; of a long table of indices its first ones."""
+    text = str(attribute)
+    long = isinstance(attribute, list) and len(text) > 60 and all(isinstance(item, int) for item in attribute)
+    return f"[{', '.join(map(str, attribute[:8]))}, ... {len(attribute)} in all]" if long else text

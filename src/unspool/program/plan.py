@@ -49,6 +49,7 @@ class Planner:
     storages: list[Storage] = field(default_factory=list)
     code: list[list[int]] = field(default_factory=list)
     constants: list[float] = field(default_factory=list)
+    indices: list[int] = field(default_factory=list)
     weights: list[tuple[Value, bool]] = field(default_factory=list)
     _index: dict[Storage, int] = field(default_factory=dict)
     _at: dict[Value, Operand] = field(default_factory=dict)
@@ -329,6 +330,11 @@ class Planner:
             self.emit(Kind.REDUCE, REDUCE_CODES[op], self._destination(value), args[0].width, groups=groups, a=x)
         elif op == "expand":
             self._expand(value)
+        elif op in ("gather", "scatter"):
+            x, first = self.matrix(args[0]), len(self.indices)
+            self.indices += value.attrs["index"]
+            kind = Kind.GATHER if op == "gather" else Kind.SCATTER
+            self.emit(kind, 0, self._destination(value), width, groups=args[0].width, a=x, weight=first)
         elif op == "concat":
             at, start = self._destination(value), 0
             for part in args:
@@ -363,5 +369,6 @@ class Planner:
             np.array(storages, dtype=np.int64).reshape(-1, 5),
             np.array(self.code, dtype=np.int64).reshape(-1, 20),
             self.constants,
+            self.indices,
             self.weights,
         )

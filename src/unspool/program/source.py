@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
+from typing import Any
 
 import torch
 
@@ -17,20 +19,54 @@ class TraceError(Exception):
     """
 
 
-_HERE = str(Path(__file__).parent)
-_TORCH = str(Path(torch.__file__).parent)
+_UNSPOOL = Path(__file__).parents[1]
+_CELLS = str(_UNSPOOL / "cells")
+_CONTRACT = (str(_UNSPOOL / "cells" / "_contract.py"), str(_UNSPOOL / "cells" / "_step.py"))
+_OURS = (str(_UNSPOOL), str(Path(torch.__file__).parent))
+_MODULES = str(Path(torch.__file__).parent / "nn" / "modules")
+_INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
-def source_line(frame: FrameType | None = None) -> str:
-    """Return file and line of the innermost frame, from this one outwards, that is neither PyTorch's nor the reader's."""
+def source_line(frame: FrameType | None = None, of_module: bool = True) -> str:
+    """Return file, line and function of the user's code that is at work, and which of `torch.nn`'s modules it calls.
+
+    It is looked for from a frame outwards, by default from where this is called.
+
+    That is the innermost function within the step that is neither PyTorch's nor unspool's, save for unspool's own
+    cells; what was installed beside them (a package of tensor operations, say) counts where there is nothing else.
+    After the step it is where the cell's `forward` begins.
+    """
     frame = sys._getframe(1) if frame is None else frame
+    installed = module = ""
     while frame is not None:
-        if not frame.f_code.co_filename.startswith((_HERE, _TORCH)):
-            return line_of(frame)
+        code, name = frame.f_code, frame.f_code.co_filename
+        if _is_start(code):
+            return installed or _beginning(frame.f_locals.get("cell"))
+        if name.startswith(_MODULES) and of_module and not module and code.co_name == "forward":
+            module = f", {type(frame.f_locals.get('self')).__name__}"
+        if _is_cell(name) or not name.startswith(_OURS):
+            where = line_of(frame) + module
+            if _is_cell(name) or not name.startswith(_INSTALLED):
+                return where
+            installed = installed or where
         frame = frame.f_back
-    return ""
+    return installed
 
 
 def line_of(frame: FrameType) -> str:
-    """Return file and line of a frame."""
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+    """Return file, line and function of a frame."""
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
+
+
+def _is_cell(name: str) -> bool:
+    return name.startswith(_CELLS) and name not in _CONTRACT
+
+
+def _is_start(code: CodeType) -> bool:
+    """Tell whether this is the function that runs the step to read it."""
+    return code.co_name == "trace" and code.co_filename.startswith(str(Path(__file__).parent))
+
+
+def _beginning(cell: Any) -> str:
+    code = getattr(getattr(type(cell), "forward", None), "__code__", None)
+    return f"{Path(code.co_filename).name}:{code.co_firstlineno} in {code.co_name}" if code is not None else ""

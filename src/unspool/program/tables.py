@@ -19,7 +19,9 @@ class Place(IntEnum):
 class Kind(IntEnum):
     """What an instruction does."""
 
-    UNARY, BINARY, TERNARY, REDUCE, REPEAT, PRODUCT, COLUMN_SUMS, FETCH, STORE, WEIGHT_GRADIENT = range(10)
+    UNARY, BINARY, TERNARY, REDUCE, REPEAT, PRODUCT, COLUMN_SUMS, FETCH, STORE, WEIGHT_GRADIENT, GATHER, SCATTER = (
+        range(12)
+    )
 
 
 class Phase(IntEnum):
@@ -38,7 +40,8 @@ UNARY_CODES = {
     name: code
     for code, name in enumerate(
         "copy neg reciprocal exp log log1p expm1 sqrt rsqrt square abs sign sigmoid tanh relu leaky_relu elu gelu "
-        "gelu_tanh silu softplus softsign hard_sigmoid hard_tanh erf sin cos clamp".split()
+        "gelu_tanh silu softplus softsign hard_sigmoid hard_tanh erf sin cos clamp floor ceil round trunc asin acos "
+        "atan sinh cosh asinh acosh atanh".split()
     )
 }
 BINARY_CODES = {name: code for code, name in enumerate(BINARY)}
@@ -81,6 +84,8 @@ class Tables:
     storages : array of shape (S, 5)
     instructions : array of shape (N, 20)
     constants : list of float
+    indices : list of int
+        Of the instructions that move features.
     weights : list of (Value, bool)
         For each weight of a product the value `[out, in]`, and whether the product takes its transpose.
     """
@@ -88,4 +93,5 @@ class Tables:
     storages: np.ndarray
     instructions: np.ndarray
     constants: list[float]
+    indices: list[int]
     weights: list[tuple[Value, bool]]

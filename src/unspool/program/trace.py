@@ -295,7 +295,7 @@ class Recorder(StandIns):
             recorded = None if rule is None else rules.apply(rule, self, result, args, kwargs)
             if recorded is None and level > 0 and short in kinds.BATCHWISE:
                 raise TraceError(f"{name} ({source_line()}) lets the rows of a batch influence each other")
-        except rules.TooManyPieces as error:
+        except rules.CannotRead as error:
             if level == LEVELS.index("state"):
                 raise TraceError(f"{name} ({source_line()}) {error}") from None
         return self._call(name, level, result, args, kwargs) if recorded is None else recorded
@@ -307,6 +307,11 @@ class Recorder(StandIns):
         where = source_line()
         if short in kinds.RANDOM and not kinds.draws_nothing(short, args, kwargs):
             raise TraceError(f"{name} ({where}) draws random numbers inside of the step")
+        if kinds.writes_statistics(short, args, kwargs):
+            raise TraceError(
+                f"{name} ({where}) lets the rows of a batch influence each other and writes its running statistics, as "
+                "norms in training do; use layer_norm, or cell.eval()"
+            )
         if short in kinds.HOOKS:
             raise TraceError(
                 f"{name} ({where}) has a function called in the backward pass, which a program cannot read; clip or "

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
+from tests.program.rules.products import PRODUCTS as PRODUCTS
+from tests.program.rules.products import REPEATED as REPEATED
 from tests.program.steps import H
 
 FUNCTIONS = """
@@ -47,6 +50,12 @@ torch.nn.Threshold(0.1, 0.2)(h); torch.nn.Sequential(torch.nn.Tanh())(h)
 torch.nn.Sequential(m.linear, torch.nn.ReLU(), torch.nn.Identity())(h)
 torch.sigmoid(input=h); F.silu(input=h, inplace=False); F.leaky_relu(input=h, negative_slope=0.3)
 torch.nn.Dropout1d(0.5).eval()(h); torch.nn.AlphaDropout(0.5).eval()(h)
+torch.floor(4 * h); (3 * h).floor(); torch.ceil(4 * h); h.ceil() * x; torch.round(5 * h); (5 * h).round() + h
+torch.round(5 * h, decimals=1); (50 * h).round(decimals=-1); torch.trunc(4 * h); torch.fix(4 * h); torch.frac(3 * h)
+torch.asin(h.tanh()); torch.arcsin(0.9 * h.tanh()); torch.acos(0.9 * h.tanh()); h.sigmoid().arccos(); torch.atan(h)
+h.arctan(); torch.sinh(h); h.cosh(); torch.asinh(h); h.arcsinh(); torch.acosh(h.abs() + 1.5); (h.abs() + 2).arccosh()
+torch.atanh(0.9 * h.tanh()); (h.sigmoid() * 0.9).arctanh(); torch.sinc(h); torch.deg2rad(90 * h); h.rad2deg()
+F.prelu(h.view(-1, 2, 3), m.v[:2]).flatten(1); F.glu(torch.cat([h.view(-1, 2, 3), x.view(-1, 2, 3)], 1), 1).flatten(1)
 """
 
 POINTWISE = """
@@ -88,6 +97,17 @@ torch.logical_and(h, x).to(h.dtype) * x; torch.logical_or(h, x > 9).double() * h
 torch.where(torch.logical_not(h), h, x); torch.where(h.bool() & (x > 0), h, x); torch.where(h.not_equal(x), h, x)
 ((h > 0) + (x > 0)).double() + h; ((h > 0) * (x > 0)).double() + h; (h > 0).double() - h
 (h > 0).to(torch.float64) * h
+h % 0.3; h % -0.4; torch.remainder(h, m.positive); torch.remainder(h, x); h.remainder(0.7); torch.fmod(h, 0.3)
+h.fmod(x); torch.fmod(h, m.positive); 2 % ((h > x).double() + 0.7) + h; torch.atan2(h, x); h.arctan2(x.abs() + 1)
+torch.div(h, 0.3, rounding_mode="floor"); torch.div(h, x, rounding_mode="trunc")
+h.div(m.positive, rounding_mode="floor")
+((h > x).double() * 3) // 2 + h; torch.floor_divide((h > x).double() * 3, 2) * h; 5 // ((h > x).double() + 1) + h
+torch.heaviside((h > x).double() - 0.5 * (x > 0), m.v.detach()) * h
+h * np.float32(0.5); np.float32(0.5) * h; h + np.float64(0.1); np.int64(2) - h; h ** np.int64(2); np.float32(2) ** h
+h / np.float64(0.3); np.float64(1) / (h.abs() + 1); h * np.bool_(True); torch.where(h > np.float32(0), h, np.float32(2))
+torch.clamp(h, np.float32(-0.25), np.float32(0.25)); torch.add(h, x, alpha=np.float32(2))
+h.masked_fill(x > 0, np.float64(3))
+torch.lerp(h, x, np.float64(0.3)); F.leaky_relu(h, np.float64(0.1)); h % np.float64(0.3)
 torch.lerp(h, x, weight=m.one); torch.lerp(input=h, end=x, weight=0.25); h.masked_fill(mask=x > 0, value=0.25)
 """
 
@@ -145,34 +165,18 @@ F.cosine_similarity(h, x).unsqueeze(1) + h; torch.cosine_similarity(h, x, dim=1,
 F.group_norm(h, 2); F.group_norm(h, 3, m.v, m.positive); torch.nn.GroupNorm(2, 6, dtype=torch.float64)(h)
 F.layer_norm(h.view(-1, 2, 3), (2, 3)).flatten(1); F.layer_norm(h.view(-1, 2, 3), (2, 3), m.v.view(2, 3)).flatten(1)
 torch.nn.RMSNorm(6, dtype=torch.float64)(h); F.layer_norm(input=h, normalized_shape=(6,), weight=m.v)
-"""
-
-PRODUCTS = """
-F.linear(h, m.w); F.linear(h, m.w, m.v); h @ m.w; torch.matmul(h, m.w); h.matmul(m.w.t()); torch.mm(h, m.w)
-h.mm(m.w.T)
-torch.addmm(m.v, h, m.w); torch.addmm(x, h, m.w); F.linear(torch.cat([h, x], 1), m.u); torch.cat([x, h], -1) @ m.w2
-F.linear(x, m.w) + F.linear(h, m.w); F.linear(h, m.w.t()); F.linear(h, 2 * m.w); F.linear(h, m.w2[:6])
-F.linear(h, m.u[:, 6:])
-F.linear(x, m.w2).chunk(2, 1)[1] * h; F.linear(h, m.w2)[:, 6:]
-h @ torch.linalg.qr(m.w)[0]; F.linear(h, m.w.exp()); F.linear(h * x, m.w) * F.linear(x, m.w)
-torch.einsum("bi,ij->bj", h, m.w); torch.einsum("bi,oi->bo", h, m.w); torch.einsum("...i,oi->...o", h, m.w)
-torch.einsum("b i, i o -> b o", [h, m.w]); torch.einsum("oi,bi->bo", m.w, h); torch.einsum("bi,i->bi", h, m.v)
-torch.einsum("bi,bi->b", h, x).unsqueeze(1) + h; torch.einsum("bi,bj->bij", h, x).sum(2)
-torch.einsum("bi,i->b", h, m.v)[:, None] + h
-torch.einsum("bij,bj->bi", x.unsqueeze(2) * h.unsqueeze(1), h)
-torch.einsum("bij,bi->bj", x.unsqueeze(2) * h.unsqueeze(1), h)
-torch.einsum("bnk,ko->bno", h.view(-1, 1, 6), m.w).flatten(1)
-torch.einsum("bhd,bhd->bh", h.view(-1, 2, 3), x.view(-1, 2, 3)).repeat(1, 3)
-torch.einsum("bij,bjk->bik", h.view(-1, 2, 3), x.view(-1, 3, 2)).flatten(1).repeat(1, 2)[:, :6]
-torch.bmm(h.unsqueeze(1), x.unsqueeze(2)).squeeze(1) + h
-(x.unsqueeze(2) * h.unsqueeze(1) @ h.unsqueeze(2)).squeeze(2)
-torch.bmm(h.unsqueeze(1), x.unsqueeze(2) * h.unsqueeze(1)).squeeze(1)
-torch.matmul(h.view(-1, 2, 3), x.view(-1, 3, 2)).flatten(1).sum(1, keepdim=True) + h
-torch.bmm(h.unsqueeze(2), x.unsqueeze(1)).mean(2); torch.addmm(m.v, h, m.w, beta=0.5, alpha=2.0)
-torch.addmm(x, h, m.w, beta=0)
-F.linear(torch.stack([h, x], 1), m.w, m.v).flatten(1)[:, 3:9]; torch.stack([h, x * h], 1).matmul(m.w).mean(1)
-torch.inner(h, m.w)
-m.linear(h); m.linear(torch.tanh(h))
+F.cosine_similarity(h.view(-1, 2, 3), m.w[:2, :3], dim=-1).repeat(1, 3)
+F.cosine_similarity(h.view(-1, 2, 3), x[:, None, :3], dim=-1).repeat(1, 3) * h
+F.cosine_similarity(h.unsqueeze(1), m.w, dim=2); torch.cosine_similarity(m.v, h, dim=-1)[:, None] + h
+F.cosine_similarity(h, m.v.expand_as(h))[:, None] + h
+F.cosine_similarity(h.view(-1, 2, 3), x.view(-1, 2, 3), dim=1).repeat(1, 2)
+F.batch_norm(h, m.v.detach(), m.positive.detach())
+F.batch_norm(h, m.v.detach(), m.positive.detach(), m.v, m.positive, eps=0.1)
+F.batch_norm(h.view(-1, 2, 3), m.v.detach()[:2], m.positive.detach()[:2], m.v[:2], m.v[2:4]).flatten(1)
+F.instance_norm(h.view(-1, 2, 3)).flatten(1)
+F.instance_norm(h.view(-1, 2, 3), weight=m.v[:2], bias=m.v[2:4], eps=0.1).flatten(1)
+torch.nn.InstanceNorm1d(2)(h.view(-1, 2, 3)).flatten(1); torch.nn.BatchNorm1d(6, dtype=torch.float64).eval()(h)
+F.group_norm(h.view(-1, 2, 3), 2, m.v[:2], m.positive[:2]).flatten(1); F.group_norm(h.view(-1, 6, 1), 3).flatten(1)
 """
 
 MOVES = """
@@ -223,6 +227,13 @@ torch.split(h, 3, dim=-1)[1].repeat(1, 2); torch.unbind(h, dim=1)[2].unsqueeze(-
 torch.squeeze(h.unsqueeze(2), 2); torch.unsqueeze(h, -1).squeeze(-1)
 torch.reshape(h, (-1, 2, 3)).flatten(start_dim=1); torch.unflatten(h, 1, (2, 3)).flatten(1); h.expand(-1, -1)
 torch.diagonal(h.unsqueeze(2) * x.unsqueeze(1), 0, 1, 2)
+(h.unsqueeze(2) * x.unsqueeze(1)).tril().sum(2); torch.triu(h.unsqueeze(2) * x.unsqueeze(1), 1).sum(1)
+h.view(-1, 2, 3).mT.flatten(1); torch.adjoint(h.view(-1, 2, 3)).flatten(1)
+h.repeat(1, 4).view(-1, 3, 8).transpose(1, 2).flatten(1)[:, 5:11] * x; h.unsqueeze(2).expand(-1, 6, 30).mT.mean(1)
+(x.unsqueeze(2) * h.repeat(1, 40).unsqueeze(1)).permute(0, 2, 1).flatten(1).view(-1, 6, 240).sum(2)
+h[:, [0, 5, 0, 4, 0, 3, 0, 2, 0, 1]].cumsum(1)[:, 4:]
+h.repeat(1, 3)[:, torch.arange(17, -1, -1).tolist()].view(-1, 6, 3).amax(2)
+torch.cat([h, x], 1)[:, [0, 6, 0, 7, 1, 8, 2, 9, 3, 10, 4, 11]].view(-1, 6, 2).amax(2)
 """
 
 IN_PLACE = """
@@ -277,6 +288,14 @@ y = (h > 0); y &= x > 0; r = torch.where(y, h, x)
 y = h * 1; y.copy_(m.v); r = y
 y = h * 1; y.copy_(m.one); r = y + h
 h[:, 0] = 1.0; r = h
+y = torch.zeros(len(h), 6, dtype=h.dtype); y += m.v; r = y + h
+y = torch.zeros(len(h), 6, dtype=h.dtype); y[:] = m.v; r = y * h
+y = torch.zeros(len(h), 6, dtype=h.dtype); y[:, :2] = m.v[:2]; r = y + h
+y = torch.zeros(len(h), 6, dtype=h.dtype); y[:, :2] = m.v[:2]; y[:, 3] = h[:, 0]; r = y + h
+y = torch.zeros(len(h), 6, dtype=h.dtype); y[:, :2] = 1.0; r = y + h
+y = torch.zeros(len(h), 6, dtype=h.dtype); y.copy_(m.v); y.tanh_(); r = y + h
+y = torch.empty(len(h), 6, dtype=h.dtype); y[:, ::2] = m.v[:3]; y[:, 1::2] = m.v[3:]; r = y * h
+y = torch.ones(len(h), 6, dtype=h.dtype) * m.v; y.mul_(m.positive).clamp_(-0.5, 0.5); r = y + h
 """
 
 KINKS = """
@@ -298,6 +317,10 @@ torch.linalg.vector_norm(h, float("inf"), 1, True) + h; h.std(1, keepdim=True) +
 F.normalize(h)
 F.logsigmoid(h); F.mish(h); F.silu(h); F.gelu(h); torch.logit(h, 0.25); torch.lerp(h, x, h); torch.abs(h - x)
 F.cosine_similarity(h, x)[:, None]
+h % 1.0; h % -2.0; torch.fmod(h, 2.0); torch.remainder(h, x * 0 + 0.5); torch.floor(h); torch.round(h * 0.5)
+torch.atan(h); torch.atan2(h, x.abs() + 1); torch.sinc(h); torch.frac(h)
+torch.div(h, 0.5, rounding_mode="floor"); h.abs() ** x; torch.logit(h, 0.0); h.clamp(1.0, -1.0)
+F.normalize(h, eps=3.0); torch.where(h == x, h * 2, x * 3); torch.clamp(h, x, x + 1); torch.round(h, decimals=1)
 """
 
 
@@ -306,13 +329,15 @@ def spellings(text: str) -> list[str]:
     return [part.strip() for line in text.strip().splitlines() for part in line.split(";") if part.strip()]
 
 
-EXPRESSIONS = [t for text in (FUNCTIONS, POINTWISE, REDUCTIONS, NORMS, PRODUCTS, MOVES) for t in spellings(text)]
+EXPRESSIONS = [
+    t for text in (FUNCTIONS, POINTWISE, REDUCTIONS, NORMS, PRODUCTS, REPEATED, MOVES) for t in spellings(text)
+]
 STATEMENTS = [line.strip() for line in IN_PLACE.strip().splitlines()]
 
 
 def step_of(text: str) -> Any:
     """Make a step of an expression, or of statements that end in r = ..."""
-    names = {"torch": torch, "F": F, "H": H}
+    names = {"torch": torch, "F": F, "H": H, "np": np}
     if "r = " in text:
         body = "\n    ".join(part.strip() for part in text.split(";"))
         exec(compile(f"def run(x, h, m):\n    {body}\n    return r\n", "step.py", "exec"), names)

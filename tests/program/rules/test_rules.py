@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from tests.conformance.oracle import leaves_of
-from tests.program.rules.spellings import EXPRESSIONS, KINKS, STATEMENTS, posed, spellings, step_of
+from tests.program.rules.spellings import EXPRESSIONS, KINKS, PRODUCTS, REPEATED, STATEMENTS, posed, spellings, step_of
+from tests.program.rules.test_kinds import REFUSED
 from tests.program.steps import H, StepCell, run_program
 from unspool import dynamic_rnn
 from unspool.program import rules
@@ -39,6 +40,20 @@ def test_a_spelling_of_inputs_alone_leaves_the_loop(text):
     torch.testing.assert_close(got, cell(x, h)[0], rtol=1e-10, atol=1e-11)
     in_loop = [v.op for v in traced.program.live() if v.level == "state" and v.op not in ("state", "expand")]
     assert in_loop == ["add", "mul"]  # the mul is the cell's own new state
+
+
+@pytest.mark.parametrize("text", spellings(REPEATED + PRODUCTS))
+def test_what_a_parameter_holds_is_not_read(text):
+    """Read while all parameters are zero, a program gives the numbers of what they become."""
+    cell, (x, h) = StepCell(step_of(text)), posed()
+    before = {name: tensor.clone() for name, tensor in cell.state_dict().items()}
+    with torch.no_grad():
+        for parameter in cell.parameters():
+            parameter.zero_()
+    traced = trace(cell, x, h, None)
+    cell.load_state_dict(before)
+    (got,), _ = run_program(traced.program, traced, cell, x, h)
+    torch.testing.assert_close(got, cell(x, h)[0], rtol=1e-10, atol=1e-11)
 
 
 class Recurrent(StepCell):
@@ -89,7 +104,7 @@ def test_every_rule_is_met_by_a_spelling():
 
     before, rules.RULES = rules.RULES, Noting(rules.RULES)
     try:
-        for text in [*EXPRESSIONS, *STATEMENTS]:
+        for text in [*EXPRESSIONS, *STATEMENTS, *REFUSED]:
             cell, (x, h) = StepCell(step_of(text)), posed()
             try:
                 read_step(cell, x, h, None)

@@ -10,27 +10,64 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unspool._nest import flatten
+from unspool.program.calls import remember
 from unspool.program.evaluate import constant
 from unspool.program.ir import Value
 from unspool.program.rules.registry import Recorder
 from unspool.program.source import source_line
 
 PIECES = 128
-"""Cutting features into more pieces than this is refused: each is an instruction of its own."""
+"""What would take more instructions than this is refused, or done another way."""
+
+NARROW = 8
+"""Features are moved in pieces only where these are this wide on average, or few: else by a table of places."""
 
 
-class TooManyPieces(Exception):
-    """Moving features would take too many instructions."""
+class CannotRead(Exception):
+    """A rule knows its function, but no program can do what is asked: the text goes on after the function's name."""
 
 
 def add(rec: Recorder, op: str, args: Iterable[Value], shape: tuple[int, ...], **attrs: Any) -> Value:
     """Append an operation, with the user's line."""
-    return rec.program.add(op, args, shape, source=source_line(), **attrs)
+    return rec.program.add(op, args, shape, source=source_line(of_module=False), **attrs)
 
 
 def number(rec: Recorder, value: float) -> Value:
     """Return a constant."""
     return rec.value(float(value))
+
+
+def called(
+    rec: Recorder, function: str, arguments: Any, shape: tuple[int, ...], index: int | None = None,
+    like: Tensor | None = None,
+) -> Value:  # fmt: skip
+    """Append a call to PyTorch, of values of parameters alone.
+
+    Parameters
+    ----------
+    rec : Recorder
+    function : str
+        A name for `find_function`.
+    arguments : (tuple, dict)
+        Positional ones, which may be nested, and those by name.
+    shape : tuple of int
+    index : int, optional
+        Of a function with several results which one it is.
+    like : Tensor, optional
+        Of the result's dtype; the usual floating-point one without it.
+    """
+    leaves, spec = flatten(arguments)
+    values = [leaf for leaf in leaves if isinstance(leaf, Value)]
+    places = {id(value): place for place, value in enumerate(values)}
+    template = [
+        ["value", places[id(x)]] if isinstance(x, Value)
+        else ["dtype", str(x).removeprefix("torch.")] if isinstance(x, torch.dtype) else ["plain", x]
+        for x in leaves
+    ]  # fmt: skip
+    spec = remember(spec)
+    dtype = {} if like is None or like.is_floating_point() else {"dtype": str(like.dtype)}
+    return add(rec, "call", values, shape, function=function, template=template, spec=spec, index=index, **dtype)
 
 
 # ------------------------------------------------------------------------------------------------ pointwise
@@ -47,15 +84,29 @@ def fitted(rec: Recorder, value: Value, shape: tuple[int, ...]) -> Value:
                 value if value.shape in ((), shape) else add(rec, "reshape", [value], () if value.width == 1 else shape)
             )
         return add(rec, "expand", [value], shape)
+    return value if value.width == 1 and len(value.shape) == len(shape) else expanded(rec, value, shape)
+
+
+def expanded(rec: Recorder, value: Value, shape: tuple[int, ...]) -> Value:
+    """Return a value repeated along axes of size 1, or before its first one."""
     if value.shape == shape:
         return value
-    if value.width == 1 and len(value.shape) == len(shape):
-        return value
-    return add(rec, "expand", [value], shape)
+    own = (*[1] * (len(shape) - len(value.shape)), *value.shape)
+    long = [k for k, (a, b) in enumerate(zip(own, shape, strict=True)) if a == 1 != b]
+    leading = all(own[k] == 1 for k in range(max(long, default=0)))
+    last = long == [len(shape) - 1]
+    if value.level == "param" or value.width == 1 or leading or last:
+        return add(rec, "expand", [value], shape)
+    places = torch.arange(value.width).view(own).expand(shape)
+    return add(rec, "gather", [value], shape, index=places.flatten().tolist())
 
 
 def pointwise(rec: Recorder, op: str, args: list[Any], result: Tensor, **attrs: Any) -> Value | None:
     """Append a function of values that PyTorch has broadcast to the shape of its result."""
+    if any(isinstance(a, int) and a == rec.batch and not isinstance(a, bool) for a in args):
+        raise CannotRead(
+            "takes the number of rows as a number; it differs from step to step, as rows come to their ends"
+        )
     values = [a if isinstance(a, Value) else rec.value(a) for a in args]
     ranks = {len(v.shape) for v in values if v.level != "param"}
     shape = tuple(result.shape[1:])
@@ -101,7 +152,7 @@ def filled(rec: Recorder, value: float, width: int) -> Value:
     return add(rec, "expand", [number(rec, value)], (width,))
 
 
-def gathered(rec: Recorder, values: list[Value], order: list[int], shape: tuple[int, ...]) -> Value | None:
+def gathered(rec: Recorder, values: list[Value], order: list[int], shape: tuple[int, ...]) -> Value:
     """Append a choice of features.
 
     Parameters
@@ -114,21 +165,16 @@ def gathered(rec: Recorder, values: list[Value], order: list[int], shape: tuple[
 
     Returns
     -------
-    Value or None
-        None if it would take a part of a parameter.
-
-    Raises
-    ------
-    TooManyPieces
-        If it would take more than `PIECES`.
+    Value
     """
     starts = [0]
     for value in values:
         starts.append(starts[-1] + value.width)
     borders = set(starts)
     cuts = [k for k, (a, b) in enumerate(pairwise(order), 1) if b != a + 1 or b in borders]
-    if len(cuts) >= PIECES:
-        raise TooManyPieces(f"moves features in {len(cuts) + 1} pieces, more than {PIECES}")
+    count = len(cuts) + 1
+    if count > PIECES or (count > NARROW and len(order) < count * NARROW):
+        return _by_places(rec, values, order, shape)
     pieces = []
     for first, last in pairwise([0, *cuts, len(order)]) if order else []:
         at = next(k for k in range(len(values)) if starts[k] <= order[first] < starts[k + 1])
@@ -141,15 +187,21 @@ def gathered(rec: Recorder, values: list[Value], order: list[int], shape: tuple[
         else:
             same = constant(value)
             if same is None:
-                return None
+                return _by_places(rec, values, order, shape)
             pieces.append(filled(rec, same, width))
     if not pieces:
-        return None if values[0].level == "param" else flat_slice(rec, values[0], 0, 0, shape)
+        return flat_slice(rec, values[0], 0, 0, shape)
     whole = len(pieces) == 1 and pieces[0].level != "param"
     return reshaped(rec, pieces[0], shape) if whole else add(rec, "concat", pieces, shape)
 
 
-def permuted(rec: Recorder, value: Value, axes: list[int]) -> Value | None:
+def _by_places(rec: Recorder, values: list[Value], order: list[int], shape: tuple[int, ...]) -> Value:
+    """Choose features one by one."""
+    whole = values[0] if len(values) == 1 else add(rec, "concat", values, (sum(v.width for v in values),))
+    return add(rec, "gather", [whole], shape, index=order)
+
+
+def permuted(rec: Recorder, value: Value, axes: list[int]) -> Value:
     """Return a value with its feature axes in another order."""
     moved = torch.arange(value.width).view(value.shape).permute(axes)
     return gathered(rec, [value], moved.flatten().tolist(), tuple(moved.shape))
@@ -168,7 +220,24 @@ def axes_of(value: Value, dim: Any) -> list[int] | None:
     return None if -1 in axes else axes
 
 
-def reduced(rec: Recorder, op: str, value: Value, axes: list[int], keepdim: bool = True) -> Value | None:
+def feature_axes(value: Value, dim: Any) -> list[int]:
+    """Return which of a value's feature axes `dim` names.
+
+    Raises
+    ------
+    CannotRead
+        If it names the batch, or all axes.
+    """
+    axes = axes_of(value, dim)
+    if axes is None:
+        raise CannotRead(
+            "takes the rows of the batch together, which must not influence each other: give it axes of features "
+            "(dim=1 or higher). What a branch or a loop asks of all rows is not read either; torch.where chooses by row"
+        )
+    return axes
+
+
+def reduced(rec: Recorder, op: str, value: Value, axes: list[int], keepdim: bool = True) -> Value:
     """Append a reduction over feature axes: `sum`, `mean` or `max`."""
     shape = value.shape
     rest = [k for k in range(len(shape)) if k not in axes]
@@ -184,8 +253,6 @@ def reduced(rec: Recorder, op: str, value: Value, axes: list[int], keepdim: bool
             total = total if op == "sum" else both(rec, "mul", total, 1.0 / count)
             return reshaped(rec, total, kept)
     at_end = permuted(rec, value, [*rest, *axes])
-    if at_end is None:
-        return None
     outer = tuple(shape[k] for k in rest)
     flat = reshaped(rec, at_end, (*outer, math.prod(shape[k] for k in axes)))
     return reshaped(rec, add(rec, op, [flat], (*outer, 1)), kept)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from unspool.program.ir import Value
-from unspool.program.rules.build import both, flat_slice, number, unary, where
+from unspool.program.rules.build import axes_of, both, gathered, number, reshaped, unary, where
 from unspool.program.rules.registry import Recorder, Rule, rule
 
 
@@ -29,6 +30,9 @@ for _op, _names in {
     "sign": "sign sgn",
     "sigmoid": "sigmoid expit", "tanh": "tanh", "softsign": "softsign", "hard_sigmoid": "hardsigmoid",
     "silu": "silu", "erf": "erf", "sin": "sin", "cos": "cos", "relu": "relu",
+    "floor": "floor", "ceil": "ceil", "trunc": "trunc fix", "asin": "asin arcsin", "acos": "acos arccos",
+    "atan": "atan arctan", "sinh": "sinh", "cosh": "cosh", "asinh": "asinh arcsinh", "acosh": "acosh arccosh",
+    "atanh": "atanh arctanh",
 }.items():  # fmt: skip
     rule(*_names.split())(_operation(_op))
 
@@ -39,6 +43,9 @@ def _scaled(op: str, factor: float) -> Rule:
     return _function(lambda rec, x: both(rec, "mul", unary(rec, op, x), factor))
 
 
+rule("frac")(_function(lambda rec, x: both(rec, "sub", x, unary(rec, "trunc", x))))
+rule("deg2rad")(_function(lambda rec, x: both(rec, "mul", x, math.pi / 180)))
+rule("rad2deg")(_function(lambda rec, x: both(rec, "mul", x, 180 / math.pi)))
 rule("positive", "__pos__")(_function(lambda _, x: x))
 rule("log2")(_scaled("log", 1 / math.log(2)))
 rule("log10")(_scaled("log", 1 / math.log(10)))
@@ -53,6 +60,24 @@ rule("relu6")(_function(lambda rec, x: unary(rec, "hard_tanh", x, 0.0, 6.0)))
 rule("logsigmoid", "log_sigmoid")(
     _function(lambda rec, x: unary(rec, "neg", unary(rec, "softplus", unary(rec, "neg", x), 1.0, 20.0)))
 )
+
+
+@rule("round")
+def _round(rec: Recorder, result: Tensor, x: Tensor, *, decimals: int = 0) -> Value:
+    value = rec.value(x)
+    if decimals == 0:
+        return unary(rec, "round", value)
+    there, back = ("mul", "div") if decimals > 0 else ("div", "mul")
+    scale = 10.0 ** abs(decimals)
+    return both(rec, back, unary(rec, "round", both(rec, there, value, scale)), scale)
+
+
+@rule("sinc")
+def _sinc(rec: Recorder, result: Tensor, x: Tensor) -> Value:
+    value = rec.value(x)
+    at_zero = both(rec, "eq", value, 0.0)
+    angle = where(rec, at_zero, 1.0, both(rec, "mul", value, math.pi))
+    return where(rec, at_zero, 1.0, both(rec, "div", unary(rec, "sin", angle), angle))
 
 
 @rule("hardswish")
@@ -78,8 +103,8 @@ def _leaky_relu(rec: Recorder, result: Tensor, x: Tensor, negative_slope: float 
 @rule("prelu")
 def _prelu(rec: Recorder, result: Tensor, x: Tensor, weight: Tensor) -> Value | None:
     value, slope = rec.value(x), rec.value(weight)
-    if len(value.shape) != 1 and slope.width != 1:
-        return None  # the slopes are those of the first feature axis
+    if slope.width != 1:  # they are those of the first feature axis
+        slope = reshaped(rec, slope, (slope.width, *[1] * (len(value.shape) - 1)))
     return where(rec, both(rec, "gt", value, 0.0), value, both(rec, "mul", value, slope))
 
 
@@ -132,14 +157,15 @@ def _softshrink(rec: Recorder, result: Tensor, x: Tensor, lambd: float = 0.5) ->
 @rule("logit")
 def _logit(rec: Recorder, result: Tensor, x: Tensor, eps: float | None = None) -> Value:
     value = rec.value(x) if eps is None else unary(rec, "clamp", x, eps, 1.0 - eps)
-    return unary(rec, "log", both(rec, "div", value, both(rec, "sub", number(rec, 1.0), value)))
+    return both(rec, "sub", unary(rec, "log", value), unary(rec, "log", both(rec, "sub", number(rec, 1.0), value)))
 
 
 @rule("glu")
 def _glu(rec: Recorder, result: Tensor, x: Tensor, dim: int = -1) -> Value | None:
     value = rec.value(x)
-    if len(value.shape) != 1 or dim not in (-1, 1):
+    axes = axes_of(value, dim)
+    if axes is None:
         return None
-    half = value.width // 2
-    left, right = flat_slice(rec, value, 0, half), flat_slice(rec, value, half, 2 * half)
+    halves = torch.arange(value.width).view(value.shape).chunk(2, axes[0])
+    left, right = (gathered(rec, [value], half.flatten().tolist(), tuple(half.shape)) for half in halves)
     return both(rec, "mul", left, unary(rec, "sigmoid", right))

@@ -46,7 +46,10 @@ EMPTY = set("empty_like new_empty".split())
 FRESH = set("zeros ones full".split())
 """What makes tensors that nobody else has."""
 
-_IN_PLACE = set("__iadd__ __isub__ __imul__ __itruediv__ __ipow__ __iand__ __ior__ __setitem__".split())
+_IN_PLACE = set(
+    "__iadd__ __isub__ __imul__ __itruediv__ __ifloordiv__ __imod__ __ipow__ __iand__ __ior__ __ixor__ "
+    "__setitem__".split()
+)
 
 
 def functional_name(name: str, kwargs: dict[str, Any]) -> str | None:
@@ -56,6 +59,16 @@ def functional_name(name: str, kwargs: dict[str, Any]) -> str | None:
     if name in _IN_PLACE:
         return "__" + name[3:]
     return name[:-1] if name.endswith("_") and not name.endswith("__") else None
+
+
+def writes_statistics(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Tell whether a norm writes its running statistics."""
+    flags = {"batch_norm": ("training", False), "instance_norm": ("use_input_stats", True)}
+    if name not in flags:
+        return False
+    flag, default = flags[name]
+    statistics = kwargs.get("running_mean", args[1] if len(args) > 1 else None)
+    return statistics is not None and bool(kwargs.get(flag, args[5] if len(args) > 5 else default))
 
 
 def draws_nothing(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from unspool._nest import leaves_of
+from unspool.program.calls import find_function
 from unspool.program.ir import LEAVES, Value
-from unspool.program.rules.build import add, filled, fitted, gathered, number, reshaped
+from unspool.program.rules.build import CannotRead, add, expanded, filled, fitted, gathered, number, reshaped
+from unspool.program.rules.kinds import BATCHWISE
 from unspool.program.rules.registry import BROADCASTS, Recorder, Rule, rule
 
 
@@ -47,28 +49,35 @@ def _holds_tensors(*things: Any) -> bool:
 
 def _moving(name: str) -> Rule:
     """Make the rule of a method that moves features."""
-    method = getattr(Tensor, name)
+    method = find_function(f"torch.Tensor.{name}")
 
     def apply(rec: Recorder, result: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         value = rec.value(x)
-        if value.level == "param" or _holds_tensors(args, kwargs):
+        if value.level == "param":
             return None
+        if _holds_tensors(args, kwargs):
+            raise CannotRead("takes its places from a tensor; numbers, slices and lists of numbers are read as places")
         moved = method(numbered(rec, [value])[0], *args, **kwargs)
         found = []
         for part in [moved] if isinstance(moved, Tensor) else moved:
             order = order_of(rec, part, value.width)
-            piece = None if order is None else gathered(rec, [value], order, tuple(part.shape[1:]))
-            if piece is None:
+            if order is None and name in BATCHWISE:
                 return None
-            found.append(piece)
+            if order is None:
+                raise CannotRead(
+                    "moves or takes rows of the batch, which must stay the first axis; features alone may be moved "
+                    "(torch.einsum multiplies per head without moving any)"
+                )
+            found.append(gathered(rec, [value], order, tuple(part.shape[1:])))
         return found[0] if isinstance(moved, Tensor) else found
 
     return apply
 
 
 for _name in (
-    "chunk split tensor_split split_with_sizes unsafe_chunk unsafe_split hsplit unbind narrow select __getitem__ "
-    "permute transpose movedim moveaxis swapaxes swapdims flip fliplr roll diagonal repeat tile repeat_interleave"
+    "t chunk split tensor_split split_with_sizes unsafe_chunk unsafe_split hsplit unbind narrow select __getitem__ "
+    "permute transpose mT adjoint movedim moveaxis swapaxes swapdims flip fliplr roll diagonal repeat tile "
+    "repeat_interleave"
 ).split():
     rule(_name)(_moving(_name))
 
@@ -108,8 +117,7 @@ def _expand(rec: Recorder, result: Tensor, x: Tensor, *args: Any, **kwargs: Any)
     value = rec.value(x)
     if len(value.shape) + 1 != result.dim() or result.shape[0] != rec.batch:
         return None
-    shape = tuple(result.shape[1:])
-    return value if value.shape == shape else add(rec, "expand", [value], shape)
+    return expanded(rec, value, tuple(result.shape[1:]))
 
 
 @rule("expand", "expand_as", "broadcast_to", table=BROADCASTS)
@@ -123,6 +131,24 @@ def _broadcast(rec: Recorder, result: Tensor, x: Tensor, *args: Any, **kwargs: A
         return None
     value = reshaped(rec, value, own)
     return value if own == shape else add(rec, "expand", [value], shape)
+
+
+def _triangle(name: str) -> Rule:
+    """Make the rule of a function that keeps a triangle of the last two axes, and puts zero elsewhere."""
+    function = getattr(torch, name)
+
+    def apply(rec: Recorder, result: Tensor, x: Tensor, diagonal: int = 0) -> Value | None:
+        value = rec.value(x)
+        if len(value.shape) < 2:
+            return None
+        kept = function(torch.ones(value.shape, dtype=result.dtype), diagonal)
+        return add(rec, "where", [rec.value(kept), value, number(rec, 0.0)], value.shape)
+
+    return apply
+
+
+rule("tril")(_triangle("tril"))
+rule("triu")(_triangle("triu"))
 
 
 @rule("pad")

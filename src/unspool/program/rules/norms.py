@@ -9,57 +9,54 @@ import torch
 from torch import Tensor
 
 from unspool.program.ir import Value
-from unspool.program.rules.build import axes_of, both, reduced, reshaped, unary, where
+from unspool.program.rules.build import (
+    CannotRead,
+    both,
+    expanded,
+    feature_axes,
+    fitted,
+    reduced,
+    reshaped,
+    unary,
+    where,
+)
 from unspool.program.rules.registry import Recorder, Rule, rule
 
 
-def _share(rec: Recorder, value: Value, axes: list[int]) -> Value | None:
-    top = reduced(rec, "max", value, axes)
-    if top is None:
-        return None
-    e = unary(rec, "exp", both(rec, "sub", value, top))
-    total = reduced(rec, "sum", e, axes)
-    return None if total is None else both(rec, "div", e, total)
+def share(rec: Recorder, value: Value, axes: list[int]) -> Value:
+    """Append a softmax."""
+    e = unary(rec, "exp", both(rec, "sub", value, reduced(rec, "max", value, axes)))
+    return both(rec, "div", e, reduced(rec, "sum", e, axes))
 
 
 @rule("softmax")
-def _softmax(rec: Recorder, result: Tensor, x: Tensor, dim: Any = None, _stacklevel: int = 3) -> Value | None:
+def _softmax(rec: Recorder, result: Tensor, x: Tensor, dim: Any = None, _stacklevel: int = 3) -> Value:
     value = rec.value(x)
-    axes = axes_of(value, dim)
-    return None if axes is None else _share(rec, value, axes)
+    return share(rec, value, feature_axes(value, dim))
 
 
 @rule("softmin")
-def _softmin(rec: Recorder, result: Tensor, x: Tensor, dim: Any = None, _stacklevel: int = 3) -> Value | None:
+def _softmin(rec: Recorder, result: Tensor, x: Tensor, dim: Any = None, _stacklevel: int = 3) -> Value:
     value = rec.value(x)
-    axes = axes_of(value, dim)
-    return None if axes is None else _share(rec, unary(rec, "neg", value), axes)
+    return share(rec, unary(rec, "neg", value), feature_axes(value, dim))
 
 
 @rule("log_softmax")
-def _log_softmax(rec: Recorder, result: Tensor, x: Tensor, dim: Any = None, _stacklevel: int = 3) -> Value | None:
+def _log_softmax(rec: Recorder, result: Tensor, x: Tensor, dim: Any = None, _stacklevel: int = 3) -> Value:
     value = rec.value(x)
-    axes = axes_of(value, dim)
-    top = None if axes is None else reduced(rec, "max", value, axes)
-    if axes is None or top is None:
-        return None
-    shifted = both(rec, "sub", value, top)
-    total = reduced(rec, "sum", unary(rec, "exp", shifted), axes)
-    return None if total is None else both(rec, "sub", shifted, unary(rec, "log", total))
+    axes = feature_axes(value, dim)
+    shifted = both(rec, "sub", value, reduced(rec, "max", value, axes))
+    return both(rec, "sub", shifted, unary(rec, "log", reduced(rec, "sum", unary(rec, "exp", shifted), axes)))
 
 
 @rule("logsumexp")
-def _logsumexp(rec: Recorder, result: Tensor, x: Tensor, dim: Any, keepdim: bool = False) -> Value | None:
+def _logsumexp(rec: Recorder, result: Tensor, x: Tensor, dim: Any, keepdim: bool = False) -> Value:
     value = rec.value(x)
-    axes = axes_of(value, dim)
-    top = None if axes is None else reduced(rec, "max", value, axes)
-    if axes is None or top is None:
-        return None
+    axes = feature_axes(value, dim)
+    top = reduced(rec, "max", value, axes)
     # Of features that are all minus infinity it is minus infinity, and not the difference of two infinities.
     top = where(rec, both(rec, "eq", unary(rec, "abs", top), math.inf), 0.0, top)
     total = reduced(rec, "sum", unary(rec, "exp", both(rec, "sub", value, top)), axes)
-    if total is None:
-        return None
     return reshaped(rec, both(rec, "add", unary(rec, "log", total), top), tuple(result.shape[1:]))
 
 
@@ -67,15 +64,12 @@ def _logsumexp(rec: Recorder, result: Tensor, x: Tensor, dim: Any, keepdim: bool
 
 
 def _centred(rec: Recorder, value: Value) -> Value:
-    mean = reduced(rec, "mean", value, [len(value.shape) - 1])
-    assert mean is not None
-    return both(rec, "sub", value, mean)
+    return both(rec, "sub", value, reduced(rec, "mean", value, [len(value.shape) - 1]))
 
 
 def _divided(rec: Recorder, value: Value, eps: float) -> Value:
     """Divide by the root of the mean of squares over the last axis."""
     mean = reduced(rec, "mean", unary(rec, "square", value), [len(value.shape) - 1])
-    assert mean is not None
     return both(rec, "mul", value, unary(rec, "rsqrt", both(rec, "add", mean, eps)))
 
 
@@ -117,17 +111,63 @@ def _rms_norm(
     return reshaped(rec, _weighted(rec, out, weight, None), tuple(result.shape[1:]))
 
 
+def _per_channel(rec: Recorder, value: Value, parameter: Any) -> Value:
+    """Return a parameter of the first feature axis, which is that of channels, to stand beside a value."""
+    return reshaped(rec, rec.value(parameter), (value.shape[0], *[1] * (len(value.shape) - 1)))
+
+
+def _channels_weighted(rec: Recorder, value: Value, weight: Any, bias: Any) -> Value:
+    for op, parameter in (("mul", weight), ("add", bias)):
+        if parameter is not None:
+            value = both(rec, op, value, _per_channel(rec, value, parameter))
+    return value
+
+
 @rule("group_norm")
 def _group_norm(
     rec: Recorder, result: Tensor, x: Tensor, num_groups: int, weight: Any = None, bias: Any = None,
     eps: float = 1e-5, cudnn_enabled: bool = True,
-) -> Value | None:  # fmt: skip
+) -> Value:  # fmt: skip
     value = rec.value(x)
-    if len(value.shape) != 1:
-        return None
     groups = reshaped(rec, value, (num_groups, value.width // num_groups))
     out = reshaped(rec, _divided(rec, _centred(rec, groups), eps), value.shape)
-    return _weighted(rec, out, weight, bias)
+    return _channels_weighted(rec, out, weight, bias)
+
+
+@rule("batch_norm")
+def _batch_norm(
+    rec: Recorder, result: Tensor, x: Tensor, running_mean: Any = None, running_var: Any = None, weight: Any = None,
+    bias: Any = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Value:  # fmt: skip
+    value = rec.value(x)
+    if training or running_mean is None or running_var is None:
+        raise CannotRead(
+            "normalises by the mean and variance of the batch, so that its rows influence each other; in evaluation "
+            "(model.eval()) it takes the running statistics and is read, and LayerNorm or GroupNorm are always"
+        )
+    deviation = unary(rec, "sqrt", both(rec, "add", rec.value(running_var), eps))
+    factor = unary(rec, "reciprocal", deviation)
+    factor = factor if weight is None else both(rec, "mul", factor, rec.value(weight))
+    channels = (value.shape[0], *[1] * (len(value.shape) - 1))
+    out = both(
+        rec, "mul", both(rec, "sub", value, _per_channel(rec, value, running_mean)), reshaped(rec, factor, channels)
+    )
+    return _channels_weighted(rec, out, None, bias)
+
+
+@rule("instance_norm")
+def _instance_norm(
+    rec: Recorder, result: Tensor, x: Tensor, running_mean: Any = None, running_var: Any = None, weight: Any = None,
+    bias: Any = None, use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
+) -> Value:  # fmt: skip
+    if not use_input_stats:
+        return _batch_norm(rec, result, x, running_mean, running_var, weight, bias, eps=eps)
+    if running_mean is not None:
+        raise CannotRead("writes its running statistics in training; in evaluation (model.eval()) it is read")
+    value = rec.value(x)
+    features = _joined(rec, value, len(value.shape) - 1)
+    out = reshaped(rec, _divided(rec, _centred(rec, features), eps), value.shape)
+    return _channels_weighted(rec, out, weight, bias)
 
 
 # ------------------------------------------------------------------------------------------------ variances, lengths
@@ -145,16 +185,12 @@ def _variance(take_root: bool, with_mean: bool) -> Rule:
         correction: float | None = None,
     ) -> Any:  # fmt: skip
         value = rec.value(x)
-        axes = axes_of(value, dim)
-        if axes is None:
-            return None
+        axes = feature_axes(value, dim)
         count = math.prod(value.shape[k] for k in axes) - (float(unbiased) if correction is None else correction)
         mean = reduced(rec, "mean", value, axes)
-        if mean is None or count <= 0:
+        if count <= 0:
             return None
         total = reduced(rec, "sum", unary(rec, "square", both(rec, "sub", value, mean)), axes)
-        if total is None:
-            return None
         out = both(rec, "mul", total, 1.0 / count)
         shape = tuple((result[0] if with_mean else result).shape[1:])
         out = reshaped(rec, root(rec, out) if take_root else out, shape)
@@ -170,8 +206,7 @@ for _name in ("var", "std", "var_mean", "std_mean"):
 def length(rec: Recorder, value: Value, p: Any, axes: list[int]) -> Value | None:
     """Return a norm over axes, which stay with size 1."""
     if p in (None, "fro", 2):
-        total = reduced(rec, "sum", unary(rec, "square", value), axes)
-        return None if total is None else root(rec, total)
+        return root(rec, reduced(rec, "sum", unary(rec, "square", value), axes))
     if p == 1:
         return reduced(rec, "sum", unary(rec, "abs", value), axes)
     return reduced(rec, "max", unary(rec, "abs", value), axes) if p == math.inf else None
@@ -183,8 +218,8 @@ def _norm(
     ord: Any = None,
 ) -> Value | None:  # fmt: skip
     value = rec.value(x)
-    axes = axes_of(value, dim)
-    if axes is None or len(axes) != 1:
+    axes = feature_axes(value, dim)
+    if len(axes) != 1:
         return None  # of two axes it is a norm of matrices
     out = length(rec, value, p if ord is None else ord, axes)
     return None if out is None else reshaped(rec, out, tuple(result.shape[1:]))
@@ -195,8 +230,7 @@ def _vector_norm(
     rec: Recorder, result: Tensor, x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False
 ) -> Value | None:
     value = rec.value(x)
-    axes = axes_of(value, dim)
-    out = None if axes is None else length(rec, value, ord, axes)
+    out = length(rec, value, ord, feature_axes(value, dim))
     return None if out is None else reshaped(rec, out, tuple(result.shape[1:]))
 
 
@@ -205,8 +239,7 @@ def _normalize(
     rec: Recorder, result: Tensor, x: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12
 ) -> Value | None:
     value = rec.value(x)
-    axes = axes_of(value, dim)
-    size = None if axes is None else length(rec, value, p, axes)
+    size = length(rec, value, p, feature_axes(value, dim))
     return None if size is None else both(rec, "div", value, unary(rec, "clamp", size, eps, math.inf))
 
 
@@ -214,14 +247,16 @@ def _normalize(
 def _cosine_similarity(
     rec: Recorder, result: Tensor, a: Tensor, b: Tensor, dim: int = 1, eps: float = 1e-8
 ) -> Value | None:
+    rank = max(a.dim(), b.dim())
+    shape = tuple(torch.broadcast_shapes(a.shape, b.shape)[1:])
     values = [rec.value(a), rec.value(b)]
-    axes = axes_of(values[0], dim)
-    if axes is None or values[0].shape != values[1].shape or values[1].level == "param":
-        return None
+    if any(v.level != "param" and t.dim() != rank for t, v in zip((a, b), values, strict=True)):
+        return None  # PyTorch has lined up the batch of one with features of another
+    values = [expanded(rec, fitted(rec, value, shape), shape) for value in values]
+    axes = feature_axes(next(v for v in values if v.level != "param"), dim)
     parts = []
     for value in values:
         size = length(rec, value, 2, axes)
-        if size is None:
-            return None
+        assert size is not None
         parts.append(both(rec, "div", value, unary(rec, "clamp", size, eps, math.inf)))
     return reduced(rec, "sum", both(rec, "mul", *parts), axes, keepdim=False)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unspool.program.ir import LEAVES, Value
-from unspool.program.rules.build import add, both, fitted, number, pointwise, unary, where
+from unspool.program.rules.build import CannotRead, add, both, expanded, fitted, number, pointwise, unary, where
 from unspool.program.rules.registry import Recorder, Rule, rule
 
 # ------------------------------------------------------------------------------------------------ arithmetic
@@ -17,6 +17,10 @@ from unspool.program.rules.registry import Recorder, Rule, rule
 
 def _reversed(function: Rule) -> Rule:
     return lambda rec, result, a, b, *, alpha=1: function(rec, result, b, a, alpha=alpha)
+
+
+def _swapped(function: Rule) -> Rule:
+    return lambda rec, result, a, b: function(rec, result, b, a)
 
 
 def binary(op: str) -> Rule:
@@ -32,13 +36,54 @@ def binary(op: str) -> Rule:
 
 for _op, _names in {
     "add": "add __add__ __radd__", "sub": "sub subtract __sub__", "mul": "mul multiply __mul__ __rmul__",
-    "div": "div divide true_divide __truediv__", "minimum": "minimum", "maximum": "maximum",
+    "minimum": "minimum", "maximum": "maximum", "fmod": "fmod", "atan2": "atan2 arctan2",
     "eq": "eq __eq__", "ne": "ne not_equal __ne__", "lt": "lt less __lt__", "le": "le less_equal __le__",
     "gt": "gt greater __gt__", "ge": "ge greater_equal __ge__",
 }.items():  # fmt: skip
     rule(*_names.split())(binary(_op))
 rule("rsub", "__rsub__")(_reversed(binary("sub")))
-rule("__rtruediv__", "__rdiv__")(_reversed(binary("div")))
+
+
+@rule("div", "divide", "true_divide", "__truediv__")
+def _div(rec: Recorder, result: Tensor, a: Any, b: Any, *, rounding_mode: str | None = None) -> Value | None:
+    if rounding_mode == "floor":
+        return _floor_div(rec, result, a, b)
+    out = pointwise(rec, "div", [a, b], result)
+    return out if out is None or rounding_mode is None else unary(rec, "trunc", out)
+
+
+def _beyond(rec: Recorder, rest: Value, b: Value) -> Value:
+    """Return where the rest of a division has another sign than its divisor: there the floor is one lower."""
+    signs = both(rec, "ne", both(rec, "lt", b, 0.0), both(rec, "lt", rest, 0.0))
+    return both(rec, "mul", both(rec, "ne", rest, 0.0), signs)
+
+
+@rule("remainder", "__mod__")
+def _remainder(rec: Recorder, result: Tensor, a: Any, b: Any) -> Value | None:
+    rest = pointwise(rec, "fmod", [a, b], result)
+    if rest is None:
+        return None
+    divisor = fitted(rec, rec.value(b), rest.shape)
+    return where(rec, _beyond(rec, rest, divisor), both(rec, "add", rest, divisor), rest)
+
+
+@rule("floor_divide", "__floordiv__")
+def _floor_div(rec: Recorder, result: Tensor, a: Any, b: Any) -> Value | None:
+    # Not the floor of the quotient, which may be rounded up to a whole number.
+    quotient, rest = pointwise(rec, "div", [a, b], result), pointwise(rec, "fmod", [a, b], result)
+    if quotient is None or rest is None:
+        return None
+    shape = rest.shape
+    dividend, divisor = (fitted(rec, rec.value(thing), shape) for thing in (a, b))
+    whole = both(rec, "div", both(rec, "sub", dividend, rest), divisor)
+    whole = unary(rec, "round", both(rec, "sub", whole, _beyond(rec, rest, divisor)))
+    by_zero = fitted(rec, both(rec, "eq", divisor, 0.0), shape)
+    return add(rec, "where", [by_zero, unary(rec, "trunc", quotient), whole], shape)
+
+
+rule("__rtruediv__", "__rdiv__")(_swapped(_div))
+rule("__rmod__")(_swapped(_remainder))
+rule("__rfloordiv__")(_swapped(_floor_div))
 
 
 @rule("pow", "__pow__")
@@ -99,6 +144,13 @@ def _logaddexp(rec: Recorder, result: Tensor, a: Tensor, b: Tensor) -> Value | N
 
 
 # ------------------------------------------------------------------------------------------------ choices
+
+
+@rule("heaviside")
+def _heaviside(rec: Recorder, result: Tensor, x: Tensor, values: Tensor) -> Value | None:
+    above = both(rec, "gt", rec.value(x), 0.0)
+    zero = both(rec, "eq", rec.value(x), 0.0)
+    return pointwise(rec, "where", [zero, values, above], result)
 
 
 @rule("where")
@@ -206,7 +258,7 @@ def _detach(rec: Recorder, result: Tensor, x: Tensor) -> Value:
 
 
 @rule("to", "type", "type_as", "float", "double", "bool")
-def _to(rec: Recorder, result: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Value | None:
+def _to(rec: Recorder, result: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Value:
     value = rec.value(x)
     if x.dtype == result.dtype:
         return value
@@ -214,7 +266,9 @@ def _to(rec: Recorder, result: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> 
         return truth(rec, x)
     computed = value.op not in LEAVES and value.op != "call"
     # A program holds what was compared as 0 and 1, and what was counted as whole numbers, in floats.
-    return value if computed and not x.is_floating_point() and result.is_floating_point() else None
+    if computed and not x.is_floating_point() and result.is_floating_point():
+        return value
+    raise CannotRead(f"changes the dtype from {x.dtype} to {result.dtype}, and a program has that of the state alone")
 
 
 @rule("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full")
@@ -232,5 +286,5 @@ def _copy(rec: Recorder, result: Tensor, x: Tensor, source: Tensor, non_blocking
     value, shape = rec.value(source), tuple(result.shape[1:])
     if source.dtype != result.dtype or (value.level != "param" and len(value.shape) != len(shape)):
         return None
-    value = fitted(rec, value, shape)
-    return value if value.shape == shape else add(rec, "expand", [value], shape)
+    # A value of its own, even of the same numbers: the tensor is not what it was copied from.
+    return add(rec, "reshape", [expanded(rec, fitted(rec, value, shape), shape)], shape)

@@ -12,6 +12,7 @@ from unspool.program.rules.build import (
     add,
     axes_of,
     both,
+    feature_axes,
     filled,
     fitted,
     flat_slice,
@@ -25,10 +26,9 @@ from unspool.program.rules.registry import Recorder, Rule, rule
 
 
 def _reduction(op: str) -> Rule:
-    def apply(rec: Recorder, result: Any, x: Tensor, dim: Any = None, keepdim: bool = False) -> Value | None:
+    def apply(rec: Recorder, result: Any, x: Tensor, dim: Any = None, keepdim: bool = False) -> Value:
         value = rec.value(x)
-        axes = axes_of(value, dim)
-        return None if axes is None else reduced(rec, op, value, axes, keepdim)
+        return reduced(rec, op, value, feature_axes(value, dim), keepdim)
 
     return apply
 
@@ -37,16 +37,14 @@ for _op, _name in (("sum", "sum"), ("mean", "mean"), ("max", "amax")):
     rule(_name)(_reduction(_op))
 
 
-def _smallest(rec: Recorder, value: Value, axes: list[int], keepdim: bool = True) -> Value | None:
-    largest = reduced(rec, "max", unary(rec, "neg", value), axes, keepdim)
-    return None if largest is None else unary(rec, "neg", largest)
+def _smallest(rec: Recorder, value: Value, axes: list[int], keepdim: bool = True) -> Value:
+    return unary(rec, "neg", reduced(rec, "max", unary(rec, "neg", value), axes, keepdim))
 
 
 @rule("amin")
-def _amin(rec: Recorder, result: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False) -> Value | None:
+def _amin(rec: Recorder, result: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False) -> Value:
     value = rec.value(x)
-    axes = axes_of(value, dim)
-    return None if axes is None else _smallest(rec, value, axes, keepdim)
+    return _smallest(rec, value, feature_axes(value, dim), keepdim)
 
 
 def _extreme(largest: bool) -> Rule:
@@ -56,13 +54,9 @@ def _extreme(largest: bool) -> Rule:
         if isinstance(dim, Tensor):
             return pointwise(rec, "maximum" if largest else "minimum", [x, dim], result)
         value = rec.value(x)
-        axes = axes_of(value, dim)
-        if axes is None or isinstance(result, Tensor):
-            return None
+        axes = feature_axes(value, dim)
         # Unlike that of amax, the gradient goes to one feature alone: the first of the largest.
         best = reduced(rec, "max", value, axes) if largest else _smallest(rec, value, axes)
-        if best is None:
-            return None
         at = both(rec, "eq", value, fitted(rec, best, value.shape))
         (axis_of,) = axes
         count = value.shape[axis_of]
@@ -70,8 +64,6 @@ def _extreme(largest: bool) -> Rule:
         down = down.view([count if k == axis_of else 1 for k in range(len(value.shape))]).expand(value.shape)
         place = where(rec, at, rec.value(down.contiguous()), 0.0)
         first = reduced(rec, "max", place, axes)
-        if first is None:
-            return None
         chosen = where(rec, both(rec, "eq", place, fitted(rec, first, value.shape)), value, 0.0)
         return [reduced(rec, "sum", chosen, axes, keepdim), None]
 
@@ -83,10 +75,8 @@ rule("min")(_extreme(largest=False))
 
 
 def _logical(all_of: bool) -> Rule:
-    def apply(rec: Recorder, result: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False) -> Value | None:
-        axes = axes_of(rec.value(x), dim)
-        if axes is None:
-            return None
+    def apply(rec: Recorder, result: Tensor, x: Tensor, dim: Any = None, keepdim: bool = False) -> Value:
+        axes = feature_axes(rec.value(x), dim)
         value = truth(rec, x)
         return _smallest(rec, value, axes, keepdim) if all_of else reduced(rec, "max", value, axes, keepdim)
 
@@ -98,9 +88,9 @@ rule("all")(_logical(all_of=True))
 
 
 @rule("count_nonzero")
-def _count(rec: Recorder, result: Tensor, x: Tensor, dim: Any = None) -> Value | None:
-    axes = axes_of(rec.value(x), dim)
-    return None if axes is None else reduced(rec, "sum", truth(rec, x), axes, keepdim=False)
+def _count(rec: Recorder, result: Tensor, x: Tensor, dim: Any = None) -> Value:
+    axes = feature_axes(rec.value(x), dim)
+    return reduced(rec, "sum", truth(rec, x), axes, keepdim=False)
 
 
 def _running(op: str, neutral: float) -> Rule:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Protocol
 
+import numpy as np
 from torch import Tensor
 
 from unspool.program.ir import Program, Value
@@ -58,9 +59,11 @@ def rule(*names: str, table: dict[str, Rule] = RULES) -> Callable[[Rule], Rule]:
 def apply(function: Rule, rec: Recorder, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return what a rule makes of a call, or None where the call is beyond it.
 
-    PyTorch's names of the first arguments may be written out, and NumPy's names stand for PyTorch's.
+    PyTorch's names of the first arguments may be written out; NumPy's names stand for PyTorch's, its numbers
+    for Python's.
     """
-    kwargs = {_TORCH_NAMES.get(name, name): value for name, value in kwargs.items() if value is not None}
+    args = tuple(map(_plain, args))
+    kwargs = {_TORCH_NAMES.get(name, name): _plain(value) for name, value in kwargs.items() if value is not None}
     for place, name in enumerate(("condition",) * ("condition" in kwargs) + ("input", "other")):
         if len(args) == place and name in kwargs:
             args = (*args, kwargs.pop(name))
@@ -69,6 +72,10 @@ def apply(function: Rule, rec: Recorder, result: Any, args: tuple[Any, ...], kwa
     except TypeError:
         return None
     return function(rec, result, *args, **kwargs)
+
+
+def _plain(argument: Any) -> Any:
+    return argument.item() if isinstance(argument, np.generic) else argument
 
 
 @cache
