@@ -23,7 +23,6 @@ from unspool.program.rules import (  # noqa: F401
     unread,
 )
 from unspool.program.rules.build import CannotRead as CannotRead
-from unspool.program.rules.build import CannotRead as TooManyPieces  # noqa: F401  by which the recorder knows it
 from unspool.program.rules.contractions import is_per_row as is_per_row
 from unspool.program.rules.registry import BROADCASTS as BROADCASTS
 from unspool.program.rules.registry import RULES as RULES
