@@ -11,6 +11,7 @@ import gzip
 import io
 import lzma
 import math
+import reprlib
 import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -77,6 +78,20 @@ def reason_of(error: BaseException) -> str:
         said = f"there is no {said}"
     said = said if len(said) <= 300 else f"{said[:299]}…"
     return said or type(error).__name__
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel = 2
+
+
+def brief(value: object) -> str:
+    """Return what a value from a file is, for a message: short, also where it is large or holds itself.
+
+    Parameters
+    ----------
+    value : object
+    """
+    return _BRIEF.repr(value)
 
 
 def largest_unpacked(packed: int) -> int:

@@ -180,7 +180,7 @@ def test_what_says_that_it_is_huge_is_refused_before_it_is_made(tmp_path):
     path = tmp_path / "m.keras"
     for change, said in {
         placed(claim): "48,000,00",
-        placed(chunk): "3,600,000",
+        placed(chunk): "3,600,00",
         many: "there are 299 arrays",
     }.items():
         with refused(ValueError, "m.keras", "layer 'second'", said):
@@ -194,5 +194,5 @@ def test_what_says_that_it_is_huge_is_refused_before_it_is_made(tmp_path):
         load_keras(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("config.json", "{}")
-    with refused(ValueError, "m.keras", "is packed by method 14; expected deflate"):
+    with refused(ValueError, "m.keras", "is packed by the method 14; expected deflate"):
         load_keras(path)

@@ -12,7 +12,16 @@ from torch import Tensor
 from unspool._reading import damage_as
 
 from ._errors import DataError
-from ._tokenizer_build import MARKS, NO_WORD, OUT_OF_VOCABULARY, byte_pairs, count_words, library, word_level
+from ._tokenizer_build import (
+    MARKS,
+    NO_WORD,
+    OUT_OF_VOCABULARY,
+    byte_pairs,
+    count_words,
+    library,
+    with_start,
+    word_level,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -181,7 +190,7 @@ class TextTokenizer:
         if found != _FORMAT:
             raise DataError(f"received a tokenizer of the format {found!r:.80}; expected {_FORMAT!r}")
         with damage_as(DataError, "received a damaged tokenizer", expected):
-            tokenizer = read(inner)
+            tokenizer = with_start(read(inner))  # anew: with a damaged one tokenizers panics
             known = tokenizer.get_vocab_size()
             if type(size) is not int or not len(MARKS) < size <= known:
                 raise ValueError(f"a vocabulary_size of {size!r:.80}; expected from {len(MARKS) + 1} to {known}")

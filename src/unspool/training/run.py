@@ -3,8 +3,8 @@
 import json
 import os
 import signal
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -12,8 +12,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from unspool._machine import describe_machine, versions
+from unspool._reading import reason_of
 
 from .callbacks import BEST, LAST, LOG, RunRecord, StepSeeds
+from .checkpoint_form import not_finite
 from .checkpoint_io import AtomicCheckpointIO, read_checkpoint, write_text
 from .data_modules import SequenceData
 from .errors import RunError
@@ -136,11 +138,15 @@ def fit(
             stack.enter_context(alone_in(directory, report))
             _start(recipe, directory, resume)
         try:
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            with _continuing(checkpoint, record):
+                trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
             tested = record.best if recipe.tested == "best" else record.last
             if tested is None:
                 raise RunError(f"no epoch was trained: epochs={recipe.epochs}; choose at least 1")
             trained = read_checkpoint(directory / (BEST if recipe.tested == "best" else LAST))
+            wrong = not_finite(trained["state_dict"])
+            if wrong:
+                report(f"the training diverged: {wrong}. Train again with a smaller --learning-rate")
             module.load_state_dict(trained["state_dict"])
             trainer.test(module, datamodule=data, verbose=False)
         except SystemExit as end:  # how Lightning ends after Ctrl-C and after SIGTERM
@@ -167,6 +173,19 @@ def fit(
             write_rows(directory, rows)
             result.write()
     return result
+
+
+@contextmanager
+def _continuing(checkpoint: Path | None, record: RunRecord) -> Iterator[None]:
+    """Turn what goes wrong while a checkpoint is taken up into one error; nothing of it was trained on then."""
+    try:
+        yield
+    except Exception as error:
+        if checkpoint is None or record.started:
+            raise
+        raise RunError(
+            f"{checkpoint}: the run cannot be continued from it ({reason_of(error)}); start again with --overwrite"
+        ) from error
 
 
 def is_main_process() -> bool:
