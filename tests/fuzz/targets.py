@@ -20,14 +20,14 @@ import numpy as np
 import unspool as us
 from tests.conformance.golden_cases import GOLDEN
 from tests.fuzz.mutations import Mutation, altered, altered_tensors, damaged, in_archive
+from tests.report.samples import comparison
 from unspool import interop
 from unspool.data import DataError, TextTokenizer, read_idx, read_labelled_texts, read_sequences, read_texts
 from unspool.data._token_cache import TokenArrays, keep, map_arrays
 from unspool.data.datasets import load_imdb_word_index
 from unspool.data.datasets._keras_archive import read_archive
-from unspool.data.datasets._recordings import read_recordings
-from unspool.report._comparison_json import read_comparison
-from unspool.report._run_files import read_run
+from unspool.data.datasets._recordings import _read_wav, read_recordings
+from unspool.report import read_comparison, write_comparison_report, write_run_report
 from unspool.training import RunError, evaluate, fit, predict, vowels_recipe
 
 ENCODINGS = sorted({*encodings.aliases.aliases.values(), "idna", "punycode", "undefined", "unicode_escape", "no such"})
@@ -112,13 +112,22 @@ def _cache(path: Path) -> None:
 _RUNS: dict[str, Path] = {}
 
 
-def _run(path: Path) -> None:
-    """Copy a run, which is trained once for all targets, without its result: it can be resumed then."""
+def _finished(path: Path) -> None:
+    """Copy a run, which is trained once for all targets."""
     if "run" not in _RUNS:
         _RUNS["run"] = path.with_name("trained")
         fit(RECIPE, _RUNS["run"], accelerator="cpu", show=False)
     shutil.copytree(_RUNS["run"], path)
+
+
+def _run(path: Path) -> None:
+    """Copy a run without its result: it can be resumed then."""
+    _finished(path)
     (path / "result.json").unlink()
+
+
+def _report(path: Path, _rng: Random | None) -> None:
+    write_run_report(path)
 
 
 def _checkpoint(path: Path) -> None:
@@ -136,7 +145,7 @@ def _predict(path: Path, _rng: Random | None) -> None:
 
 
 def _comparison(path: Path) -> None:
-    path.write_text(json.dumps({"format": 1, "command": "x"}))
+    path.write_text(json.dumps(comparison()))
 
 
 TABLE = "text,label\ngood film,1\nbad film,0\nnice one,1\n"
@@ -169,7 +178,8 @@ TARGETS: dict[str, Target] = {
     ),
     "texts": Target(
         lambda p: p.write_text(TABLE),
-        lambda p, rng: read_labelled_texts(p, encoding=rng.choice(ENCODINGS) if rng else "utf-8"), (DataError,), file="x.csv",
+        lambda p, rng: read_labelled_texts(p, encoding=rng.choice(ENCODINGS) if rng else "utf-8"),
+        (DataError,), file="x.csv",
     ),
     "jsonl of texts": Target(
         lambda p: p.write_text(ROWS), lambda p, _: read_labelled_texts(p), (DataError,), (damaged, _json), "x.jsonl"
@@ -191,7 +201,7 @@ TARGETS: dict[str, Target] = {
     ),
     "reviews": Target(_reviews, lambda p, _: read_archive(p, "train"), (DataError,), ZIPPED, "imdb.npz"),
     "recordings": Target(_recordings, lambda p, _: read_recordings(p), (DataError,), ZIPPED, "fsdd.npz"),
-    "wav": Target(_wave, lambda p, _: read_recordings(p), (DataError,), inside="7_theo_1.wav"),
+    "wav": Target(_wave, lambda p, _: _read_wav(p / "7_theo_1.wav"), (DataError,), inside="7_theo_1.wav"),
     "token cache": Target(_cache, lambda p, _: map_arrays(p, "train"), (DataError,), inside="train_offsets.npy"),
     "keras": Target(
         lambda p: shutil.copy(GOLDEN / "model.keras", p),
@@ -215,7 +225,14 @@ TARGETS: dict[str, Target] = {
         _run, lambda p, _: fit(RECIPE, p, resume=True, accelerator="cpu", show=False),
         (RunError,), (damaged, _json), inside="recipe.json",
     ),
-    "log of a run": Target(_run, lambda p, _: read_run(p), (RunError,), inside="metrics.csv"),
-    "tests of a run": Target(_run, lambda p, _: read_run(p), (RunError,), ZIPPED, inside="test.npz"),
-    "comparison": Target(_comparison, lambda p, _: read_comparison(p), (RunError,), (damaged, _json), "c.json"),
+    "log of a run": Target(_run, _report, (RunError,), inside="metrics.csv"),
+    "tests of a run": Target(_run, _report, (RunError,), ZIPPED, inside="test.npz"),
+    "result of a run": Target(_finished, _report, (RunError,), (damaged, _json, _json), inside="result.json"),
+    "result again": Target(
+        _finished, lambda p, _: fit(RECIPE, p, resume=True), (RunError,), (damaged, _json, _json), inside="result.json"
+    ),
+    "comparison": Target(_comparison, 
+        lambda p, _: write_comparison_report(read_comparison(p), p.with_suffix(".html")),
+        (RunError,), (damaged, _json), "c.json",
+    ),
 }  # fmt: skip

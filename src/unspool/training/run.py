@@ -12,10 +12,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from unspool._machine import describe_machine, versions
-from unspool._reading import reason_of
+from unspool._reading import damage_as, reason_of
 
 from .callbacks import BEST, LAST, LOG, RunRecord, StepSeeds
-from .checkpoint_form import not_finite
+from .checkpoint_form import check_progress, not_finite
 from .checkpoint_io import AtomicCheckpointIO, read_checkpoint, write_text
 from .data_modules import SequenceData
 from .errors import RunError
@@ -226,6 +226,7 @@ def _inspect(
         if (directory / LAST).is_file():
             try:
                 checkpoint = read_checkpoint(directory / LAST)
+                check_progress(checkpoint)
             except RunError as error:
                 raise RunError(f"{error}; start again with --overwrite") from error
             report(f"continuing in {directory} after step {checkpoint['global_step']}")
@@ -237,8 +238,10 @@ def _inspect(
 
 def _stored(path: Path) -> Recipe:
     try:
-        return Recipe.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RunError) as error:
+        with damage_as(RunError, "no JSON"):
+            fields = json.loads(path.read_text(encoding="utf-8"))
+        return Recipe.from_dict(fields)
+    except RunError as error:
         raise RunError(f"{path}: no recipe, or a damaged one ({error}); start again with --overwrite") from error
 
 

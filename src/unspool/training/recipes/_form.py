@@ -1,6 +1,5 @@
 """What the fields of a recipe may be, where it comes from a file."""
 
-import math
 from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -91,7 +90,7 @@ def _check_range(name: str, value: float) -> None:
     least, most = _LEAST.get(name, 0), 1 if name in _SHARES else _MOST
     if name == "seed":
         most = 2**63 - 1
-    if not (math.isfinite(value) and least <= value <= most):
+    if not least <= value <= most:
         raise RunError(f"{name} is {brief(value)}; expected a number from {least} to {most}")
 
 
