@@ -231,7 +231,7 @@ TARGETS: dict[str, Target] = {
     "result again": Target(
         _finished, lambda p, _: fit(RECIPE, p, resume=True), (RunError,), (damaged, _json, _json), inside="result.json"
     ),
-    "comparison": Target(_comparison, 
+    "comparison": Target(_comparison,
         lambda p, _: write_comparison_report(read_comparison(p), p.with_suffix(".html")),
         (RunError,), (damaged, _json), "c.json",
     ),

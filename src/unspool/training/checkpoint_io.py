@@ -45,7 +45,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if storage_options is not None:
             raise TypeError(f"received storage_options={storage_options!r}; expected None")
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make {target.parent}: {error.strerror}") from error
         content = io.BytesIO()
         torch.save(checkpoint, content)  # not into the file: PyTorch hides the reason where that fails
         write_whole(target, content.getbuffer(), flush=True)

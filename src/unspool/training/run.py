@@ -199,7 +199,10 @@ def _inspect(
     """Refuse what is not to be done in a directory, or return the result of a run that is finished there."""
     if resume and overwrite:
         raise RunError("received both --resume and --overwrite; a run is either continued or replaced")
-    present = [name for name in _OWN_FILES if (directory / name).exists()]
+    try:
+        present = [name for name in _OWN_FILES if (directory / name).exists()]
+    except OSError as error:
+        raise RunError(f"cannot look into {directory}: {error.strerror}; name another with --output-dir") from error
     if present and not resume and not overwrite:
         raise RunError(
             f"{directory} holds a run already ({', '.join(present)}); continue it with --resume, replace it with "
@@ -257,8 +260,12 @@ def _refuse_changed_files(recipe: Recipe, stored: Recipe, directory: Path) -> No
 
 def _start(recipe: Recipe, directory: Path, resume: bool) -> None:
     """Make the directory ready: a run that is not resumed finds it without the files of a former one."""
-    directory.mkdir(parents=True, exist_ok=True)
     if not resume:
-        for name in (*_OWN_FILES, REPORT):
-            (directory / name).unlink(missing_ok=True)
+        try:
+            for name in (*_OWN_FILES, REPORT):
+                (directory / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"cannot replace {error.filename or directory}: {error.strerror}; name another place with --output-dir"
+            ) from error
     write_text(directory / RECIPE, json.dumps(recipe.to_dict(), indent=2) + "\n")

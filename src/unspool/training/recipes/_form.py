@@ -1,5 +1,6 @@
 """What the fields of a recipe may be, where it comes from a file."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -87,9 +88,8 @@ def _is_plain(value: Any) -> bool:
 
 
 def _check_range(name: str, value: float) -> None:
-    least, most = _LEAST.get(name, 0), 1 if name in _SHARES else _MOST
-    if name == "seed":
-        most = 2**63 - 1
+    least = _LEAST.get(name, 0)
+    most = 1 if name in _SHARES else _MOST if type(value) is int and name != "seed" else sys.float_info.max
     if not least <= value <= most:
         raise RunError(f"{name} is {brief(value)}; expected a number from {least} to {most}")
 
