@@ -192,14 +192,15 @@ def test_an_output_that_is_full_is_one_message(command, trained):
 
 def test_names_of_classes_reach_terminal_and_table_without_their_powers(tmp_path):
     names = ["\x1b[2Jgone", "=HYPERLINK(1)", "@x", "-1", "+x", "plain"]
-    console = Console(file=io.StringIO(), width=200)
+    written = io.StringIO()
+    console = Console(file=written, width=200)
     confusion = [[0] * 6 for _ in names]
     recipe = vowels_recipe("gru")
     evaluation = Evaluation(recipe, 1, 0.5, 0.5, 6, 6, confusion, tuple(names))
     print_evaluation(console, evaluation)
     predictions = [Prediction(index, name, 0.5) for index, name in enumerate(names)]
     print_predictions(console, predictions)
-    shown = console.file.getvalue()
+    shown = written.getvalue()
     assert "\x1b" not in shown
     assert shown.count(r"\x1b[2Jgone") == 3
     write_predictions(tmp_path / "x.csv", predictions)

@@ -308,6 +308,7 @@ def test_a_directory_below_a_file_is_one_error(tmp_path):
         fit(tiny(), tmp_path / "file" / "run", overwrite=True, accelerator="cpu", show=False)
 
 
+@pytest.mark.filterwarnings("ignore:Encountered `nan` values")
 def test_a_training_that_diverged_is_told_and_its_checkpoint_refused(tmp_path):
     told = []
     recipe = tiny(learning_rate=1e30, epochs=1, tested="last")
