@@ -131,7 +131,7 @@ class NativeBackend:
         """Return what is kept for a static call, made at the first one of these many steps."""
         if not call.static:
             return None
-        return compiled.static_plans.setdefault(call.schedule.steps, StaticPlan(engine))
+        return compiled.static_plans.at(call.schedule.steps)
 
     def _read(self, call: Call) -> CompiledStep | str:
         inputs = map_leaves(lambda leaf: leaf.new_zeros((1, *leaf.shape[2:])), call.inputs)

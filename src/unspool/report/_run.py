@@ -20,6 +20,8 @@ from ._run_files import REMEDY, RunFiles, read_run
 
 LONGEST = 200
 """Characters of a value of the recipe that are shown."""
+MOST_CLASSES = 10_000
+"""Of more there is no table to draw."""
 _NAMES = {
     "epoch": "tested epoch",
     "val_loss": "held-out loss",
@@ -112,6 +114,8 @@ def _test_blocks(run: RunFiles) -> list[Block]:
     if predictions.labels is None or predictions.predicted is None:
         return [length_block(predictions)]
     needed = int(max(predictions.labels.max(), predictions.predicted.max())) + 1
+    if needed > MOST_CLASSES:
+        raise RunError(f"{run.directory / ROWS} has class {needed - 1:,}; expected {MOST_CLASSES:,} at most; {REMEDY}")
     names = (run.result or {}).get("class_names") or [str(number) for number in range(needed)]
     if not isinstance(names, list) or len(names) < needed:
         raise RunError(
