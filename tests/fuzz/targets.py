@@ -48,6 +48,7 @@ class Target:
     mutations: tuple[Mutation, ...] = (damaged,)
     file: str = "file"
     inside: str = ""
+    slow: bool = False
 
 
 def _json(rng: Random, content: bytes) -> bytes:
@@ -215,24 +216,26 @@ TARGETS: dict[str, Target] = {
         _checkpoint, _predict, (RunError,), (damaged, in_archive(), altered_tensors, altered_tensors), "last.ckpt"
     ),
     "checkpoint to test": Target(
-        _checkpoint, lambda p, _: evaluate(p), (RunError, DataError), (altered_tensors,), "last.ckpt"
+        _checkpoint, lambda p, _: evaluate(p), (RunError, DataError), (altered_tensors,), "last.ckpt", slow=True
     ),
     "checkpoint to go on": Target(
         _run, lambda p, _: fit(RECIPE, p, resume=True, accelerator="cpu", show=False),
-        (RunError,), (altered_tensors,), inside="last.ckpt",
+        (RunError,), (altered_tensors,), inside="last.ckpt", slow=True,
     ),
     "recipe of a run": Target(
         _run, lambda p, _: fit(RECIPE, p, resume=True, accelerator="cpu", show=False),
-        (RunError,), (damaged, _json), inside="recipe.json",
+        (RunError,), (damaged, _json), inside="recipe.json", slow=True,
     ),
-    "log of a run": Target(_run, _report, (RunError,), inside="metrics.csv"),
-    "tests of a run": Target(_run, _report, (RunError,), ZIPPED, inside="test.npz"),
-    "result of a run": Target(_finished, _report, (RunError,), (damaged, _json, _json), inside="result.json"),
+    "log of a run": Target(_run, _report, (RunError,), inside="metrics.csv", slow=True),
+    "tests of a run": Target(_run, _report, (RunError,), ZIPPED, inside="test.npz", slow=True),
+    "result of a run": Target(
+        _finished, _report, (RunError,), (damaged, _json, _json), inside="result.json", slow=True
+    ),
     "result again": Target(
         _finished, lambda p, _: fit(RECIPE, p, resume=True), (RunError,), (damaged, _json, _json), inside="result.json"
     ),
     "comparison": Target(_comparison,
         lambda p, _: write_comparison_report(read_comparison(p), p.with_suffix(".html")),
-        (RunError,), (damaged, _json), "c.json",
+        (RunError,), (damaged, _json), "c.json", slow=True,
     ),
 }  # fmt: skip
