@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-gpu check native-test sanitize peers clean
+.PHONY: demo test test-gpu check fuzz native-test sanitize peers clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # two installations into one environment would meet
 
@@ -24,6 +24,11 @@ check: $(VENV)/.dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/test_docstrings.py
+
+# Damaged files for every reader, for so many minutes: `make fuzz MINUTES=60`.
+MINUTES ?= 10
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz.readers --minutes $(MINUTES)
 
 # pip comes last into an environment: one whose making was interrupted is made again.
 $(BIN)/pip:

@@ -1,16 +1,22 @@
 import csv
+import io
 import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import unspool
 from unspool.cli import app
 from unspool.data import load_japanese_vowels
 from unspool.data.datasets import mnist
+from unspool.training import Prediction, vowels_recipe
+from unspool.training.results import Evaluation
+from unspool.training.tables import print_evaluation, print_predictions, write_predictions
 
 TINY = ["--epochs", "2", "--limit-train", "45", "--batch-size", "8", "--hidden-size", "8", "--accelerator", "cpu"]
 
@@ -172,3 +178,41 @@ def test_the_package_runs_as_the_command():
     command = [sys.executable, "-m", "unspool", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert re.fullmatch(r"unspool \d+\.\d+\.\d+\n", done.stdout)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("command", [["info"], ["evaluate", "{checkpoint}"]], ids=lambda command: command[0])
+def test_an_output_that_is_full_is_one_message(command, trained):
+    arguments = [part.format(checkpoint=trained[0] / "last.ckpt") for part in command]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run([sys.executable, "-m", "unspool", *arguments], stdout=full, stderr=subprocess.PIPE)
+    assert ended.returncode == 2
+    assert ended.stderr.decode() == "error: the output cannot be written: No space left on device\n"
+
+
+def test_names_of_classes_reach_terminal_and_table_without_their_powers(tmp_path):
+    names = ["\x1b[2Jgone", "=HYPERLINK(1)", "@x", "-1", "+x", "plain"]
+    written = io.StringIO()
+    console = Console(file=written, width=200)
+    confusion = [[0] * 6 for _ in names]
+    recipe = vowels_recipe("gru")
+    evaluation = Evaluation(recipe, 1, 0.5, 0.5, 6, 6, confusion, tuple(names))
+    print_evaluation(console, evaluation)
+    predictions = [Prediction(index, name, 0.5) for index, name in enumerate(names)]
+    print_predictions(console, predictions)
+    shown = written.getvalue()
+    assert "\x1b" not in shown
+    assert shown.count(r"\x1b[2Jgone") == 3
+    write_predictions(tmp_path / "x.csv", predictions)
+    with (tmp_path / "x.csv").open(newline="") as file:
+        labels = [row["label"] for row in csv.DictReader(file)]
+    assert labels == ["\x1b[2Jgone", "'=HYPERLINK(1)", "'@x", "-1", "'+x", "plain"]
+    write_predictions(tmp_path / "x.json", predictions)
+    assert [row["label"] for row in json.loads((tmp_path / "x.json").read_text())] == names
+
+
+def test_messages_show_control_characters_as_they_are_written(tmp_path):
+    path = tmp_path / "\x1b[2J.ckpt"
+    outcome = run("evaluate", path, code=2)
+    assert "\x1b" not in outcome.stderr
+    assert r"\x1b[2J.ckpt: no such checkpoint" in outcome.stderr

@@ -107,15 +107,26 @@ def test_every_tensor_has_a_shape(name):
     assert not without, f"{name} gives no shape: {without}"
 
 
+def damage_error(node: ast.AST) -> str | None:
+    """Return what becomes of all errors within a `with damage_as(...)`."""
+    calls = [item.context_expr for item in node.items] if isinstance(node, ast.With) else []
+    names = [ast.unparse(c.args[0]) for c in calls if isinstance(c, ast.Call) and ast.unparse(c.func) == "damage_as"]
+    return names[0] if names else None
+
+
 def raised(function: FunctionType, depth: int = 2) -> set[type]:
     """Return the errors that a function raises: itself, and in the functions that it calls by name, and these."""
     function = inspect.unwrap(function)
     around = vars(sys.modules[function.__module__])
     found = set()
     source = inspect.getsource(function)
-    for node in ast.walk(ast.parse(f"if True:\n{source}" if source[0] == " " else source)):
-        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-            error = {**vars(builtins), **around}.get(ast.unparse(node.exc.func))
+    nodes: list[ast.AST] = [ast.parse(f"if True:\n{source}" if source[0] == " " else source)]
+    while nodes:
+        node = nodes.pop()
+        boundary = damage_error(node)
+        nodes += [] if boundary else list(ast.iter_child_nodes(node))
+        if boundary or (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)):
+            error = {**vars(builtins), **around}.get(boundary or ast.unparse(node.exc.func))  # type: ignore[union-attr]
             found |= {error} if inspect.isclass(error) else set()
         elif depth and isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             helper = around.get(node.func.id)

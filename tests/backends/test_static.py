@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import unspool as us
+from unspool.backends import _static
 from unspool.backends._buffers import BufferPool
 from unspool.backends._static import StaticPlan
 from unspool.backends.dispatch import BACKENDS
@@ -38,7 +39,7 @@ def results(layer: nn.Module, x: torch.Tensor, **options: torch.Tensor) -> list[
 def plans_of(layer: us.LSTM) -> list[StaticPlan]:
     (_, cell), *_ = layer._cells
     programs = NATIVE._programs[vars(cell).get("bound_from", cell)].values()
-    return [plan for compiled in programs for plan in compiled.static_plans.values()]
+    return [plan for compiled in programs for plan in compiled.static_plans.by_steps.values()]
 
 
 @pytest.mark.parametrize("make", [us.LSTM, us.GRU, us.SimpleRNN])
@@ -156,8 +157,39 @@ def test_static_rnn_keeps_its_plan_with_the_cell():
     for _ in range(3):
         outputs, _ = us.static_rnn(cell, steps)
         assert torch.equal(torch.stack(outputs), want)
-    (compiled,) = {c for c in NATIVE._programs[cell].values() if c.static_plans}
-    assert list(compiled.static_plans) == [T]
+    (compiled,) = {c for c in NATIVE._programs[cell].values() if c.static_plans.by_steps}
+    assert list(compiled.static_plans.by_steps) == [T]
+
+
+def test_ever_new_numbers_of_steps_keep_few_plans(monkeypatch):
+    monkeypatch.setattr(_static, "MOST_PLANS", 3)
+    cell = us.GRUCell(INPUT, H)
+    held = {}
+    for count in (4, 5, 6, 4, 7, 8, 4):
+        x = torch.randn(count, 8 * B, INPUT)
+        outputs, _ = us.static_rnn(cell, list(x))
+        held[count] = torch.stack(outputs), us.dynamic_rnn(cell, x, time_major=True)[0]
+    (compiled,) = {c for c in NATIVE._programs[cell].values() if c.static_plans.by_steps}
+    assert list(compiled.static_plans.by_steps) == [7, 8, 4]
+    assert all(torch.equal(got, want) for got, want in held.values())  # also of plans that have gone
+
+
+def test_plans_keep_so_many_bytes(monkeypatch):
+    cell, numbers = us.LSTMCell(INPUT, H), []
+    for count in range(20, 30):
+        x = torch.randn(count, 8 * B, INPUT, requires_grad=True)
+        outputs, _ = us.static_rnn(cell, list(x))
+        torch.stack(outputs).sum().backward()
+        del outputs, x
+        gc.collect()
+        (compiled,) = {c for c in NATIVE._programs[cell].values() if c.static_plans.by_steps}
+        *others, last = compiled.static_plans.by_steps.values()
+        if not others:
+            monkeypatch.setattr(_static, "MOST_BYTES", 3 * last.buffers.kept)
+        assert last.buffers.kept > 1 << 20
+        assert sum(plan.buffers.kept for plan in others) <= _static.MOST_BYTES
+        numbers.append(len(others))
+    assert max(numbers) == 2  # later ones are larger than a third each
 
 
 def test_a_pool_hands_memory_out_again_when_the_last_view_is_gone():

@@ -103,7 +103,7 @@ def test_what_cannot_be_read_gets_one_clear_error(tmp_path, name, text, message)
     [
         (np.zeros(3), r"an array of shape \(3,\); expected \(steps, channels\)"),
         (np.zeros((0, 3)), r"has shape \(0, 3\)"),
-        (np.array([["a"]]), "holds <U1; expected numbers"),
+        (np.array([["a"]]), "an array of <U1; expected numbers"),
         (np.array([[None]]), "no NumPy array of numbers"),
     ],
 )

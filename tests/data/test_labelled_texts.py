@@ -123,7 +123,7 @@ def test_the_classes_of_the_training_texts_for_test_texts(tmp_path):
         ("x.tsv", "text\tklass\na\t1\n", r"no column 'label'; there are 'text', 'klass'\.\n.* with label_column"),
         ("x.jsonl", '{"text": "a", "label": 1}\n\n{"text": "b", "label"}\n', r"x\.jsonl, line 3: no JSON"),
         ("x.jsonl", "[1]\n", r"x\.jsonl, line 1: a JSON list; expected one object a line"),
-        ("x.jsonl", "[" * 100_000, r"x\.jsonl, line 1: no JSON \(maximum recursion"),
+        ("x.jsonl", "[" * 100_000, r"x\.jsonl, line 1: no JSON \(it is nested too deeply"),
         ("x.jsonl", '{"text": 5, "label": 1}\n', r"x\.jsonl, line 1: 5 of type int; expected a text"),
         ("x.jsonl", '{"text": "\\n", "label": 1}\n', r"x\.jsonl, line 1: an empty text"),
         ("x.jsonl", '{"text": "a\\ud800", "label": 1}\n', r"x\.jsonl, line 1: the text has half a character at 1"),

@@ -132,6 +132,16 @@ def test_files_that_are_not_understood_are_refused(tmp_path):
         ("module", json.dumps({"class": "LSTMCell", "arguments": arguments})): (
             "weight_ih [15, 3] (expected [20, 3])",
         ),
+        ("module", "[]"): ("does not describe a module",),
+        ("module", json.dumps({"class": "GRUCell", "arguments": {"input_size": "3", "hidden_size": [5]}})): (
+            "does not describe a module",
+        ),
+        ("module", json.dumps({"class": "LSTM", "arguments": {**arguments, "num_layers": 200_000}})): (
+            "more than 4 layers and cells, and there are 4 tensors",
+        ),
+        ("module", json.dumps({"class": "GRUCell", "arguments": {**arguments, "hidden_size": 10**15}})): (
+            "does not describe a module",
+        ),
     }.items():
         with refused(ValueError, "m.safetensors", *parts):
             load(written(path, **dict([changes])))

@@ -296,19 +296,49 @@ def test_shapes_on_the_device_meta(name):
     assert us.accelerate(theirs, copy=True)(x)[0].shape == theirs(x)[0].shape
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("steps", [1, 60])
 @three
-def test_autocast_leaves_batches_without_lengths_to_torch(name, steps):
+def test_autocast_leaves_batches_without_lengths_to_torch(name, steps, dtype):
     """The engine does not run there, and the dtype of the results shall not depend on the number of steps."""
     theirs = plain(name, dtype=torch.float32)
     ours, x = us.accelerate(theirs, copy=True), torch.randn(steps, B, I)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", dtype):
         packed = pack_padded_sequence(x, torch.full((B,), steps))
-        for given in (x, x.bfloat16(), packed):
-            torch.testing.assert_close(ours(given), theirs(given), rtol=0, atol=0)
+        ragged = pack_padded_sequence(x, torch.arange(steps, steps - B, -1).clamp(min=1))
+        for given in ((x,), (x, state_for(theirs)), (packed,), (ragged,), (x.to(dtype),)):
+            torch.testing.assert_close(ours(*given), taken_by_torch(theirs, *given), rtol=0, atol=0)
         (decision,) = us.explain(ours, x).decisions
     assert decision.chosen == "torch.nn"
     assert "torch.autocast is on" in decision.reasons["native"][0]
+
+
+def taken_by_torch(module: Any, *given: Any) -> Any:
+    """Call a module of PyTorch's; with what it would cast to where this processor's oneDNN has no kernel for that."""
+    try:
+        return module(*given)
+    except RuntimeError as error:
+        assert "could not create a primitive descriptor" in str(error)  # noqa: PT017  (it need not be raised)
+    dtype = torch.get_autocast_dtype("cpu")
+    input, *states = given
+    return module(input.to(dtype), *[tuple(leaf.to(dtype) for leaf in hx) for hx in states])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_trains_an_lstm_on_any_processor(dtype):
+    """PyTorch's own call ends in an error of oneDNN where that has no LSTM of the dtype."""
+    theirs = plain("LSTM", dtype=torch.float32)
+    ours = us.accelerate(theirs, copy=True)
+    x = torch.randn(T, B, I, requires_grad=True)
+    with torch.autocast("cpu", dtype):
+        output, (h, c) = ours(x)
+        output.float().square().sum().backward()
+    assert {leaf.dtype for leaf in (output, h, c)} == {dtype}
+    assert x.grad is not None
+    assert x.grad.dtype == torch.float32
+    expected, _ = theirs(x.detach())
+    torch.testing.assert_close(output.float(), expected, rtol=0, atol=2e-2)
+    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in ours.parameters())
 
 
 # PyTorch traces its own checks of sizes with a warning.

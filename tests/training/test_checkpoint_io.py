@@ -94,7 +94,7 @@ def test_a_text_is_no_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"input_size": 5}, "weights are not those of its recipe's model .*size mismatch"),
+        ({"input_size": 5}, r"weights are not those of its recipe's model: input_mean is \[12\]; expected \[5\]"),
         ({"of_the_future": 1}, "no recipe of this version of unspool.*of_the_future"),
     ],
 )

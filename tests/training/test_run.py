@@ -1,7 +1,10 @@
 import csv
 import errno
 import json
+import os
+import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -281,3 +284,37 @@ def test_other_precisions_run(precision, tmp_path):
     state = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
     assert state["model.head.weight"].dtype == (torch.float64 if precision == "64-true" else torch.float32)
     assert evaluate(tmp_path / "best.ckpt", accelerator="cpu").accuracy == pytest.approx(result.test_accuracy, abs=0.01)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_run_that_cannot_be_replaced_stays(number, finished, tmp_path, monkeypatch):
+    directory = tmp_path / "run"
+    shutil.copytree(finished.directory, directory)
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+
+    def refuse(self, **_):
+        raise OSError(number, os.strerror(number), str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        with pytest.raises(RunError, match=rf"cannot replace .*: {os.strerror(number)}; name another place"):
+            fit(tiny(), directory, overwrite=True, accelerator="cpu", show=False)
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
+
+
+def test_a_directory_below_a_file_is_one_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"cannot make .*run: Not a directory; name another place with --output-dir"):
+        fit(tiny(), tmp_path / "file" / "run", overwrite=True, accelerator="cpu", show=False)
+
+
+@pytest.mark.filterwarnings("ignore:Encountered `nan` values")
+def test_a_training_that_diverged_is_told_and_its_checkpoint_refused(tmp_path):
+    told = []
+    recipe = tiny(learning_rate=1e30, epochs=1, tested="last")
+    fit(recipe, tmp_path, accelerator="cpu", show=False, report=told.append)
+    assert any(line.startswith("the training diverged: ") for line in told)
+    with pytest.raises(
+        RunError, match=r"its weights are no numbers to compute with \(.* are not finite\): the training"
+    ):
+        load_module(tmp_path / "last.ckpt")

@@ -43,6 +43,12 @@ class BufferPool:
         self._returned: deque[np.ndarray] = deque()
         self._lock = Lock()
 
+    @property
+    def kept(self) -> int:
+        """Bytes of memory that nobody has."""
+        with self._lock:
+            return sum(block.nbytes for block in (*self._free, *self._returned))
+
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return an array of undefined contents."""
         bytes_wanted = math.prod(shape) * dtype.itemsize

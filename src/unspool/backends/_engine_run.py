@@ -14,7 +14,7 @@ from torch.utils.dlpack import to_dlpack  # type: ignore[reportPrivateImportUsag
 from unspool.backends._buffers import DYNAMIC, BufferPool
 from unspool.backends._layout import TokenLayout
 from unspool.backends._loop_in_torch import run_loop
-from unspool.backends._static import StaticPlan
+from unspool.backends._static import StaticPlan, StaticPlans
 from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan
 
 PADDED = ("input", "output", "grad_input", "grad_output")
@@ -34,7 +34,7 @@ class CompiledStep:
     def __init__(self, step: StepProgram, engine: Any) -> None:
         self.step, self.engine = step, engine
         self._plans: dict[object, tuple[StepPlan, Any]] = {}
-        self.static_plans: dict[int, StaticPlan] = {}
+        self.static_plans = StaticPlans(engine)
 
     def plan(self, key: object) -> tuple[StepPlan, Any]:
         """Return a plan and the engine's form of it: forward for `(training, all_states)`, backward for `Wanted`."""

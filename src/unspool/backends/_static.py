@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -11,6 +12,13 @@ from unspool.backends._buffers import BufferPool
 
 SMALL = 1 << 14
 """Bytes below which PyTorch's allocator is as good."""
+
+
+MOST_PLANS = 8
+"""Numbers of steps that one program keeps plans for: the last that were used."""
+
+MOST_BYTES = 512 << 20
+"""Bytes of unused memory that all these plans keep, but for the one that is in use."""
 
 
 class StaticPlan:
@@ -43,3 +51,39 @@ class StaticPlan:
             yield workspace
         finally:
             lock.release()
+
+
+class StaticPlans:
+    """The plans of one program by their numbers of steps; those that were not used for longest go first.
+
+    Who calls with ever new numbers of steps would else keep memory for each. What goes while a run still has it lives
+    as long as the run.
+
+    Parameters
+    ----------
+    engine : module
+        The native module.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._plans: OrderedDict[int, StaticPlan] = OrderedDict()
+        self._lock = Lock()
+
+    def at(self, steps: int) -> StaticPlan:
+        """Return what is kept for so many steps, made at the first call."""
+        with self._lock:
+            plan = self._plans.setdefault(steps, StaticPlan(self._engine))
+            self._plans.move_to_end(steps)
+            while len(self._plans) > MOST_PLANS or (len(self._plans) > 1 and self._bytes_of_others() > MOST_BYTES):
+                self._plans.popitem(last=False)
+            return plan
+
+    def _bytes_of_others(self) -> int:
+        return sum(plan.buffers.kept for plan in list(self._plans.values())[:-1])
+
+    @property
+    def by_steps(self) -> dict[int, StaticPlan]:
+        """The plans that there are, the one last used at the end."""
+        with self._lock:
+            return dict(self._plans)

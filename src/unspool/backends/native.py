@@ -119,7 +119,7 @@ class NativeBackend:
         """Return what is kept for a static call, made at the first one of these many steps."""
         if not call.static:
             return None
-        return compiled.static_plans.setdefault(call.schedule.steps, StaticPlan(engine))
+        return compiled.static_plans.at(call.schedule.steps)
 
     def run(self, call: Call) -> Result:
         """Run a call."""

@@ -18,6 +18,7 @@ except ModuleNotFoundError as error:
 
 from unspool.cli import compare, doctor, use
 from unspool.cli import train_classics as train_classics  # adds its commands to train_app
+from unspool.cli._errors import output_errors
 from unspool.cli.train import train_app
 
 app = typer.Typer(
@@ -51,4 +52,5 @@ def _root(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    with output_errors():
+        app()

@@ -42,12 +42,14 @@ def compare(
     the known lengths; libraries that are not found are left out, and it is said.
     """
     with user_errors():
-        from unspool.comparison import Settings, parse_steps, run_compare
+        from unspool.comparison import ComparisonError, Settings, parse_steps, run_compare
         from unspool.report import graph_objects, write_comparison_report
 
         graph_objects()  # before minutes are spent
-        if not output.parent.exists():
-            output.parent.mkdir(parents=True)
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ComparisonError(f"cannot make {output.parent}: {error.strerror}; name another --output") from error
         named = {"tensorflow": tensorflow, "jax": jax}
         settings = Settings.of(
             quick=quick,

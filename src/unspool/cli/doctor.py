@@ -21,7 +21,8 @@ def doctor(
         str,
         typer.Argument(
             help="The model: package.module:name or path/to/file.py:name, a module or what makes one without "
-            "arguments; or the .ckpt file of a run of ours.",
+            "arguments; or the .ckpt file of a run of ours. The file or package is imported, which runs its code: name "
+            "only what you trust.",
             show_default=False,
         ),
     ],

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 import unspool
+from unspool._printable import printable
 
 from ._errors import user_errors
 from ._options import Accelerator, Checkpoint, DataDir, Epochs, Seed
@@ -85,7 +86,7 @@ def generate(
         added = run(checkpoint, prompt, length=length, temperature=temperature, seed=seed)
         typer.echo(prompt, nl=False)
         for character in added:
-            typer.echo(character, nl=False)
+            typer.echo(printable(character, keep="\n\t"), nl=False)
         typer.echo()
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
+
+from unspool._printable import printable
 
 STAGES = ("ready", "build", "first", "steps", "answer", "longer")
 WORDS = {
@@ -67,13 +70,50 @@ def run_child(command: Sequence[str], wanted: Sequence[str], limit_s: float, thr
             "TORCHINDUCTOR_CACHE_DIR": cache,
         }
         with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, env=environment
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+            start_new_session=True,  # a group of its own, which can be ended with all that it has started
         ) as process:
             try:
-                _keep_to_cores(process.pid, threads)
-                return _read(process, wanted, limit_s, log)
+                with _signals_as_exit():
+                    _keep_to_cores(process.pid, threads)
+                    return _read(process, wanted, limit_s, log)
             finally:
-                process.kill()
+                _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a process and all that it has started: compilers, workers."""
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError, PermissionError):  # nobody is left in the group
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+
+
+@contextmanager
+def _signals_as_exit() -> Iterator[None]:
+    """Have this process end by an exception where it is told to end, so that it ends what it has started.
+
+    Nobody else would: signals of the terminal do not reach another session.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    former = {name: signal.signal(getattr(signal, name), leave) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in former.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 def _cache() -> tempfile.TemporaryDirectory[str]:
@@ -107,7 +147,7 @@ def _line(process: subprocess.Popen[str], limit_s: float) -> tuple[str, bool]:
 
     def end() -> None:
         late.set()
-        process.kill()
+        _end(process)
 
     timer = threading.Timer(limit_s, end)
     timer.start()
@@ -121,7 +161,7 @@ def _line(process: subprocess.Popen[str], limit_s: float) -> tuple[str, bool]:
 def _last_words(log: IO[bytes]) -> str:
     log.seek(0)
     lines = log.read().decode(errors="replace").strip().splitlines()
-    return lines[-1].strip()[:300] if lines else "no message"
+    return printable(lines[-1].strip()[:300]) if lines else "no message"
 
 
 def _keep_to_cores(process: int, threads: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,11 +54,20 @@ def run_compare(
         comparison = compare(settings, report, arguments=arguments)
     print_comparison(console, comparison)
     if output is not None:
-        part = output.with_name(f"{output.name}.part")
-        part.write_text(comparison.to_json(), encoding="utf-8")
-        part.replace(output)
+        _write(output, comparison.to_json())
         console.print(f"wrote {output}", markup=False, highlight=False, soft_wrap=True)
     return comparison
+
+
+def _write(output: Path, text: str) -> None:
+    part = output.with_name(f"{output.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(output)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise ComparisonError(f"cannot write {output}: {error.strerror}") from error
 
 
 def _check_output(output: Path) -> None:

@@ -1,11 +1,13 @@
 """Files as bytes and text, with one error for what cannot be read."""
 
-import gzip
-import lzma
-import zlib
+import codecs
 from pathlib import Path
 
+from unspool._reading import XZ, damage_as, unpack
+
 from ._errors import DataError
+
+_NOT_FOR_FILES = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -19,21 +21,16 @@ def read_bytes(path: Path) -> bytes:
     Raises
     ------
     DataError
-        If the file cannot be read, or the stream is damaged or ends early.
+        If the file cannot be read, or the stream is damaged, ends early, or holds out of all proportion more than its
+        size: see `unspool._reading`.
     """
     try:
         raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        if raw.startswith(b"\x1f\x8b"):
-            return gzip.decompress(raw)
-        if raw.startswith(b"\xfd7zXZ\0"):
-            return lzma.decompress(raw)
-    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        kind = "gzip" if raw.startswith(b"\x1f\x8b") else "xz"
-        raise DataError(f"{path}: damaged or truncated {kind} stream ({error}); fetch the file again") from error
-    return raw
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
+    kind = "xz" if raw.startswith(XZ) else "gzip"
+    with damage_as(DataError, f"{path}: damaged or truncated {kind} stream", "fetch the file again"):
+        return unpack(raw)
 
 
 def read_text(path: Path, encoding: str = "utf-8", *, remedy: str = "Save the file as UTF-8") -> str:
@@ -73,13 +70,25 @@ def decode(content: bytes, path: Path, encoding: str = "utf-8", *, remedy: str) 
     DataError
         If the bytes are not of this encoding, or there is none of this name.
     """
+    _check_encoding(encoding)
     try:
-        return content.decode(encoding).removeprefix("\ufeff")
+        with damage_as(DataError, f"{path}: cannot be read as {encoding}", passing=(UnicodeDecodeError,)):
+            return content.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DataError(
             f"{path}, line {line}: byte {error.start} of the file is {content[error.start]:#04x}, which is not "
             f"{encoding} ({error.reason}).\n{remedy}"
         ) from error
-    except LookupError as error:
+
+
+def _check_encoding(encoding: str) -> None:
+    try:
+        codec = codecs.lookup(encoding)
+    except (LookupError, ValueError) as error:  # ValueError: a name with a null character
         raise DataError(f"received encoding={encoding!r}; expected a name such as 'utf-8' or 'latin-1'") from error
+    # Python's other codecs make bytes of bytes, or are for names of hosts and for literals, and take minutes or warn.
+    if not codec._is_text_encoding or codec.name in _NOT_FOR_FILES:
+        raise DataError(
+            f"received encoding={encoding!r}, in which no file is written; expected a name such as 'utf-8' or 'latin-1'"
+        )

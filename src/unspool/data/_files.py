@@ -1,13 +1,15 @@
 import csv
 import io
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from unspool._reading import damage_as, read_array, read_arrays, reason_of
 
 from ._bytes import read_text
 from ._errors import DataError
@@ -67,29 +69,34 @@ def _tensors(arrays: list[np.ndarray], path: Path) -> list[Tensor]:
 def _split(array: np.ndarray, path: Path) -> list[np.ndarray]:
     if array.ndim == 2:
         return [array]
-    if array.ndim == 3:
+    if array.ndim == 3 and 0 not in array.shape:  # a list of an array without numbers may be as long as it says
         return list(array)
     raise DataError(
-        f"{path}: an array of shape {array.shape}; expected (steps, channels) or (sequences, steps, channels)"
+        f"{path}: an array of shape {array.shape}; expected (steps, channels) or (sequences, steps, channels), at "
+        "least one of each"
     )
 
 
 def _read_npy(path: Path) -> list[np.ndarray]:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: no NumPy array of numbers ({error})") from error
-    if isinstance(loaded, np.ndarray):
-        return _split(loaded, path)
-    raise DataError(f"{path}: an archive of several arrays; expected one array (name it .npz)")
+    with _opened(path) as file, damage_as(DataError, f"{path}: no NumPy array of numbers"):
+        if file.read(4) == b"PK\3\4":
+            raise DataError(f"{path}: an archive of several arrays; expected one array (name it .npz)")
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        array = read_array(file, size)
+    return _split(array, path)
 
 
 def _read_npz(path: Path) -> list[np.ndarray]:
+    with _opened(path) as file, damage_as(DataError, f"{path}: no NumPy archive of arrays of numbers"):
+        return list(read_arrays(file).values())
+
+
+def _opened(path: Path) -> BinaryIO:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return [archive[name] for name in archive.files]
-    except (ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: no NumPy archive of arrays of numbers ({error})") from error
+        return path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _is_number(text: str) -> bool:
@@ -127,16 +134,13 @@ def _read_jsonl(path: Path) -> list[np.ndarray]:
             continue
         try:
             value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise DataError(f"{path}, line {number}: no JSON ({error})") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}, line {number}: no JSON ({reason_of(error)})") from error
         if isinstance(value, dict):
             value = value.get("sequence")
-        try:
+        expected = f"{path}, line {number}: expected a list of steps, each a list of equally many numbers"
+        with damage_as(DataError, expected):
             array = np.array(value, dtype=np.float64)
-        except (ValueError, TypeError) as error:
-            raise DataError(
-                f"{path}, line {number}: expected a list of steps, each a list of equally many numbers ({error})"
-            ) from error
         if array.ndim != 2:
             raise DataError(
                 f'{path}, line {number}: expected a list of steps, or {{"sequence": [steps]}}; each step is a list'

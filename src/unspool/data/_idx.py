@@ -3,6 +3,8 @@ from pathlib import Path
 
 import numpy as np
 
+from unspool._reading import damage_as
+
 from ._bytes import read_bytes
 from ._errors import DataError
 
@@ -45,7 +47,8 @@ def parse_idx(content: bytes, path: Path) -> np.ndarray:
     if len(content) != expected:
         what = "truncated" if len(content) < expected else "too long"
         raise DataError(f"{path}: {what}: {len(content)} bytes; expected {expected} for an array of shape {shape}")
-    return np.frombuffer(content, dtype, offset=header).reshape(shape).astype(dtype.newbyteorder("="))
+    with damage_as(DataError, f"{path}: no array"):
+        return np.frombuffer(content, dtype, offset=header).reshape(shape).astype(dtype.newbyteorder("="))
 
 
 def read_idx(path: str | Path) -> np.ndarray:

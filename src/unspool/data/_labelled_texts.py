@@ -158,11 +158,15 @@ def check_text(text: Any, where: str) -> None:
         raise DataError(f"{where}: {text!r:.40} of type {type(text).__name__}; expected a text")
     if not text.strip():
         raise DataError(f"{where}: an empty text; fill it in or remove its row")
+    _check_whole(text, "text", where)
+
+
+def _check_whole(text: str, called: str, where: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{where}: the text has half a character at {error.start} ({text[error.start]!a}, a lone surrogate); "
+            f"{where}: the {called} has half a character at {error.start} ({text[error.start]!a}, a lone surrogate); "
             "replace or remove it"
         ) from error
 
@@ -202,7 +206,9 @@ def _label(value: Any, where: str, column: str) -> str:
         return str(value).lower()
     if not isinstance(value, str | int | float):
         raise DataError(f"{where}: a label of type {type(value).__name__}; expected a word or a number")
-    return str(value).strip()
+    label = str(value).strip()
+    _check_whole(label, "label", where)
+    return label
 
 
 def _classes(labels: set[str], path: Path, column: str) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unspool._reading import reason_of
+
 from ._bytes import read_text
 from ._errors import DataError
 
@@ -99,7 +101,9 @@ def _objects(text: str, path: Path) -> list[Row]:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}, line {number}: no JSON ({error}); expected one object a line") from error
+            raise DataError(
+                f"{path}, line {number}: no JSON ({reason_of(error)}); expected one object a line"
+            ) from error
         if not isinstance(value, dict):
             raise DataError(f"{path}, line {number}: a JSON {type(value).__name__}; expected one object a line")
         rows.append(Row(f"line {number}", value))

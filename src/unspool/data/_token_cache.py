@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unspool._reading import damage_as
+
 from ._errors import DataError
 
 
@@ -74,14 +76,12 @@ def map_arrays(folder: Path, part: str) -> TokenArrays:
     DataError
         If an array is missing, damaged or of another type, or they do not fit each other.
     """
-    try:
+    with damage_as(DataError, f"{folder}: damaged cache", "remove this folder, it will be made again"):
         tokens = np.load(folder / f"{part}_tokens.npy", mmap_mode="r", allow_pickle=False)
         offsets = np.load(folder / f"{part}_offsets.npy", allow_pickle=False)
         labels = np.load(folder / f"{part}_labels.npy", allow_pickle=False)
         if tokens.dtype != np.int32 or offsets.dtype != np.int64 or labels.dtype != np.int64:
-            raise DataError(f"arrays of {tokens.dtype}, {offsets.dtype} and {labels.dtype}")
+            raise ValueError(f"arrays of {tokens.dtype}, {offsets.dtype} and {labels.dtype}")
         if len(offsets) != len(labels) + 1 or offsets[-1] != len(tokens):
-            raise DataError(f"{len(tokens)} tokens, {len(offsets)} offsets and {len(labels)} labels")
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{folder}: damaged cache ({error}); remove this folder, it will be made again") from error
+            raise ValueError(f"{len(tokens)} tokens, {len(offsets)} offsets and {len(labels)} labels")
     return TokenArrays(tokens, offsets, labels)

@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from unspool._reading import damage_as
+
 from ._errors import DataError
-from ._tokenizer_build import MARKS, NO_WORD, OUT_OF_VOCABULARY, byte_pairs, count_words, library, word_level
+from ._tokenizer_build import (
+    MARKS,
+    NO_WORD,
+    OUT_OF_VOCABULARY,
+    byte_pairs,
+    count_words,
+    library,
+    with_start,
+    word_level,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -145,10 +156,8 @@ class TextTokenizer:
             If one of them is no text.
         """
         _refuse_one_text(texts)
-        try:
+        with damage_as(DataError, "received something that is no text, or half a character in one"):
             encodings = self._tokenizer.encode_batch_fast(list(texts))
-        except TypeError as error:
-            raise DataError(f"received something that is no text, or half a character in one ({error})") from error
         return [self._admitted(torch.tensor(encoding.ids, dtype=torch.int64)) for encoding in encodings]
 
     def _admitted(self, numbers: Tensor) -> Tensor:
@@ -174,19 +183,21 @@ class TextTokenizer:
         DataError
             If it is no such string, or tokenizers is not installed.
         """
-        read = library().Tokenizer.from_str
-        try:
+        read, expected = library().Tokenizer.from_str, "expected what to_json returned"
+        with damage_as(DataError, "received no tokenizer of unspool", expected):
             stored = json.loads(content)
-            found, size, inner = stored["format"], int(stored["vocabulary_size"]), json.dumps(stored["tokenizer"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"received no tokenizer of unspool ({error!r}); expected what to_json returned") from error
+            found, size, inner = stored["format"], stored["vocabulary_size"], json.dumps(stored["tokenizer"])
         if found != _FORMAT:
-            raise DataError(f"received a tokenizer of the format {found!r}; expected {_FORMAT!r}")
-        try:
-            return cls(read(inner), size)
-        # Hugging Face's reader raises nothing more special.
-        except Exception as error:
-            raise DataError(f"received a damaged tokenizer ({error}); expected what to_json returned") from error
+            raise DataError(f"received a tokenizer of the format {found!r:.80}; expected {_FORMAT!r}")
+        with damage_as(DataError, "received a damaged tokenizer", expected):
+            tokenizer = with_start(read(inner))  # anew: with a damaged one tokenizers panics
+            known = tokenizer.get_vocab_size()
+            if type(size) is not int or not len(MARKS) < size <= known:
+                raise ValueError(f"a vocabulary_size of {size!r:.80}; expected from {len(MARKS) + 1} to {known}")
+            if not all(0 <= number < known for number in tokenizer.get_vocab().values()):
+                raise ValueError(f"numbers of words beyond {known}")
+            tokenizer.encode_batch_fast(["a word"])
+            return cls(tokenizer, size)
 
 
 def _refuse_one_text(texts: Sequence[str]) -> None:

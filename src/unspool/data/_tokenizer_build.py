@@ -80,7 +80,7 @@ def word_level(ranks: Mapping[str, int], unknown: int) -> Tokenizer:
     """
     words = {word: rank + len(MARKS) - 1 for word, rank in ranks.items()}
     model = library().models.WordLevel(vocab=_numbered_marks() | words, unk_token=MARKS[unknown])
-    return _with_start(_with_words(model))
+    return with_start(_with_words(model))
 
 
 def byte_pairs(texts: Sequence[str], pieces: int) -> Tokenizer:
@@ -112,7 +112,7 @@ def byte_pairs(texts: Sequence[str], pieces: int) -> Tokenizer:
     trained = json.loads(tokenizer.to_str())["model"]
     vocabulary = {piece: number + len(MARKS) for piece, number in trained["vocab"].items()}
     merges = [tuple(pair) for pair in trained["merges"]]
-    return _with_start(_with_bytes(lib.models.BPE(vocab=_numbered_marks() | vocabulary, merges=merges)))
+    return with_start(_with_bytes(lib.models.BPE(vocab=_numbered_marks() | vocabulary, merges=merges)))
 
 
 def _numbered_marks() -> dict[str, int]:
@@ -136,7 +136,14 @@ def _with_bytes(model: object) -> Tokenizer:
     return tokenizer
 
 
-def _with_start(tokenizer: Tokenizer) -> Tokenizer:
+def with_start(tokenizer: Tokenizer) -> Tokenizer:
+    """Let every text start with the start mark.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+        Is changed and returned.
+    """
     mark = MARKS[START]
     tokenizer.post_processor = library().processors.TemplateProcessing(
         single=[mark, "$A"], special_tokens=[(mark, START)]

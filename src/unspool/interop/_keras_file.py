@@ -6,19 +6,23 @@ import io
 import json
 import os
 import re
-import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
 
+from unspool._reading import damage_as, open_archive
 from unspool.interop._extra import needed
 from unspool.interop._from_keras import NAMES, Activations, from_keras
+from unspool.interop._hdf5 import Arrays
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 RECURRENT = (*NAMES.values(), "RNN", "Bidirectional")
 MODELS = ("Sequential", "Functional")
+VARIABLES = 3
+"""What a cell has at most: two kernels and a bias."""
 
 
 class KerasFile(NamedTuple):
@@ -43,6 +47,8 @@ def load_keras(
     """Convert every recurrent layer of a Sequential or functional model that Keras 3 has saved.
 
     A `.keras` file is an archive of a configuration, which is read and never run, and an HDF5 file with the weights.
+    Weights that the HDF5 file says lie in another file are refused, as are archives and arrays of more than 64 times
+    the size of the file (and 64 MiB).
 
     Parameters
     ----------
@@ -60,7 +66,8 @@ def load_keras(
     Raises
     ------
     ValueError
-        If it is not such a file, a name is not there, or a recurrent layer cannot be converted: see `from_keras`.
+        If it is not such a file or a damaged one, a name is not there, weights lie in another file, or a recurrent
+        layer cannot be converted: see `from_keras`.
     TypeError
         If weights are not of floating-point numbers.
     FileNotFoundError
@@ -69,39 +76,45 @@ def load_keras(
         If h5py is not installed: it is in the extra `interop`.
     """
     h5py = needed("h5py", "reading a .keras file")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            model, weights = json.loads(archive.read(CONFIG)), io.BytesIO(archive.read(WEIGHTS))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ValueError(
-            f"{os.fspath(path)!r} cannot be read as a .keras file: {error}. Expected an archive of {CONFIG} and "
-            f"{WEIGHTS}, as model.save('name.keras') of Keras 3 writes it."
-        ) from error
-    found = {name: (layer, group) for name, layer, group in _layers(model, "", "layers")}
+    called = repr(os.fspath(path))
+    damage = f"{called} cannot be read as a .keras file"
+    remedy = f"expected an archive of {CONFIG} and {WEIGHTS}, as model.save('name.keras') of Keras 3 writes it"
+    with Path(path).open("rb") as file, damage_as(ValueError, damage, remedy):
+        with open_archive(file) as archive:
+            model, weights = json.loads(archive.read(CONFIG)), archive.read(WEIGHTS)
+        _check_class(model)
+        found = {name: (layer, group) for name, layer, group in _layers(model, "", "layers")}
     recurrent = [name for name, (layer, _) in found.items() if layer["class_name"] in RECURRENT]
     missing = sorted(set(names or ()) - set(recurrent))
     if missing:
         raise ValueError(f"there is no recurrent layer {', '.join(missing)}; expected some of {', '.join(recurrent)}.")
     layers = {}
-    with h5py.File(weights, "r") as file:
+    with damage_as(ValueError, damage, remedy):
+        opened = h5py.File(io.BytesIO(weights), "r")
+    with opened:
+        stored = Arrays(h5py, opened, len(weights))
         for name in recurrent if names is None else names:
             layer, group = found[name]
             try:
-                _check_name(file, group, layer["config"]["name"])
-                arrays = [array for cell in _cells(layer, group) for array in _variables(file, cell)]
-                layers[name] = from_keras(layer, arrays, activations=activations)
+                with damage_as(ValueError, "its description is damaged", passing=(ValueError, TypeError)):
+                    _check_name(stored, group, layer["config"]["name"])
+                    arrays = [array for cell in _cells(layer, group) for array in _variables(stored, cell)]
+                    layers[name] = from_keras(layer, arrays, activations=activations)
             except ValueError as error:
-                raise ValueError(f"{os.fspath(path)!r}, layer {name!r}: {error}") from error
+                raise ValueError(f"{called}, layer {name!r}: {error}") from error
     return KerasFile(layers, {name: layer["class_name"] for name, (layer, _) in found.items() if name not in recurrent})
 
 
-def _layers(model: Mapping[str, Any], prefix: str, group: str) -> Iterator[tuple[str, Mapping[str, Any], str]]:
-    """Yield name, configuration and HDF5 group of every layer of a model and of the models within it."""
+def _check_class(model: Mapping[str, Any]) -> None:
     if model["class_name"] not in MODELS:
         raise ValueError(
             f"the model is a {model['class_name']}; expected one of {', '.join(MODELS)}. The layers of a model with a "
             "class of its own do not stand in its configuration: pass them to from_keras one by one."
         )
+
+
+def _layers(model: Mapping[str, Any], prefix: str, group: str) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    """Yield name, configuration and HDF5 group of every layer of a model and of the models within it."""
     # Operations on tensors stand among the layers, and have no weights and no group.
     layers = [layer for layer in model["config"]["layers"] if not str(layer.get("module")).startswith("keras.src.ops")]
     for layer, key in zip(layers, _keys(layers), strict=True):
@@ -139,16 +152,17 @@ def _keys(layers: Iterable[Mapping[str, Any]]) -> list[str]:
     return keys
 
 
-def _check_name(file: Any, group: str, name: str) -> None:
+def _check_name(arrays: Arrays, group: str, name: str) -> None:
     """Refuse the weights of another layer: newer files have the names beside the weights."""
-    stored = file[f"{group}/vars"].attrs.get("name", name) if f"{group}/vars" in file else name
+    variables = arrays.find(f"{group}/vars")
+    stored = name if variables is None else variables.attrs.get("name", name)
     if stored != name:
         raise ValueError(f"the weights at {group!r} are those of {stored!r}; expected {name!r}. Save the model again.")
 
 
-def _variables(file: Any, group: str) -> list[np.ndarray]:
+def _variables(arrays: Arrays, group: str) -> list[np.ndarray]:
     """Return the variables of a cell in their order."""
-    if f"{group}/vars" not in file:
+    names = arrays.names(f"{group}/vars", most=VARIABLES)
+    if not names:
         raise ValueError(f"there are no weights at {group!r}. Save the model after it has been built.")
-    stored = file[f"{group}/vars"]
-    return [np.asarray(stored[key]) for key in sorted(stored, key=int)]
+    return [arrays.array(f"{group}/vars/{name}") for name in names]

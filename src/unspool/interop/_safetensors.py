@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
+from unspool._reading import damage_as
 from unspool.interop._conventions import with_parameters
 from unspool.interop._describe import build_module, describe_module
 from unspool.interop._extra import needed
@@ -89,20 +91,43 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
     """
     safetensors = needed("safetensors", "loading a module")
     name = os.fspath(path)
-    try:
-        with safetensors.safe_open(name, framework="pt") as file:
-            metadata: dict[str, Any] = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (it is not a mapping)
-    except safetensors.SafetensorError as error:
-        raise ValueError(
-            f"{name!r} is not a whole safetensors file: {error}. Expected one that save() wrote."
-        ) from error
+    with (
+        damage_as(
+            ValueError,
+            f"{name!r} is not a whole safetensors file",
+            "expected one that save() wrote",
+            passing=(FileNotFoundError,),
+        ),
+        safetensors.safe_open(name, framework="pt") as file,
+    ):
+        metadata: dict[str, Any] = file.metadata() or {}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (it is not a mapping)
     if metadata.get("unspool") != VERSION:
         raise ValueError(
             f"{name!r} has the format {metadata.get('unspool', 'of another program')!r}; expected {VERSION!r}, which "
             "save() writes. Read other files with safetensors.torch.load_file and load_state_dict."
         )
-    try:
-        return with_parameters(lambda: build_module(json.loads(metadata["module"])), tensors)
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{name!r} does not describe a module: {error}") from error
+    for key, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise TypeError(f"{name!r}: {key} is of {tensor.dtype}; expected floating-point numbers.")
+    with damage_as(ValueError, f"{name!r} does not describe a module"), torch.device("meta"):
+        description = json.loads(metadata["module"])
+        _check_count(description, len(tensors))
+        build_module(description)
+    with damage_as(ValueError, f"{name!r} does not describe a module", passing=(TypeError,)):
+        return with_parameters(lambda: build_module(description), tensors)
+
+
+def _check_count(description: Any, tensors: int) -> None:
+    """Refuse a description of more layers than the file has tensors, before any is built."""
+    layers, parts = 0, [description]
+    while parts and layers <= tensors:
+        part = parts.pop()
+        if isinstance(part, dict):
+            arguments = part["arguments"]
+            layers += arguments.get("num_layers", 1)
+            parts += arguments.values()
+        elif isinstance(part, list):
+            parts += part
+    if layers > tensors:
+        raise ValueError(f"it is of more than {tensors:,} layers and cells, and there are {tensors:,} tensors")

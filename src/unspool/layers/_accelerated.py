@@ -23,7 +23,7 @@ from unspool.backends import Decision, is_recording, is_transformed, note
 from unspool.execution import BoolArray, IntArray
 from unspool.layers._base import RecurrentLayer
 from unspool.layers._gru import GRU
-from unspool.layers._left_to_torch import reason_for_torch
+from unspool.layers._left_to_torch import as_torch_can_take, reason_for_torch
 from unspool.layers._lstm import LSTM
 from unspool.layers._simple_rnn import SimpleRNN
 from unspool.layers._torch_like import TorchLikeLayer
@@ -94,7 +94,7 @@ class Accelerated(nn.RNNBase):
         hx = tuple(hx) if isinstance(hx, list) else hx  # which PyTorch takes too
         options = self.unspool_options
         if options.backend == "auto" and self._is_left_to_torch(options, input, lengths, mask, resets):
-            return super().forward(input, hx)  # type: ignore[misc]
+            return super().forward(*as_torch_can_take(self, input, hx))  # type: ignore[misc]
         # As PyTorch does; and no attribute is read again, since to read one may mean to compute it, and what is done at
         # each reading in training, such as a step of the power iteration of `spectral_norm`, would be done once more.
         weights: Any

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -66,3 +66,43 @@ def reason_for_torch(module: nn.RNNBase, input: object) -> str | None:
         return None
     bound = f" of at most {few} steps" if few < _ALL else ""
     return f"PyTorch's own kernel is faster for a float32 batch without lengths{bound}"
+
+
+def as_torch_can_take(module: nn.RNNBase, input: Any, hx: Any) -> tuple[Any, Any]:
+    """Return the input and the state of a batch that is left to PyTorch, as its kernel for this processor takes them.
+
+    Under `torch.autocast` PyTorch chooses oneDNN's LSTM by the dtype of the input, and casts the input after that. On a
+    processor for which oneDNN has no such LSTM (bfloat16 needs AVX-512, say), the call then ends in "could not create a
+    primitive descriptor". An input that is cast beforehand is given to PyTorch's other kernel.
+
+    Parameters
+    ----------
+    module : RNN, LSTM or GRU
+    input : Tensor of shape (T, B, I), (B, T, I) or (T, I), or PackedSequence
+    hx : Tensor of shape (L D, B, H), or pair of them for an LSTM, or None
+    """
+    packed = isinstance(input, PackedSequence)
+    values = input.data if packed else input
+    if not (
+        module.mode == "LSTM"
+        and values.is_cpu
+        and values.dtype == torch.float32
+        and values.numel()
+        and not (packed and (input.batch_sizes != input.batch_sizes[0]).any())  # for which PyTorch asks no oneDNN
+        and torch.is_autocast_enabled("cpu")
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+        and not module.proj_size
+    ):
+        return input, hx
+    dtype = torch.get_autocast_dtype("cpu")
+    if _onednn_has_lstm_of(dtype):
+        return input, hx
+    return input.to(dtype), None if hx is None else tuple(leaf.to(dtype) for leaf in hx)
+
+
+def _onednn_has_lstm_of(dtype: torch.dtype) -> bool:
+    """Tell whether oneDNN has an LSTM of a dtype on this processor: what PyTorch asks of inputs that are of it."""
+    if dtype == torch.float16:
+        return torch.ops.mkldnn._is_mkldnn_fp16_supported() and not torch.is_grad_enabled()
+    return dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()

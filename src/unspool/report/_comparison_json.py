@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from unspool._reading import damage_as
 from unspool.comparison import faults_of_form
 from unspool.training.errors import RunError
 
@@ -22,13 +23,11 @@ def read_comparison(path: str | Path) -> dict[str, Any]:
         If there is no such file, or it holds something else.
     """
     try:
-        comparison = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = Path(path).read_bytes()
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError
-        raise RunError(
-            f"{path}: no comparison, or a damaged one ({error}); write it anew with `unspool compare`"
-        ) from error
+    with damage_as(RunError, f"{path}: no comparison, or a damaged one", "write it anew with `unspool compare`"):
+        comparison = json.loads(content.decode())
     check_comparison(comparison)
     return comparison
 

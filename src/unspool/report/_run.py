@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from unspool._reading import damage_as
 from unspool.training.callbacks import LOG
 from unspool.training.errors import RunError
 from unspool.training.results import REPORT, RESULT, ROWS
+from unspool.training.run import RECIPE
 
 from ._blocks import Block, Facts, Note, Table, Text
 from ._curves import run_figures
@@ -14,10 +16,12 @@ from ._figures import significant
 from ._page import Page, Section, write_page
 from ._plotly import graph_objects
 from ._predictions import confusion_blocks, length_block
-from ._run_files import RunFiles, read_run
+from ._run_files import REMEDY, RunFiles, read_run
 
 LONGEST = 200
 """Characters of a value of the recipe that are shown."""
+MOST_CLASSES = 10_000
+"""Of more there is no table to draw."""
 _NAMES = {
     "epoch": "tested epoch",
     "val_loss": "held-out loss",
@@ -50,7 +54,9 @@ def write_run_report(directory: str | Path, output: str | Path | None = None) ->
     """
     graph_objects()
     run = read_run(directory)
-    return write_page(run.directory / REPORT if output is None else output, _page(run))
+    with damage_as(RunError, f"{directory}: a field of {RECIPE} or {RESULT} is not what a run writes", REMEDY):
+        page = _page(run)
+    return write_page(run.directory / REPORT if output is None else output, page)
 
 
 def _page(run: RunFiles) -> Page:
@@ -108,6 +114,8 @@ def _test_blocks(run: RunFiles) -> list[Block]:
     if predictions.labels is None or predictions.predicted is None:
         return [length_block(predictions)]
     needed = int(max(predictions.labels.max(), predictions.predicted.max())) + 1
+    if needed > MOST_CLASSES:
+        raise RunError(f"{run.directory / ROWS} has class {needed - 1:,}; expected {MOST_CLASSES:,} at most; {REMEDY}")
     names = (run.result or {}).get("class_names") or [str(number) for number in range(needed)]
     if not isinstance(names, list) or len(names) < needed:
         raise RunError(

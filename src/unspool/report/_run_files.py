@@ -3,18 +3,19 @@
 import csv
 import json
 import math
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from unspool._reading import damage_as, read_arrays
 from unspool.training.callbacks import LOG
 from unspool.training.errors import RunError
 from unspool.training.results import RESULT, ROWS
 from unspool.training.run import RECIPE
+
+REMEDY = "a run writes it whole: restore it, or train again with --overwrite"
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,10 @@ def read_run(directory: str | Path) -> RunFiles:
 
 
 def _read_object(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from error
+    with damage_as(RunError, f"{path} cannot be read", REMEDY):
+        content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise _damaged(path, f"it holds a {type(content).__name__}; expected an object")
     return content
@@ -96,15 +95,12 @@ def _read_object(path: Path) -> dict[str, Any] | None:
 
 def _read_log(path: Path) -> list[dict[str, float]]:
     """Return the rows of a log without their empty cells; none where there is no log yet."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            rows = [_numbers(path, reader.line_num, row) for row in reader]
-            names = reader.fieldnames or ()
-    except FileNotFoundError:
+    if not path.exists():
         return []
-    except (OSError, ValueError, csv.Error) as error:
-        raise _damaged(path, str(error)) from error
+    with damage_as(RunError, f"{path} cannot be read", REMEDY), path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        rows = [_numbers(path, reader.line_num, row) for row in reader]
+        names = reader.fieldnames or ()
     missing = {"epoch", "step", "loss"}.difference(names)
     if missing:
         raise _damaged(path, f"it has no column {', '.join(sorted(missing))}")
@@ -124,14 +120,10 @@ def _numbers(path: Path, line: int, row: dict[str | Any, str | Any]) -> dict[str
 
 
 def _read_predictions(path: Path) -> Predictions | None:
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            arrays = dict(archive) if isinstance(archive, np.lib.npyio.NpzFile) else {}
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise _damaged(path, str(error)) from error
+    with damage_as(RunError, f"{path} cannot be read", REMEDY), path.open("rb") as file:
+        arrays = read_arrays(file)
     for name in ("lengths", "correct"):
         if name not in arrays:
             raise _damaged(path, f"it has no array {name}")
@@ -151,6 +143,4 @@ def _read_predictions(path: Path) -> Predictions | None:
 
 
 def _damaged(path: Path, reason: str) -> RunError:
-    return RunError(
-        f"{path} cannot be read: {reason}. A run writes it whole; restore it, or train again with --overwrite"
-    )
+    return RunError(f"{path} cannot be read ({reason}); {REMEDY}")

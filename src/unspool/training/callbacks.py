@@ -57,6 +57,11 @@ class RunRecord(Checkpoint):
         Where to write; it exists.
     checkpoint_every, log_every : int
         Steps between two checkpoints, and two rows of the log, within an epoch.
+
+    Attributes
+    ----------
+    started : bool
+        Whether training has begun: what a run continues from has been taken up then.
     """
 
     def __init__(self, directory: Path, checkpoint_every: int, log_every: int) -> None:
@@ -65,6 +70,7 @@ class RunRecord(Checkpoint):
         self.log_every = log_every
         self.rows: list[dict[str, float]] = []
         self.best: dict[str, float] | None = None
+        self.started = False
         self._seconds_before = 0.0
         self._started = time.perf_counter()
 
@@ -96,6 +102,7 @@ class RunRecord(Checkpoint):
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Bring the log to the state of the checkpoint that the run continues from."""
+        self.started = True
         self._started = time.perf_counter()
         self._write_log(trainer)
 

@@ -2,10 +2,7 @@
 
 import io
 import os
-import pickle
-import struct
 import zipfile
-import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,11 +11,10 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from typing_extensions import override
 
-from .errors import RunError
-from .recipes import Recipe
+from unspool._reading import damage_as, open_archive
 
-# What `zipfile` raises for bytes that are none, or damaged: it does not say so in one kind of error.
-_NO_ARCHIVE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError)
+from .checkpoint_form import check_checkpoint
+from .errors import RunError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -49,7 +45,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if storage_options is not None:
             raise TypeError(f"received storage_options={storage_options!r}; expected None")
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make {target.parent}: {error.strerror}") from error
         content = io.BytesIO()
         torch.save(checkpoint, content)  # not into the file: PyTorch hides the reason where that fails
         write_whole(target, content.getbuffer(), flush=True)
@@ -105,7 +104,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Parameters
     ----------
     path : str or Path
-        The file. Its checksums, which PyTorch writes and does not look at, are compared.
+        The file. Its checksums, which PyTorch writes and does not look at, are compared, and all that is in it with
+        the recipe's model.
 
     Raises
     ------
@@ -118,26 +118,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         hint = f"; did you mean {there}? The run's table named the one that it tested" if there else ""
         raise RunError(f"{path}: no such checkpoint{hint}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+        content = path.read_bytes()
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror})") from error
-    except _NO_ARCHIVE as error:
-        raise RunError(f"{path}: no checkpoint, or a damaged one ({error})") from error
-    if damaged is not None:
-        raise RunError(f"{path}: a damaged checkpoint (the checksum of {damaged} in it is wrong)")
+    with damage_as(RunError, f"{path}: no checkpoint, or a damaged one"), open_archive(io.BytesIO(content)) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"{member.filename!r} is packed; PyTorch packs nothing")
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged} in it is wrong")
+    with damage_as(RunError, f"{path}: no checkpoint of `unspool train`: it holds more than plain values"):
+        checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        raise RunError(f"{path}: no checkpoint of `unspool train`: it holds more than plain values") from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("hyper_parameters"), dict):
-        raise RunError(f"{path}: no checkpoint of `unspool train`: it carries no recipe")
-    missing = {"recipe", "class_names"} - checkpoint["hyper_parameters"].keys()
-    missing |= {"state_dict"} - checkpoint.keys()
-    if missing:
-        raise RunError(f"{path}: no checkpoint of `unspool train`: it carries no {', '.join(sorted(missing))}")
-    try:
-        Recipe.from_dict(checkpoint["hyper_parameters"]["recipe"])
+        check_checkpoint(checkpoint)
     except RunError as error:
         raise RunError(f"{path}: {error}") from error
     return checkpoint

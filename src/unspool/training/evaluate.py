@@ -5,12 +5,17 @@ from typing import Literal
 
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
+from unspool._reading import damage_as
+from unspool.data import DataError, TextTokenizer
+
+from .checkpoint_form import not_finite
 from .checkpoint_io import read_checkpoint
 from .data_modules import SequenceData
 from .errors import RunError
 from .models import parameter_count
 from .module import SequenceModule
 from .results import Evaluation
+from .sources import Rows
 from .trainer import make_trainer, quiet_lightning
 
 
@@ -30,16 +35,47 @@ def load_module(checkpoint: str | Path) -> SequenceModule:
     Raises
     ------
     RunError
-        If it is no such file, or made by another version of unspool.
+        If it is no such file, made by another version of unspool, or its weights are not finite.
     """
     loaded = read_checkpoint(checkpoint)
-    module = SequenceModule(**loaded["hyper_parameters"])
-    try:
+    wrong = not_finite(loaded["state_dict"])
+    if wrong:
+        raise RunError(
+            f"{checkpoint}: its weights are no numbers to compute with ({wrong}): the training diverged. Train again "
+            "with a smaller --learning-rate"
+        )
+    with damage_as(RunError, f"{checkpoint}: its weights are not those of its recipe's model"):
+        module = SequenceModule(**loaded["hyper_parameters"])
         module.load_state_dict(loaded["state_dict"])
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise RunError(f"{checkpoint}: its weights are not those of its recipe's model ({reason})") from error
+    _check_tokenizer(module, checkpoint)
     return module.eval()
+
+
+def _check_tokenizer(module: SequenceModule, checkpoint: str | Path) -> None:
+    if module.tokenizer is None:
+        return
+    try:
+        size = TextTokenizer.from_json(module.tokenizer).vocabulary_size
+    except DataError as error:
+        raise RunError(f"{checkpoint}: {error}") from error
+    if module.recipe.embedding_size is None or size > module.recipe.input_size:
+        raise RunError(
+            f"{checkpoint}: its tokenizer has {size} numbers; expected one for a model of {module.recipe.input_size}"
+        )
+
+
+def _check_data(rows: Rows, module: SequenceModule, checkpoint: str | Path) -> None:
+    """Refuse to test a model on rows of another form than those that it was trained on."""
+    recipe = module.recipe
+    if tuple(rows.class_names) != module.class_names:
+        raise RunError(f"{checkpoint}: its class_names are not those of {recipe.dataset}")
+    first = rows[0] if recipe.objective == "next-token" else rows[0][0]
+    features = first.shape[-1] if recipe.objective != "next-token" and first.dim() == 2 else None
+    if features != (recipe.input_size if recipe.embedding_size is None else None):
+        raise RunError(
+            f"{checkpoint}: its model has input_size={recipe.input_size} and embedding_size={recipe.embedding_size}; a "
+            f"step of {recipe.dataset} is {'a token' if features is None else f'{features} numbers'}"
+        )
 
 
 def evaluate(
@@ -65,12 +101,13 @@ def evaluate(
     Raises
     ------
     RunError
-        If the file is no checkpoint.
+        If the file is no checkpoint, or one of another form of the data.
     DataError
         If the data cannot be loaded.
     """
     module = load_module(checkpoint)
     data = SequenceData(module.recipe, data_dir, module.tokenizer)
+    _check_data(data.test if split == "test" else data.validation, module, checkpoint)
     with quiet_lightning():
         trainer = make_trainer(
             module.recipe,

@@ -69,7 +69,7 @@ def _added(module: SequenceModule, prompt: list[int], length: int, temperature: 
             unread = logits.argmax(keepdim=True)
         else:
             unread = torch.multinomial((logits / temperature).softmax(0), 1, generator=generator)
-        yield module.class_names[int(unread)]
+        yield module.name_of(int(unread))
 
 
 @torch.inference_mode()

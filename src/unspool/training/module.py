@@ -11,6 +11,8 @@ from typing_extensions import override
 
 from unspool._nest import map_leaves
 
+from .checkpoint_form import check_progress, check_same_form
+from .errors import RunError
 from .models import SequenceNetwork
 from .objectives import Scored, objective
 from .recipes import Recipe
@@ -69,10 +71,31 @@ class SequenceModule(pl.LightningModule):
         self._rows = {name: CatMetric(nan_strategy="ignore") for name in TestRows._fields}
         self._rows_on_device = torch.nn.ModuleList(self._rows.values())  # moves them with the module
         self._carried: dict[str, Any] = {}
+        self._continued: dict[str, Any] | None = None
 
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """Return the logits of raw inputs (B, T, I), or tokens (B, T), with their lengths (B,)."""
         return self.model(inputs, lengths)
+
+    def name_of(self, number: int) -> str:
+        """Return what a class, label or token is called.
+
+        Parameters
+        ----------
+        number : int
+            One that the network has an output for.
+
+        Raises
+        ------
+        RunError
+            If it has no name: the model was trained on a part of the data that has it not.
+        """
+        if number >= len(self.class_names):
+            raise RunError(
+                f"the model predicts class {number}, which has no name: its checkpoint has {len(self.class_names)} "
+                f"class_names for {self.recipe.num_classes} outputs. Train it on data with all classes"
+            )
+        return self.class_names[number]
 
     def _score(self, part: str, batch: Any) -> Scored:
         scored, self._carried[part] = self.objective.score(self.model, batch, self._carried.get(part))
@@ -145,7 +168,9 @@ class SequenceModule(pl.LightningModule):
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the state that the training streams carried."""
+        check_progress(checkpoint)
         self._carried["train"] = checkpoint["carried"]
+        self._continued = checkpoint
 
     @override
     def configure_optimizers(self) -> Any:
@@ -153,10 +178,24 @@ class SequenceModule(pl.LightningModule):
         recipe = self.recipe
         optimizer = torch.optim.AdamW(self.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         if recipe.schedule == "constant":
+            self._check_continued(optimizer)
             return optimizer
         # Not Trainer.estimated_stepping_batches: it sets up the training data before the trainer has loaded the
         # state of a resumed run, whose batches would then start anew in the middle of an epoch.
         loader = self.trainer.datamodule.train_dataloader()  # pyright: ignore[reportAttributeAccessIssue]
         steps = recipe.epochs * len(loader)
         scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps)
+        self._check_continued(optimizer, scheduler.state_dict())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _check_continued(self, optimizer: torch.optim.Optimizer, *schedules: dict[str, Any]) -> None:
+        """Compare what a checkpoint has for the optimizer and the schedule with what they are."""
+        if self._continued is None:
+            return
+        states = [
+            {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter} for parameter in self.parameters()
+        ]
+        expected = {"state": dict(enumerate(states)), "param_groups": optimizer.state_dict()["param_groups"]}
+        check_same_form("optimizer_states", self._continued.get("optimizer_states"), [expected])
+        check_same_form("lr_schedulers", self._continued.get("lr_schedulers"), list(schedules))
+        self._continued = None

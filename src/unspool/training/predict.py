@@ -104,7 +104,7 @@ def _classify(module: SequenceModule, sequences: list[Tensor]) -> list[Predictio
             inputs, lengths = pad_sequences(sequences[first : first + _BATCH], pad_to=pad_to)
             best = module(inputs, lengths).softmax(-1).max(-1)
             predictions += [
-                Prediction(first + row, module.class_names[label], probability)
+                Prediction(first + row, module.name_of(label), probability)
                 for row, (probability, label) in enumerate(
                     zip(best.values.tolist(), best.indices.tolist(), strict=True)
                 )

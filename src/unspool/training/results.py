@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from unspool._reading import damage_as
+
 from .checkpoint_io import write_text, write_whole
 from .errors import RunError
 from .module import TestRows
@@ -95,10 +97,11 @@ class RunResult:
         if not path.is_file():
             return None
         try:
-            fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            recipe, names = Recipe.from_dict(fields["recipe"]), tuple(fields["class_names"])
-            return cls(**{**fields, "recipe": recipe, "class_names": names}, directory=directory)
-        except (OSError, ValueError, KeyError, TypeError, RunError) as error:
+            with damage_as(RunError, "it is read as no result"):
+                fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+                recipe, names = Recipe.from_dict(fields["recipe"]), tuple(fields["class_names"])
+                return cls(**{**fields, "recipe": recipe, "class_names": names}, directory=directory)
+        except RunError as error:
             raise RunError(f"{path}: no result of this version of unspool, or a damaged one ({error})") from error
 
 

@@ -3,8 +3,8 @@
 import json
 import os
 import signal
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -12,8 +12,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from unspool._machine import describe_machine, versions
+from unspool._reading import damage_as, reason_of
 
 from .callbacks import BEST, LAST, LOG, RunRecord, StepSeeds
+from .checkpoint_form import check_progress, not_finite
 from .checkpoint_io import AtomicCheckpointIO, read_checkpoint, write_text
 from .data_modules import SequenceData
 from .errors import RunError
@@ -136,11 +138,15 @@ def fit(
             stack.enter_context(alone_in(directory, report))
             _start(recipe, directory, resume)
         try:
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            with _continuing(checkpoint, record):
+                trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
             tested = record.best if recipe.tested == "best" else record.last
             if tested is None:
                 raise RunError(f"no epoch was trained: epochs={recipe.epochs}; choose at least 1")
             trained = read_checkpoint(directory / (BEST if recipe.tested == "best" else LAST))
+            wrong = not_finite(trained["state_dict"])
+            if wrong:
+                report(f"the training diverged: {wrong}. Train again with a smaller --learning-rate")
             module.load_state_dict(trained["state_dict"])
             trainer.test(module, datamodule=data, verbose=False)
         except SystemExit as end:  # how Lightning ends after Ctrl-C and after SIGTERM
@@ -169,6 +175,19 @@ def fit(
     return result
 
 
+@contextmanager
+def _continuing(checkpoint: Path | None, record: RunRecord) -> Iterator[None]:
+    """Turn what goes wrong while a checkpoint is taken up into one error; nothing of it was trained on then."""
+    try:
+        yield
+    except Exception as error:
+        if checkpoint is None or record.started:
+            raise
+        raise RunError(
+            f"{checkpoint}: the run cannot be continued from it ({reason_of(error)}); start again with --overwrite"
+        ) from error
+
+
 def is_main_process() -> bool:
     """Return whether this is the process that the user started, not one that Lightning added for another device."""
     return int(os.environ.get("LOCAL_RANK", "0")) == 0
@@ -180,7 +199,10 @@ def _inspect(
     """Refuse what is not to be done in a directory, or return the result of a run that is finished there."""
     if resume and overwrite:
         raise RunError("received both --resume and --overwrite; a run is either continued or replaced")
-    present = [name for name in _OWN_FILES if (directory / name).exists()]
+    try:
+        present = [name for name in _OWN_FILES if (directory / name).exists()]
+    except OSError as error:
+        raise RunError(f"cannot look into {directory}: {error.strerror}; name another with --output-dir") from error
     if present and not resume and not overwrite:
         raise RunError(
             f"{directory} holds a run already ({', '.join(present)}); continue it with --resume, replace it with "
@@ -207,6 +229,7 @@ def _inspect(
         if (directory / LAST).is_file():
             try:
                 checkpoint = read_checkpoint(directory / LAST)
+                check_progress(checkpoint)
             except RunError as error:
                 raise RunError(f"{error}; start again with --overwrite") from error
             report(f"continuing in {directory} after step {checkpoint['global_step']}")
@@ -218,8 +241,10 @@ def _inspect(
 
 def _stored(path: Path) -> Recipe:
     try:
-        return Recipe.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RunError) as error:
+        with damage_as(RunError, "no JSON"):
+            fields = json.loads(path.read_text(encoding="utf-8"))
+        return Recipe.from_dict(fields)
+    except RunError as error:
         raise RunError(f"{path}: no recipe, or a damaged one ({error}); start again with --overwrite") from error
 
 
@@ -235,8 +260,12 @@ def _refuse_changed_files(recipe: Recipe, stored: Recipe, directory: Path) -> No
 
 def _start(recipe: Recipe, directory: Path, resume: bool) -> None:
     """Make the directory ready: a run that is not resumed finds it without the files of a former one."""
-    directory.mkdir(parents=True, exist_ok=True)
     if not resume:
-        for name in (*_OWN_FILES, REPORT):
-            (directory / name).unlink(missing_ok=True)
+        try:
+            for name in (*_OWN_FILES, REPORT):
+                (directory / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"cannot replace {error.filename or directory}: {error.strerror}; name another place with --output-dir"
+            ) from error
     write_text(directory / RECIPE, json.dumps(recipe.to_dict(), indent=2) + "\n")

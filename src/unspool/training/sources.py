@@ -1,13 +1,15 @@
 """Where the recipes' data come from: one `Source` for each data set that a recipe names."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType, NoneType
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from unspool._reading import brief
 from unspool.data import (
     LabelledTexts,
     MissingDataError,
@@ -29,7 +31,8 @@ from unspool.data import (
 
 from .errors import RunError
 from .recipes import Recipe
-from .text_parts import load_parts, train_tokenizer
+from .recipes._recipe import Objective
+from .text_parts import OPTIONS, load_parts, train_tokenizer
 
 Part = Literal["train", "validation", "test"]
 DataDir = str | Path | None
@@ -126,6 +129,10 @@ class Source(NamedTuple):
     encode : callable
         Gets texts; returns the tokens of each, where these are the same for every model. None where models have
         tokenizers, or there are no texts.
+    options : mapping of str to tuple of type
+        What `load` and `tokenizer` read of the recipe's options.
+    objective : {"classes", "labels-per-step", "next-token"}
+        What its targets are for.
     """
 
     load: Callable[[Recipe, Part, DataDir], Rows | LabelledTexts]
@@ -134,6 +141,8 @@ class Source(NamedTuple):
     normalise: Callable[[Any], tuple[Tensor, Tensor]] | None = None
     tokenizer: Callable[[Recipe, DataDir], str | None] | None = None
     encode: Callable[[Sequence[str]], list[Tensor]] | None = None
+    options: Mapping[str, tuple[type, ...]] = MappingProxyType({})
+    objective: Objective = "classes"
 
 
 def standardise(rows: Sequences) -> tuple[Tensor, Tensor]:
@@ -216,13 +225,13 @@ SOURCES: dict[str, Source] = {
     "vowels": Source(_vowels, normalise=standardise),
     "mnist": Source(_mnist, normalise=_pixels),
     "imdb": Source(_imdb, tokenizer=_imdb_tokenizer),
-    "text": Source(_texts, has_validation=True, tokenizer=_texts_tokenizer),
-    "digits": Source(_digits, normalise=standardise),
+    "text": Source(_texts, has_validation=True, tokenizer=_texts_tokenizer, options=OPTIONS),
+    "digits": Source(_digits, normalise=standardise, options={"features": (str,)}),
     "names": Source(_names, repeats=True, encode=encode_names),
     "splice": Source(_splice, repeats=True, encode=encode_nucleotides),
-    "promoters": Source(_promoters, encode=encode_nucleotides),
-    "chorales": Source(_chorales, has_validation=True),
-    "shakespeare": Source(_shakespeare, has_validation=True),
+    "promoters": Source(_promoters, encode=encode_nucleotides, options={"fold": (int,), "folds": (int,)}),
+    "chorales": Source(_chorales, has_validation=True, objective="labels-per-step"),
+    "shakespeare": Source(_shakespeare, has_validation=True, objective="next-token"),
 }
 
 
@@ -237,8 +246,22 @@ def source_of(recipe: Recipe) -> Source:
     Raises
     ------
     RunError
-        If there is none of this name.
+        If there is none of this name, or the recipe has not the options, the objective or the pooling for it.
     """
     if recipe.dataset not in SOURCES:
         raise RunError(f"received dataset {recipe.dataset!r}; expected one of {', '.join(sorted(SOURCES))}")
-    return SOURCES[recipe.dataset]
+    source = SOURCES[recipe.dataset]
+    if recipe.objective != source.objective or (recipe.pooling == "none") == (source.objective == "classes"):
+        pooling = "last, mean or max" if source.objective == "classes" else "none"
+        raise RunError(
+            f"received a recipe for {recipe.dataset} with objective={recipe.objective} and pooling={recipe.pooling}; "
+            f"expected {source.objective} and {pooling}"
+        )
+    for name, kinds in source.options.items():
+        if type(recipe.options.get(name)) not in kinds:
+            words = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
+            raise RunError(
+                f"received a recipe for {recipe.dataset} whose option {name} is {brief(recipe.options.get(name))}; "
+                f"expected {words}"
+            )
+    return source

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from unspool._printable import printable
+
 from .checkpoint_io import write_text
 from .errors import RunError
 from .results import Evaluation, Prediction, RunResult
@@ -73,9 +75,11 @@ def _confusion(counts: list[list[int]], names: Sequence[str]) -> Table:
     table = Table(title="confusion: a row per true class, a column per predicted class", box=box.SIMPLE_HEAD)
     table.add_column("", style="bold")
     for name in names:
-        table.add_column(Text(name), justify="right")
+        table.add_column(Text(printable(name)), justify="right")
     for true, row in enumerate(counts):
-        table.add_row(Text(names[true]), *(_cell(count, true == predicted) for predicted, count in enumerate(row)))
+        table.add_row(
+            Text(printable(names[true])), *(_cell(count, true == predicted) for predicted, count in enumerate(row))
+        )
     return table
 
 
@@ -93,7 +97,7 @@ def print_predictions(console: Console, predictions: Sequence[Prediction]) -> No
     table.add_column("class")
     table.add_column("probability", justify="right")
     for prediction in predictions:
-        table.add_row(str(prediction.index), Text(prediction.label), f"{prediction.probability:.4f}")
+        table.add_row(str(prediction.index), Text(printable(prediction.label)), f"{prediction.probability:.4f}")
     console.print(table)
 
 
@@ -103,7 +107,8 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     Parameters
     ----------
     path : Path
-        The file; its ending says how.
+        The file; its ending says how. In a table a name that a spreadsheet would take for a formula has an apostrophe
+        before it.
     predictions : sequence of Prediction
         What to write.
 
@@ -119,9 +124,20 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
         lines = io.StringIO(newline="")
         writer = csv.writer(lines, lineterminator="\n")
         writer.writerow([field.name for field in dataclasses.fields(Prediction)])
-        writer.writerows(dataclasses.astuple(prediction) for prediction in predictions)
+        writer.writerows((one.index, _no_formula(one.label), one.probability) for one in predictions)
         text = lines.getvalue()
     write_text(path, text)
+
+
+def _no_formula(text: str) -> str:
+    """Put an apostrophe before what spreadsheets compute, or run; numbers with a sign are none of that."""
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def check_output(path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -17,6 +18,13 @@ from unspool.data import (
 )
 
 TEST_SHARE = 0.1
+OPTIONS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("data", "sha256", "text_column", "label_column", "encoding", "tokenizer"), (str,)),
+    **dict.fromkeys(("test", "test_sha256"), (str, NoneType)),
+    **dict.fromkeys(("test_texts", "num_words"), (int,)),
+    "classes": (list, tuple),
+}
+"""What is read of a recipe's options."""
 
 
 def sha256(path: Path) -> str:

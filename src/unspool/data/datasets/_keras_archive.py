@@ -6,14 +6,14 @@ array of lists needs have stand-ins that do nothing, and any other name is refus
 
 import io
 import pickle
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
+
+from unspool._reading import damage_as, open_archive, read_array
 
 from .._errors import DataError
 from .._token_cache import TokenArrays
@@ -35,28 +35,27 @@ def read_archive(path: Path, split: str) -> TokenArrays:
         If the archive is damaged or not of this layout, its pickle wants anything but lists of whole numbers, a
         review is empty, or a rank or a label is out of range.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            # Whole members, because a checksum in the archive is compared at the end of its member only.
+    with (
+        damage_as(DataError, f"{path}: damaged or truncated archive", "fetch the file again"),
+        path.open("rb") as file,
+        open_archive(file) as archive,
+    ):
+        # Whole members, because a checksum in the archive is compared at the end of its member only.
+        try:
             content, labels = archive.read(f"x_{split}.npy"), archive.read(f"y_{split}.npy")
-    except KeyError as error:
-        raise DataError(f"{path}: no {split} reviews in it ({error}); expected Keras's imdb.npz") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise DataError(f"{path}: damaged or truncated archive ({error}); fetch the file again") from error
+        except KeyError as error:
+            raise DataError(f"{path}: no {split} reviews in it ({error}); expected Keras's imdb.npz") from error
     return _reviews(_lists(content, path, split), _labels(labels, path, split), path, split, len(content))
 
 
 def _lists(content: bytes, path: Path, split: str) -> list[Any]:
     file = io.BytesIO(content)
     array, shape, dtype = None, (), np.dtype(np.void)
-    try:
+    with damage_as(DataError, f"{path}: x_{split} is no array of lists of whole numbers"):
         version = npy.read_magic(file)
         shape, _, dtype = npy.read_array_header_1_0(file) if version == (1, 0) else npy.read_array_header_2_0(file)
         if dtype.hasobject and len(shape) == 1:
             array = ListUnpickler(file).load()
-    # A hostile pickle can make the unpickler raise nearly anything; whatever it is, the file is refused.
-    except Exception as error:
-        raise DataError(f"{path}: x_{split} is no array of lists of whole numbers ({error})") from error
     if not dtype.hasobject or len(shape) != 1:
         raise DataError(f"{path}: x_{split} is of type {dtype} and shape {shape}; expected a row of lists")
     items = array.items if isinstance(array, _Array) else None
@@ -68,10 +67,8 @@ def _lists(content: bytes, path: Path, split: str) -> list[Any]:
 
 
 def _labels(content: bytes, path: Path, split: str) -> np.ndarray:
-    try:
-        labels = npy.read_array(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{path}: y_{split} is no array of numbers ({error})") from error
+    with damage_as(DataError, f"{path}: y_{split} is no array of numbers"):
+        labels = read_array(io.BytesIO(content), len(content))
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise DataError(f"{path}: y_{split} has shape {labels.shape} and type {labels.dtype}; expected whole numbers")
     return labels.astype(np.int64)

@@ -1,12 +1,12 @@
 """The Free Spoken Digit Dataset as it is found: one archive of arrays, or the 3,000 WAV files of its repository."""
 
 import wave
-import zipfile
-import zlib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
+
+from unspool._reading import damage_as, read_arrays
 
 from .._errors import DataError
 
@@ -59,14 +59,10 @@ def read_recordings(path: Path) -> Recordings:
 
 
 def _read_archive(path: Path) -> Recordings:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in NAMES}
-            rate = int(archive["rate"])
-    except (ValueError, TypeError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"{path}: no archive with the arrays {', '.join(NAMES)}, rate ({error}); fetch the file again"
-        ) from error
+    expected = f"{path}: no archive with the arrays {', '.join(NAMES)}, rate"
+    with damage_as(DataError, expected, "fetch the file again"), path.open("rb") as file:
+        arrays = read_arrays(file, [*NAMES, "rate"])
+        rate = int(arrays.pop("rate"))
     recordings = Recordings(**arrays)
     kinds = {name: (array.dtype.kind, array.ndim) for name, array in arrays.items()}
     if rate != RATE or recordings.samples.dtype != np.int16 or not set(kinds.values()) <= {("i", 1), ("u", 1)}:
@@ -114,12 +110,9 @@ def _read_wavs(directory: Path) -> Recordings:
 
 
 def _read_wav(path: Path) -> np.ndarray:
-    try:
-        with wave.open(str(path), "rb") as file:
-            form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
-            announced, content = file.getnframes(), file.readframes(file.getnframes())
-    except (wave.Error, EOFError, OSError) as error:
-        raise DataError(f"{path}: no WAV file ({error}); fetch it again") from error
+    with damage_as(DataError, f"{path}: no WAV file", "fetch it again"), wave.open(str(path), "rb") as file:
+        form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
+        announced, content = file.getnframes(), file.readframes(file.getnframes())
     if form != (1, 2, RATE):
         raise DataError(f"{path}: channels, bytes a sample and samples a second are {form}; expected {(1, 2, RATE)}")
     if announced == 0 or len(content) != 2 * announced:

@@ -8,6 +8,8 @@ from typing import Literal
 
 import torch
 
+from unspool._reading import damage_as
+
 from .._bytes import decode, read_bytes, read_text
 from .._errors import DataError
 from .._labelled_texts import LabelledTexts, check_text, labelled_texts
@@ -139,10 +141,9 @@ def load_imdb_word_index(
     received = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if md5 is not None and received != md5:
         raise DataError(f"{path}: not the IMDB word index: it has md5 {received}; expected {md5}. Fetch the file again")
-    try:
-        ranks = json.loads(decode(content, path, remedy=REMEDY))
-    except ValueError as error:
-        raise DataError(f"{path}: no JSON ({error}); expected an object of words and ranks") from error
+    text = decode(content, path, remedy=REMEDY)
+    with damage_as(DataError, f"{path}: no JSON", "expected an object of words and ranks"):
+        ranks = json.loads(text)
     if not isinstance(ranks, dict) or not all(type(rank) is int for rank in ranks.values()):
         raise DataError(f"{path}: no JSON object of words and whole numbers; expected the rank of each word")
     return ranks

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from ..errors import RunError
+from ._form import check_fields, check_list
 
 ModelName = Literal["simple_rnn", "lstm", "gru"]
 Execution = Literal["dynamic", "static"]
@@ -158,8 +159,9 @@ class Recipe:
             If the fields are not those of a recipe.
         """
         try:
-            return cls(**{**fields, "layers": tuple(LayerSpec(**layer) for layer in fields["layers"])})
-        except (TypeError, KeyError) as error:
+            check_fields(cls, fields)
+            return cls(**{**fields, "layers": tuple(_layer(fields) for fields in check_list("layers", fields))})
+        except (TypeError, RunError) as error:  # TypeError: a field is absent
             raise RunError(f"no recipe of this version of unspool: {error}") from error
 
     def replace(self, **changes: Any) -> "Recipe":
@@ -186,6 +188,11 @@ class Recipe:
             for name in dict.fromkeys([*mine, *its])
             if mine.get(name) != its.get(name)
         ]
+
+
+def _layer(fields: Any) -> LayerSpec:
+    check_fields(LayerSpec, fields)
+    return LayerSpec(**fields)
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:
