@@ -1,0 +1,46 @@
+"""Every cell of the corpus, through its history, on every backend that takes it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.trust.corpus import CASES
+from tests.trust.histories import Library, compare, history, plain_loop
+from tests.trust.known import KNOWN
+from tests.trust.worlds import Case
+from unspool.backends.native import missing
+
+BACKENDS = ("auto", "reference", "native")
+
+
+def _rows() -> list[Any]:
+    names = [case.name for case in CASES]
+    assert len(set(names)) == len(names), "two cases have one name"
+    unknown = set(KNOWN) - {f"{name}-{backend}" for name in names for backend in BACKENDS}
+    assert not unknown, f"there are no cases {sorted(unknown)}"
+    rows = []
+    for case in CASES:
+        for backend in BACKENDS:
+            name = f"{case.name}-{backend}"
+            marks = [pytest.mark.xfail(reason=KNOWN[name], strict=True)] if name in KNOWN else []
+            rows.append(pytest.param(case, backend, id=name, marks=marks))
+    return rows
+
+
+@pytest.mark.parametrize(("case", "backend"), _rows())
+def test_a_run_equals_the_plain_loop(case: Case, backend: str) -> None:
+    run = Library(backend)
+    got, want = history(case.make, run), history(case.make, plain_loop)
+    assert case.raises == any(one["['raised']"][1] for one, _ in want), "whether the plain loop raises"
+    found = compare(got, want)
+    assert not found, "\n".join(found)
+    if backend == "native" and not missing:
+        if case.native:
+            assert not run.refusals, run.refusals[0]
+        if case.refused:
+            assert run.refusals, "the engine ran it"
+            others = [reason for reason in run.refusals if not re.search(case.refused, reason)]
+            assert not others, f"the reason should match {case.refused!r}: {others[0]}"
