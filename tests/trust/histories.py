@@ -37,7 +37,8 @@ def plain_loop(cell: Any, x: Tensor, lengths: list[int], state: Any) -> tuple[An
         old = map_leaves(lambda leaf, r=rows: leaf[r], state)
         constant = None if given is None else map_leaves(lambda leaf, r=rows: leaf[r], given)
         output, new = call(cell, x[rows, t], old, constant)
-        state = map_leaves(lambda s, n, r=rows: s.index_copy(0, r, n), state, new)
+        ended = len(rows) < len(x)
+        state = map_leaves(lambda s, n, r=rows: s.index_copy(0, r, n), state, new) if ended else new
         blank = map_leaves(lambda leaf: leaf.new_zeros((len(x), *leaf.shape[1:])), output)
         outputs.append(map_leaves(lambda z, o, r=rows: z.index_copy(0, r, o), blank, output))
     nothing = [map_leaves(torch.zeros_like, outputs[0])] * (x.shape[1] - len(outputs))

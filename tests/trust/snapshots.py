@@ -71,7 +71,7 @@ def global_randomness() -> Snapshot:
 def _parts(value: Any, path: str, found: Snapshot) -> Iterator[tuple[str, Any]]:
     """Yield what a value consists of."""
     if isinstance(value, Tensor):
-        found[path] = value.detach().clone()
+        found[path] = value.detach().to_dense().clone()
         yield ".requires_grad", value.requires_grad
         if value.is_leaf:
             yield ".grad", value.grad
