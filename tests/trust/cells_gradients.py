@@ -328,11 +328,14 @@ def has_a_backward_hook_in_a_submodule() -> Made:
 
 @case()
 def has_forward_hooks_that_come_and_go() -> Made:
+    def double(module: nn.Module, args: Any, output: Any) -> Any:
+        return 2 * output
+
     cell = Small()
     handles: list[Any] = []
     return (
         cell,
-        lambda: handles.append(cell.lin.register_forward_hook(lambda m, args, out: out.mul(2)))  # type: ignore[attr-defined],
+        lambda: handles.append(cell.lin.register_forward_hook(double)),
         lambda: handles.append(cell.register_forward_pre_hook(lambda m, args: (2 * args[0], args[1]))),
         lambda: [handle.remove() for handle in handles],
     )
