@@ -168,6 +168,37 @@ def test_other_sequences_are_checked_in_other_runs(monkeypatch):
     assert 0 < sum(found) < 30
 
 
+class Chaotic(us.Cell):
+    """Two states that differ by the last place are far apart after fifty steps."""
+
+    def __init__(self) -> None:
+        super().__init__(16)
+        self.lin = nn.Linear(16, 16)
+        nn.init.orthogonal_(self.lin.weight)
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(4 * self.lin(h) + x)
+        return h, h
+
+
+@needs_engine
+@pytest.mark.parametrize("reverse", [False, True])
+def test_what_rounding_alone_makes_of_a_chaotic_cell_is_no_error(reverse):
+    cell, x = Chaotic(), torch.randn(6, 120, 16).requires_grad_()
+    with us.verified():
+        got = us.dynamic_rnn(cell, x, reverse=reverse, backend="native")[0]
+        (grad,) = torch.autograd.grad(got.sum(), x)
+    want = us.dynamic_rnn(cell, x, reverse=reverse, backend="reference")[0]
+    assert (got - want).abs().max() > 0.1
+    assert not torch.allclose(grad, torch.autograd.grad(want.sum(), x)[0], rtol=0.1)
+
+
+def test_an_error_in_a_chaotic_cell_is_found_where_it_begins(monkeypatch):
+    monkeypatch.setattr(dispatch, "BACKENDS", (Faulty("outputs", (slice(3, 99), 2, 3)), ReferenceBackend()))
+    with pytest.raises(us.VerificationError, match="sequence 2 at step 3, element"), us.verified(6):
+        us.dynamic_rnn(Chaotic(), torch.randn(6, 99, 16))
+
+
 CALLS: dict[str, Any] = {
     "lstm": lambda x: us.LSTM(3, 4, num_layers=2, bidirectional=True)(x, lengths=LENGTHS),
     "unrolled": lambda x: us.LSTM(3, 4, unroll=True, num_steps=5)(x, lengths=LENGTHS),

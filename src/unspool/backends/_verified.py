@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,11 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from unspool._nest import Nest, flatten, leaves_of, named_leaves, unflatten
+from unspool.backends._difference import Place, first_place, largest, rounding, rows_apart, shaken
 from unspool.backends._sample import Sample
 from unspool.backends.base import Backend, BackendError, Call, Result
 from unspool.backends.reference import ReferenceBackend
+from unspool.cells import autocasts
 
 TOLERANCES = {torch.float64: 1e-7, torch.float32: 1e-3}
 """How far a value may be from that of the loop, as a share of the largest one of its tensor."""
@@ -59,6 +62,9 @@ def verified(sequences: int = 4, *, tolerance: float | None = None) -> Iterator[
     those of inputs, states and row inputs are compared in the backward pass, wherever that is called, and so are those
     of the parameters for the sampled sequences alone. The first place that differs raises. Random states stay
     untouched.
+
+    Where a value differs, the loop is run once more with inputs and states that are off by a few units of the last
+    place: what rounding alone makes of a cell (one in which differences grow from step to step, say) is no error.
 
     Blocks may be nested, and the innermost one counts; each holds for its own thread.
 
@@ -155,29 +161,50 @@ class _Check:
         batch = call.schedule.batch
         self._rows = sorted(scope.draws.sample(range(batch), min(batch, scope.sequences)))
         self._sample = Sample(call.schedule, self._rows)
-        self._loop: tuple[Call, Result] | None = None
+        self._autocast = _autocast_as_now(call)
         self._parameters: list[tuple[str, Tensor]] = []
         self._again: Result | None = None
         self._expected: list[Tensor | None] = []
+        self._expected_shaken: Callable[[], list[Tensor | None]] = list
 
     def compare_values(self, result: Result) -> None:
         """Run the sample on the reference backend, and compare all that is known without gradients."""
         with _unnoticed():
-            small = self._sample.of(self._call)
-            loop = ReferenceBackend().run(small)
+            self._small = self._sample.of(self._call)
+            self._loop = ReferenceBackend().run(self._small)
             if torch.is_grad_enabled():
-                self._loop = small, loop
                 # One that has hooks would call them.
                 named = [(n, p) for n, p in self._call.cell.named_parameters() if not p._backward_hooks]
                 self._parameters = [(n, p) for n, p in named if p.requires_grad]
                 self._again = self._run_again() if self._parameters else None
-        floor = _floor([loop.outputs, loop.final_state])
-        over_time = [*_pairs("the output", result.outputs, loop.outputs)]
-        if self._call.all_states:
-            over_time += _pairs("the state after each step", result.all_states, loop.all_states)
-        first = [self._over_time(path, a, b, floor, earliest=True) for path, a, b in over_time]
-        finals = _pairs("the final state", result.final_state, loop.final_state)
-        self._report(first, [self._per_row(path, a, b, floor) for path, a, b in finals])
+        floor = rounding([self._loop.outputs, self._loop.final_state])
+        per_step = [("outputs", "the output"), ("all_states", "the state after each step")]
+        self._report([p for name, what in per_step for p in self._compare_results(result, name, what, 2, floor)])
+        self._report(self._compare_results(result, "final_state", "the final state", 1, floor))
+
+    def _compare_results(self, result: Result, name: str, what: str, axes: int, floor: float) -> list[Place | None]:
+        """Compare one of the attributes of results."""
+        named, want = named_leaves(getattr(result, name), what), leaves_of(getattr(self._loop, name))
+        return [
+            self._compare(path, got, want[i], lambda i=i: leaves_of(getattr(self._shaken[1], name))[i], axes, floor)
+            for i, (path, got) in enumerate(named)
+            if got is not None
+        ]
+
+    @cached_property
+    def _shaken(self) -> tuple[Call, Result]:
+        """The sample once more in the loop, with inputs and states off by a few units of the last place."""
+        with _unnoticed(), self._autocast(), torch.set_grad_enabled(_has_graph(self._loop)):
+            small = shaken(self._small)
+            return small, ReferenceBackend().run(small)
+
+    def _lost(self) -> Tensor:
+        """Return the rows whose states rounding has taken elsewhere: they have gradients of another course."""
+        return rows_apart(self._shaken[1].outputs, self._loop.outputs, self._share)
+
+    def _share(self, want: Tensor) -> float:
+        share = TOLERANCES.get(want.dtype, SHORT) if self._tolerance is None else self._tolerance
+        return share * largest(want)
 
     def _run_again(self) -> Result:
         """Run the sample on the backend that is checked: for the gradients of parameters, which are sums over rows."""
@@ -192,97 +219,86 @@ class _Check:
 
     def run_backward(self, grads: Sequence[Tensor | None]) -> None:
         """Take the sample back with the gradients that its sequences have got; compare those of parameters."""
-        if self._loop is None:
+        coming = self._sample.of_results(
+            grads, len(leaves_of(self._loop.outputs)), len(leaves_of(self._loop.final_state))
+        )
+        parameters = [p for _, p in self._parameters]
+
+        def back(small: Call, loop: Result) -> tuple[list[Tensor | None], list[Tensor]]:
+            given = leaves_of(_given(small))
+            wanted = [t for t in given if isinstance(t, Tensor) and t.requires_grad]
+            with _unnoticed():
+                found = iter(_gradients(loop, coming, [*wanted, *parameters]))
+            of_given = [next(found) if isinstance(t, Tensor) and t.requires_grad else None for t in given]
+            return of_given, list(found)
+
+        @cache
+        def back_shaken() -> tuple[list[Tensor | None], list[Tensor]]:
+            return back(*self._shaken)
+
+        self._expected, want = back(self._small, self._loop)
+        self._expected_shaken = lambda: back_shaken()[0]
+        if self._again is None:
             return
-        small, loop = self._loop
-        given = leaves_of(_given(small))
-        wanted = [t for t in given if isinstance(t, Tensor) and t.requires_grad]
-        coming = self._sample.of_results(grads, len(leaves_of(loop.outputs)), len(leaves_of(loop.final_state)))
-        floor = _floor(coming)
         with _unnoticed():
-            parameters = [p for _, p in self._parameters]
-            found = _gradients(loop, coming, [*wanted, *parameters])
-            again = [] if self._again is None else _gradients(self._again, coming, parameters)
-        expected = iter(found)
-        self._expected = [next(expected) if isinstance(t, Tensor) and t.requires_grad else None for t in given]
-        tokens = max(1, int(small.schedule.lengths.sum()))  # of so many terms are the gradients of parameters sums
-        for (name, _), got, want in zip(self._parameters, again, expected, strict=True):
-            wrong = _differing(got, want, allowed := self._allowed(want, tokens * floor))
-            if wrong is not None:
-                where = f"sequences {self._rows} together"
-                self._report([_Place.of(f"the gradient of {name}", where, got, want, wrong, allowed)])
+            got = _gradients(self._again, coming, parameters)
+        tokens = max(1, int(self._small.schedule.lengths.sum()))  # of so many terms these gradients are sums
+        for i, (name, _) in enumerate(self._parameters):
+            off = lambda i=i: back_shaken()[1][i]  # noqa: E731
+            self._report(
+                [self._compare(f"the gradient of {name}", got[i], want[i], off, 0, tokens * rounding(coming), True)]
+            )
 
     def compare_gradients(self, grads: Sequence[Tensor | None]) -> None:
         """Compare the gradients that the run has made, those of the sampled sequences."""
-        call, expected, floor = self._call, self._expected, _floor(self._expected)
+        call, floor = self._call, rounding(self._expected)
         named = [
-            *((path, True) for path, _ in named_leaves(call.inputs, "the gradient of the input")),
-            *((path, False) for path, _ in named_leaves(call.initial_state, "the gradient of the initial state")),
-            *((path, False) for path, _ in named_leaves(call.reset_state, "the gradient of the state after a reset")),
-            *((path, False) for path, _ in named_leaves(call.row_inputs, "the gradient of the row input")),
+            *((path, 2) for path, _ in named_leaves(call.inputs, "the gradient of the input")),
+            *((path, 1) for path, _ in named_leaves(call.initial_state, "the gradient of the initial state")),
+            *((path, 1) for path, _ in named_leaves(call.reset_state, "the gradient of the state after a reset")),
+            *((path, 1) for path, _ in named_leaves(call.row_inputs, "the gradient of the row input")),
         ]
-        first: list[_Place | None] = []
-        others: list[_Place | None] = []
-        for (path, has_time), got, want in zip(named, grads, expected, strict=True):
-            if want is not None and has_time:
-                first.append(self._over_time(path, got, want, floor, earliest=False))
-            elif want is not None:
-                others.append(self._per_row(path, got, want, floor))
-        self._report(first, others)
+        places = {0: [], 1: [], 2: []}
+        for i, ((path, axes), got, want) in enumerate(zip(named, grads, self._expected, strict=True)):
+            if want is not None:
+                off: Any = lambda i=i: self._expected_shaken()[i]  # noqa: E731
+                places[axes].append(self._compare(path, got, want, off, axes, floor, backward=True))
+        self._report(places[2])
+        self._report(places[1])
 
-    def _allowed(self, want: Tensor, floor: float) -> float:
-        share = TOLERANCES.get(want.dtype, SHORT) if self._tolerance is None else self._tolerance
-        return max(share * _largest(want), floor)
+    def _compare(
+        self,
+        what: str,
+        got: Tensor | None,
+        want: Tensor,
+        off: Callable[[], Tensor],
+        axes: int,
+        floor: float,
+        backward: bool = False,
+    ) -> Place | None:
+        """Compare one tensor of the run with that of the sample: per step and row, per row, or of all rows together."""
+        took = {2: self._sample.take, 1: self._sample.take_rows, 0: torch.Tensor.detach}[axes]
+        real = self._sample.real if axes == 2 else torch.Tensor.detach
+        return first_place(
+            what,
+            torch.zeros_like(want) if got is None else took(got),
+            real(want),
+            lambda: real(off()),
+            axes,
+            max(self._share(want), floor),
+            self._rows,
+            latest=backward != self._call.schedule.reverse,
+            lost=self._lost if backward else None,
+        )
 
-    def _over_time(self, what: str, got: Tensor | None, want: Tensor, floor: float, *, earliest: bool) -> _Place | None:
-        """Return where `got`, an array of the run, differs from `want` `[T, n, ...]`: first in the order of work."""
-        got = torch.zeros_like(want) if got is None else self._sample.take(got)
-        allowed = self._allowed(want := self._sample.real(want), floor)
-        wrong = _differing(got, want, allowed)
-        if wrong is None:
-            return None
-        by_step = wrong.reshape(*wrong.shape[:2], -1).any(2)
-        steps = by_step.any(1).nonzero().flatten().tolist()
-        step = steps[0 if earliest != self._call.schedule.reverse else -1]
-        row = int(by_step[step].nonzero()[0])
-        where = f"sequence {self._rows[row]} at step {step}"
-        return _Place.of(what, where, got[step, row], want[step, row], wrong[step, row], allowed, steps.index(step))
-
-    def _per_row(self, what: str, got: Tensor | None, want: Tensor, floor: float) -> _Place | None:
-        got = torch.zeros_like(want) if got is None else self._sample.take_rows(got)
-        wrong = _differing(got, want, allowed := self._allowed(want, floor))
-        if wrong is None:
-            return None
-        row = int(wrong.reshape(len(wrong), -1).any(1).nonzero()[0])
-        return _Place.of(what, f"sequence {self._rows[row]}", got[row], want[row], wrong[row], allowed)
-
-    def _report(self, *groups: Sequence[_Place | None]) -> None:
-        """Raise the first place of the first group that has one."""
-        for group in groups:
-            places = [place for place in group if place is not None]
-            if places:
-                first = min(places, key=lambda place: place.order)
-                name, call = self._backend.name, self._call
-                raise VerificationError(
-                    f"{name} ran {call}, and {first.text}. Until this is mended, backend='reference' computes what the "
-                    "cell says; please report it with the cell."
-                )
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where two tensors differ, and how early in the work."""
-
-    text: str
-    order: int
-
-    @staticmethod
-    def of(what: str, where: str, got: Tensor, want: Tensor, wrong: Tensor, allowed: float, order: int = 0) -> _Place:
-        """Describe the first place in tensors that belong to one place in time."""
-        index = tuple(wrong.nonzero()[0].tolist())
-        element = f", element {list(index)}" if index else ""
-        values = f"{got[index].item():.7g} instead of {want[index].item():.7g}, which the Python loop gives"
-        return _Place(f"{what} of {where}{element} is {values} (they may differ by {allowed:.2g})", order)
+    def _report(self, places: Sequence[Place | None]) -> None:
+        """Raise the first of some places."""
+        first = min((place for place in places if place is not None), key=lambda place: place.order, default=None)
+        if first is not None:
+            raise VerificationError(
+                f"{self._backend.name} ran {self._call}, and {first.text}. Until this is mended, backend='reference' "
+                "computes what the cell says; please report it with the cell."
+            )
 
 
 @contextmanager
@@ -298,10 +314,6 @@ def _unnoticed() -> Iterator[None]:
         np.random.set_state(numpy_state)  # noqa: NPY002
 
 
-def _pairs(what: str, got: Nest, want: Nest) -> list[tuple[str, Tensor, Tensor]]:
-    return [(path, a, b) for (path, a), b in zip(named_leaves(got, what), leaves_of(want), strict=True)]
-
-
 def _gradients(result: Result, coming: Sequence[Tensor | None], wanted: Sequence[Tensor]) -> list[Tensor]:
     leaves = leaves_of((result.outputs, result.final_state, result.all_states))
     ends = [(r, g) for r, g in zip(leaves, coming, strict=True) if g is not None and r.requires_grad]
@@ -312,17 +324,13 @@ def _gradients(result: Result, coming: Sequence[Tensor | None], wanted: Sequence
     return [torch.zeros_like(w) if g is None else g for w, g in zip(wanted, found, strict=True)]
 
 
-def _differing(got: Tensor, want: Tensor, allowed: float) -> Tensor | None:
-    """Return where two tensors differ by more than is allowed, or None."""
-    wrong = ~torch.isclose(got.detach(), want.detach(), rtol=0.0, atol=allowed, equal_nan=True)
-    return wrong if bool(wrong.any()) else None
+def _has_graph(result: Result) -> bool:
+    return any(t.requires_grad for t in leaves_of((result.outputs, result.final_state)))
 
 
-def _largest(tensor: Tensor) -> float:
-    return float(tensor.detach().double().nan_to_num(0.0, 0.0, 0.0).abs().max()) if tensor.numel() else 0.0
-
-
-def _floor(trees: Sequence[Nest]) -> float:
-    """Return what rounding alone may do where values of this size were added: sums that should be zero are not."""
-    leaves = [t for t in leaves_of(list(trees)) if isinstance(t, Tensor) and t.is_floating_point()]
-    return max((100 * torch.finfo(t.dtype).eps * _largest(t) for t in leaves), default=0.0)
+def _autocast_as_now(call: Call) -> Callable[[], AbstractContextManager[Any]]:
+    """Return what makes a context with the autocast of now, for the backward pass, which has none."""
+    kind = call.schedule.device.type
+    if not autocasts(call.schedule.device):
+        return nullcontext
+    return partial(torch.autocast, kind, dtype=torch.get_autocast_dtype(kind))
