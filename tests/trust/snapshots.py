@@ -115,7 +115,7 @@ def _parts_of_code(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, functools._lru_cache_wrapper):
         yield ".cache_info", tuple(value.cache_info())
         yield ".__wrapped__", value.__wrapped__
-    elif isinstance(value, itertools.count | itertools.cycle):
+    elif isinstance(value, itertools.count):
         yield ".repr", repr(value)
     elif isinstance(value, weakref.ref):
         yield "()", value()
