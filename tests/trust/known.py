@@ -268,3 +268,10 @@ KNOWN_TRACES: dict[str, str] = {
     "compiled-draws_from_sources_of_its_own": "leaves ['outputs']",
 }
 """The same of what asking about a cell leaves behind, by what is asked and case."""
+
+KNOWN_READS: dict[str, str] = {
+    "a memory for each batch, of two lengths": "is read for every batch",
+    "parameters are in a dict too": "is read at every step of an optimizer",
+    "a log grows outside of the step": "is read after every entry",
+}
+"""The same of cells that are read again without a need."""
