@@ -18,6 +18,13 @@ test-gpu: $(VENV)/.dev
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else f"make test-gpu needs a CUDA device, and PyTorch {torch.__version__} finds none. On a machine with one, install a PyTorch built for CUDA into $(VENV).")'
 	$(BIN)/python -m pytest -m gpu tests/gpu
 
+# Programs that look for mistakes by chance, one after the other: make fuzz MINUTES=60
+MINUTES ?= 10
+FUZZERS := tests.fuzz.cells
+
+fuzz: $(VENV)/.dev
+	@for program in $(FUZZERS); do $(BIN)/python -m $$program --minutes $(MINUTES) || exit 1; done
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -2,7 +2,9 @@
 
 from unspool._ragged import RaggedBatch as RaggedBatch
 from unspool.backends import BackendError as BackendError
+from unspool.backends import VerificationError as VerificationError
 from unspool.backends import info as info
+from unspool.backends import verified as verified
 from unspool.cells import Cell as Cell
 from unspool.cells import DropoutCell as DropoutCell
 from unspool.cells import GRUCell as GRUCell

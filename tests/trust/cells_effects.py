@@ -503,7 +503,7 @@ def counts_in_a_context_variable_and_a_thread_local() -> Made:
             local.calls = getattr(local, "calls", 0) + 1
             return super().forward(x, h)
 
-    return World(Cell(), watch=lambda: (variable.get(), local.calls))
+    return World(Cell(), watch=lambda: (variable.get(), getattr(local, "calls", 0)))
 
 
 @case()

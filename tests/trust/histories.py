@@ -157,11 +157,16 @@ def _loss(leaves: list[Tensor], penalty: Tensor | None, generator: torch.Generat
     return torch.stack(terms).sum() + (0.0 if penalty is None else penalty)
 
 
-def compare(got: list[tuple[Snapshot, float]], want: list[tuple[Snapshot, float]]) -> list[str]:
-    """Say where two histories differ, in the first run in which they do."""
+def compare(
+    got: list[tuple[Snapshot, float]],
+    want: list[tuple[Snapshot, float]],
+    floor: float = 1e-6,
+    relative: float = 1e-4,
+) -> list[str]:
+    """Say where two histories differ, in the first run in which they do; `floor` and `relative` as in `differences`."""
     assert len(got) == len(want)
     for number, ((one, scale), (other, _)) in enumerate(zip(got, want, strict=True)):
-        found = differences(one, other, floor=1e-6 * max(scale, 1e-3))
+        found = differences(one, other, floor * max(scale, 1e-3), relative)
         if found:
             return [f"run {number + 1} (loss times {scale:g}):", *found[:12]]
     return []

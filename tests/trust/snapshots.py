@@ -115,7 +115,7 @@ def _parts_of_code(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, functools._lru_cache_wrapper):
         yield ".cache_info", tuple(value.cache_info())
         yield ".__wrapped__", value.__wrapped__
-    elif isinstance(value, itertools.count | itertools.cycle):
+    elif isinstance(value, itertools.count):
         yield ".repr", repr(value)
     elif isinstance(value, weakref.ref):
         yield "()", value()
@@ -135,7 +135,8 @@ def _parts_of_code(value: Any) -> Iterator[tuple[str, Any]]:
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     # Not by getattr, which may run what the tests have put in its way.
     for name, part in getattr(value, "__dict__", {}).items():
-        yield f".{name}", part
+        if not name.startswith("_dynamo_"):  # by which PyTorch's compiler knows parameters again
+            yield f".{name}", part
     for kind in type(value).__mro__:
         if _is_own(kind):
             slots = kind.__dict__.get("__slots__", ())

@@ -5,6 +5,8 @@ from unspool.backends._info import info as info
 from unspool.backends._schedule import Schedule as Schedule
 from unspool.backends._swap import call_with as call_with
 from unspool.backends._traced_schedule import TracedSchedule as TracedSchedule
+from unspool.backends._verified import VerificationError as VerificationError
+from unspool.backends._verified import verified as verified
 from unspool.backends.base import Backend as Backend
 from unspool.backends.base import BackendError as BackendError
 from unspool.backends.base import Call as Call

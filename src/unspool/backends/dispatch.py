@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from unspool.backends._traced_schedule import TracedSchedule
+from unspool.backends._verified import run_checked
 from unspool.backends.base import Backend, BackendError, Call, Result
 from unspool.backends.cudnn import CudnnBackend
 from unspool.backends.masked import MaskedBackend
@@ -139,7 +140,7 @@ def run(call: Call, backend: str = "auto") -> Result:
 def _run_on_first(call: Call, backend: str, candidates: list[Backend]) -> Result:
     for candidate in candidates:
         if next(iter(_reasons(candidate, call)), None) is None:
-            return candidate.run(call)
+            return run_checked(candidate, call)
     refusals = [f"{candidate.name}: {reason}" for candidate in candidates for reason in _reasons(candidate, call)]
     raise BackendError(
         f"backend {backend!r} cannot run {call}: "

@@ -1,0 +1,60 @@
+"""Cells of other packages, as they are, against those packages' own loops; in the table stands what runs them.
+
+torchrecurrent's and ncps's cells have no `initial_state`, and most give back their state alone:
+`scripts/foreign_cells.py` says in a few lines what each wants.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from scripts.foreign_cells import PAGE, RESULTS, decide, difference, make, missing, names, with_table
+
+from tests.trust.histories import Library, compare, history, plain_loop
+from tests.trust.worlds import FEATURES, World
+from unspool.backends.native import missing as no_engine
+
+TABLE: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
+CELLS = {row["name"]: row for row in TABLE["cells"]}
+
+needs_packages = pytest.mark.skipif(bool(missing()), reason=missing())
+
+
+@needs_packages
+def test_the_table_has_every_cell_of_both_packages():
+    assert list(CELLS) == names()
+    assert sum(name.startswith("torchrecurrent.") for name in CELLS) == 41
+
+
+def test_the_page_has_the_table():
+    page = PAGE.read_text(encoding="utf-8")
+    assert with_table(page, TABLE) == page
+
+
+@needs_packages
+@pytest.mark.parametrize("name", CELLS)
+def test_a_cell_gives_what_its_own_layer_gives(name):
+    size = 16
+    features = size if name == "torchrecurrent.IntersectionRNN" else 5  # whose inputs and states are of one size
+    cell, loop = make(name, features, size)
+    x = torch.randn(3, 7, features)
+    if not no_engine:
+        assert decide(cell, x)[0] == CELLS[name]["backend"]
+    assert difference(cell, loop, x) < 1e-4
+
+
+@needs_packages
+@pytest.mark.parametrize("name", CELLS)
+def test_ragged_batches_equal_the_plain_loop(name):
+    size = FEATURES if name == "torchrecurrent.IntersectionRNN" else 16
+
+    def world() -> World:
+        cell = make(name, FEATURES, size)[0]
+        # Between runs the cell's weights change, past autograd, as an optimizer changes them.
+        return World(cell, [lambda: [p.data.mul_(0.9) for p in cell.parameters()]])
+
+    found = compare(history(world, Library()), history(world, plain_loop))
+    assert not found, "\n".join(found)

@@ -1,0 +1,146 @@
+"""Asking about a cell, compiling and exporting it leave no trace: all that can be reached from it is as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import unspool as us
+from tests.trust.corpus import CASES
+from tests.trust.histories import STEPS, compare, history, plain_loop, seed_everything
+from tests.trust.known import KNOWN_TRACES
+from tests.trust.snapshots import differences, global_randomness, snapshot
+from tests.trust.worlds import FEATURES, Case, World
+
+ROWS = 4
+
+
+def explain(world: World, x: torch.Tensor) -> object:
+    return us.explain(world.cell, x, lengths=[STEPS, 2, 0, 4])
+
+
+def doctor(world: World, x: torch.Tensor) -> object:
+    return us.doctor(us.RNN(world.cell, batch_first=True), x)
+
+
+def program(world: World, x: torch.Tensor) -> object:
+    return us.program(world.cell, FEATURES)
+
+
+def export(world: World, x: torch.Tensor) -> object:
+    return torch.export.export(us.RNN(world.cell, batch_first=True), (x,))
+
+
+LOOKS: dict[str, Callable[[World, torch.Tensor], object]] = {
+    "explain": explain,
+    "doctor": doctor,
+    "program": program,
+    "export": export,
+}
+
+EXPORTED = (
+    "a_number_in_an_attribute", "counts_its_calls", "logs_into_a_list", "updates_a_running_mean_in_place",
+    "draws_from_sources_of_its_own", "drops_weights_once_per_sequence", "detaches_the_state", "parameters_replaced",
+)  # fmt: skip
+"""Of which an export, which takes long, is made."""
+
+
+def _rows() -> list[Any]:
+    rows = []
+    for name in LOOKS:
+        for case in CASES:
+            if name != "export" or case.name in EXPORTED:
+                reason = KNOWN_TRACES.get(f"{name}-{case.name}")
+                marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
+                rows.append(pytest.param(name, case, id=f"{name}-{case.name}", marks=marks))
+    return rows
+
+
+def state_of(world: World) -> dict[str, Any]:
+    """Return all that can be reached from a world."""
+    found = {f"cell{path}": value for path, value in snapshot(world.cell).items()}
+    found |= {f"watched{path}": value for path, value in snapshot(world.watch()).items()}
+    return found | {f"randomness{path}": value for path, value in global_randomness().items()}
+
+
+@pytest.mark.parametrize(("name", "case"), _rows())
+def test_looking_leaves_no_trace(name: str, case: Case) -> None:
+    seed_everything()
+    world = case.make()
+    try:
+        x = torch.randn(ROWS, STEPS, FEATURES)
+        world.start(ROWS)
+        before = state_of(world)
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(Exception):
+            warnings.simplefilter("ignore")  # of exporters
+            LOOKS[name](world, x)  # what cannot be looked at raises, and leaves no trace either
+        found = differences(state_of(world), before)
+        assert not found, "\n".join(found[:10])
+    finally:
+        world.restore()
+
+
+COMPILED = (
+    "a_number_in_an_attribute", "the_slope_of_a_callable", "a_class_attribute", "a_method_replaced_in_the_class",
+    "counts_its_calls", "computes_with_its_count_of_calls", "logs_into_a_list", "keeps_its_last_state",
+    "updates_a_running_mean_in_place", "draws_by_torch", "draws_from_sources_of_its_own", "drops_out_at_every_step",
+    "takes_its_mask_as_a_row_input", "clips_derivatives_by_a_hook", "parameters_replaced", "a_loaded_state_dict",
+    "parametrizations_that_come_and_go", "detaches_the_state", "the_training_flag", "values_in_a_dict",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.xfail(reason=KNOWN_TRACES[f"compiled-{name}"], strict=True)])
+        if f"compiled-{name}" in KNOWN_TRACES
+        else name
+        for name in COMPILED
+    ],
+)
+def test_a_compiled_run_equals_the_plain_loop_or_is_refused(name: str) -> None:
+    (case,) = [case for case in CASES if case.name == name]
+    refusals: list[str] = []
+
+    def run(cell: Any, x: torch.Tensor, lengths: list[int], state: Any) -> Any:
+        def call(x: torch.Tensor, state: Any) -> Any:
+            return us.dynamic_rnn(cell, x, lengths, state)
+
+        torch._dynamo.reset()
+        try:
+            return torch.compile(call, backend="eager")(x, state)
+        except Exception as error:
+            text = f"{error}"
+            if "side effects" not in text and "torch.compile" not in text:
+                raise
+            refusals.append(text)
+            raise
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the compiler
+        got = history(case.make, run, (1.0,))
+    if refusals:
+        assert not case.native, refusals[0]
+        return  # with a reason; what a refused run leaves behind is what looking leaves
+    want = history(case.make, plain_loop, (1.0,))
+    found = compare(
+        [(_with_zeros(one), scale) for one, scale in got], [(_with_zeros(one), scale) for one, scale in want]
+    )
+    assert not found, "\n".join(found)
+
+
+def _with_zeros(table: dict[str, Any]) -> dict[str, Any]:
+    """Leave out gradients that are absent or zero throughout: operators of PyTorch have no absent ones."""
+    empty = [
+        path
+        for path, value in table.items()
+        if (path.startswith("gradient") or path.endswith(".grad"))
+        and (value == ("NoneType", None) if not isinstance(value, torch.Tensor) else not value.any())
+    ]
+    return {path: value for path, value in table.items() if not path.startswith(tuple(empty))} if empty else table
