@@ -19,10 +19,11 @@ import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.program.steps import TRACED, Posed
+from tests.program.steps import TRACED, Posed, StepCell
 from unspool import _engine
 from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan
 from unspool.program.tables import Kind, Mode, Place
+from unspool.program.trace import trace
 
 B, T, GUARD = 3, 4, 12345.0
 COUNTS = {"refused": 0, "ran": 0}
@@ -30,8 +31,11 @@ COUNTS = {"refused": 0, "ran": 0}
 
 def sources() -> list[tuple[StepPlan, bool]]:
     found: list[tuple[StepPlan, bool]] = []
-    for k in (0, 2, 4, 10, 26, 36):
-        step = StepProgram.of(Posed(TRACED[k % len(TRACED)]).trace)
+    traces = [Posed(TRACED[k % len(TRACED)]).trace for k in (0, 2, 4, 10, 26, 36)]
+    moving = StepCell(lambda x, h, m: (h @ m.w).repeat(1, 2)[:, [0, 11, 1, 10, 0, 9, 1, 8, 0, 7]][:, :6] * x)
+    traces.append(trace(moving, torch.zeros(1, 6).double(), torch.zeros(1, 6).double(), None))
+    for traced in traces:
+        step = StepProgram.of(traced)
         loop = step.loop
         wanted = Wanted(
             *((True,) * len(part) for part in (loop.inputs, loop.tokens, loop.rows, loop.params, loop.states))

@@ -79,6 +79,8 @@ class Schedule:
             lengths = live.sum(0)
             if not bool((live[1:] > live[:-1]).any()):
                 live = None
+        elif lengths is not None:
+            lengths = lengths.clone()  # what is asked later must not depend on what becomes of the user's tensor
         self._lengths, self._gaps, self._resets = lengths, live, resets
         self.right_padded = live is None
         self.dense = live is None and (lengths is None or bool((lengths == steps).all()))
