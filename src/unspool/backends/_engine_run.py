@@ -243,7 +243,7 @@ def _gradients(
     row_grads = [arrays["grad_row", i].view(batch, *v.shape) if ("grad_row", i) in arrays else None
                  for i, v in enumerate(loop.rows)]  # fmt: skip
     initial: list[Tensor | None] = [arrays["grad_state", i].view(batch, *v.shape) for i, v in enumerate(loop.states)]
-    if layout.schedule.order and layout.schedule.rows(0) is None:
+    if layout.tokens and not layout.has_padding:
         # Where the first step of every row makes the state anew, as in a loop: no gradient, and not one of zeros.
         initial = [g if used is not None else None for g, used in zip(initial, compiled.step.backward.states, strict=True)]
     fresh = [arrays["grad_fresh", i].view(batch, *v.shape) for i, v in enumerate(loop.states)]

@@ -135,7 +135,7 @@ class NothingWritten(TorchDispatchMode):
             return self._run(func, args, kwargs or {})
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if torch.Tag.nondeterministic_seeded in func.tags:
+        if torch.Tag.nondeterministic_seeded in func.tags and not self._draws_nothing(func, args, kwargs):
             self.foreign.observer.refuse(f"{func} ({source_line()}) draws random numbers inside of the step")
         if func._schema.is_mutable:
             given = [*args, *(kwargs.get(a.name) for a in func._schema.arguments[len(args) :])]
@@ -150,6 +150,13 @@ class NothingWritten(TorchDispatchMode):
         if not any(isinstance(leaf, Tensor) for leaf in leaves_of((args, kwargs))):
             self.foreign.made |= {_storage(leaf) for leaf in leaves_of(result) if isinstance(leaf, Tensor)}
         return result
+
+
+    @staticmethod
+    def _draws_nothing(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Tell whether an operator has dropout, and it is off."""
+        names = [argument.name for argument in func._schema.arguments]
+        return {**dict(zip(names, args, strict=False)), **kwargs}.get("dropout_p", 0.0 if "dropout_p" in names else 1) == 0
 
 
 @dataclass
@@ -214,6 +221,8 @@ class Recorder(StandIns):
             uniform = self.uniform(thing)
             if uniform is not None:
                 return self.bind(thing, uniform)
+            if thing.dim() and thing.shape[0] == self.batch and bool((thing == thing[:1]).all()):
+                return self.bind(thing, self.value(thing[0].clone()))  # one row, again and again
             if thing.dim() and thing.shape[0] == self.batch:
                 raise TraceError(
                     f"a tensor of shape {list(thing.shape)} that is made inside of the step and differs from row to "
@@ -389,7 +398,7 @@ class Recorder(StandIns):
         into = self.foreign.name(target) if target in self.foreign else self.foreign.writes_into(target)
         if into:
             raise TraceError(f"{name} ({source_line()}) writes in place into {into}")
-        if entry is None and level == 0:
+        if entry is None and not any(self._seen(t) for t in leaves_of((args, kwargs)) if isinstance(t, Tensor)):
             return func(*self.foreign.own(args), **self.foreign.own(kwargs))
         storage = _storage(target)
         if entry is None and id(target) in self.fresh:
@@ -402,7 +411,7 @@ class Recorder(StandIns):
         self.bind(before, entry[1])
         result = func(*self.foreign.own(args), **self.foreign.own(kwargs))
         kwargs = {key: value for key, value in kwargs.items() if key != "inplace"}
-        rule = rules.RULES.get(functional)
+        rule = (rules.RULES if level > 0 else rules.BROADCASTS).get(functional)
         value = None if rule is None else rules.apply(rule, self, target, (before, *args[1:]), kwargs)
         if value is None:
             raise TraceError(f"{name} ({source_line()}) is not an operation of a program")
@@ -414,7 +423,7 @@ class Recorder(StandIns):
         where = source_line()
         find_function(name)
         if level == LEVELS.index("state"):
-            raise TraceError(f"{name} ({where}) is not an operation of a program")
+            raise TraceError(f"{name} ({where}) is not an operation of a program; docs/backends.md lists what is")
         leaves, spec = flatten((args, kwargs))
         values: list[Value] = []
         template: list[Any] = []
@@ -431,7 +440,8 @@ class Recorder(StandIns):
         if results is None or not all(isinstance(r, Tensor) for r in results):
             raise TraceError(f"{name} ({where}) returns {type(result).__name__}, which is not a tensor")
         batched = level > 0
-        if not batched and any(r.dim() and r.shape[0] == self.batch for r in results):
+        per_row = (rules.is_per_row(self, x, self.value(x)) for x in leaves if isinstance(x, Tensor))
+        if not batched and (any(r.dim() and r.shape[0] == self.batch for r in results) or any(per_row)):
             raise TraceError(f"{name} ({where}) repeats a parameter for every row; let it be broadcast instead")
         if batched and any(r.dim() == 0 or r.shape[0] != self.batch for r in results):
             raise TraceError(f"{name} ({where}) does not keep the batch as the first axis")
