@@ -242,10 +242,7 @@ def _gradients(
     ]
     row_grads = [arrays["grad_row", i].view(batch, *v.shape) if ("grad_row", i) in arrays else None
                  for i, v in enumerate(loop.rows)]  # fmt: skip
-    initial: list[Tensor | None] = [arrays["grad_state", i].view(batch, *v.shape) for i, v in enumerate(loop.states)]
-    if layout.tokens and not layout.has_padding:
-        # Where the first step of every row makes the state anew, as in a loop: no gradient, and not one of zeros.
-        initial = [g if used is not None else None for g, used in zip(initial, compiled.step.backward.states, strict=True)]
+    initial = [arrays["grad_state", i].view(batch, *v.shape) for i, v in enumerate(loop.states)]
     fresh = [arrays["grad_fresh", i].view(batch, *v.shape) for i, v in enumerate(loop.states)]
     param_grads: list[Tensor | None] = [None] * len(loop.params)
     for i, value in enumerate(loop.params):
