@@ -275,3 +275,16 @@ KNOWN_READS: dict[str, str] = {
     "a log grows outside of the step": "is read after every entry",
 }
 """The same of cells that are read again without a need."""
+
+KNOWN_CONTEXTS: dict[str, str] = {
+    "a checkpoint-cell": "a cell that is read inside of a checkpoint saves tensors",
+    "a checkpoint-layer": "a cell that is read inside of a checkpoint saves tensors",
+    "a checkpoint-unrolled": "a cell that is read inside of a checkpoint saves tensors",
+    "a checkpoint-both ways": "a cell that is read inside of a checkpoint saves tensors",
+    "a checkpoint-accelerated": "a cell that is read inside of a checkpoint saves tensors",
+    "checkpoints in a checkpoint-cell": "a cell that is read inside of a checkpoint saves tensors",
+    "checkpoints in a checkpoint-layer": "a cell that is read inside of a checkpoint saves tensors",
+    "checkpoints in a checkpoint-unrolled": "a cell that is read inside of a checkpoint saves tensors",
+    "checkpoints in a checkpoint-both ways": "a cell that is read inside of a checkpoint saves tensors",
+}
+"""The same of runs in surroundings, by these and model."""
