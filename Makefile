@@ -20,7 +20,7 @@ test-gpu: $(VENV)/.dev
 
 # Programs that look for mistakes by chance, one after the other: make fuzz MINUTES=60
 MINUTES ?= 10
-FUZZERS := tests.fuzz.cells
+FUZZERS := tests.fuzz.cells tests.fuzz.readers
 
 fuzz: $(VENV)/.dev
 	@for program in $(FUZZERS); do $(BIN)/python -m $$program --minutes $(MINUTES) || exit 1; done
@@ -31,11 +31,6 @@ check: $(VENV)/.dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/test_docstrings.py
-
-# Damaged files for every reader, for so many minutes: `make fuzz MINUTES=60`.
-MINUTES ?= 10
-fuzz: $(VENV)/.dev
-	$(BIN)/python -m tests.fuzz.readers --minutes $(MINUTES)
 
 # pip comes last into an environment: one whose making was interrupted is made again.
 $(BIN)/pip:

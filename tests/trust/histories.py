@@ -140,7 +140,8 @@ def _one_run(world: World, run: Run, scale: float, generator: torch.Generator) -
             (scale * loss).backward()
     except (RuntimeError, AttributeError, TypeError, ValueError) as error:
         results["raised"] = type(error).__name__
-    leaves = {"x": x.grad, "h0": map_leaves(lambda s: s.grad, state)}
+    # No gradient at all is one of zeros: which of them it is depends on the rows' lengths, in a loop too.
+    leaves = map_leaves(lambda t: torch.zeros_like(t) if t.grad is None else t.grad, {"x": x, "h0": state})
     # Results come first, without what they share with attributes.
     table = snapshot(map_leaves(lambda v: v.detach() if isinstance(v, Tensor) else v, results))
     table |= {f"gradient{path}": value for path, value in snapshot(leaves).items()}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import unspool as us
 from tests.trust.corpus import CASES
 from tests.trust.histories import Library, compare, history, plain_loop
 from tests.trust.known import KNOWN
@@ -44,3 +45,25 @@ def test_a_run_equals_the_plain_loop(case: Case, backend: str) -> None:
             assert run.refusals, "the engine ran it"
             others = [reason for reason in run.refusals if not re.search(case.refused, reason)]
             assert not others, f"the reason should match {case.refused!r}: {others[0]}"
+
+
+@pytest.mark.skipif(bool(missing), reason=missing)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case,
+            id=case.name,
+            marks=[pytest.mark.xfail(reason=KNOWN[f"{case.name}-native"], strict=True)]
+            if f"{case.name}-native" in KNOWN
+            else [],
+        )
+        for case in CASES
+        if case.native
+    ],
+)
+def test_runs_that_are_verified_leave_no_trace_and_give_no_alarm(case: Case) -> None:
+    with us.verified(2):
+        got = history(case.make, Library("native"))
+    found = compare(got, history(case.make, plain_loop))
+    assert not found, "\n".join(found)

@@ -1,6 +1,6 @@
 """A cell is read once: what changes, and is not read by the step, does not make it be read again.
 
-Counted is how often Python enters the code of the step, on all threads; the engine enters it for reading and checking alone.
+Counted is how often Python enters the code of the step, on all threads; the engine does so to read and to check it.
 """
 
 from __future__ import annotations
