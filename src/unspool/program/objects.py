@@ -36,43 +36,7 @@ _ATOMS = frozenset(
         datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone,
     }
 )  # fmt: skip
-_ATOM_BASES = (enum.Enum, np.generic, np.dtype, pathlib.PurePath)
-_BY_IDENTITY = (
-    types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType,
-    types.GetSetDescriptorType, types.MemberDescriptorType, np.ufunc, operator.attrgetter, operator.itemgetter,
-    operator.methodcaller, torch._ops.OpOverload, torch._ops.OpOverloadPacket,
-)  # fmt: skip
-"""Functions in C and the like: equal where they are one."""
-
-GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator, torch.Generator)
-"""What random numbers are drawn from."""
-
-_PARTS: tuple[type, ...] = (
-    tuple, list, dict, collections.OrderedDict, collections.defaultdict, set, frozenset, collections.deque, bytearray,
-    np.ndarray, Tensor, types.FunctionType, types.MethodType, types.MethodWrapperType, functools.partial, property,
-    staticmethod, classmethod, functools.cached_property, types.ModuleType, types.MappingProxyType,
-    types.SimpleNamespace, types.CellType, weakref.ref, type, *GENERATORS,
-)  # fmt: skip
-
-_BASES = (enum.Enum, np.generic, np.dtype, pathlib.PurePath)
-_BY_IDENTITY = (
-    types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType,
-    types.GetSetDescriptorType, types.MemberDescriptorType, np.ufunc, operator.attrgetter, operator.itemgetter,
-    operator.methodcaller, torch._ops.OpOverload, torch._ops.OpOverloadPacket,
-)  # fmt: skip
-"""Functions in C and the like: equal where they are one."""
-
-GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator, torch.Generator)
-"""What random numbers are drawn from."""
-
-_PARTS = (
-    tuple, list, dict, collections.OrderedDict, collections.defaultdict, set, frozenset, collections.deque, bytearray, np.ndarray, Tensor, types.FunctionType,
-    types.MethodType, types.MethodWrapperType, functools.partial, property, staticmethod, classmethod,
-    functools.cached_property, types.ModuleType, types.MappingProxyType, types.SimpleNamespace, types.CellType,
-    weakref.ref, type, *GENERATORS,
-)  # fmt: skip
-
-_BASES: set[type] = set().union(*(type.mro(part) if part is not type else [type] for part in _PARTS))
+_ATOM_BASES = {base for part in _PARTS for base in type.__dict__["__mro__"].__get__(part)}
 
 
 def is_atom(thing: Any) -> bool:
@@ -108,6 +72,8 @@ def is_closed(thing: Any) -> str:
         return "compiled by torch.jit, which shows none of its operations; keep the module that it was made from"
     if isinstance(thing, GENERATORS):
         return "which draws random numbers"
+    if isinstance(thing, operator.attrgetter | operator.methodcaller):
+        return "which looks up attributes by names that cannot be seen; write x.name"
     if isinstance(thing, functools._lru_cache_wrapper):
         return "a function that remembers its results (functools.lru_cache or cache); call the function itself"
     if is_atom(thing) or by_identity(thing) or type(thing) in _PARTS or isinstance(thing, types.BuiltinFunctionType):

@@ -33,6 +33,9 @@ _PURE = frozenset(
 _BY_NAME = frozenset({builtins.getattr, builtins.hasattr, builtins.vars, builtins.dir})
 """Functions by which attributes are read whose names do not stand in the code."""
 
+_NAMING = frozenset({"__dict__", "attrgetter", "methodcaller"})
+"""What stands in code that reads attributes in the same way."""
+
 _PURE_MODULES = frozenset(
     "math cmath _operator itertools _functools _collections _struct _abc _typing _bisect _heapq _statistics "
     "unicodedata binascii copyreg _weakref torch numpy".split()
@@ -150,7 +153,7 @@ class Observer:
         reads = reads_of(code)
         if reads.written:
             self.refuse(f"{code.co_qualname} ({line_of(frame)}) writes the global {reads.written[0]}")
-        self.by_name |= reads.by_pattern or "__dict__" in reads.attributes
+        self.by_name |= reads.by_pattern or not _NAMING.isdisjoint(reads.attributes | reads.globals)
         for name in reads.attributes & self.snapshot.closed.keys():
             self.refuse(f"{code.co_qualname} ({line_of(frame)}) reads {self.snapshot.closed[name]}")
         for name in reads.globals:

@@ -155,9 +155,8 @@ class NothingWritten(TorchDispatchMode):
     def _draws_nothing(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Tell whether an operator has dropout, and it is off."""
         names = [argument.name for argument in func._schema.arguments]
-        return {**dict(zip(names, args, strict=False)), **kwargs}.get(
-            "dropout_p", 0.0 if "dropout_p" in names else 1
-        ) == 0
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        return "dropout_p" in names and given.get("dropout_p", 0.0) == 0.0
 
 
 @dataclass
