@@ -8,6 +8,7 @@ import decimal
 import enum
 import fractions
 import functools
+import inspect
 import operator
 import pathlib
 import random
@@ -36,7 +37,26 @@ _ATOMS = frozenset(
         datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone,
     }
 )  # fmt: skip
-_ATOM_BASES = {base for part in _PARTS for base in type.__dict__["__mro__"].__get__(part)}
+_ATOM_BASES = (enum.Enum, np.generic, np.dtype, pathlib.PurePath)
+_FUNCTIONS_IN_C = (
+    types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType,
+    types.GetSetDescriptorType, types.MemberDescriptorType, np.ufunc, operator.itemgetter, torch._ops.OpOverload,
+    torch._ops.OpOverloadPacket,
+)  # fmt: skip
+"""Equal where they are one."""
+
+GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator, torch.Generator)
+"""What random numbers are drawn from."""
+
+_PARTS: tuple[type, ...] = (
+    tuple, list, dict, collections.OrderedDict, collections.defaultdict, set, frozenset, collections.deque, bytearray,
+    np.ndarray, Tensor, types.FunctionType, types.MethodType, types.MethodWrapperType, functools.partial, property,
+    staticmethod, classmethod, functools.cached_property, types.ModuleType, types.MappingProxyType,
+    types.SimpleNamespace, types.CellType, weakref.ref, type, *GENERATORS,
+)  # fmt: skip
+"""What can be looked into: of all of them `Snapshot` and `Guard` know how."""
+
+_KNOWN_BASES = {base for part in _PARTS for base in inspect.getmro(part)}
 
 
 def is_atom(thing: Any) -> bool:
@@ -60,7 +80,7 @@ def by_identity(thing: Any) -> bool:
     """Tell whether something holds nothing that could change: a function in C, or a bare `object()`."""
     if isinstance(thing, types.BuiltinFunctionType):
         return thing.__self__ is None or isinstance(thing.__self__, types.ModuleType | type)
-    return isinstance(thing, _BY_IDENTITY) or type(thing) is object
+    return isinstance(thing, _FUNCTIONS_IN_C) or type(thing) is object
 
 
 def is_closed(thing: Any) -> str:
@@ -79,7 +99,7 @@ def is_closed(thing: Any) -> str:
     if is_atom(thing) or by_identity(thing) or type(thing) in _PARTS or isinstance(thing, types.BuiltinFunctionType):
         return ""
     for kind in type(thing).__mro__:
-        if _is_in_c(kind) and kind not in _BASES:
+        if _is_in_c(kind) and kind not in _KNOWN_BASES:
             return f"of type {kind.__module__}.{kind.__qualname__}, whose contents cannot be seen"
     return ""
 
