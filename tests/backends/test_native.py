@@ -189,7 +189,9 @@ def test_native_is_chosen_and_says_so(row):
 def test_values_and_gradients_equal_the_reference(row, way):
     expected, dtype = run(row, way, "reference")
     actual, _ = run(row, way, "native")
-    assert_close(actual, expected, dtype)
+    # A norm of a softmax multiplies what rounding leaves: with some instruction sets each of the two is as far from the
+    # numbers of float64 as others are from each other.
+    assert_close(actual, expected, dtype, times=2 if row.name == "softmax and norm" else 1)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.training], ids=str)

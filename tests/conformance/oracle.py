@@ -219,8 +219,10 @@ def gradients(values: Iterable[Tensor], wanted: dict[str, Tensor]) -> dict[str, 
     }
 
 
-def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor], dtype: torch.dtype) -> None:
-    """Compare what two calls of `measure` have returned."""
+def assert_close(
+    actual: dict[str, Tensor], expected: dict[str, Tensor], dtype: torch.dtype, times: float = 1.0
+) -> None:
+    """Compare what two calls of `measure` have returned; `times` is how much further apart they may be than others."""
     assert actual.keys() == expected.keys()
     for name, value in actual.items():
         assert value.shape == expected[name].shape, name
@@ -232,7 +234,7 @@ def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor], dtype: 
             continue
         assert value.isfinite().all(), f"{name} is not finite"
         # Some units of rounding at one: for what is zero but for rounding, such as gradients through a softmax of one.
-        allowed = RELATIVE[dtype] * expected[name].abs().max() + 100 * torch.finfo(dtype).eps
+        allowed = times * RELATIVE[dtype] * expected[name].abs().max() + 100 * torch.finfo(dtype).eps
         difference = (value - expected[name]).abs().max()
         assert difference <= allowed, f"{name} differs by {difference:.3g}, allowed {allowed:.3g}"
 
