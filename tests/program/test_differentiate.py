@@ -19,8 +19,8 @@ from unspool.program.evaluate import constant, evaluate
 from unspool.program.ir import BINARY as BINARY_OPS
 from unspool.program.ir import TERNARY, Value
 from unspool.program.ir import UNARY as UNARY_OPS
-from unspool.program.step import StepProgram
 from unspool.program.reading import read_step
+from unspool.program.step import StepProgram
 from unspool.program.trace import Trace
 
 

@@ -15,6 +15,7 @@ from unspool.backends.cudnn import CudnnBackend
 from unspool.backends.masked import MaskedBackend
 from unspool.backends.native import NativeBackend
 from unspool.backends.reference import ReferenceBackend
+from unspool.program.rehearse import rehearsed
 
 BACKENDS: tuple[Backend, ...] = (CudnnBackend(), NativeBackend(), ReferenceBackend())
 """All backends in the order of preference."""
@@ -133,8 +134,11 @@ def run(call: Call, backend: str = "auto") -> Result:
         return _run_on_first(call, backend, candidates)
     _, watch = recorder
     with watch(call):
-        note(_decision(call, backend, candidates))
-        return _run_on_first(call, backend, candidates)
+        decision = _decision(call, backend, candidates)
+        note(decision)
+        # Nobody who asks who runs a cell wants its steps to have happened; a program has no effects.
+        with nullcontext() if decision.chosen == "native" else rehearsed(call.cell):
+            return _run_on_first(call, backend, candidates)
 
 
 def _run_on_first(call: Call, backend: str, candidates: list[Backend]) -> Result:

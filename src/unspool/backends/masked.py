@@ -6,6 +6,7 @@ and under `vmap`, where each sample has lengths of its own. What stands in paddi
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from unspool.backends._swap import call_with
 from unspool.backends.base import Call, Result
 from unspool.backends.reference import check_output, choose_rows
 from unspool.cells import held_tensors, match_state, step
+from unspool.program.rehearse import rehearsed
+from unspool.program.untouched import untouched
 
 Parts = dict[str, Nest]
 """What is there, by name: loops want tensors only, so what is absent has no entry.
@@ -78,7 +81,9 @@ class MaskedBackend:
                 carry["output"] = _zero_output(call, inputs)
         constants = _present(rows=call.row_inputs, fresh=None if reset is None else call.reset_state)
         loop = _scan if exporting and not call.static else _unrolled
-        carry, results = loop(call, carry, _present(x=inputs, live=live, reset=reset), constants)
+        # What an exported program computes stands in its graph; what tracing it has changed does not.
+        with untouched(call.cell) if exporting else nullcontext():
+            carry, results = loop(call, carry, _present(x=inputs, live=live, reset=reset), constants)
         if schedule.reverse:
             results = map_leaves(lambda leaf: leaf.flip(0), results)
         return Result(results["output"], carry["state"], results.get("state"))
@@ -100,7 +105,8 @@ def _masked(live: Tensor, leaf: Tensor) -> Tensor:
 def _zero_output(call: Call, inputs: Nest) -> Nest:
     """Return zeros in the form of the cell's output; what is computed to learn it is used by nobody."""
     first = map_leaves(lambda leaf: leaf[0], inputs)
-    output, _ = step(call.cell, first, call.initial_state, call.row_inputs)
+    with rehearsed(call.cell):
+        output, _ = step(call.cell, first, call.initial_state, call.row_inputs)
     check_output(output, call.schedule.batch, call.cell)
     return map_leaves(
         lambda leaf: torch.zeros((call.schedule.batch, *leaf.shape[1:]), dtype=leaf.dtype, device=call.schedule.device),

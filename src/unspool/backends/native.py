@@ -20,7 +20,7 @@ from unspool.backends._static import StaticPlan
 from unspool.backends.base import Call, Result
 from unspool.program.evaluate import evaluate
 from unspool.program.guard import Guard
-from unspool.program.hooks import hook_reason
+from unspool.program.hooks import hook_reason, reason_for_all
 from unspool.program.ir import Value
 from unspool.program.kept import Kept
 from unspool.program.reading import Reading
@@ -78,6 +78,9 @@ class NativeBackend:
             found.append("a torch.func transform, forward-mode differentiation or a function mode is active")
         if torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
             found.append("torch.jit.trace is recording, which sees no operation of the engine")
+        hooks = reason_for_all()
+        if hooks:
+            found.append(hooks)
         if found:
             return found
         compiled, _ = self.compiled(call)
@@ -184,8 +187,8 @@ def _forms(tree: Nest, skip: int) -> tuple[Any, ...]:
 
 def _changes_too_often(what: str) -> str:
     return (
-        f"{what} changes from run to run, and reading the step again each time costs more than it saves; a tensor in its "
-        "place may change freely"
+        f"{what} changes from run to run, and reading the step again each time costs more than it saves; a tensor in "
+        "its place may change freely"
     )
 
 

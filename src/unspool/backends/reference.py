@@ -14,6 +14,7 @@ from unspool._nest import Nest, describe, leaves_of, map_leaves, require_tensors
 from unspool.backends._running import RunningRows
 from unspool.backends.base import Call, Result
 from unspool.cells import held_tensors, match_state, step
+from unspool.program.rehearse import rehearsed
 
 
 class ReferenceBackend:
@@ -142,9 +143,7 @@ def _probe(call: Call) -> Nest:
         return map_leaves(lambda leaf: leaf.new_ones((1, *leaf.shape[batch_axis + 1 :])), tree)
 
     rows = None if call.row_inputs is None else one_row(call.row_inputs, 0)
-    device = call.schedule.device
-    # The draw of a cell with random numbers must not be seen from outside.
-    with torch.no_grad(), torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
+    with torch.no_grad(), rehearsed(call.cell):
         output, _ = step(call.cell, one_row(call.inputs, 1), one_row(call.initial_state, 0), rows)
     check_output(output, 1, call.cell)
     return output

@@ -18,6 +18,7 @@ from unspool.doctor._sample import SampleError
 from unspool.doctor._torch_layers import time_layer
 from unspool.execution import dynamic_rnn
 from unspool.layers import is_scripted
+from unspool.program.untouched import untouched
 
 
 def doctor(model: nn.Module, *args: Any, measure: bool = False, **kwargs: Any) -> Diagnosis:
@@ -100,7 +101,7 @@ def _untouched(model: nn.Module) -> Iterator[None]:
     buffers = [(module, name, b) for module in model.modules() for name, b in module._buffers.items() if b is not None]
     values = [buffer.clone() for _, _, buffer in buffers]
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
+        stack.enter_context(untouched(model))
         if "torch._dynamo" in sys.modules:  # what is compiled hides its modules
             stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(warnings.catch_warnings())

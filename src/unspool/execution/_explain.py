@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from unspool._nest import describe
 from unspool.backends import Decision, recording
 from unspool.cells import is_cell
 from unspool.execution._dynamic import dynamic_rnn
+from unspool.program.untouched import untouched
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,8 @@ class Explanation:
 def explain(model: Any, *args: Any, **kwargs: Any) -> Explanation:
     """Tell which backend runs a cell, a layer or a whole model on these inputs.
 
-    The model is run once, without touching the random state, so the answer is what happens, not a guess. What runs an
+    The model is run once, so the answer is what happens, not a guess; what the run changes (attributes, buffers, random
+    states) is put back. What the model prints, writes to files or takes from iterators stays done. What runs an
     accelerated module may depend on whether gradients are recorded: call this under `torch.no_grad()` for inference.
 
     Parameters
@@ -83,6 +83,6 @@ def explain(model: Any, *args: Any, **kwargs: Any) -> Explanation:
             kwargs["sequence_length"] = kwargs.pop("lengths")
         args = (model, *args)
         call = dynamic_rnn
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), recording() as decisions:
+    with untouched(model), recording() as decisions:
         call(*args, **kwargs)
     return Explanation(tuple(decisions))

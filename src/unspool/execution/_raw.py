@@ -11,6 +11,7 @@ from torch import Tensor
 from unspool._nest import Nest, describe, leaves_of, map_leaves, require_tensors, take_rows
 from unspool.cells import beside, match_state, require_cell, row_inputs_of, step
 from unspool.execution._arguments import checked_constants
+from unspool.program.rehearse import rehearsed
 
 LoopFunction: TypeAlias = Callable[[int, Nest | None, Nest | None, Any], tuple[Tensor, Nest, Nest, Nest, Any]]
 
@@ -103,7 +104,8 @@ def raw_rnn(cell: Any, loop_fn: LoopFunction, *, constants: Nest | None = None) 
         return map_leaves(lambda *leaves: torch.stack(leaves), *emitted), state, loop_state
     if zero is None:
         nobody = finished.new_empty(0, dtype=torch.long)
-        zero, _ = _live_step(cell, x, state, rows, nobody, batch)
+        with rehearsed(cell):
+            zero, _ = _live_step(cell, x, state, rows, nobody, batch)
     return map_leaves(lambda leaf: leaf.new_zeros((0, *leaf.shape)), zero), state, loop_state
 
 

@@ -23,6 +23,7 @@ from unspool.backends import recording
 from unspool.execution._op import with_tensors
 from unspool.execution._plans import PLANS, TENSOR, Failure, Form, Forms, Plan, Runner
 from unspool.execution._run import run_dynamic, run_static
+from unspool.program.rehearse import rehearsed
 
 SAMPLE = {"T": 1, "B": 2}
 """Steps and rows of the run that shows the forms of results: any layer takes one step."""
@@ -214,7 +215,7 @@ def _sample(plan: Plan, given: list[Form], training: bool) -> tuple[Nest, ...]:
             tensors[-1].requires_grad_(training and tensors[-1].is_floating_point())
         else:
             tensors.append(tensor.detach().clone().requires_grad_(training and tensor.requires_grad))
-    with torch.inference_mode(False), torch.random.fork_rng(devices=range(torch.cuda.device_count())), recording():
+    with torch.inference_mode(False), rehearsed(module), recording():
         if not training:
             with torch.no_grad():
                 return plan.run(tensors)

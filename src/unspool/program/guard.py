@@ -135,15 +135,13 @@ def guard_of(
     TraceError
         If the step has reached something in a way that cannot be followed.
     """
-    codes = observer.codes.items()
-    everything = observer.by_name
-    for _ in range(2):
-        writer = _Writer(codes, everything, written, {id(t): t for t in (*tensors, *shaped)}, contents)
+    codes, taken = observer.codes.items(), {id(t): t for t in (*tensors, *shaped)}
+    writer = _Writer(codes, observer.by_name, written, taken, contents)
+    writer.write(cell)
+    if taken.keys() - writer.reached.keys():  # by names that do not stand in the code, of parameters say
+        writer = _Writer(codes, True, written, taken, contents)
         writer.write(cell)
-        lost = [t for t in (*tensors, *shaped) if id(t) not in writer.reached]
-        if not lost or everything:
-            break
-        everything = True  # by names that do not stand in the code, of parameters say
+    lost = [tensor for key, tensor in taken.items() if key not in writer.reached]
     if lost:
         raise TraceError(f"a tensor of shape {list(lost[0].shape)} is reached in a way that cannot be followed")
     nested = set().union(*map(with_nested, writer.codes))
@@ -232,7 +230,9 @@ class _Writer:
         registers = [self.reached[id(t)] for t in tensors]
         distinct = sorted(set(registers))
         if len(distinct) > 1:
-            self.check(f"len({{{', '.join(f'id({r})' for r in distinct)}}}) == {len(distinct)}", "which tensors are one")
+            self.check(
+                f"len({{{', '.join(f'id({r})' for r in distinct)}}}) == {len(distinct)}", "which tensors are one"
+            )
         body = "\n    ".join([*self.lines, f"return ({''.join(f'{r}, ' for r in registers)})"])
         return f"def guard(cell):\n    {body}\n"
 
@@ -307,7 +307,9 @@ class _Writer:
             shape, dtype = self.constant(tensor.shape), self.constant(tensor.dtype)
             self.check(f"{register}.shape == {shape} and {register}.dtype is {dtype}", f"the form of {path}")
             device = self.constant(tensor.device)
-            self.check(f"{register}.is_cpu" if tensor.is_cpu else f"{register}.device == {device}", f"the device of {path}")
+            self.check(
+                f"{register}.is_cpu" if tensor.is_cpu else f"{register}.device == {device}", f"the device of {path}"
+            )
         if id(tensor) in self._contents:
             self.check(f"bytes_of({register}) == {self.constant(bytes_of(tensor))}", f"the values of {path}")
         if attributes_of(tensor):
@@ -318,9 +320,7 @@ class _Writer:
         self.check(f"{register}.__code__ is {self.constant(thing.__code__)}", f"the code of {path}")
         for attribute in ("__defaults__", "__kwdefaults__"):
             self._visit(getattr(thing, attribute), f"{register}.{attribute}", f"the defaults of {path}")
-        for i, (variable, cell) in enumerate(
-            zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True)
-        ):
+        for i, (variable, cell) in enumerate(zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True)):
             where = f"{variable} of {thing.__qualname__}"
             self._visit(contents_of(cell), f"contents_of({register}.__closure__[{i}])", where)
         if thing.__dict__:
@@ -333,7 +333,9 @@ class _Writer:
         ]  # fmt: skip
         register = self._dict_of(vars(module))
         for name in names:
-            self._visit(vars(module)[name], f"{register}.get({name!r}, MISSING)", f"{path}.{name}".replace("the global ", ""))
+            self._visit(
+                vars(module)[name], f"{register}.get({name!r}, MISSING)", f"{path}.{name}".replace("the global ", "")
+            )
 
     def _parts(self, thing: Any, register: str, path: str) -> None:
         """Write what must hold of what an object holds, attributes aside."""
@@ -437,7 +439,9 @@ class _Writer:
             name for name in sorted(self._absent(thing) - attributes.keys()) if f"{path}.{name}" not in self._written
         ]
         if missing and hasattr(thing, "__dict__"):
-            self.check(f"{self.constant(frozenset(missing))}.isdisjoint({register}.__dict__)", f"the attributes of {path}")
+            self.check(
+                f"{self.constant(frozenset(missing))}.isdisjoint({register}.__dict__)", f"the attributes of {path}"
+            )
         for name in slots_of(type(thing)):
             if self.everything or name in self.names:
                 value = getattr(thing, name, MISSING)
@@ -504,7 +508,9 @@ class _Writer:
                     self._visit(held[name], f"{d}.get({name!r}, MISSING)", f"{base.__name__}.{name}")
                 missing = (above & (self.names | {"forward", "__call__", "__getattr__"})) - held.keys()
                 if missing:
-                    self.check(f"{self.constant(frozenset(missing))}.isdisjoint({d})", f"the attributes of {base.__name__}")
+                    self.check(
+                        f"{self.constant(frozenset(missing))}.isdisjoint({d})", f"the attributes of {base.__name__}"
+                    )
             above |= held.keys()
 
 

@@ -38,8 +38,15 @@ def hook_reason(cell: nn.Module) -> str:
         name = f"its part {path!r} ({type(module).__name__})" if path else f"the cell ({type(module).__name__})"
         for kind, hook in _hooks_of(module):
             return f"{name} {_what_it_is(kind, hook)}"
+    return reason_for_all()
+
+
+def reason_for_all() -> str:
+    """Return why no cell can be read now: a hook on all modules, but for those that unspool watches with."""
     for attribute, kind in _KINDS.items():
         for hook in getattr(_modules, f"_global{attribute}").values():
+            if getattr(hook, "__module__", None) and hook.__module__.startswith("unspool."):
+                continue
             return (
                 f"there is a {kind} on all modules{_called(hook)}, which expects to see every call; remove it around "
                 "the run, by the handle that registering it returned"

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unspool.program.code import owner_of, owner_of_module
 
@@ -47,6 +47,24 @@ _BY_IDENTITY = (
 GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator, torch.Generator)
 """What random numbers are drawn from."""
 
+_PARTS: tuple[type, ...] = (
+    tuple, list, dict, collections.OrderedDict, collections.defaultdict, set, frozenset, collections.deque, bytearray,
+    np.ndarray, Tensor, types.FunctionType, types.MethodType, types.MethodWrapperType, functools.partial, property,
+    staticmethod, classmethod, functools.cached_property, types.ModuleType, types.MappingProxyType,
+    types.SimpleNamespace, types.CellType, weakref.ref, type, *GENERATORS,
+)  # fmt: skip
+
+_BASES = (enum.Enum, np.generic, np.dtype, pathlib.PurePath)
+_BY_IDENTITY = (
+    types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType,
+    types.GetSetDescriptorType, types.MemberDescriptorType, np.ufunc, operator.attrgetter, operator.itemgetter,
+    operator.methodcaller, torch._ops.OpOverload, torch._ops.OpOverloadPacket,
+)  # fmt: skip
+"""Functions in C and the like: equal where they are one."""
+
+GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator, torch.Generator)
+"""What random numbers are drawn from."""
+
 _PARTS = (
     tuple, list, dict, collections.OrderedDict, collections.defaultdict, set, frozenset, collections.deque, bytearray, np.ndarray, Tensor, types.FunctionType,
     types.MethodType, types.MethodWrapperType, functools.partial, property, staticmethod, classmethod,
@@ -54,7 +72,7 @@ _PARTS = (
     weakref.ref, type, *GENERATORS,
 )  # fmt: skip
 
-_BASES = {base for part in _PARTS for base in part.__mro__}
+_BASES: set[type] = set().union(*(type.mro(part) if part is not type else [type] for part in _PARTS))
 
 
 def is_atom(thing: Any) -> bool:
@@ -116,7 +134,7 @@ def same_atoms(now: Any, then: Any) -> bool:
         return False
     if isinstance(then, tuple):
         return len(now) == len(then) and all(map(same_atoms, now, then))
-    if isinstance(then, float | complex) or isinstance(then, np.generic):
+    if isinstance(then, float | complex | np.generic):
         return repr(now) == repr(then)
     if isinstance(then, frozenset):
         return now == then and sorted(map(_typed, now)) == sorted(map(_typed, then))
@@ -162,4 +180,3 @@ def is_users(kind: type) -> bool:
     return owner_of_module(kind.__module__) == "user" or any(
         owner_of(f.__code__, f.__globals__) == "user" for f in functions
     )
-

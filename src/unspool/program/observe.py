@@ -253,5 +253,3 @@ def apart(function: Callable[[], Any]) -> Any:
     if found[1] is not None:
         raise found[1]
     return found[0]
-
-

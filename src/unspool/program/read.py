@@ -10,6 +10,7 @@ from unspool.cells import initial_state_of, require_cell, row_inputs_of, size_of
 from unspool.program.hoist import hoist
 from unspool.program.ir import Program
 from unspool.program.reading import read_step
+from unspool.program.untouched import untouched
 
 
 def program(cell: Any, input_size: int | None = None) -> Program:
@@ -45,5 +46,6 @@ def program(cell: Any, input_size: int | None = None) -> Program:
     """
     require_cell(cell)
     size = size_of(cell, "input_size", "program() without input_size=") if input_size is None else input_size
-    state = initial_state_of(cell, 1)
-    return hoist(read_step(cell, torch.zeros(1, size), state, row_inputs_of(cell, 1)).program)
+    with untouched(cell):
+        state, rows = initial_state_of(cell, 1), row_inputs_of(cell, 1)
+    return hoist(read_step(cell, torch.zeros(1, size), state, rows).program)

@@ -1,8 +1,8 @@
 """One reading of a cell's step, of which nothing can be seen afterwards.
 
-It happens in a thread of its own (`apart`), under a watch (`Observer`), on stand-ins for the cell's tensors (`Foreign`),
-and what the step changes in spite of all is put back (`Snapshot`), whereupon the step is refused: a program would not
-change it at every call.
+It happens in a thread of its own (`apart`), under a watch (`Observer`), on stand-ins for the cell's tensors
+(`Foreign`). What the step changes in spite of all is put back (`Snapshot`), and the step is refused: a program would
+not change it at every call.
 """
 
 from __future__ import annotations

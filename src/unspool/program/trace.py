@@ -4,8 +4,8 @@ The recorder sees public PyTorch functions (`linear`, `layer_norm`, `chunk`, `si
 what each one is in terms of a program. What has no rule is refused with its name and the user's line where it depends
 on the state; below that it is kept as a call, since PyTorch itself runs it.
 
-The cell's own tensors are never computed with: the recorder puts others over the same memory in their places, which have
-no graph, no hooks and no past, and lets nothing write into that memory.
+The cell's own tensors are never computed with: the recorder puts others over the same memory in their places, which
+have no graph, no hooks and no past, and lets nothing write into that memory.
 
 Letters: B the number of rows of the trace.
 """
@@ -151,12 +151,13 @@ class NothingWritten(TorchDispatchMode):
             self.foreign.made |= {_storage(leaf) for leaf in leaves_of(result) if isinstance(leaf, Tensor)}
         return result
 
-
     @staticmethod
     def _draws_nothing(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Tell whether an operator has dropout, and it is off."""
         names = [argument.name for argument in func._schema.arguments]
-        return {**dict(zip(names, args, strict=False)), **kwargs}.get("dropout_p", 0.0 if "dropout_p" in names else 1) == 0
+        return {**dict(zip(names, args, strict=False)), **kwargs}.get(
+            "dropout_p", 0.0 if "dropout_p" in names else 1
+        ) == 0
 
 
 @dataclass

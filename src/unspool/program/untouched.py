@@ -67,6 +67,7 @@ class Snapshot:
         self.closed: dict[str, str] = {}
         self._met: dict[int, Any] = {}  # keeps alive what is known by its address
         self._places: list[_Place] = []
+        self._globals: set[tuple[int, str]] = set()
 
     def add(self, thing: Any, path: str, name: str = "") -> None:
         """Remember an object and all that it reaches.
@@ -91,6 +92,21 @@ class Snapshot:
                 if not isinstance(thing, GENERATORS):
                     continue
             waiting.extend(self._look(thing, path, name))
+
+    def add_global(self, names: dict[str, Any], name: str) -> None:
+        """Remember what a global stands for."""
+        value, key = names.get(name, MISSING), (id(names), name)
+        if key in self._globals:
+            return
+        self._globals.add(key)
+
+        def restore() -> None:
+            if value is MISSING:
+                names.pop(name, None)
+            else:
+                names[name] = value
+
+        self._keep(f"the global {name}", lambda: None if names.get(name, MISSING) is value else "", restore)
 
     def changes(self) -> Iterator[str]:
         """Yield how the user reaches what is not as it was."""
@@ -186,20 +202,19 @@ class Snapshot:
         if isinstance(thing, dict):
             yield from self._look_into_dict(thing, path, name)
         elif isinstance(thing, list | collections.deque | set | bytearray):
-            kind: Any = next(
-                k for k in (list, collections.deque, set, bytearray) if isinstance(thing, k)
-            )
-            copy = kind(thing) if kind is not collections.deque else collections.deque(thing, thing.maxlen)
+            kind: Any = next(k for k in (list, collections.deque, set, bytearray) if isinstance(thing, k))
+            held: Any = thing
+            copy: Any = collections.deque(held, held.maxlen) if kind is collections.deque else kind(held)
 
             def changed() -> str | None:
-                same = len(thing) == len(copy) and (
-                    thing == copy if kind in (set, bytearray) else all(a is b for a, b in zip(thing, copy, strict=True))
+                same = len(held) == len(copy) and (
+                    held == copy if kind in (set, bytearray) else all(a is b for a, b in zip(held, copy, strict=True))
                 )
                 return None if same else ""
 
             def restore() -> None:
-                kind.clear(thing)
-                (kind.update if kind is set else kind.extend)(thing, copy)
+                kind.clear(held)
+                (kind.update if kind is set else kind.extend)(held, copy)
 
             self._keep(path, changed, restore)
             if kind is not bytearray and not all_atoms(copy):

@@ -50,7 +50,7 @@ def test_what_a_parameter_holds_is_not_read(text):
     with torch.no_grad():
         for parameter in cell.parameters():
             parameter.zero_()
-    traced = trace(cell, x, h, None)
+    traced = read_step(cell, x, h, None)
     cell.load_state_dict(before)
     (got,), _ = run_program(traced.program, traced, cell, x, h)
     torch.testing.assert_close(got, cell(x, h)[0], rtol=1e-10, atol=1e-11)
