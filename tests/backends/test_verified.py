@@ -207,7 +207,7 @@ CALLS: dict[str, Any] = {
         leaf.values if isinstance(leaf, us.RaggedBatch) else leaf
         for leaf in us.GRU(3, 4, reverse=True)(ragged_from_padded(x.transpose(0, 1), torch.tensor(LENGTHS)))
     ],
-    "reset": lambda x: us.GRU(3, 4)(x, lengths=LENGTHS, resets=torch.eye(6)[:5].t().bool()),
+    "reset": lambda x: us.GRU(3, 4)(x, lengths=LENGTHS, resets=torch.eye(6)[:5].bool()),
     "backwards": lambda x: us.GRU(3, 4, reverse=True, pad_output="repeat")(x, lengths=LENGTHS),
     "masked cell": lambda x: us.dynamic_rnn(Masked(), x, time_major=True, return_all_states=True),
     "pairs": lambda x: us.dynamic_rnn(us.LSTMCell(3, 4), x, LENGTHS, time_major=True, return_all_states=True),

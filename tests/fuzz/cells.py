@@ -225,7 +225,7 @@ def main() -> int:
 def _kind(reason: str) -> str:
     """Return a reason without what differs from cell to cell."""
     text = reason.split("native: ", 1)[1].removesuffix(" Use backend='auto', or remove the reasons.")
-    return re.sub(r"\(<?[\w<>/.]+:\d+\)|\d+", "", text)[:110]
+    return re.sub(r" \(<fuzz_[^)]*\)|\d+", "", text)[:110]
 
 
 if __name__ == "__main__":
