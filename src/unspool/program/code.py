@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dis
 import sys
-import sysconfig
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,16 +17,16 @@ _PLACES = {
     "torch": str(Path(torch.__file__).parent),
     "numpy": str(Path(np.__file__).parent),
     "unspool": str(Path(__file__).parent.parent),
-    "python": sysconfig.get_paths()["stdlib"],
+    "python": str(Path(dis.__file__).parent),
 }
-_INSTALLED = tuple({sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"]})
+_INSTALLED = ("site-packages", "dist-packages")
 
 
 @lru_cache(maxsize=4096)
 def owner(filename: str) -> str:
     """Return whose code a file holds: `"torch"`, `"numpy"`, `"python"`, `"unspool"` or `"user"`."""
     for name, place in _PLACES.items():
-        if filename.startswith(place) and (name != "python" or not filename.startswith(_INSTALLED)):
+        if filename.startswith(place) and (name != "python" or not any(part in filename for part in _INSTALLED)):
             return name
     return "python" if filename.startswith("<frozen ") else "user"
 

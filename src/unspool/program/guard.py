@@ -28,13 +28,13 @@ from torch.nn.modules import container
 
 from unspool.program.code import owner, owner_of, reads_of, with_nested
 from unspool.program.objects import (
-    GENERATORS,
     MISSING,
     all_atoms,
     attributes_of,
     by_identity,
     is_atom,
     is_closed,
+    is_generator,
     is_users,
     same_atoms,
     same_dict,
@@ -58,7 +58,7 @@ _CONTAINERS = (
 _NO_METHOD = frozenset(
     "__module__ __doc__ __dict__ __weakref__ __annotations__ __annotate__ __annotate_func__ __annotations_cache__ "
     "__qualname__ __slots__ __abstractmethods__ __parameters__ __static_attributes__ __firstlineno__ __orig_bases__ "
-    "__classcell__ __dataclass_fields__ __dataclass_params__ __match_args__ __hash__".split()
+    "__classcell__ _abc_impl __dataclass_fields__ __dataclass_params__ __match_args__ __hash__".split()
 )
 
 Found = tuple[Tensor, ...]
@@ -137,10 +137,10 @@ def guard_of(
     """
     codes, taken = observer.codes.items(), {id(t): t for t in (*tensors, *shaped)}
     writer = _Writer(codes, observer.by_name, written, taken, contents)
-    writer.write(cell)
+    writer.write(cell, observer.settings)
     if taken.keys() - writer.reached.keys():  # by names that do not stand in the code, of parameters say
         writer = _Writer(codes, True, written, taken, contents)
-        writer.write(cell)
+        writer.write(cell, observer.settings)
     lost = [tensor for key, tensor in taken.items() if key not in writer.reached]
     if lost:
         raise TraceError(f"a tensor of shape {list(lost[0].shape)} is reached in a way that cannot be followed")
@@ -202,8 +202,10 @@ class _Writer:
         self.lines.append(f"{name} = {expression}")
         return name
 
-    def write(self, cell: Any) -> None:
-        """Look at a cell, and at the globals of the code that was run."""
+    def write(self, cell: Any, settings: dict[Callable[[], Any], Any]) -> None:
+        """Look at a cell, at the globals of the code that was run, and at settings that it has asked for."""
+        for ask, answer in settings.items():
+            self._atom(answer, f"{self.constant(ask)}()", f"torch.{ask.__name__}()")
         self._visit(cell, "cell", type(cell).__name__)
         for code, (globals_, whose) in self._run.items():
             if whose != "user":
@@ -255,7 +257,7 @@ class _Writer:
             self.check(f"{expression} is {self._registers[id(thing)][1]}", path)
             return
         closed = is_closed(thing)
-        if closed and not isinstance(thing, GENERATORS):
+        if closed and not is_generator(thing):
             raise TraceError(f"the step reads {path}, {closed}")
         register = self.register(expression)
         self._registers[id(thing)] = thing, register

@@ -40,19 +40,16 @@ _ATOMS = frozenset(
 _ATOM_BASES = (enum.Enum, np.generic, np.dtype, pathlib.PurePath)
 _FUNCTIONS_IN_C = (
     types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType,
-    types.GetSetDescriptorType, types.MemberDescriptorType, np.ufunc, operator.itemgetter, torch._ops.OpOverload,
-    torch._ops.OpOverloadPacket,
+    types.GetSetDescriptorType, types.MemberDescriptorType, np.ufunc, type(np.dot), operator.itemgetter,
+    torch._ops.OpOverload, torch._ops.OpOverloadPacket,
 )  # fmt: skip
 """Equal where they are one."""
-
-GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator, torch.Generator)
-"""What random numbers are drawn from."""
 
 _PARTS: tuple[type, ...] = (
     tuple, list, dict, collections.OrderedDict, collections.defaultdict, set, frozenset, collections.deque, bytearray,
     np.ndarray, Tensor, types.FunctionType, types.MethodType, types.MethodWrapperType, functools.partial, property,
     staticmethod, classmethod, functools.cached_property, types.ModuleType, types.MappingProxyType,
-    types.SimpleNamespace, types.CellType, weakref.ref, type, *GENERATORS,
+    types.SimpleNamespace, types.CellType, weakref.ref, type, random.Random, torch.Generator,
 )  # fmt: skip
 """What can be looked into: of all of them `Snapshot` and `Guard` know how."""
 
@@ -83,6 +80,11 @@ def by_identity(thing: Any) -> bool:
     return isinstance(thing, _FUNCTIONS_IN_C) or type(thing) is object
 
 
+def is_generator(thing: Any) -> bool:
+    """Tell whether random numbers are drawn from something; NumPy's module for them need not have been imported."""
+    return isinstance(thing, random.Random | torch.Generator) or type(thing).__module__.startswith("numpy.random")
+
+
 def is_closed(thing: Any) -> str:
     """Return why something cannot be looked into (an iterator, a file, a lock), or an empty string.
 
@@ -90,7 +92,7 @@ def is_closed(thing: Any) -> str:
     """
     if isinstance(thing, torch.jit.ScriptModule | torch.jit.ScriptFunction):
         return "compiled by torch.jit, which shows none of its operations; keep the module that it was made from"
-    if isinstance(thing, GENERATORS):
+    if is_generator(thing):
         return "which draws random numbers"
     if isinstance(thing, operator.attrgetter | operator.methodcaller):
         return "which looks up attributes by names that cannot be seen; write x.name"

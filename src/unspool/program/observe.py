@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import torch
 
 from unspool.program.code import owner_of, reads_of
-from unspool.program.objects import GENERATORS, MISSING, is_atom, is_closed, is_users
+from unspool.program.objects import MISSING, is_atom, is_closed, is_generator, is_users
 from unspool.program.source import TraceError, line_of, source_line
 from unspool.program.untouched import Snapshot
 
@@ -53,6 +53,8 @@ _FUNCTION_APPLY = torch.autograd.Function.apply.__func__.__code__  # type: ignor
 _GLOBAL_STATE = frozenset({torch.is_grad_enabled, torch.is_inference_mode_enabled})
 """Functions that ask whether gradients are wanted."""
 
+_ASKING = ("get_", "is_", "are_", "_get_", "_is_")
+
 _DRAWING = ("numpy.random",)
 """Its functions are of a kind that no profiler is told of."""
 
@@ -77,6 +79,8 @@ class Observer:
         Whether attributes were read by names that do not stand in the code.
     asks_for_gradients : str
         Where the step has asked whether gradients are wanted, or "".
+    settings : dict of callable to object
+        What the step has asked PyTorch for, and the answers.
     refusal : str
         Why the step was stopped, or "".
     """
@@ -86,6 +90,7 @@ class Observer:
         self.codes: dict[CodeType, tuple[dict[str, Any], str]] = {}
         self.by_name = False
         self.asks_for_gradients = ""
+        self.settings: dict[Callable[[], Any], Any] = {}
         self.refusal = ""
 
     def run(self, function: Callable[[], Any]) -> Any:
@@ -143,6 +148,12 @@ class Observer:
         whose = owner_of(code, frame.f_globals)
         if whose != "user":
             self.codes.setdefault(code, (frame.f_globals, whose))
+            caller = frame.f_back
+            asked = whose == "torch" and code.co_argcount + code.co_kwonlyargcount == 0
+            if asked and caller is not None and owner_of(caller.f_code, caller.f_globals) == "user":
+                function = frame.f_globals.get(code.co_name)
+                if getattr(function, "__code__", None) is code:
+                    self._ask(function, code.co_name, caller)
             return
         variables = frame.f_locals if code.co_freevars else {}
         for name in code.co_freevars:
@@ -167,6 +178,18 @@ class Observer:
                     path = f"{name}.{attribute}"
                     self._reach(vars(module)[attribute], attribute, path, frame)
 
+    def _ask(self, function: Any, name: str, frame: FrameType) -> None:
+        """Remember what a setting of PyTorch's is, which the step asks for."""
+        if function in self.settings:
+            return
+        try:
+            value = function()
+        except TypeError:  # it is asked of something
+            return
+        if not is_atom(value):
+            self.refuse(f"{name} ({line_of(frame)}) gives what a program cannot compare")
+        self.settings[function] = value
+
     def _reach(self, thing: Any, name: str, path: str, frame: FrameType) -> None:
         """Remember what code is about to read from outside of the cell."""
         if thing is None or is_atom(thing):
@@ -188,7 +211,7 @@ class Observer:
             return
         of = getattr(function, "__self__", None)
         name = getattr(function, "__name__", repr(function))
-        if isinstance(of, GENERATORS):
+        if is_generator(of):
             self.refuse(f"{name} of {type(of).__name__} ({source_line(frame)}) draws random numbers inside of the step")
         module = of.__name__ if isinstance(of, types.ModuleType) else getattr(function, "__module__", None) or ""
         if module.split(".")[0] in _IMPURE_MODULES or module.startswith("numpy.random"):
@@ -199,6 +222,8 @@ class Observer:
             self.by_name = True
         elif function in _GLOBAL_STATE:
             self.asks_for_gradients = self.asks_for_gradients or f"{name} ({line_of(frame)})"
+        elif isinstance(of, types.ModuleType) and of.__name__.startswith("torch") and name.startswith(_ASKING):
+            self._ask(function, name, frame)
         elif not self._is_pure(of, module, name):
             where = f"{module}.{name}" if module else f"{name} of {type(of).__name__}"
             self.refuse(f"{where} ({line_of(frame)}) may read or change what a program does not see")

@@ -101,7 +101,7 @@ class Reading:
         try:
             try:
                 traced = self._read_twice(inputs, state, rows, states)
-                result = None if check is None else check(traced, self)
+                result = None if check is None else self._checked(check, traced)
                 self._require_unchanged(states)
                 tensors = [t for t, made in zip(traced.parameters, traced.made, strict=True) if not made]
                 return Read(traced, "", self._guard(tensors), result)
@@ -114,6 +114,12 @@ class Reading:
             self._snapshot.restore()
             states.restore()
         return Read(None, reason, self._guard_of_refusal(written))
+
+    def _checked(self, check: Callable[[Trace, Reading], Any], traced: Trace) -> Any:
+        try:
+            return check(traced, self)
+        except EXPECTED as error:
+            raise TraceError(f"the program that was read from the cell cannot be run: {error!r}") from error
 
     def _read_twice(self, inputs: Nest, state: Nest, rows: Nest | None, states: RandomStates) -> Trace:
         """Read the step on two batches, of other sizes and values: it must do the same with both."""

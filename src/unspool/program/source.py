@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-import sysconfig
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
 import torch
+
+from unspool.program.code import owner
 
 
 class TraceError(Exception):
@@ -24,7 +25,7 @@ _CELLS = str(_UNSPOOL / "cells")
 _CONTRACT = (str(_UNSPOOL / "cells" / "_contract.py"), str(_UNSPOOL / "cells" / "_step.py"))
 _OURS = (str(_UNSPOOL), str(Path(torch.__file__).parent))
 _MODULES = str(Path(torch.__file__).parent / "nn" / "modules")
-_INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_INSTALLED = ("site-packages", "dist-packages")
 
 
 def source_line(frame: FrameType | None = None, of_module: bool = True) -> str:
@@ -46,7 +47,7 @@ def source_line(frame: FrameType | None = None, of_module: bool = True) -> str:
             module = f", {type(frame.f_locals.get('self')).__name__}"
         if _is_cell(name) or not name.startswith(_OURS):
             where = line_of(frame) + module
-            if _is_cell(name) or not name.startswith(_INSTALLED):
+            if _is_cell(name) or not (owner(name) == "python" or any(part in name for part in _INSTALLED)):
                 return where
             installed = installed or where
         frame = frame.f_back

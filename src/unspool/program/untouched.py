@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from unspool.program.objects import (
-    GENERATORS,
     MISSING,
     all_atoms,
     attributes_of,
     by_identity,
     is_atom,
     is_closed,
+    is_generator,
     is_users,
     slots_of,
 )
@@ -89,7 +89,7 @@ class Snapshot:
             closed = is_closed(thing)
             if closed and name != "_abc_impl":
                 self.closed.setdefault(name, f"{path}, {closed}")
-                if not isinstance(thing, GENERATORS):
+                if not is_generator(thing):
                     continue
             waiting.extend(self._look(thing, path, name))
 
@@ -134,7 +134,7 @@ class Snapshot:
         elif isinstance(thing, random.Random):
             state = thing.getstate()
             self._keep(path, lambda: None if thing.getstate() == state else "", lambda: thing.setstate(state))
-        elif isinstance(thing, np.random.Generator | np.random.RandomState | np.random.BitGenerator):
+        elif type(thing).__module__.startswith("numpy.random"):
             bits: Any = getattr(thing, "bit_generator", None) or getattr(thing, "_bit_generator", thing)
             before = bits.state
             dumped = pickle.dumps(before)
@@ -347,12 +347,13 @@ def _difference(now: dict[Any, Any], then: dict[Any, Any], style: str) -> str | 
 
 def _random_states() -> dict[str, tuple[Any, Callable[[], Any]]]:
     """Return the state of every global source of random numbers, and how to set it."""
-    numpy = np.random.mtrand._rand._bit_generator  # type: ignore[attr-defined]
     found: dict[str, tuple[Any, Callable[[], Any]]] = {}
     python = random.getstate()
     found["Python's"] = python, lambda: random.setstate(python)
-    bits = numpy.state
-    found["NumPy's"] = pickle.dumps(bits), lambda: setattr(numpy, "state", bits)
+    if "numpy.random" in sys.modules:
+        numpy = np.random.mtrand._rand._bit_generator  # type: ignore[attr-defined]
+        bits = numpy.state
+        found["NumPy's"] = pickle.dumps(bits), lambda: setattr(numpy, "state", bits)
     cpu = torch.get_rng_state()
     found["PyTorch's"] = cpu.numpy().tobytes(), lambda: torch.set_rng_state(cpu)
     for name in ("cuda", "xpu", "mps"):
