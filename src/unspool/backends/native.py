@@ -59,7 +59,7 @@ class NativeBackend:
     name = "native"
 
     def __init__(self) -> None:
-        self._kept: Kept[CompiledStep | str] = Kept()
+        self.kept: Kept[CompiledStep | str] = Kept()
 
     def reasons(self, call: Call) -> list[str]:
         """Return why the engine cannot run a call."""
@@ -92,7 +92,7 @@ class NativeBackend:
             form = (
                 _forms(call.inputs, 2), _forms(call.initial_state, 1), call.row_forms, torch.get_default_dtype()
             )  # fmt: skip
-            call.notes["native"] = self._kept.find(call.cell, form, lambda: self._read(call), _changes_too_often)
+            call.notes["native"] = self.kept.find(call.cell, form, lambda: self._read(call), _changes_too_often)
         return call.notes["native"]
 
     def _read(self, call: Call) -> tuple[Guard | None, CompiledStep | str]:

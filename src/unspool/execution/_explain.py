@@ -9,7 +9,7 @@ from unspool._nest import describe
 from unspool.backends import Decision, recording
 from unspool.cells import is_cell
 from unspool.execution._dynamic import dynamic_rnn
-from unspool.program.untouched import untouched
+from unspool.program.rehearse import rehearsed
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,6 @@ def explain(model: Any, *args: Any, **kwargs: Any) -> Explanation:
             kwargs["sequence_length"] = kwargs.pop("lengths")
         args = (model, *args)
         call = dynamic_rnn
-    with untouched(model), recording() as decisions:
+    with rehearsed(model), recording() as decisions:
         call(*args, **kwargs)
     return Explanation(tuple(decisions))

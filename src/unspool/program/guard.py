@@ -61,6 +61,8 @@ _NO_METHOD = frozenset(
     "__classcell__ _abc_impl __dataclass_fields__ __dataclass_params__ __match_args__ __hash__".split()
 )
 
+_STANDING = (types.FunctionType, types.BuiltinFunctionType, type, types.ModuleType)
+
 Found = tuple[Tensor, ...]
 
 
@@ -208,10 +210,12 @@ class _Writer:
             self._atom(answer, f"{self.constant(ask)}()", f"torch.{ask.__name__}()")
         self._visit(cell, "cell", type(cell).__name__)
         for code, (globals_, whose) in self._run.items():
-            if whose != "user":
+            if whose not in ("user", "library"):
                 continue
             reads = reads_of(code)
             names = [name for name in sorted(reads.globals) if name in globals_]
+            if whose == "library":  # its functions stay what they are; what it keeps (os.environ, say) may change
+                names = [name for name in names if not isinstance(globals_[name], _STANDING)]
             if names:
                 register = self._dict_of(globals_)
                 for name in names:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
@@ -31,6 +32,10 @@ class _Shelf(Generic[T]):
     readings: int = 0
 
 
+def _blind(cell: nn.Module) -> None:
+    """See nothing."""
+
+
 class Kept(Generic[T]):
     """Finds what was read from a cell if it still stands, and has it read if not.
 
@@ -41,6 +46,7 @@ class Kept(Generic[T]):
     def __init__(self) -> None:
         self._cells: WeakKeyDictionary[nn.Module, dict[Any, _Shelf[T]]] = WeakKeyDictionary()
         self._lock = threading.RLock()
+        self._see: Callable[[nn.Module], object] = _blind
 
     def find(
         self, cell: nn.Module, form: Any, read: Callable[[], tuple[Guard | None, T]], too_often: Callable[[str], T]
@@ -57,6 +63,7 @@ class Kept(Generic[T]):
         too_often : callable
             Gives what stands for a reading where there have been too many; it is told what keeps changing.
         """
+        self._see(cell)
         owner = vars(cell).get("bound_from", cell)
         shelves = self._cells.get(owner)
         shelf = None if shelves is None else shelves.get(form)
@@ -80,6 +87,30 @@ class Kept(Generic[T]):
                 return what, ()
             tensors = guard(cell)
             return (too_often(guard.changed(cell)), ()) if tensors is None else (what, tensors)
+
+    def latest(self, cell: nn.Module) -> Guard | None:
+        """Return the guard of what was found last for a cell, for any form; None where there is none.
+
+        Parameters
+        ----------
+        cell : cell
+        """
+        shelves = self._cells.get(vars(cell).get("bound_from", cell), {}).values()
+        return next((shelf.entries[0][0] for shelf in shelves if shelf.entries), None)
+
+    @contextmanager
+    def watched(self, see: Callable[[nn.Module], object]) -> Iterator[None]:
+        """Let a function see the cells that are asked for inside of the `with` block.
+
+        Parameters
+        ----------
+        see : callable
+        """
+        self._see = see
+        try:
+            yield
+        finally:
+            self._see = _blind
 
     def _standing(self, shelf: _Shelf[T], cell: nn.Module) -> tuple[T, tuple[Tensor, ...]] | None:
         entries = shelf.entries

@@ -41,8 +41,8 @@ _PURE_MODULES = frozenset(
     "unicodedata binascii copyreg _weakref torch numpy".split()
 )
 _IMPURE_MODULES = frozenset(
-    "time posix nt _io io _socket _random random secrets _thread select _posixsubprocess _winapi _signal _asyncio "
-    "_datetime marshal mmap fcntl resource".split()
+    "time posix nt _io io _warnings _socket _random random secrets _thread select _posixsubprocess _winapi _signal "
+    "_asyncio _datetime marshal mmap fcntl resource".split()
 )
 """What may give another answer at the next call; functions of Python's library are let through but for these."""
 
@@ -74,7 +74,7 @@ class Observer:
     Attributes
     ----------
     codes : dict of code to (dict, str)
-        The code that was run, with its globals, and whose it is.
+        The code that was run, with its globals, and whose it is; `"library"` is Python's, called by the user's.
     by_name : bool
         Whether attributes were read by names that do not stand in the code.
     asks_for_gradients : str
@@ -147,6 +147,8 @@ class Observer:
             )
         whose = owner_of(code, frame.f_globals)
         if whose != "user":
+            if whose == "python" and _asked_by(frame) == "user":
+                whose = "library"
             self.codes.setdefault(code, (frame.f_globals, whose))
             caller = frame.f_back
             asked = whose == "torch" and code.co_argcount + code.co_kwonlyargcount == 0
@@ -214,7 +216,9 @@ class Observer:
         if is_generator(of):
             self.refuse(f"{name} of {type(of).__name__} ({source_line(frame)}) draws random numbers inside of the step")
         module = of.__name__ if isinstance(of, types.ModuleType) else getattr(function, "__module__", None) or ""
-        if module.split(".")[0] in _IMPURE_MODULES or module.startswith("numpy.random"):
+        kind = type(of).__module__ if not isinstance(of, types.ModuleType | type(None) | types.GeneratorType) else ""
+        if {module.split(".")[0], kind} & _IMPURE_MODULES or module.startswith("numpy.random"):
+            module = module or type(of).__qualname__
             self.refuse(f"{module}.{name} ({source_line(frame)}) may give another answer at the next call")
         if whose != "user":
             return
@@ -238,7 +242,9 @@ class Observer:
             return name in _PURE
         if root in _PURE_MODULES:
             return True
-        return of is not None and (isinstance(of, types.GeneratorType) or not is_closed(of))
+        if of is None or isinstance(of, types.ModuleType):
+            return False
+        return isinstance(of, types.GeneratorType) or not is_closed(of)
 
 
 def _asked_by(frame: FrameType) -> str:

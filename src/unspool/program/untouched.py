@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from unspool.program.objects import (
     MISSING,
@@ -354,8 +355,9 @@ def _random_states() -> dict[str, tuple[Any, Callable[[], Any]]]:
         numpy = np.random.mtrand._rand._bit_generator  # type: ignore[attr-defined]
         bits = numpy.state
         found["NumPy's"] = pickle.dumps(bits), lambda: setattr(numpy, "state", bits)
-    cpu = torch.get_rng_state()
-    found["PyTorch's"] = cpu.numpy().tobytes(), lambda: torch.set_rng_state(cpu)
+    with _disable_current_modes():  # of an export, under which tensors have no values
+        cpu = torch.get_rng_state()
+        found["PyTorch's"] = cpu.numpy().tobytes(), lambda: torch.set_rng_state(cpu)
     for name in ("cuda", "xpu", "mps"):
         module = sys.modules.get(f"torch.{name}")
         if module is None or not module.is_available() or not getattr(module, "is_initialized", lambda: True)():
@@ -382,8 +384,9 @@ class RandomStates:
 
     def restore(self) -> None:
         """Put back what has changed."""
-        for name in self.changes():
-            self._before[name][1]()
+        with _disable_current_modes():
+            for name in self.changes():
+                self._before[name][1]()
 
 
 @contextmanager
