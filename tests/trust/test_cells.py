@@ -10,7 +10,6 @@ import pytest
 import unspool as us
 from tests.trust.corpus import CASES
 from tests.trust.histories import Library, compare, history, plain_loop
-from tests.trust.known import KNOWN
 from tests.trust.worlds import Case
 from unspool.backends.native import missing
 
@@ -20,16 +19,11 @@ BACKENDS = ("auto", "reference", "native")
 def _rows() -> list[Any]:
     names = [case.name for case in CASES]
     assert len(set(names)) == len(names), "two cases have one name"
-    unknown = set(KNOWN) - {f"{name}-{backend}" for name in names for backend in BACKENDS}
-    assert not unknown, f"there are no cases {sorted(unknown)}"
     rows = []
     for case in CASES:
         for backend in BACKENDS:
-            name = f"{case.name}-{backend}"
-            marks: list[Any] = [pytest.mark.xfail(reason=KNOWN[name], strict=True)] if name in KNOWN else []
-            if backend == "native" and missing:
-                marks = [pytest.mark.skip(reason=missing)]
-            rows.append(pytest.param(case, backend, id=name, marks=marks))
+            marks = [pytest.mark.skip(reason=missing)] if backend == "native" and missing else []
+            rows.append(pytest.param(case, backend, id=f"{case.name}-{backend}", marks=marks))
     return rows
 
 
@@ -52,17 +46,7 @@ def test_a_run_equals_the_plain_loop(case: Case, backend: str) -> None:
 @pytest.mark.skipif(bool(missing), reason=missing)
 @pytest.mark.parametrize(
     "case",
-    [
-        pytest.param(
-            case,
-            id=case.name,
-            marks=[pytest.mark.xfail(reason=KNOWN[f"{case.name}-native"], strict=True)]
-            if f"{case.name}-native" in KNOWN
-            else [],
-        )
-        for case in CASES
-        if case.native
-    ],
+    [pytest.param(case, id=case.name) for case in CASES if case.native],
 )
 def test_runs_that_are_verified_leave_no_trace_and_give_no_alarm(case: Case) -> None:
     with us.verified(2):

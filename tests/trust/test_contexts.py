@@ -22,7 +22,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import unspool as us
 from tests.trust.histories import plain_loop
-from tests.trust.known import KNOWN_CONTEXTS
 from tests.trust.worlds import FEATURES, H, Small
 
 BATCH, STEPS = 4, 60
@@ -220,13 +219,7 @@ WAYS: dict[str, tuple[Way, Way]] = {
 
 
 def _rows() -> list[Any]:
-    rows = []
-    for way in WAYS:
-        for model in MODELS:
-            reason = KNOWN_CONTEXTS.get(f"{way}-{model}")
-            marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
-            rows.append(pytest.param(way, model, id=f"{way}-{model}", marks=marks))
-    return rows
+    return [pytest.param(way, model, id=f"{way}-{model}") for way in WAYS for model in MODELS]
 
 
 @pytest.mark.parametrize(("way", "model"), _rows())

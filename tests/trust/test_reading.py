@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 import unspool as us
-from tests.trust.known import KNOWN_READS
 from tests.trust.worlds import FEATURES, H, Small
 from unspool.backends.native import missing
 
@@ -145,15 +144,7 @@ def test_calls_of_the_reference_are_counted():
 
 
 @pytest.mark.parametrize("grad", [True, False])
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(reason=KNOWN_READS[name], strict=True)])
-        if name in KNOWN_READS
-        else name
-        for name in CASES
-    ],
-)
+@pytest.mark.parametrize("name", CASES)
 def test_a_cell_is_not_read_again(name: str, grad: bool) -> None:
     make, change, forms = CASES[name]
     cell = make()
