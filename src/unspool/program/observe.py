@@ -33,7 +33,9 @@ _PURE = frozenset(
 _BY_NAME = frozenset({builtins.getattr, builtins.hasattr, builtins.vars, builtins.dir})
 """Functions by which attributes are read whose names do not stand in the code."""
 
-_NAMING = frozenset({"__dict__", "attrgetter", "methodcaller"})
+_NAMING = frozenset(
+    "__dict__ __getattribute__ __getattr__ __getstate__ __dir__ attrgetter methodcaller format format_map".split()
+)
 """What stands in code that reads attributes in the same way."""
 
 _PURE_MODULES = frozenset(
@@ -52,6 +54,23 @@ _FUNCTION_APPLY = torch.autograd.Function.apply.__func__.__code__  # type: ignor
 
 _GLOBAL_STATE = frozenset({torch.is_grad_enabled, torch.is_inference_mode_enabled})
 """Functions that ask whether gradients are wanted."""
+
+_SETTINGS = frozenset(
+    getattr(function, "__code__", function)
+    for function in (
+        *(
+            getattr(torch, name)
+            for name in "get_num_threads set_num_threads get_num_interop_threads set_num_interop_threads "
+            "are_deterministic_algorithms_enabled use_deterministic_algorithms get_deterministic_debug_mode "
+            "set_deterministic_debug_mode is_deterministic_algorithms_warn_only_enabled get_float32_matmul_precision "
+            "set_float32_matmul_precision get_default_device set_default_device set_default_dtype "
+            "set_default_tensor_type set_flush_denormal is_anomaly_enabled".split()
+        ),
+        torch.backends.ContextProp.__get__,
+        torch.backends.ContextProp.__set__,
+    )
+)
+"""Functions that ask for one of PyTorch's settings, or change it."""
 
 _DRAWING = ("numpy.random",)
 """Its functions are of a kind that no profiler is told of."""
@@ -141,6 +160,8 @@ class Observer:
                 "read; write it in PyTorch's own functions (x + (y - x).detach() for a straight-through estimate)"
             )
         whose = owner_of(code, frame.f_globals)
+        if code in _SETTINGS:
+            self._refuse_setting(code.co_qualname, frame)
         if whose != "user":
             self.codes.setdefault(code, (frame.f_globals, whose))
             return
@@ -193,15 +214,23 @@ class Observer:
         module = of.__name__ if isinstance(of, types.ModuleType) else getattr(function, "__module__", None) or ""
         if module.split(".")[0] in _IMPURE_MODULES or module.startswith("numpy.random"):
             self.refuse(f"{module}.{name} ({source_line(frame)}) may give another answer at the next call")
-        if whose != "user":
+        self.by_name |= function in _BY_NAME
+        if whose != "user" or function in _BY_NAME:
             return
-        if function in _BY_NAME:
-            self.by_name = True
-        elif function in _GLOBAL_STATE:
+        if function in _SETTINGS:
+            self._refuse_setting(name, frame)
+        if function in _GLOBAL_STATE:
             self.asks_for_gradients = self.asks_for_gradients or f"{name} ({line_of(frame)})"
         elif not self._is_pure(of, module, name):
             where = f"{module}.{name}" if module else f"{name} of {type(of).__name__}"
             self.refuse(f"{where} ({line_of(frame)}) may read or change what a program does not see")
+
+    def _refuse_setting(self, name: str, frame: FrameType) -> None:
+        if _asked_by(frame.f_back if frame.f_code in _SETTINGS else frame) == "user":
+            self.refuse(
+                f"{name} ({source_line(frame)}) asks for a setting of PyTorch, or changes it; keep what depends on it "
+                "in an attribute of the cell"
+            )
 
     @staticmethod
     def _is_pure(of: Any, module: str, name: str) -> bool:
@@ -216,9 +245,9 @@ class Observer:
         return of is not None and (isinstance(of, types.GeneratorType) or not is_closed(of))
 
 
-def _asked_by(frame: FrameType) -> str:
+def _asked_by(frame: FrameType | None) -> str:
     """Return whose code has called into Python's library or NumPy."""
-    caller: FrameType | None = frame
+    caller = frame
     while caller is not None and owner_of(caller.f_code, caller.f_globals) in ("python", "numpy"):
         caller = caller.f_back
     return "" if caller is None else owner_of(caller.f_code, caller.f_globals)
