@@ -63,6 +63,10 @@ class WithSettings(us.Cell):
         return h, h
 
 
+def _gates(count: int) -> list[nn.Module]:
+    return [us.GRUCell(HIDDEN, HIDDEN) for _ in range(count)]
+
+
 CASES: dict[str, tuple[str, Callable[[], nn.Module], dict[str, Any]]] = {
     "LSTM": ("built-in layer", lambda: us.LSTM(INPUTS, HIDDEN), {}),
     "GRU": ("built-in layer", lambda: us.GRU(INPUTS, HIDDEN), {}),
@@ -70,8 +74,7 @@ CASES: dict[str, tuple[str, Callable[[], nn.Module], dict[str, Any]]] = {
     "a layer-norm LSTM": ("own cell", lambda: us.RNN(LayerNormLSTMCell(INPUTS, HIDDEN)), {}),
     "attention to a memory": ("own cell", lambda: us.RNN(Attending()), {"constants": torch.randn(4, 7, 8)}),
     "settings, a table, parameters in a dict": ("own cell", lambda: us.RNN(WithSettings()), {}),
-    "a stack of three": ("own cell", lambda: us.RNN(us.StackedRNNCells([WithSettings() if k == 0 else us.GRUCell(HIDDEN, HIDDEN)
-                                                                       for k in range(3)])), {}),
+    "a stack of three": ("own cell", lambda: us.RNN(us.StackedRNNCells([WithSettings(), *_gates(2)])), {}),
 }  # fmt: skip
 
 

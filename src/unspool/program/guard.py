@@ -12,12 +12,14 @@ A guard is straight code, written once and compiled: it is asked before every ru
 
 from __future__ import annotations
 
+import builtins
 import collections
 import functools
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
@@ -62,8 +64,31 @@ _NO_METHOD = frozenset(
 )
 
 _STANDING = (types.FunctionType, types.BuiltinFunctionType, type, types.ModuleType)
+_ASKED_FIRST = frozenset({"forward", "__call__", "__getattr__", "__getattribute__"})
 
 Found = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a step has asked of a tensor, beyond its form.
+
+    Attributes
+    ----------
+    tensor : Tensor
+    function : callable
+    name : str
+    arguments : tuple
+        What the function takes after the tensor.
+    answer : object
+        It cannot change.
+    """
+
+    tensor: Tensor
+    function: Callable[..., Any]
+    name: str
+    arguments: tuple[Any, ...]
+    answer: Any
 
 
 class Guard:
@@ -111,6 +136,7 @@ def guard_of(
     tensors: list[Tensor],
     shaped: Iterable[Tensor] = (),
     contents: Iterable[Tensor] = (),
+    looks: Iterable[Look] = (),
     written: Iterable[str] = (),
 ) -> Guard:
     """Write the guard of a step that was watched.
@@ -125,6 +151,8 @@ def guard_of(
         Tensors of which the step has asked the form only.
     contents : iterable of Tensor
         Tensors whose values the step has read.
+    looks : iterable of Look
+        What else the step has asked of tensors.
     written : iterable of str
         Places that do not count, since the step itself writes there.
 
@@ -138,11 +166,11 @@ def guard_of(
         If the step has reached something in a way that cannot be followed.
     """
     codes, taken = observer.codes.items(), {id(t): t for t in (*tensors, *shaped)}
-    writer = _Writer(codes, observer.by_name, written, taken, contents)
-    writer.write(cell, observer.settings)
+    writer = _Writer(codes, observer.by_name, written, taken, contents, looks)
+    writer.write(cell)
     if taken.keys() - writer.reached.keys():  # by names that do not stand in the code, of parameters say
-        writer = _Writer(codes, True, written, taken, contents)
-        writer.write(cell, observer.settings)
+        writer = _Writer(codes, True, written, taken, contents, looks)
+        writer.write(cell)
     lost = [tensor for key, tensor in taken.items() if key not in writer.reached]
     if lost:
         raise TraceError(f"a tensor of shape {list(lost[0].shape)} is reached in a way that cannot be followed")
@@ -164,6 +192,7 @@ class _Writer:
         written: Iterable[str],
         taken: dict[int, Tensor],
         contents: Iterable[Tensor],
+        looks: Iterable[Look],
     ) -> None:
         self.lines: list[str] = []
         self.places: list[str] = []
@@ -177,6 +206,7 @@ class _Writer:
         self._written = frozenset(written)
         self._taken = taken
         self._contents = {id(t) for t in contents}
+        self._looks = list(looks)
         self._registers: dict[int, tuple[Any, str]] = {}
         self._classes: set[type] = set()
         self._bases: set[type] = set()
@@ -204,26 +234,31 @@ class _Writer:
         self.lines.append(f"{name} = {expression}")
         return name
 
-    def write(self, cell: Any, settings: dict[Callable[[], Any], Any]) -> None:
-        """Look at a cell, at the globals of the code that was run, and at settings that it has asked for."""
-        for ask, answer in settings.items():
-            self._atom(answer, f"{self.constant(ask)}()", f"torch.{ask.__name__}()")
+    def write(self, cell: Any) -> None:
+        """Look at a cell, and at the globals of the code that was run."""
         self._visit(cell, "cell", type(cell).__name__)
         for code, (globals_, whose) in self._run.items():
             if whose not in ("user", "library"):
                 continue
             reads = reads_of(code)
-            names = [name for name in sorted(reads.globals) if name in globals_]
             if whose == "library":  # its functions stay what they are; what it keeps (os.environ, say) may change
-                names = [name for name in names if not isinstance(globals_[name], _STANDING)]
-            if names:
-                register = self._dict_of(globals_)
-                for name in names:
-                    self._visit(globals_[name], f"{register}.get({name!r}, MISSING)", f"the global {name}")
+                held = {name for name in reads.globals & globals_.keys() if not isinstance(globals_[name], _STANDING)}
+                self._globals(globals_, held)
+                continue
+            self._globals(globals_, reads.globals & globals_.keys())
+            absent = reads.globals - globals_.keys()
+            if absent:
+                self.check(f"{self.constant(absent)}.isdisjoint({self._dict_of(globals_)})", "the globals")
+                self._globals(vars(builtins), absent & vars(builtins).keys())
             for name in sorted(reads.imports):
                 if name in sys.modules:
                     modules = self._dict_of(sys.modules)
                     self._visit(sys.modules[name], f"{modules}.get({name!r}, MISSING)", f"the module {name}")
+
+    def _globals(self, variables: Mapping[str, Any], names: Iterable[str]) -> None:
+        register = self._dict_of(variables)
+        for name in sorted(names):
+            self._visit(variables[name], f"{register}.get({name!r}, MISSING)", f"the global {name}")
 
     def _dict_of(self, thing: Any) -> str:
         """Return the register of a dict that lives as long as the program."""
@@ -234,11 +269,9 @@ class _Writer:
     def source(self, tensors: Iterable[Tensor]) -> str:
         """Return the code, whose function gives these tensors."""
         registers = [self.reached[id(t)] for t in tensors]
-        distinct = sorted(set(registers))
-        if len(distinct) > 1:
-            self.check(
-                f"len({{{', '.join(f'id({r})' for r in distinct)}}}) == {len(distinct)}", "which tensors are one"
-            )
+        # What is one object now was one then: where it is met again, it is compared with its register.
+        distinct = [register for _, register in self._registers.values() if register.startswith("v")]
+        self.check(f"len({{{', '.join(f'id({r})' for r in distinct)}}}) == {len(distinct)}", "which objects are one")
         body = "\n    ".join([*self.lines, f"return ({''.join(f'{r}, ' for r in registers)})"])
         return f"def guard(cell):\n    {body}\n"
 
@@ -318,6 +351,10 @@ class _Writer:
             )
         if id(tensor) in self._contents:
             self.check(f"bytes_of({register}) == {self.constant(bytes_of(tensor))}", f"the values of {path}")
+        for look in self._looks:
+            if look.tensor is tensor:
+                asked = f"{self.constant(look.function)}({register}, *{self.constant(look.arguments)})"
+                self.check(f"same_atoms({asked}, {self.constant(look.answer)})", f"{look.name} of {path}")
         if attributes_of(tensor):
             self._named(vars(tensor), register, path)
 
@@ -498,7 +535,7 @@ class _Writer:
         if not any(map(is_users, kind.__mro__)):
             return
         self.check(f"{self.constant(kind)}.__mro__ == {self.constant(kind.__mro__)}", f"the bases of {kind.__name__}")
-        above: set[str] = set()
+        self._class(type(kind))
         for base in reversed(kind.__mro__):
             held = vars(base)
             if is_users(base) and base not in self._bases:
@@ -512,12 +549,12 @@ class _Writer:
                 )  # fmt: skip
                 for name in names:
                     self._visit(held[name], f"{d}.get({name!r}, MISSING)", f"{base.__name__}.{name}")
-                missing = (above & (self.names | {"forward", "__call__", "__getattr__"})) - held.keys()
-                if missing:
-                    self.check(
-                        f"{self.constant(frozenset(missing))}.isdisjoint({d})", f"the attributes of {base.__name__}"
-                    )
-            above |= held.keys()
+                # One that is new would hide those of the bases, and of the object.
+                missing = (self.names | _ASKED_FIRST) - held.keys()
+                new = f"{d}.keys() == {self.constant(frozenset(held))}" if self.everything else (
+                    f"{self.constant(missing)}.isdisjoint({d})"
+                )  # fmt: skip
+                self.check(new, f"the attributes of {base.__name__}")
 
 
 def bytes_of(tensor: Tensor) -> bytes:

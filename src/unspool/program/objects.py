@@ -40,8 +40,8 @@ _ATOMS = frozenset(
 _ATOM_BASES = (enum.Enum, np.generic, np.dtype, pathlib.PurePath)
 _FUNCTIONS_IN_C = (
     types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType,
-    types.GetSetDescriptorType, types.MemberDescriptorType, np.ufunc, type(np.dot), operator.itemgetter,
-    torch._ops.OpOverload, torch._ops.OpOverloadPacket,
+    types.GetSetDescriptorType, types.MemberDescriptorType, type(vars(collections.namedtuple("_", "field"))["field"]), np.ufunc,
+    type(np.dot), operator.itemgetter, torch._ops.OpOverload, torch._ops.OpOverloadPacket,
 )  # fmt: skip
 """Equal where they are one."""
 
@@ -98,7 +98,9 @@ def is_closed(thing: Any) -> str:
         return "which looks up attributes by names that cannot be seen; write x.name"
     if isinstance(thing, functools._lru_cache_wrapper):
         return "a function that remembers its results (functools.lru_cache or cache); call the function itself"
-    if is_atom(thing) or by_identity(thing) or type(thing) in _PARTS or isinstance(thing, types.BuiltinFunctionType):
+    if is_atom(thing) or by_identity(thing) or type(thing) in _PARTS:
+        return ""
+    if isinstance(thing, type | types.BuiltinFunctionType):
         return ""
     for kind in type(thing).__mro__:
         if _is_in_c(kind) and kind not in _KNOWN_BASES:

@@ -33,7 +33,9 @@ _PURE = frozenset(
 _BY_NAME = frozenset({builtins.getattr, builtins.hasattr, builtins.vars, builtins.dir})
 """Functions by which attributes are read whose names do not stand in the code."""
 
-_NAMING = frozenset({"__dict__", "attrgetter", "methodcaller"})
+_NAMING = frozenset(
+    "__dict__ __getattribute__ __getattr__ __getstate__ __dir__ attrgetter methodcaller format format_map".split()
+)
 """What stands in code that reads attributes in the same way."""
 
 _PURE_MODULES = frozenset(
@@ -53,7 +55,22 @@ _FUNCTION_APPLY = torch.autograd.Function.apply.__func__.__code__  # type: ignor
 _GLOBAL_STATE = frozenset({torch.is_grad_enabled, torch.is_inference_mode_enabled})
 """Functions that ask whether gradients are wanted."""
 
-_ASKING = ("get_", "is_", "are_", "_get_", "_is_")
+_SETTINGS = frozenset(
+    getattr(function, "__code__", function)
+    for function in (
+        *(
+            getattr(torch, name)
+            for name in "get_num_threads set_num_threads get_num_interop_threads set_num_interop_threads "
+            "are_deterministic_algorithms_enabled use_deterministic_algorithms get_deterministic_debug_mode "
+            "set_deterministic_debug_mode is_deterministic_algorithms_warn_only_enabled get_float32_matmul_precision "
+            "set_float32_matmul_precision get_default_device set_default_device set_default_dtype "
+            "set_default_tensor_type set_flush_denormal is_anomaly_enabled".split()
+        ),
+        torch.backends.ContextProp.__get__,
+        torch.backends.ContextProp.__set__,
+    )
+)
+"""Functions that ask for one of PyTorch's settings, or change it."""
 
 _DRAWING = ("numpy.random",)
 """Its functions are of a kind that no profiler is told of."""
@@ -79,8 +96,6 @@ class Observer:
         Whether attributes were read by names that do not stand in the code.
     asks_for_gradients : str
         Where the step has asked whether gradients are wanted, or "".
-    settings : dict of callable to object
-        What the step has asked PyTorch for, and the answers.
     refusal : str
         Why the step was stopped, or "".
     """
@@ -90,7 +105,6 @@ class Observer:
         self.codes: dict[CodeType, tuple[dict[str, Any], str]] = {}
         self.by_name = False
         self.asks_for_gradients = ""
-        self.settings: dict[Callable[[], Any], Any] = {}
         self.refusal = ""
 
     def run(self, function: Callable[[], Any]) -> Any:
@@ -146,16 +160,12 @@ class Observer:
                 "read; write it in PyTorch's own functions (x + (y - x).detach() for a straight-through estimate)"
             )
         whose = owner_of(code, frame.f_globals)
+        if code in _SETTINGS:
+            self._refuse_setting(code.co_qualname, frame)
         if whose != "user":
             if whose == "python" and _asked_by(frame) == "user":
                 whose = "library"
             self.codes.setdefault(code, (frame.f_globals, whose))
-            caller = frame.f_back
-            asked = whose == "torch" and code.co_argcount + code.co_kwonlyargcount == 0
-            if asked and caller is not None and owner_of(caller.f_code, caller.f_globals) == "user":
-                function = frame.f_globals.get(code.co_name)
-                if getattr(function, "__code__", None) is code:
-                    self._ask(function, code.co_name, caller)
             return
         variables = frame.f_locals if code.co_freevars else {}
         for name in code.co_freevars:
@@ -179,18 +189,6 @@ class Observer:
                 for attribute in reads.attributes & vars(module).keys():
                     path = f"{name}.{attribute}"
                     self._reach(vars(module)[attribute], attribute, path, frame)
-
-    def _ask(self, function: Any, name: str, frame: FrameType) -> None:
-        """Remember what a setting of PyTorch's is, which the step asks for."""
-        if function in self.settings:
-            return
-        try:
-            value = function()
-        except TypeError:  # it is asked of something
-            return
-        if not is_atom(value):
-            self.refuse(f"{name} ({line_of(frame)}) gives what a program cannot compare")
-        self.settings[function] = value
 
     def _reach(self, thing: Any, name: str, path: str, frame: FrameType) -> None:
         """Remember what code is about to read from outside of the cell."""
@@ -220,17 +218,23 @@ class Observer:
         if {module.split(".")[0], kind} & _IMPURE_MODULES or module.startswith("numpy.random"):
             module = module or type(of).__qualname__
             self.refuse(f"{module}.{name} ({source_line(frame)}) may give another answer at the next call")
-        if whose != "user":
+        self.by_name |= function in _BY_NAME
+        if whose != "user" or function in _BY_NAME:
             return
-        if function in _BY_NAME:
-            self.by_name = True
-        elif function in _GLOBAL_STATE:
+        if function in _SETTINGS:
+            self._refuse_setting(name, frame)
+        if function in _GLOBAL_STATE:
             self.asks_for_gradients = self.asks_for_gradients or f"{name} ({line_of(frame)})"
-        elif isinstance(of, types.ModuleType) and of.__name__.startswith("torch") and name.startswith(_ASKING):
-            self._ask(function, name, frame)
         elif not self._is_pure(of, module, name):
             where = f"{module}.{name}" if module else f"{name} of {type(of).__name__}"
             self.refuse(f"{where} ({line_of(frame)}) may read or change what a program does not see")
+
+    def _refuse_setting(self, name: str, frame: FrameType) -> None:
+        if _asked_by(frame.f_back if frame.f_code in _SETTINGS else frame) == "user":
+            self.refuse(
+                f"{name} ({source_line(frame)}) asks for a setting of PyTorch, or changes it; keep what depends on it "
+                "in an attribute of the cell"
+            )
 
     @staticmethod
     def _is_pure(of: Any, module: str, name: str) -> bool:
@@ -247,9 +251,9 @@ class Observer:
         return isinstance(of, types.GeneratorType) or not is_closed(of)
 
 
-def _asked_by(frame: FrameType) -> str:
+def _asked_by(frame: FrameType | None) -> str:
     """Return whose code has called into Python's library or NumPy."""
-    caller: FrameType | None = frame
+    caller = frame
     while caller is not None and owner_of(caller.f_code, caller.f_globals) in ("python", "numpy"):
         caller = caller.f_back
     return "" if caller is None else owner_of(caller.f_code, caller.f_globals)

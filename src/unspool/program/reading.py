@@ -156,13 +156,15 @@ class Reading:
 
     def _guard(self, tensors: list[Tensor]) -> Guard:
         foreign = self.foreign
-        return guard_of(self.cell, self._observer, tensors, foreign.shaped.values(), foreign.contents.values())
+        return guard_of(
+            self.cell, self._observer, tensors, foreign.shaped.values(), foreign.contents.values(), foreign.looks
+        )
 
     def _guard_of_refusal(self, written: list[str]) -> Guard | None:
         """Return whether a refusal still stands; what the step itself has written does not count."""
         try:
-            contents = self.foreign.contents.values()
-            return guard_of(self.cell, self._observer, [], (), contents, written)
+            foreign = self.foreign
+            return guard_of(self.cell, self._observer, [], (), foreign.contents.values(), foreign.looks, written)
         except TraceError:
             return None
 

@@ -26,7 +26,9 @@ from unspool._nest import Nest, Spec, flatten, leaves_of, map_leaves
 from unspool.cells import match_state, step
 from unspool.program import rules
 from unspool.program.calls import find_function, function_name, remember
+from unspool.program.guard import Look
 from unspool.program.ir import LEVELS, Program, Value
+from unspool.program.objects import is_atom
 from unspool.program.observe import Observer
 from unspool.program.rules import kinds
 from unspool.program.source import TraceError as TraceError
@@ -62,6 +64,8 @@ class Foreign:
     ----------
     shaped, contents : dict of int to Tensor
         Those of which the step has asked the form, and those of which it has read the values.
+    looks : list of Look
+        What else it has asked of them.
     made : set of int
         Where the memory is that the step has made of no other tensor.
     """
@@ -70,6 +74,7 @@ class Foreign:
         self.observer = observer
         self.shaped: dict[int, Tensor] = {}
         self.contents: dict[int, Tensor] = {}
+        self.looks: list[Look] = []
         self.made: set[int] = set()
         self._standing: dict[int, tuple[Tensor, Tensor]] = {}
         self._stored: dict[int, str] = {}
@@ -294,8 +299,15 @@ class Recorder(StandIns):
         if short in kinds.GRADIENTS:
             observer = self.foreign.observer
             observer.asks_for_gradients = observer.asks_for_gradients or f"{short} ({source_line()})"
-        self.foreign.shaped |= {id(t): t for t in tensors if t in self.foreign}
-        return func(*self.foreign.own(args), **self.foreign.own(kwargs))
+        foreign = [t for t in tensors if t in self.foreign]
+        self.foreign.shaped |= {id(t): t for t in foreign}
+        if not foreign or short in kinds.FORM:
+            return func(*self.foreign.own(args), **self.foreign.own(kwargs))
+        answer = func(*args, **kwargs)
+        if kwargs or args[0] is not foreign[0] or not is_atom((answer, args[1:])):
+            raise TraceError(f"{short} ({source_line()}) asks for more than what is in {self.foreign.name(foreign[0])}")
+        self.foreign.looks.append(Look(foreign[0], func, short, args[1:], answer))
+        return answer
 
     def _meaning(self, name: str, short: str, level: int, result: Any, args: Any, kwargs: Any) -> Any:
         """Return the values of results: by a rule or, below the level of the state, as a call to PyTorch."""

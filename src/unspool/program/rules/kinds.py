@@ -20,6 +20,12 @@ PASSIVE = {
 }  # fmt: skip
 """Functions that look at a tensor's form and not at what is in it."""
 
+FORM = set(
+    "shape dtype device ndim size dim is_floating_point is_complex numel nelement element_size __len__ get_device "
+    "is_signed ndimension is_tensor __hash__".split()
+)
+"""What follows from shape, dtype and device, or from which tensor it is."""
+
 GRADIENTS = set("requires_grad is_leaf grad_fn _version".split())
 """What asks whether gradients are wanted, or what has happened before."""
 
