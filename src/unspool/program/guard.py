@@ -356,7 +356,7 @@ class _Writer:
                 asked = f"{self.constant(look.function)}({register}, *{self.constant(look.arguments)})"
                 self.check(f"same_atoms({asked}, {self.constant(look.answer)})", f"{look.name} of {path}")
         if attributes_of(tensor):
-            self._named(vars(tensor), register, path)
+            self._named(tensor, register, path)
 
     def _function(self, thing: types.FunctionType, register: str, path: str) -> None:
         self.codes.add(thing.__code__)
@@ -367,7 +367,7 @@ class _Writer:
             where = f"{variable} of {thing.__qualname__}"
             self._visit(contents_of(cell), f"contents_of({register}.__closure__[{i}])", where)
         if thing.__dict__:
-            self._named(vars(thing), register, path)
+            self._named(thing, register, path)
 
     def _module(self, module: types.ModuleType, path: str) -> None:
         names = self._names(vars(module)) if owner(getattr(module, "__file__", None) or "<frozen >") == "user" else [
@@ -448,15 +448,16 @@ class _Writer:
 
     def _names(self, attributes: dict[str, Any], everything: bool = False) -> list[str]:
         if self.everything or everything:
-            return sorted(key for key in attributes if isinstance(key, str) and key not in _OF_MODULES)
+            return sorted(key for key in attributes if isinstance(key, str))
         return sorted(self.names & attributes.keys())
 
-    def _named(self, attributes: dict[str, Any], register: str, path: str, everything: bool = False) -> None:
-        """Write what must hold of a dict of attributes."""
+    def _named(self, thing: Any, register: str, path: str, everything: bool = False) -> None:
+        """Write what must hold of the attributes of an object; what every module has is seen to elsewhere."""
+        apart = _OF_MODULES if isinstance(thing, nn.Module) else frozenset()
+        attributes = {key: value for key, value in vars(thing).items() if key not in apart}
         if self.everything or everything:
-            held = frozenset(attributes) - _OF_MODULES
-            self.check(f"{register}.__dict__.keys() - {self.constant(_OF_MODULES)} == {self.constant(held)}",
-                       f"the attributes of {path}")  # fmt: skip
+            keys = f"{register}.__dict__.keys()" + (f" - {self.constant(apart)}" if apart else "")
+            self.check(f"{keys} == {self.constant(frozenset(attributes))}", f"the attributes of {path}")
         names = self._names(attributes, everything)
         if not names:
             return
@@ -477,7 +478,7 @@ class _Writer:
         if isinstance(thing, nn.Module):
             self._nn_module(thing, register, path, everything)
         if attributes:
-            self._named(attributes, register, path, everything)
+            self._named(thing, register, path, everything)
         missing = [
             name for name in sorted(self._absent(thing) - attributes.keys()) if f"{path}.{name}" not in self._written
         ]

@@ -40,8 +40,8 @@ _ATOMS = frozenset(
 _ATOM_BASES = (enum.Enum, np.generic, np.dtype, pathlib.PurePath)
 _FUNCTIONS_IN_C = (
     types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType,
-    types.GetSetDescriptorType, types.MemberDescriptorType, type(vars(collections.namedtuple("_", "field"))["field"]), np.ufunc,
-    type(np.dot), operator.itemgetter, torch._ops.OpOverload, torch._ops.OpOverloadPacket,
+    types.GetSetDescriptorType, types.MemberDescriptorType, type(vars(collections.namedtuple("_", "field"))["field"]),
+    np.ufunc, type(np.dot), operator.itemgetter, torch._ops.OpOverload, torch._ops.OpOverloadPacket,
 )  # fmt: skip
 """Equal where they are one."""
 
