@@ -33,6 +33,7 @@ _ATOMS = frozenset(
     {
         bool, int, float, complex, str, bytes, type(None), type(...), type(NotImplemented), range, type(MISSING),
         torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, torch.finfo, torch.iinfo,
+        torch.SymInt, torch.SymFloat, torch.SymBool,
         re.Pattern, decimal.Decimal, fractions.Fraction, uuid.UUID, types.CodeType, types.GenericAlias, types.UnionType,
         datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone,
     }

@@ -32,7 +32,9 @@ def rehearsed(*things: Any) -> Iterator[None]:
     """
     with untouched(*things) as snapshot:
         # Under an export or a transform tensors have no values that could be put back.
-        values = nullcontext() if is_in_torch_dispatch_mode() or torch.compiler.is_exporting() else _Values(snapshot)
+        functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
+        transformed = is_in_torch_dispatch_mode() or functorch.maybe_current_level() is not None
+        values = nullcontext() if transformed or torch.compiler.is_exporting() else _Values(snapshot)
         try:
             with values, _watching(snapshot):
                 yield

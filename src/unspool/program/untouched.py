@@ -128,7 +128,7 @@ class Snapshot:
         """Remember what one object holds, and yield what there is to look into further."""
         if isinstance(thing, Tensor):
             self.tensors[id(thing)] = thing, path
-            if attributes_of(thing):
+            if type(thing) in (Tensor, nn.Parameter) and attributes_of(thing):  # others have PyTorch's own
                 yield from self._look_into_dict(vars(thing), path, "", attributes=True)
         elif isinstance(thing, np.ndarray):
             yield from self._look_into_array(thing, path, name)
