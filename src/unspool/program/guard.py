@@ -41,7 +41,6 @@ from unspool.program.objects import (
     same_atoms,
     same_dict,
     same_items,
-    same_set,
     slots_of,
 )
 from unspool.program.observe import Observer
@@ -197,7 +196,7 @@ class _Writer:
         self.places: list[str] = []
         self.constants: dict[str, Any] = {
             "MISSING": MISSING, "same_atoms": same_atoms, "same_items": same_items, "same_dict": same_dict,
-            "same_set": same_set, "contents_of": contents_of, "bytes_of": bytes_of,
+            "contents_of": contents_of, "bytes_of": bytes_of,
         }  # fmt: skip
         self.reached: dict[int, str] = {}  # registers of tensors
         self.codes: set[CodeType] = set()
@@ -294,14 +293,14 @@ class _Writer:
         register = self.register(expression)
         self._registers[id(thing)] = thing, register
         if isinstance(thing, type):
-            self.check(f"{register} is {self.constant(thing)}", path)
-            self._class(thing)
+            self.check(f"{register} is {self._kind(thing)}", path)
+            self._class(thing, register)
             return
         if isinstance(thing, types.ModuleType):
             self.check(f"{register} is {self.constant(thing)}", path)
             self._module(thing, path)
             return
-        self.check(f"type({register}) is {self.constant(type(thing))}", path)
+        self.check(f"type({register}) is {self._kind(type(thing))}", path)
         if self.by_identity and not isinstance(thing, Tensor | tuple | types.FunctionType | types.MethodType):
             self._same(thing, register, path)
         if isinstance(thing, Tensor):
@@ -316,7 +315,7 @@ class _Writer:
         """Tell whether a function or class is not the user's, and holds nothing of the user's."""
         if isinstance(thing, types.FunctionType):
             return owner_of(thing.__code__, thing.__globals__) != "user" and not thing.__closure__
-        return isinstance(thing, type) and not any(map(is_users, thing.__mro__))
+        return isinstance(thing, type) and not self._is_users(thing)
 
     def _same(self, thing: Any, register: str, path: str) -> None:
         """Let an object count by identity too, where the step asks for it."""
@@ -380,21 +379,9 @@ class _Writer:
         if isinstance(thing, dict):
             self._dict(thing, register, path)
         elif isinstance(thing, tuple | list | collections.deque):
-            if all_atoms(thing):
-                self.check(f"same_items({register}, {self.constant(tuple(thing))})", path)
-                return
-            self.check(f"len({register}) == {len(thing)}", path)
-            fields = getattr(thing, "_fields", None) if isinstance(thing, tuple) else None
-            for i, item in enumerate(thing):
-                self._visit(item, f"{register}[{i}]", f"{path}.{fields[i]}" if fields else f"{path}[{i}]")
-        elif isinstance(thing, set | frozenset):
-            held = frozenset(thing)
-            if all_atoms(held):
-                self.check(f"same_set({register}, {self.constant(held)})", path)
-                return
-            self.check(f"{register} == {self.constant(held)}", path)
-            for item in held:
-                self._visit(item, self.constant(item), f"{path}[...]")
+            self._items(thing, register, path)
+        elif isinstance(thing, set | frozenset):  # by the order of its items, since a step may follow it
+            self._items(tuple(thing), self.register(f"tuple({register})"), path)
         elif isinstance(thing, bytearray):
             self.check(f"bytes({register}) == {self.constant(bytes(thing))}", path)
         elif isinstance(thing, np.ndarray):
@@ -421,16 +408,26 @@ class _Writer:
         elif isinstance(thing, types.MappingProxyType):
             self._dict(dict(thing), self.register(f"dict({register})"), path)
 
+    def _items(self, things: Any, register: str, path: str) -> None:
+        if all_atoms(things):
+            self.check(f"same_items({register}, {self.constant(tuple(things))})", path)
+            return
+        self.check(f"len({register}) == {len(things)}", path)
+        fields = getattr(things, "_fields", None) if isinstance(things, tuple) else None
+        for i, item in enumerate(things):
+            self._visit(item, f"{register}[{i}]", f"{path}.{fields[i]}" if fields else f"{path}[{i}]")
+
     def _dict(self, thing: dict[Any, Any], register: str, path: str) -> None:
         if all_atoms(thing) and all_atoms(thing.values()):
             self.check(f"same_dict({register}, {self.constant(dict(thing))})", path)
             return
-        self.check(f"same_items({register}, {self.constant(tuple(thing))})", f"the keys of {path}")
-        for key, value in thing.items():
-            name = self.constant(key)
-            if not is_atom(key):
-                self._visit(key, name, f"{path}[...]")
-            self._visit(value, f"{register}[{name}]", f"{path}[{key!r}]")
+        if all_atoms(thing):
+            self.check(f"same_items({register}, {self.constant(tuple(thing))})", f"the keys of {path}")
+            for key, value in thing.items():
+                self._visit(value, f"{register}[{self.constant(key)}]", f"{path}[{key!r}]")
+            return
+        self._items(tuple(thing), self.register(f"tuple({register})"), f"the keys of {path}")
+        self._items(tuple(thing.values()), self.register(f"tuple({register}.values())"), f"the values of {path}")
 
     def _array(self, array: np.ndarray, register: str, path: str) -> None:
         if array.dtype.hasobject:
@@ -466,7 +463,7 @@ class _Writer:
             attributes is None and not slots_of(type(thing))
         ):
             return
-        self._class(type(thing))
+        self._class(type(thing), f"type({register})")
         attributes = {} if attributes is None else attributes
         everything = isinstance(thing, _CONTAINERS)
         if isinstance(thing, nn.Module):
@@ -522,20 +519,31 @@ class _Writer:
     def _was_run(self, function: Any) -> bool:
         return getattr(function, "__code__", None) in self._run
 
-    def _class(self, kind: type) -> None:
+    def _kind(self, kind: type) -> str:
+        """Return the word for a class; one of the user's may reach the cell, which nothing here keeps alive."""
+        return f"{self.constant(weakref.ref(kind))}()" if self._is_users(kind) else self.constant(kind)
+
+    @staticmethod
+    def _is_users(kind: type) -> bool:
+        return any(map(is_users, kind.__mro__))
+
+    def _class(self, kind: type, expression: str) -> None:
         """Write what must hold of the classes of an object: the user's, and what they bring."""
         if kind in self._classes:
             return
         self._classes.add(kind)
-        if not any(map(is_users, kind.__mro__)):
+        if not self._is_users(kind):
             return
-        self.check(f"{self.constant(kind)}.__mro__ == {self.constant(kind.__mro__)}", f"the bases of {kind.__name__}")
-        self._class(type(kind))
-        for base in reversed(kind.__mro__):
+        bases = self.register(f"{expression}.__mro__")
+        same = (f"{bases}[{i}] is {self._kind(base)}" for i, base in enumerate(kind.__mro__))
+        path = f"the bases of {kind.__name__}"
+        self.check(f"len({bases}) == {len(kind.__mro__)} and {' and '.join(same)}", path)
+        self._class(type(kind), f"type({bases}[0])")
+        for i, base in enumerate(kind.__mro__):
             held = vars(base)
             if is_users(base) and base not in self._bases:
                 self._bases.add(base)
-                d = self.constant(held)
+                d = self.register(f"{bases}[{i}].__dict__")
                 names = sorted(
                     name for name in held
                     if name in self.names or self.everything or (name.startswith("__") and name.endswith("__"))

@@ -56,6 +56,11 @@ class Trace:
     output_spec: Spec
     state_spec: Spec
 
+    def let_go(self) -> None:
+        """Keep the cell's tensors alive no longer: who runs the program is told where they are (see `guard`)."""
+        pairs = zip(self.parameters, self.made, strict=True)
+        self.parameters = [t if made else torch.empty_like(t, device="meta") for t, made in pairs]
+
 
 class Foreign:
     """The tensors that a step reaches and has not made, and what stands for them while it is read.
