@@ -12,8 +12,10 @@ A guard is straight code, written once and compiled: it is asked before every ru
 
 from __future__ import annotations
 
+import abc
 import builtins
 import collections
+import enum
 import functools
 import sys
 import types
@@ -201,12 +203,13 @@ class _Writer:
         self.reached: dict[int, str] = {}  # registers of tensors
         self.codes: set[CodeType] = set()
         self.everything = everything
-        self._written = frozenset(written)
+        self._written = frozenset(part for path in written for part in (path, path.rpartition("[")[0]))
         self._taken = taken
         self._contents = {id(t) for t in contents}
         self._looks = list(looks)
         self._registers: dict[int, tuple[Any, str]] = {}
         self._classes: set[type] = set()
+        self._abstract = False
         self._bases: set[type] = set()
         self._run = {code: of for code, of in codes if code not in _MACHINERY}
         self.names = frozenset().union(*(reads_of(code).attributes for code in self._run))
@@ -214,6 +217,7 @@ class _Writer:
         # An attribute that may be missing counts where that would be noticed.
         self.guarded = frozenset().union(*(reads.attributes for reads in own if reads.catches))
         self.by_identity = any(reads.by_identity for reads in own)
+        self._in_full = (*_CONTAINERS, types.SimpleNamespace) if any(reads.by_value for reads in own) else _CONTAINERS
 
     # ------------------------------------------------------------------------------------------------ words
 
@@ -234,7 +238,7 @@ class _Writer:
 
     def write(self, cell: Any) -> None:
         """Look at a cell, and at the globals of the code that was run."""
-        self._visit(cell, "cell", type(cell).__name__)
+        self._visit(cell, "cell", "cell")
         for code, (globals_, whose) in self._run.items():
             if whose != "user":
                 continue
@@ -283,6 +287,7 @@ class _Writer:
             return
         if by_identity(thing) or self._is_trusted(thing):
             self.check(f"{expression} is {self.constant(thing)}", path)
+            self._registrations(thing)
             return
         if id(thing) in self._registers:
             self.check(f"{expression} is {self._registers[id(thing)][1]}", path)
@@ -294,6 +299,7 @@ class _Writer:
         self._registers[id(thing)] = thing, register
         if isinstance(thing, type):
             self.check(f"{register} is {self._kind(thing)}", path)
+            self._registrations(thing)
             self._class(thing, register)
             return
         if isinstance(thing, types.ModuleType):
@@ -301,7 +307,8 @@ class _Writer:
             self._module(thing, path)
             return
         self.check(f"type({register}) is {self._kind(type(thing))}", path)
-        if self.by_identity and not isinstance(thing, Tensor | tuple | types.FunctionType | types.MethodType):
+        counts = self.by_identity and not isinstance(thing, Tensor | tuple | types.FunctionType | types.MethodType)
+        if counts or isinstance(thing, enum.Enum):
             self._same(thing, register, path)
         if isinstance(thing, Tensor):
             self._tensor(thing, register, path)
@@ -316,6 +323,13 @@ class _Writer:
         if isinstance(thing, types.FunctionType):
             return owner_of(thing.__code__, thing.__globals__) != "user" and not thing.__closure__
         return isinstance(thing, type) and not self._is_users(thing)
+
+    def _registrations(self, thing: Any) -> None:
+        """Let a class that others may be registered with (`ABC.register`) stand while nobody has been."""
+        if isinstance(thing, abc.ABCMeta) and not issubclass(thing, nn.Module) and not self._abstract:
+            self._abstract = True
+            token = f"{self.constant(abc.get_cache_token)}() == {self.constant(abc.get_cache_token())}"
+            self.check(token, "what is registered with abstract classes")
 
     def _same(self, thing: Any, register: str, path: str) -> None:
         """Let an object count by identity too, where the step asks for it."""
@@ -349,8 +363,10 @@ class _Writer:
             if look.tensor is tensor:
                 asked = f"{self.constant(look.function)}({register}, *{self.constant(look.arguments)})"
                 self.check(f"same_atoms({asked}, {self.constant(look.answer)})", f"{look.name} of {path}")
-        if attributes_of(tensor):
-            self._named(vars(tensor), register, path)
+        self._named(vars(tensor), register, path)
+        absent = frozenset() if self.everything else self.guarded - vars(tensor).keys()
+        if absent:
+            self.check(f"{self.constant(absent)}.isdisjoint({register}.__dict__)", f"the attributes of {path}")
 
     def _function(self, thing: types.FunctionType, register: str, path: str) -> None:
         self.codes.add(thing.__code__)
@@ -465,7 +481,7 @@ class _Writer:
             return
         self._class(type(thing), f"type({register})")
         attributes = {} if attributes is None else attributes
-        everything = isinstance(thing, _CONTAINERS)
+        everything = isinstance(thing, self._in_full)
         if isinstance(thing, nn.Module):
             self._nn_module(thing, register, path, everything)
         if attributes:

@@ -37,11 +37,11 @@ _ATOMS = frozenset(
         datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone,
     }
 )  # fmt: skip
-_ATOM_BASES = (enum.Enum, np.generic, np.dtype, pathlib.PurePath)
+_ATOM_BASES = (np.generic, np.dtype, pathlib.PurePath)
 _FUNCTIONS_IN_C = (
     types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType,
     types.GetSetDescriptorType, types.MemberDescriptorType, type(collections.namedtuple("_", "field").field), np.ufunc,
-    operator.itemgetter, torch._ops.OpOverload, torch._ops.OpOverloadPacket,
+    type(np.insert), operator.itemgetter, torch._ops.OpOverload, torch._ops.OpOverloadPacket,
 )  # fmt: skip
 """Equal where they are one."""
 
@@ -63,7 +63,9 @@ def is_atom(thing: Any) -> bool:
     """Tell whether a value cannot change, so that it counts by what it is equal to."""
     kind = type(thing)
     if kind in _ATOMS or isinstance(thing, _ATOM_BASES):
-        return True
+        return not isinstance(thing, np.void)  # which has fields that are written to
+    if isinstance(thing, enum.Enum):
+        return not is_users(kind)
     if kind is tuple or kind is frozenset:
         return all(map(is_atom, thing))
     return kind is slice and is_atom((thing.start, thing.stop, thing.step))
@@ -98,7 +100,7 @@ def is_closed(thing: Any) -> str:
         return "a function that remembers its results (functools.lru_cache or cache); call the function itself"
     if is_atom(thing) or by_identity(thing) or type(thing) in _PARTS:
         return ""
-    if isinstance(thing, type | types.BuiltinFunctionType):
+    if isinstance(thing, type | types.BuiltinFunctionType | enum.Enum):
         return ""
     for kind in type(thing).__mro__:
         if _is_in_c(kind) and kind not in _KNOWN_BASES:
