@@ -116,7 +116,10 @@ class NativeBackend:
             return compiled
 
         read = Reading(call.cell).read(inputs, state, rows, check)
-        return read.guard, read.reason if read.trace is None else read.result
+        if read.trace is None:
+            return read.guard, read.reason
+        read.trace.let_go()
+        return read.guard, read.result
 
     def _static_plan(self, call: Call, compiled: CompiledStep) -> StaticPlan | None:
         """Return what is kept for a static call, made at the first one of these many steps."""

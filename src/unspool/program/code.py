@@ -70,6 +70,8 @@ class Reads:
         Globals that it assigns or deletes.
     by_pattern : bool
         Whether attributes are read whose names do not stand in the instructions.
+    by_value : bool
+        Whether it compares objects, or makes text of them.
     by_identity : bool
         Whether it asks if two objects are one, neither of them a constant.
     catches : bool
@@ -83,6 +85,7 @@ class Reads:
     imports: frozenset[str]
     written: tuple[str, ...]
     by_pattern: bool
+    by_value: bool
     by_identity: bool
     catches: bool
     nested: tuple[CodeType, ...]
@@ -92,7 +95,7 @@ class Reads:
 def reads_of(code: CodeType) -> Reads:
     """Return what a function's instructions look up."""
     attributes, names, imports, written = set(), set(), set(), []
-    by_pattern = by_identity = catches = False
+    by_pattern = by_value = by_identity = catches = False
     before = ""
     for instruction in dis.get_instructions(code):
         op, name = instruction.opname, instruction.argval
@@ -106,15 +109,18 @@ def reads_of(code: CodeType) -> Reads:
             catches = True
         elif op == "MATCH_CLASS":
             by_pattern = True
+        elif op in ("COMPARE_OP", "CONTAINS_OP") or op.startswith("FORMAT_"):
+            by_value = True
         elif op == "IS_OP":
             by_identity |= before != "LOAD_CONST"
         elif instruction.opcode in dis.hasname:
             attributes.add(name)
         before = op
     nested = tuple(constant for constant in code.co_consts if isinstance(constant, CodeType))
+    by_value |= not names.isdisjoint({"repr", "str", "ascii", "format", "hash"})
     return Reads(
-        frozenset(attributes), frozenset(names), frozenset(imports), tuple(written), by_pattern, by_identity, catches,
-        nested,
+        frozenset(attributes), frozenset(names), frozenset(imports), tuple(written), by_pattern, by_value, by_identity,
+        catches, nested,
     )  # fmt: skip
 
 

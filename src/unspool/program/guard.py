@@ -12,8 +12,10 @@ A guard is straight code, written once and compiled: it is asked before every ru
 
 from __future__ import annotations
 
+import abc
 import builtins
 import collections
+import enum
 import functools
 import sys
 import types
@@ -41,7 +43,6 @@ from unspool.program.objects import (
     same_atoms,
     same_dict,
     same_items,
-    same_set,
     slots_of,
 )
 from unspool.program.observe import Observer
@@ -198,17 +199,18 @@ class _Writer:
         self.places: list[str] = []
         self.constants: dict[str, Any] = {
             "MISSING": MISSING, "same_atoms": same_atoms, "same_items": same_items, "same_dict": same_dict,
-            "same_set": same_set, "contents_of": contents_of, "bytes_of": bytes_of,
+            "contents_of": contents_of, "bytes_of": bytes_of,
         }  # fmt: skip
         self.reached: dict[int, str] = {}  # registers of tensors
         self.codes: set[CodeType] = set()
         self.everything = everything
-        self._written = frozenset(written)
+        self._written = frozenset(part for path in written for part in (path, path.rpartition("[")[0]))
         self._taken = taken
         self._contents = {id(t) for t in contents}
         self._looks = list(looks)
         self._registers: dict[int, tuple[Any, str]] = {}
         self._classes: set[type] = set()
+        self._abstract = False
         self._bases: set[type] = set()
         self._run = {code: of for code, of in codes if code not in _MACHINERY}
         self.names = frozenset().union(*(reads_of(code).attributes for code in self._run))
@@ -216,6 +218,7 @@ class _Writer:
         # An attribute that may be missing counts where that would be noticed.
         self.guarded = frozenset().union(*(reads.attributes for reads in own if reads.catches))
         self.by_identity = any(reads.by_identity for reads in own)
+        self._in_full = (*_CONTAINERS, types.SimpleNamespace) if any(reads.by_value for reads in own) else _CONTAINERS
 
     # ------------------------------------------------------------------------------------------------ words
 
@@ -236,7 +239,7 @@ class _Writer:
 
     def write(self, cell: Any) -> None:
         """Look at a cell, and at the globals of the code that was run."""
-        self._visit(cell, "cell", type(cell).__name__)
+        self._visit(cell, "cell", "cell")
         for code, (globals_, whose) in self._run.items():
             if whose not in ("user", "library"):
                 continue
@@ -289,6 +292,7 @@ class _Writer:
             return
         if by_identity(thing) or self._is_trusted(thing):
             self.check(f"{expression} is {self.constant(thing)}", path)
+            self._registrations(thing)
             return
         if id(thing) in self._registers:
             self.check(f"{expression} is {self._registers[id(thing)][1]}", path)
@@ -299,15 +303,17 @@ class _Writer:
         register = self.register(expression)
         self._registers[id(thing)] = thing, register
         if isinstance(thing, type):
-            self.check(f"{register} is {self.constant(thing)}", path)
-            self._class(thing)
+            self.check(f"{register} is {self._kind(thing)}", path)
+            self._registrations(thing)
+            self._class(thing, register)
             return
         if isinstance(thing, types.ModuleType):
             self.check(f"{register} is {self.constant(thing)}", path)
             self._module(thing, path)
             return
-        self.check(f"type({register}) is {self.constant(type(thing))}", path)
-        if self.by_identity and not isinstance(thing, Tensor | tuple | types.FunctionType | types.MethodType):
+        self.check(f"type({register}) is {self._kind(type(thing))}", path)
+        counts = self.by_identity and not isinstance(thing, Tensor | tuple | types.FunctionType | types.MethodType)
+        if counts or isinstance(thing, enum.Enum):
             self._same(thing, register, path)
         if isinstance(thing, Tensor):
             self._tensor(thing, register, path)
@@ -321,7 +327,14 @@ class _Writer:
         """Tell whether a function or class is not the user's, and holds nothing of the user's."""
         if isinstance(thing, types.FunctionType):
             return owner_of(thing.__code__, thing.__globals__) != "user" and not thing.__closure__
-        return isinstance(thing, type) and not any(map(is_users, thing.__mro__))
+        return isinstance(thing, type) and not self._is_users(thing)
+
+    def _registrations(self, thing: Any) -> None:
+        """Let a class that others may be registered with (`ABC.register`) stand while nobody has been."""
+        if isinstance(thing, abc.ABCMeta) and not issubclass(thing, nn.Module) and not self._abstract:
+            self._abstract = True
+            token = f"{self.constant(abc.get_cache_token)}() == {self.constant(abc.get_cache_token())}"
+            self.check(token, "what is registered with abstract classes")
 
     def _same(self, thing: Any, register: str, path: str) -> None:
         """Let an object count by identity too, where the step asks for it."""
@@ -355,8 +368,10 @@ class _Writer:
             if look.tensor is tensor:
                 asked = f"{self.constant(look.function)}({register}, *{self.constant(look.arguments)})"
                 self.check(f"same_atoms({asked}, {self.constant(look.answer)})", f"{look.name} of {path}")
-        if attributes_of(tensor):
-            self._named(tensor, register, path)
+        self._named(tensor, register, path)
+        absent = frozenset() if self.everything else self.guarded - vars(tensor).keys()
+        if absent:
+            self.check(f"{self.constant(absent)}.isdisjoint({register}.__dict__)", f"the attributes of {path}")
 
     def _function(self, thing: types.FunctionType, register: str, path: str) -> None:
         self.codes.add(thing.__code__)
@@ -385,21 +400,9 @@ class _Writer:
         if isinstance(thing, dict):
             self._dict(thing, register, path)
         elif isinstance(thing, tuple | list | collections.deque):
-            if all_atoms(thing):
-                self.check(f"same_items({register}, {self.constant(tuple(thing))})", path)
-                return
-            self.check(f"len({register}) == {len(thing)}", path)
-            fields = getattr(thing, "_fields", None) if isinstance(thing, tuple) else None
-            for i, item in enumerate(thing):
-                self._visit(item, f"{register}[{i}]", f"{path}.{fields[i]}" if fields else f"{path}[{i}]")
-        elif isinstance(thing, set | frozenset):
-            held = frozenset(thing)
-            if all_atoms(held):
-                self.check(f"same_set({register}, {self.constant(held)})", path)
-                return
-            self.check(f"{register} == {self.constant(held)}", path)
-            for item in held:
-                self._visit(item, self.constant(item), f"{path}[...]")
+            self._items(thing, register, path)
+        elif isinstance(thing, set | frozenset):  # by the order of its items, since a step may follow it
+            self._items(tuple(thing), self.register(f"tuple({register})"), path)
         elif isinstance(thing, bytearray):
             self.check(f"bytes({register}) == {self.constant(bytes(thing))}", path)
         elif isinstance(thing, np.ndarray):
@@ -426,16 +429,26 @@ class _Writer:
         elif isinstance(thing, types.MappingProxyType):
             self._dict(dict(thing), self.register(f"dict({register})"), path)
 
+    def _items(self, things: Any, register: str, path: str) -> None:
+        if all_atoms(things):
+            self.check(f"same_items({register}, {self.constant(tuple(things))})", path)
+            return
+        self.check(f"len({register}) == {len(things)}", path)
+        fields = getattr(things, "_fields", None) if isinstance(things, tuple) else None
+        for i, item in enumerate(things):
+            self._visit(item, f"{register}[{i}]", f"{path}.{fields[i]}" if fields else f"{path}[{i}]")
+
     def _dict(self, thing: dict[Any, Any], register: str, path: str) -> None:
         if all_atoms(thing) and all_atoms(thing.values()):
             self.check(f"same_dict({register}, {self.constant(dict(thing))})", path)
             return
-        self.check(f"same_items({register}, {self.constant(tuple(thing))})", f"the keys of {path}")
-        for key, value in thing.items():
-            name = self.constant(key)
-            if not is_atom(key):
-                self._visit(key, name, f"{path}[...]")
-            self._visit(value, f"{register}[{name}]", f"{path}[{key!r}]")
+        if all_atoms(thing):
+            self.check(f"same_items({register}, {self.constant(tuple(thing))})", f"the keys of {path}")
+            for key, value in thing.items():
+                self._visit(value, f"{register}[{self.constant(key)}]", f"{path}[{key!r}]")
+            return
+        self._items(tuple(thing), self.register(f"tuple({register})"), f"the keys of {path}")
+        self._items(tuple(thing.values()), self.register(f"tuple({register}.values())"), f"the values of {path}")
 
     def _array(self, array: np.ndarray, register: str, path: str) -> None:
         if array.dtype.hasobject:
@@ -472,9 +485,9 @@ class _Writer:
             attributes is None and not slots_of(type(thing))
         ):
             return
-        self._class(type(thing))
+        self._class(type(thing), f"type({register})")
         attributes = {} if attributes is None else attributes
-        everything = isinstance(thing, _CONTAINERS)
+        everything = isinstance(thing, self._in_full)
         if isinstance(thing, nn.Module):
             self._nn_module(thing, register, path, everything)
         if attributes:
@@ -528,20 +541,31 @@ class _Writer:
     def _was_run(self, function: Any) -> bool:
         return getattr(function, "__code__", None) in self._run
 
-    def _class(self, kind: type) -> None:
+    def _kind(self, kind: type) -> str:
+        """Return the word for a class; one of the user's may reach the cell, which nothing here keeps alive."""
+        return f"{self.constant(weakref.ref(kind))}()" if self._is_users(kind) else self.constant(kind)
+
+    @staticmethod
+    def _is_users(kind: type) -> bool:
+        return any(map(is_users, kind.__mro__))
+
+    def _class(self, kind: type, expression: str) -> None:
         """Write what must hold of the classes of an object: the user's, and what they bring."""
         if kind in self._classes:
             return
         self._classes.add(kind)
-        if not any(map(is_users, kind.__mro__)):
+        if not self._is_users(kind):
             return
-        self.check(f"{self.constant(kind)}.__mro__ == {self.constant(kind.__mro__)}", f"the bases of {kind.__name__}")
-        self._class(type(kind))
-        for base in reversed(kind.__mro__):
+        bases = self.register(f"{expression}.__mro__")
+        same = (f"{bases}[{i}] is {self._kind(base)}" for i, base in enumerate(kind.__mro__))
+        path = f"the bases of {kind.__name__}"
+        self.check(f"len({bases}) == {len(kind.__mro__)} and {' and '.join(same)}", path)
+        self._class(type(kind), f"type({bases}[0])")
+        for i, base in enumerate(kind.__mro__):
             held = vars(base)
             if is_users(base) and base not in self._bases:
                 self._bases.add(base)
-                d = self.constant(held)
+                d = self.register(f"{bases}[{i}].__dict__")
                 names = sorted(
                     name for name in held
                     if name in self.names or self.everything or (name.startswith("__") and name.endswith("__"))

@@ -17,7 +17,7 @@ import sys
 import types
 import uuid
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ _ATOMS = frozenset(
         datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone,
     }
 )  # fmt: skip
-_ATOM_BASES = (enum.Enum, np.generic, np.dtype, pathlib.PurePath)
+_ATOM_BASES = (np.generic, np.dtype, pathlib.PurePath)
 _FUNCTIONS_IN_C = (
     types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType,
     types.GetSetDescriptorType, types.MemberDescriptorType, type(vars(collections.namedtuple("_", "field"))["field"]),
@@ -61,7 +61,9 @@ def is_atom(thing: Any) -> bool:
     """Tell whether a value cannot change, so that it counts by what it is equal to."""
     kind = type(thing)
     if kind in _ATOMS or isinstance(thing, _ATOM_BASES):
-        return True
+        return not isinstance(thing, np.void)  # which has fields that are written to
+    if isinstance(thing, enum.Enum):
+        return not is_users(kind)
     if kind is tuple or kind is frozenset:
         return all(map(is_atom, thing))
     return kind is slice and is_atom((thing.start, thing.stop, thing.step))
@@ -101,7 +103,7 @@ def is_closed(thing: Any) -> str:
         return "a function that remembers its results (functools.lru_cache or cache); call the function itself"
     if is_atom(thing) or by_identity(thing) or type(thing) in _PARTS:
         return ""
-    if isinstance(thing, type | types.BuiltinFunctionType):
+    if isinstance(thing, type | types.BuiltinFunctionType | enum.Enum):
         return ""
     for kind in type(thing).__mro__:
         if _is_in_c(kind) and kind not in _KNOWN_BASES:
@@ -109,7 +111,21 @@ def is_closed(thing: Any) -> str:
     return ""
 
 
-@functools.lru_cache(maxsize=4096)
+def _told_once(tell: Callable[[type], bool]) -> Callable[[type], bool]:
+    """Let a function of classes remember its answers, and keep no class alive, nor the cells that it reaches."""
+    known: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(tell)
+    def told(kind: type) -> bool:
+        answer = known.get(kind)
+        if answer is None:
+            answer = known[kind] = tell(kind)
+        return answer
+
+    return told
+
+
+@_told_once
 def _is_in_c(kind: type) -> bool:
     """Tell whether a class is written in C, so that its objects may hold what Python cannot see."""
     immutable = bool(kind.__flags__ & 1 << 8)  # as no class that is written in Python
@@ -128,12 +144,8 @@ def same_atoms(now: Any, then: Any) -> bool:
     if isinstance(then, float | complex | np.generic):
         return repr(now) == repr(then)
     if isinstance(then, frozenset):
-        return now == then and sorted(map(_typed, now)) == sorted(map(_typed, then))
+        return same_items(now, tuple(then))  # a step may follow their order
     return bool(now == then)
-
-
-def _typed(item: Any) -> str:
-    return f"{type(item)} {item!r}"
 
 
 def same_items(now: Iterable[Any], then: tuple[Any, ...]) -> bool:
@@ -145,11 +157,6 @@ def same_items(now: Iterable[Any], then: tuple[Any, ...]) -> bool:
 def same_dict(now: dict[Any, Any], then: dict[Any, Any]) -> bool:
     """Tell whether a dict still holds the same keys, in the same order, and values, none of which can change."""
     return len(now) == len(then) and same_items(now, tuple(then)) and same_items(now.values(), tuple(then.values()))
-
-
-def same_set(now: Any, then: frozenset[Any]) -> bool:
-    """Tell whether a set still holds the same values."""
-    return len(now) == len(then) and same_atoms(frozenset(now), then)
 
 
 def slots_of(kind: type) -> list[str]:
@@ -164,7 +171,7 @@ def attributes_of(thing: Any) -> dict[str, Any] | None:
     return found if type(found) is dict else None
 
 
-@functools.lru_cache(maxsize=4096)
+@_told_once
 def is_users(kind: type) -> bool:
     """Tell whether a class is the user's own, and not Python's, PyTorch's, NumPy's or this library's."""
     functions = [f for f in vars(kind).values() if isinstance(f, types.FunctionType)]

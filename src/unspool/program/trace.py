@@ -56,6 +56,11 @@ class Trace:
     output_spec: Spec
     state_spec: Spec
 
+    def let_go(self) -> None:
+        """Keep the cell's tensors alive no longer: who runs the program is told where they are (see `guard`)."""
+        pairs = zip(self.parameters, self.made, strict=True)
+        self.parameters = [t if made else torch.empty_like(t, device="meta") for t, made in pairs]
+
 
 class Foreign:
     """The tensors that a step reaches and has not made, and what stands for them while it is read.
@@ -277,7 +282,10 @@ class Recorder(StandIns):
         functional = kinds.functional_name(short, kwargs)
         if functional is not None:
             return self._in_place(func, name, functional, args, kwargs, level)
-        result = func(*self.foreign.own(args), **self.foreign.own(kwargs))
+        given = self.foreign.own((args, kwargs))
+        if short in kinds.DATA_DEPENDENT:  # whose values are read has no gradient
+            given = map_leaves(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, given)
+        result = func(*given[0], **given[1])
         if short in kinds.FRESH:
             self.fresh[id(result)] = result
         if tracked and short in kinds.DATA_DEPENDENT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import operator
 import pickle
 import random
 import sys
@@ -128,7 +129,7 @@ class Snapshot:
         """Remember what one object holds, and yield what there is to look into further."""
         if isinstance(thing, Tensor):
             self.tensors[id(thing)] = thing, path
-            if type(thing) in (Tensor, nn.Parameter) and attributes_of(thing):  # others have PyTorch's own
+            if type(thing) in (Tensor, nn.Parameter) and attributes_of(thing) is not None:  # others have PyTorch's own
                 yield from self._look_into_dict(vars(thing), path, "", attributes=True)
         elif isinstance(thing, np.ndarray):
             yield from self._look_into_array(thing, path, name)
@@ -235,7 +236,9 @@ class Snapshot:
         copy = dict(thing)
 
         def changed() -> str | None:
-            return _difference(thing, copy, "." if attributes else "[")
+            found = _difference(thing, copy, "." if attributes else "[")
+            same_order = found is not None or all(map(operator.is_, thing, copy))
+            return found if same_order else ""
 
         def restore() -> None:
             kind.clear(thing)

@@ -37,8 +37,6 @@ REFUSED = {
     "h * h.sum().item()": "sum",
     "h.tolist()": "tolist",
     "h if h.sum() > 0 else x": "torch.where",
-    "h * float(m.one)": "where it would stay",
-    "h if m.one > 0 else x": "where it would stay",
     "(torch.zeros(len(h), 6) + m.v).sum(0) * h": "does not treat the rows alike",
     "(torch.zeros(len(h), 6) + m.v).cumsum(0) * h": "does not treat the rows alike",
     "h if (h > 0).any() else x": "any",

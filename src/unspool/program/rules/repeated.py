@@ -16,7 +16,7 @@ from torch import Tensor
 from unspool._nest import flatten, unflatten
 from unspool.program.calls import find_function
 from unspool.program.evaluate import constant
-from unspool.program.ir import LEAVES, Value
+from unspool.program.ir import Value
 from unspool.program.rules.build import called, reshaped
 from unspool.program.rules.contractions import is_per_row
 from unspool.program.rules.registry import BROADCASTS, RULES, Recorder, Rule
@@ -127,25 +127,3 @@ BROADCASTS.update({_short: RULES[_short] for _short in ("__setitem__", "copy", "
 
 for _short in RULES.keys() - {"batch_norm", "instance_norm"}:  # which may write when they are tried
     BROADCASTS.setdefault(_short, _one_row([*filter(_is_function, _names(_short))]))
-
-
-def _into_python(name: str) -> Rule:
-    """Make the rule of a function that takes a tensor's value into Python: those of constants alone are known."""
-
-    def apply(rec: Recorder, result: Any, x: Tensor, *args: Any) -> list[Value]:
-        stack = [rec.value(x)]
-        while stack:
-            value = stack.pop()
-            if value.op in LEAVES and value.op != "constant":
-                raise TraceError(
-                    f"torch.Tensor.{name} ({source_line()}) takes the value of a parameter or buffer into Python, "
-                    "where it would stay what it is now; keep it a tensor, or let it be an attribute that is a number"
-                )
-            stack += value.args
-        return []
-
-    return apply
-
-
-for _short in ("__bool__", "__int__", "__float__", "__index__", "item", "tolist"):
-    BROADCASTS[_short] = _into_python(_short)

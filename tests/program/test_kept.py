@@ -1,0 +1,138 @@
+"""Readings are kept, found again, and not made too often."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import unspool as us
+from unspool.backends.native import missing
+from unspool.program import kept
+from unspool.program.kept import ALWAYS, KEPT, SELDOM, Kept
+from unspool.program.reading import Reading
+
+pytestmark = pytest.mark.skipif(bool(missing), reason=missing)
+
+X = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
+
+
+class Scaled(us.Cell):
+    """A cell that multiplies by a number and, in training, by two."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.lin = nn.Linear(7, 4)
+        self.scale: Any = 1.0
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(self.lin(torch.cat([x, h], 1))) * self.scale
+        h = 2 * h if self.training else h
+        return h, h
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """Cells that were read, one item a reading."""
+    found: list[nn.Module] = []
+    read = Reading.read
+
+    def counted(self: Reading, *args: Any) -> Any:
+        found.append(self.cell)
+        return read(self, *args)
+
+    monkeypatch.setattr(Reading, "read", counted)
+    return found
+
+
+def run(cell: us.Cell, backend: str = "auto") -> str:
+    """Run a cell, compare, and return who has run it and why."""
+    report = us.explain(cell, X)
+    got, want = (us.dynamic_rnn(cell, X, [5, 0, 3, 1], backend=b)[0] for b in (backend, "reference"))
+    torch.testing.assert_close(got, want)
+    return str(report)
+
+
+def test_training_and_evaluation_in_turn_are_read_twice(readings: list[nn.Module]):
+    cell = Scaled()
+    for i in range(10):
+        run(cell.train(i % 2 == 0), "native")
+    assert len(readings) == 2
+
+
+def test_a_value_that_is_another_one_in_each_run_ends_on_the_reference_backend_until_it_stands_still(
+    readings: list[nn.Module],
+):
+    cell = Scaled()
+    for i in range(4 * ALWAYS):
+        cell.scale = 1.0 / (1.0 + i)
+        reports = run(cell)
+    assert "cell.scale changes from run to run" in reports
+    assert len(readings) <= ALWAYS + 1 + 8 * ALWAYS // SELDOM
+    found = ["changes from run to run" in run(cell) for _ in range(3 * SELDOM)]
+    assert found[-1] is False
+    assert sorted(found, reverse=True) == found
+    count = len(readings)
+    run(cell, "native")
+    assert len(readings) == count
+
+
+def test_few_programs_are_kept(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kept, "ALWAYS", 10 * KEPT)
+    here: Kept[int] = Kept()
+    cell = Scaled()
+
+    def read(value: int) -> tuple[Any, int]:
+        def guard(cell: Scaled) -> tuple[Tensor, ...] | None:
+            return () if cell.scale == value else None
+
+        return guard, value
+
+    for _ in range(2):
+        for value in range(2 * KEPT):
+            cell.scale = value
+            found, _ = here.find(cell, "form", lambda value=value: read(value), str)
+            assert found == value
+    (shelf,) = here._cells[cell].values()
+    assert len(shelf.entries) == KEPT
+
+
+def test_copies_are_cells_of_their_own(readings: list[nn.Module]):
+    cell = Scaled()
+    run(cell, "native")
+    for other in (copy.deepcopy(cell), pickle.loads(pickle.dumps(cell)), copy.copy(cell)):
+        other.scale = 3.0
+        run(other, "native")
+        run(cell, "native")
+    assert len(readings) == 4
+
+
+class Counting(Scaled):
+    """A cell that counts its calls in many places, and computes with the counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls, self.table, self.log = 0, {"calls": 0}, [0]
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        self.calls += 1
+        self.table["calls"] += 1
+        self.log.append(self.calls)
+        h, _ = super().forward(x, h)
+        h = h + 0 * (self.calls + self.table["calls"] + len(self.log))
+        return h, h
+
+
+def test_what_a_refused_step_writes_does_not_let_it_be_read_again(readings: list[nn.Module]):
+    cell = Counting()
+    for _ in range(3 * ALWAYS):
+        report = run(cell)
+    assert "changes cell.calls" in report
+    assert len(readings) == 1
+    cell.scale = 2.0
+    run(cell)
+    assert len(readings) == 2
