@@ -65,6 +65,17 @@ _NO_METHOD = frozenset(
 )
 
 _STANDING = (types.FunctionType, types.BuiltinFunctionType, type, types.ModuleType)
+
+
+def _may_change(thing: Any) -> bool:
+    """Tell whether a global of Python's library is a setting, and neither code nor a table of functions."""
+    if isinstance(thing, dict):
+        return all_atoms(thing) and all_atoms(thing.values())
+    if isinstance(thing, list | set):
+        return all_atoms(thing)
+    return is_atom(thing) or (attributes_of(thing) is not None and not isinstance(thing, _STANDING))
+
+
 _ASKED_FIRST = frozenset({"forward", "__call__", "__getattr__", "__getattribute__"})
 
 Found = tuple[Tensor, ...]
@@ -245,7 +256,7 @@ class _Writer:
                 continue
             reads = reads_of(code)
             if whose == "library":  # its functions stay what they are; what it keeps (os.environ, say) may change
-                held = {name for name in reads.globals & globals_.keys() if not isinstance(globals_[name], _STANDING)}
+                held = {name for name in reads.globals & globals_.keys() if _may_change(globals_[name])}
                 self._globals(globals_, held)
                 continue
             self._globals(globals_, reads.globals & globals_.keys())
