@@ -92,6 +92,8 @@ class Registry(abc.ABC):  # noqa: B024
 class Property:
     """What has an attribute that a property of its class may hide."""
 
+    scale: Any
+
     def __init__(self) -> None:
         self.scale = 1.0
 
@@ -125,7 +127,7 @@ def order(thing: Any) -> Any:
 
 def unset_global(thing: Any) -> Any:
     try:
-        return NOT_SET  # type: ignore[name-defined]  # noqa: F821
+        return NOT_SET  # type: ignore[name-defined]
     except NameError:
         return 1.0
 
@@ -155,7 +157,10 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], Callable[[], Any], Change, str]] 
     "an item of a list with tensors": (lambda t: t[1], lambda: [torch.ones(1), 2.0], set_item(1, 3.0), "cell.thing[1]"),
     "an item of a dict": (lambda t: t["a"], lambda: {"a": 1.0}, set_item("a", 2.0), "cell.thing"),
     "an item beside a tensor": (
-        lambda t: t["a"], lambda: {"a": 1.0, "b": torch.ones(1)}, set_item("a", 2.0), "cell.thing['a']"
+        lambda t: t["a"],
+        lambda: {"a": 1.0, "b": torch.ones(1)},
+        set_item("a", 2.0),
+        "cell.thing['a']",
     ),
     "the order of a set": (order, lambda: {0.0, 8.0}, replace(lambda: {8.0} | {0.0}), "cell.thing"),
     "the order of a dict": (order, lambda: {1: 0, 2: 0}, replace(lambda: {2: 0, 1: 0}), "cell.thing"),
@@ -163,52 +168,143 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], Callable[[], Any], Change, str]] 
     "an array": (lambda t: float(t[0]), lambda: np.ones(2), set_item(0, 3.0), "cell.thing"),
     "a namespace": (attribute, lambda: types.SimpleNamespace(scale=1.0), put("scale", 2.0), "cell.thing.scale"),
     "a namespace as text": (
-        lambda t: float(len(repr(t))), lambda: types.SimpleNamespace(a=1), put("a", 22), "cell.thing.a"
+        lambda t: float(len(repr(t))),
+        lambda: types.SimpleNamespace(a=1),
+        put("a", 22),
+        "cell.thing.a",
     ),
     "slots": (attribute, lambda: Options(1.0), put("scale", 2.0), "cell.thing.scale"),
-    "all fields": (lambda t: sum(dataclasses.asdict(t).values()), lambda: Options(1.0), put("scale", 2.0), "cell.thing.scale"),
+    "all fields": (
+        lambda t: sum(dataclasses.asdict(t).values()),
+        lambda: Options(1.0),
+        put("scale", 2.0),
+        "cell.thing.scale",
+    ),
     "a member of an enum": (attribute, lambda: Mode.A, put("scale", 2.0), "cell.thing.scale"),
-    "an attribute that was missing": (missing_attribute, types.SimpleNamespace, put("scale", 2.0), "the attributes of cell.thing"),
+    "an attribute that was missing": (
+        missing_attribute,
+        types.SimpleNamespace,
+        put("scale", 2.0),
+        "the attributes of cell.thing",
+    ),
     "what __getattr__ finds": (attribute, Free, lambda p, c: c.thing.table.update(scale=2.0), "cell.thing.table"),
     "what comes before __getattr__": (attribute, Free, put("scale", 2.0), "the attributes of cell.thing"),
     "a property that hides an attribute": (
-        attribute, Property, lambda p, c: p.setattr(Property, "scale", property(lambda s: 2.0), raising=False),
+        attribute,
+        Property,
+        lambda p, c: p.setattr(Property, "scale", property(lambda s: 2.0), raising=False),
         "the attributes of Property",
     ),
     "a name that is computed": (
-        lambda t: getattr(t, "sca" + "le"), lambda: types.SimpleNamespace(scale=1.0), put("scale", 2.0), "cell.thing.scale"
+        lambda t: getattr(t, "sca" + "le"),
+        lambda: types.SimpleNamespace(scale=1.0),
+        put("scale", 2.0),
+        "cell.thing.scale",
     ),
     "a name that is computed, otherwise": (
-        lambda t: t.__getattribute__("sca" + "le"), Property, put("scale", 2.0), "cell.thing.scale"
+        lambda t: t.__getattribute__("sca" + "le"),
+        Property,
+        put("scale", 2.0),
+        "cell.thing.scale",
     ),
     "the class of a class": (
-        lambda t: type(t).number, Counted, lambda p, c: p.setattr(Counting, "number", 2.0), "Counting.number"
+        lambda t: type(t).number,
+        Counted,
+        lambda p, c: p.setattr(Counting, "number", 2.0),
+        "Counting.number",
     ),
     "registered with an abstract class": (
-        lambda t: 2.0 if isinstance(t, Registry) else 1.0, Property, lambda p, c: Registry.register(type("New", (), {})),
+        lambda t: 2.0 if isinstance(t, Registry) else 1.0,
+        Property,
+        lambda p, c: Registry.register(type("New", (), {})),
         "what is registered with abstract classes",
     ),
     "arguments of a partial": (
-        lambda t: t(), lambda: functools.partial(float, 1.0), replace(lambda: functools.partial(float, 2.0)),
+        lambda t: t(),
+        lambda: functools.partial(float, 1.0),
+        replace(lambda: functools.partial(float, 2.0)),
         "cell.thing.args",
     ),
-    "a closure": (lambda t: t(), lambda: (lambda n=[1.0]: n[0]), lambda p, c: c.thing.__defaults__[0].__setitem__(0, 2.0), "the defaults of cell.thing"),
-    "the code of a function": (lambda t: t(), lambda: (lambda: 1.0), replace(lambda: lambda: 2.0), "the code of cell.thing"),
-    "two tensors become one": (same_tensor, lambda: [torch.ones(1), torch.ones(1)], lambda p, c: set_item(1, c.thing[0])(p, c), "which objects are one"),
-    "one tensor becomes two": (same_tensor, lambda: [torch.ones(1)] * 2, set_item(1, torch.ones(1)), "cell.thing[1]"),
-    "the form of a tensor": (torch.sum, lambda: torch.ones(2), replace(lambda: torch.ones(3)), "the form of cell.thing"),
-    "the dtype of a tensor": (
-        torch.sum, lambda: torch.ones(2), replace(lambda: torch.ones(2).double()), "the form of cell.thing"
+    "a closure": (
+        lambda t: t(),
+        lambda: lambda n=[1.0]: n[0],
+        lambda p, c: c.thing.__defaults__[0].__setitem__(0, 2.0),
+        "the defaults of cell.thing",
     ),
-    "whether it has a gradient": (setting, lambda: torch.ones(2), lambda p, c: c.thing.requires_grad_(), "requires_grad of cell.thing"),
-    "how a tensor lies": (layout, lambda: torch.ones(2), replace(lambda: torch.ones(4)[::2]), "is_contiguous of cell.thing"),
-    "values that were read": (lambda t: t.item(), lambda: torch.ones(()), lambda p, c: c.thing.fill_(2), "the values of cell.thing"),
-    "a global that was missing": (unset_global, lambda: 1, lambda p, c: p.setitem(globals(), "NOT_SET", 2.0), "the globals"),
-    "a builtin that is hidden": (shadowed, lambda: -1.0, lambda p, c: p.setitem(globals(), "abs", float), "the globals"),
-    "a hook": (attribute, lambda: Options(1.0), lambda p, c: c.lin.register_forward_hook(lambda *a: None), "the hooks of cell.lin"),
-    "a method of the instance": (attribute, lambda: Options(1.0), lambda p, c: p.setattr(c, "forward", print, raising=False), "the attributes of cell"),
-    "a parameter that is gone": (attribute, lambda: Options(1.0), lambda p, c: setattr(c.lin, "bias", None), "cell.lin.bias"),
-}  # fmt: skip
+    "the code of a function": (
+        lambda t: t(),
+        lambda: lambda: 1.0,
+        replace(lambda: lambda: 2.0),
+        "the code of cell.thing",
+    ),
+    "two tensors become one": (
+        same_tensor,
+        lambda: [torch.ones(1), torch.ones(1)],
+        lambda p, c: set_item(1, c.thing[0])(p, c),
+        "which objects are one",
+    ),
+    "one tensor becomes two": (same_tensor, lambda: [torch.ones(1)] * 2, set_item(1, torch.ones(1)), "cell.thing[1]"),
+    "the form of a tensor": (
+        torch.sum,
+        lambda: torch.ones(2),
+        replace(lambda: torch.ones(3)),
+        "the form of cell.thing",
+    ),
+    "the dtype of a tensor": (
+        torch.sum,
+        lambda: torch.ones(2),
+        replace(lambda: torch.ones(2).double()),
+        "the form of cell.thing",
+    ),
+    "whether it has a gradient": (
+        setting,
+        lambda: torch.ones(2),
+        lambda p, c: c.thing.requires_grad_(),
+        "requires_grad of cell.thing",
+    ),
+    "how a tensor lies": (
+        layout,
+        lambda: torch.ones(2),
+        replace(lambda: torch.ones(4)[::2]),
+        "is_contiguous of cell.thing",
+    ),
+    "values that were read": (
+        lambda t: t.item(),
+        lambda: torch.ones(()),
+        lambda p, c: c.thing.fill_(2),
+        "the values of cell.thing",
+    ),
+    "a global that was missing": (
+        unset_global,
+        lambda: 1,
+        lambda p, c: p.setitem(globals(), "NOT_SET", 2.0),
+        "the globals",
+    ),
+    "a builtin that is hidden": (
+        shadowed,
+        lambda: -1.0,
+        lambda p, c: p.setitem(globals(), "abs", float),
+        "the globals",
+    ),
+    "a hook": (
+        attribute,
+        lambda: Options(1.0),
+        lambda p, c: c.lin.register_forward_hook(lambda *a: None),
+        "the hooks of cell.lin",
+    ),
+    "a method of the instance": (
+        attribute,
+        lambda: Options(1.0),
+        lambda p, c: p.setattr(c, "forward", print, raising=False),
+        "the attributes of cell",
+    ),
+    "a parameter that is gone": (
+        attribute,
+        lambda: Options(1.0),
+        lambda p, c: setattr(c.lin, "bias", None),
+        "cell.lin.bias",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", CHANGES)

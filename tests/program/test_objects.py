@@ -123,11 +123,12 @@ class Based(abc.ABC):  # noqa: B024
 
 
 OPEN = [
-    1, Mode.A, [1], {}, collections.OrderedDict(), collections.defaultdict(list), collections.deque([1]), set(), bytearray(),
-    np.zeros(2), torch.zeros(2), nn.Parameter(torch.zeros(2)), nn.Linear(2, 2), OfParts(), Plain(), Pair(1), lambda: 0,
-    Plain().__init__, functools.partial(print), property(), types.SimpleNamespace(), operator, Plain, Based, nn.Parameter,
-    torch.Tensor, weakref.ref(Plain), [].append, collections.Counter(), collections.ChainMap(), Mode, Pair.a, print, object(),
-    operator.itemgetter(1), np.tanh, np.insert, torch.ops.aten.tanh.default, vars(Plain),
+    1, Mode.A, [1], {}, collections.OrderedDict(), collections.defaultdict(list), collections.deque([1]), set(),
+    bytearray(), np.zeros(2), torch.zeros(2), nn.Parameter(torch.zeros(2)), nn.Linear(2, 2), OfParts(), Plain(),
+    Pair(1), lambda: 0, Plain().__init__, functools.partial(print), property(), types.SimpleNamespace(),
+    operator, Plain, Based, nn.Parameter, torch.Tensor, weakref.ref(Plain), [].append, collections.Counter(),
+    collections.ChainMap(), Mode, Pair.a, print, object(), operator.itemgetter(1), np.tanh, np.insert,
+    torch.ops.aten.tanh.default, vars(Plain),
 ]  # fmt: skip
 
 CLOSED = [

@@ -28,6 +28,9 @@ class Box:
         self.content = content
 
 
+KEPT = Box([1])
+
+
 class Slotted:
     __slots__ = ("a", "b", "c")
 
@@ -118,7 +121,7 @@ PLACES: dict[str, tuple[Callable[[], Any], Callable[[Box], object], str]] = {
     "attribute of a tensor": (lambda: torch.ones(1), lambda b: setattr(b.content, "note", 1), ".content.note"),
     "module": (lambda: nn.Linear(2, 2), written_into_module, ".content.weight"),
     "weak reference": (
-        lambda kept=Box([1]): weakref.ref(kept), lambda b: b.content().content.append(2), ".content().content"
+        lambda: weakref.ref(KEPT), lambda b: b.content().content.append(2), ".content().content"
     ),
     "random.Random": (lambda: random.Random(1), lambda b: b.content.random(), ".content"),
     "numpy.random.Generator": (lambda: np.random.default_rng(1), lambda b: b.content.random(), ".content"),
@@ -181,10 +184,13 @@ def test_globals_are_put_back_and_new_ones_go():
 
 
 def test_everything_is_put_back_after_an_error():
+    def fails(content: list[Any]) -> None:
+        content.append(1)
+        raise RuntimeError("on the way")
+
     box = Box([])
     with pytest.raises(RuntimeError, match="on the way"), untouched(box):
-        box.content.append(torch.rand(1))
-        raise RuntimeError("on the way")
+        fails(box.content)
     assert box.content == []
 
 

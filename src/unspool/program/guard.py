@@ -20,7 +20,7 @@ import functools
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
@@ -253,7 +253,7 @@ class _Writer:
                     modules = self._dict_of(sys.modules)
                     self._visit(sys.modules[name], f"{modules}.get({name!r}, MISSING)", f"the module {name}")
 
-    def _globals(self, variables: dict[str, Any], names: Iterable[str]) -> None:
+    def _globals(self, variables: Mapping[str, Any], names: Iterable[str]) -> None:
         register = self._dict_of(variables)
         for name in sorted(names):
             self._visit(variables[name], f"{register}.get({name!r}, MISSING)", f"the global {name}")
