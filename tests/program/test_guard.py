@@ -92,6 +92,8 @@ class Registry(abc.ABC):  # noqa: B024
 class Property:
     """What has an attribute that a property of its class may hide."""
 
+    scale: Any
+
     def __init__(self) -> None:
         self.scale = 1.0
 

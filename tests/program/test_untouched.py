@@ -28,7 +28,7 @@ class Box:
         self.content = content
 
 
-_KEPT = Box([1])
+KEPT = Box([1])
 
 
 class Slotted:
@@ -121,7 +121,7 @@ PLACES: dict[str, tuple[Callable[[], Any], Callable[[Box], object], str]] = {
     "attribute of a tensor": (lambda: torch.ones(1), lambda b: setattr(b.content, "note", 1), ".content.note"),
     "module": (lambda: nn.Linear(2, 2), written_into_module, ".content.weight"),
     "weak reference": (
-        lambda: weakref.ref(_KEPT), lambda b: b.content().content.append(2), ".content().content"
+        lambda: weakref.ref(KEPT), lambda b: b.content().content.append(2), ".content().content"
     ),
     "random.Random": (lambda: random.Random(1), lambda b: b.content.random(), ".content"),
     "numpy.random.Generator": (lambda: np.random.default_rng(1), lambda b: b.content.random(), ".content"),
@@ -184,15 +184,13 @@ def test_globals_are_put_back_and_new_ones_go():
 
 
 def test_everything_is_put_back_after_an_error():
+    def fails(content: list[Any]) -> None:
+        content.append(1)
+        raise RuntimeError("on the way")
+
     box = Box([])
-
-    def fail():
-        with untouched(box):
-            box.content.append(torch.rand(1))
-            raise RuntimeError("on the way")
-
-    with pytest.raises(RuntimeError, match="on the way"):
-        fail()
+    with pytest.raises(RuntimeError, match="on the way"), untouched(box):
+        fails(box.content)
     assert box.content == []
 
 

@@ -39,10 +39,11 @@ _ATOMS = frozenset(
     }
 )  # fmt: skip
 _ATOM_BASES = (np.generic, np.dtype, pathlib.PurePath)
+_Pair = collections.namedtuple("_Pair", "first")
 _FUNCTIONS_IN_C = (
     types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType,
-    types.GetSetDescriptorType, types.MemberDescriptorType, type(vars(collections.namedtuple("_", "field"))["field"]),
-    np.ufunc, type(np.dot), operator.itemgetter, torch._ops.OpOverload, torch._ops.OpOverloadPacket,
+    types.GetSetDescriptorType, types.MemberDescriptorType, type(inspect.getattr_static(_Pair, "first")), np.ufunc,
+    type(np.insert), operator.itemgetter, torch._ops.OpOverload, torch._ops.OpOverloadPacket,
 )  # fmt: skip
 """Equal where they are one."""
 
