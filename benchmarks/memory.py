@@ -31,8 +31,8 @@ import torch
 from benchmarks.configurations import KINDS, SHAPES, Case, Kind, Lengths
 from benchmarks.contenders import Data
 from benchmarks.players import players
+from unspool.program.reading import read_step
 from unspool.program.step import StepProgram, forward_plan
-from unspool.program.trace import trace
 
 KEPT = ("saved", "output", "state_tokens")
 NUMBER = 4
@@ -56,7 +56,7 @@ def kept_features(kind: Kind, inputs: int, hidden: int) -> int:
     """
     cell = kind.cell(inputs, hidden)
     state = cell.initial_state(1)  # type: ignore[operator]
-    plan = forward_plan(StepProgram.of(trace(cell, torch.zeros(1, inputs), state, None)), True, False)
+    plan = forward_plan(StepProgram.of(read_step(cell, torch.zeros(1, inputs), state, None)), True, False)
     return sum(width for (role, _), width in plan.widths.items() if role in KEPT)
 
 

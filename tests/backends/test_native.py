@@ -442,12 +442,12 @@ def test_a_default_device_is_no_reason(device):
 def test_no_thread_sees_a_program_that_has_not_been_checked(monkeypatch):
     cell, backend, seen = US.GRUCell(3, 4), native.NativeBackend(), []
 
-    def watched(own: Any, call: Any) -> str:
-        seen.append(dict(own._programs[cell]))
-        return probe(own, call)
+    def watched(own: Any, *arguments: Any) -> str:
+        seen.append(own.kept.latest(cell))
+        return probe(own, *arguments)
 
     monkeypatch.setattr(native, "probe", watched)
     monkeypatch.setattr(dispatch, "BACKENDS", (backend,))
     assert who_runs(cell, torch.randn(2, 5, 3)) == {"native"}
-    assert seen == [{}]
-    assert len(backend._programs[cell]) == 1
+    assert seen == [None]
+    assert backend.kept.latest(cell) is not None

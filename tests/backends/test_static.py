@@ -36,9 +36,14 @@ def results(layer: nn.Module, x: torch.Tensor, **options: torch.Tensor) -> list[
     return [output, *state, *grads]
 
 
+def kept_of(cell: nn.Module) -> list[Any]:
+    shelves = NATIVE.kept._cells[vars(cell).get("bound_from", cell)].values()
+    return [what for shelf in shelves for _, what in shelf.entries]
+
+
 def plans_of(layer: us.LSTM) -> list[StaticPlan]:
     (_, cell), *_ = layer._cells
-    programs = NATIVE._programs[vars(cell).get("bound_from", cell)].values()
+    programs = kept_of(cell)
     return [plan for compiled in programs for plan in compiled.static_plans.by_steps.values()]
 
 
@@ -157,7 +162,7 @@ def test_static_rnn_keeps_its_plan_with_the_cell():
     for _ in range(3):
         outputs, _ = us.static_rnn(cell, steps)
         assert torch.equal(torch.stack(outputs), want)
-    (compiled,) = {c for c in NATIVE._programs[cell].values() if c.static_plans.by_steps}
+    (compiled,) = {c for c in kept_of(cell) if c.static_plans.by_steps}
     assert list(compiled.static_plans.by_steps) == [T]
 
 
@@ -169,7 +174,7 @@ def test_ever_new_numbers_of_steps_keep_few_plans(monkeypatch):
         x = torch.randn(count, 8 * B, INPUT)
         outputs, _ = us.static_rnn(cell, list(x))
         held[count] = torch.stack(outputs), us.dynamic_rnn(cell, x, time_major=True)[0]
-    (compiled,) = {c for c in NATIVE._programs[cell].values() if c.static_plans.by_steps}
+    (compiled,) = {c for c in kept_of(cell) if c.static_plans.by_steps}
     assert list(compiled.static_plans.by_steps) == [7, 8, 4]
     assert all(torch.equal(got, want) for got, want in held.values())  # also of plans that have gone
 
@@ -182,7 +187,7 @@ def test_plans_keep_so_many_bytes(monkeypatch):
         torch.stack(outputs).sum().backward()
         del outputs, x
         gc.collect()
-        (compiled,) = {c for c in NATIVE._programs[cell].values() if c.static_plans.by_steps}
+        (compiled,) = {c for c in kept_of(cell) if c.static_plans.by_steps}
         *others, last = compiled.static_plans.by_steps.values()
         if not others:
             monkeypatch.setattr(_static, "MOST_BYTES", 3 * last.buffers.kept)

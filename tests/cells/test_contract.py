@@ -97,7 +97,8 @@ def test_what_the_error_advises_makes_a_cell():
     assert "super().__init__(state_size=H)" in lines[-1]
     mended = type("Mended", (Forgetful,), {"initial_state": names["initial_state"]})
     derived = type("Derived", (Forgetful, Cell), {"__init__": lambda self: Cell.__init__(self, state_size=H)})
-    for cell in (mended(), derived()):
+    made: list[Any] = [mended, derived]
+    for cell in (make() for make in made):
         out, _ = dynamic_rnn(cell, torch.ones(B, 4, H))
         assert out.shape == (B, 4, H)
 

@@ -112,7 +112,7 @@ def test_a_graph_over_what_was_written_can_still_be_gone_back() -> None:
 
 def test_everything_is_put_back_after_an_error() -> None:
     def fails(module: Any) -> None:
-        module.mean.fill_(3)
+        module.mean.fill_(3.0)
         raise LookupError("on the way")
 
     module = Written(fails)

@@ -209,7 +209,7 @@ class _Writer:
         self.lines: list[str] = []
         self.places: list[str] = []
         self.constants: dict[str, Any] = {
-            "MISSING": MISSING, "same_atoms": same_atoms, "same_items": same_items, "same_dict": same_dict,
+            "__name__": __name__, "MISSING": MISSING, "same_atoms": same_atoms, "same_items": same_items, "same_dict": same_dict,
             "contents_of": contents_of, "bytes_of": bytes_of,
         }  # fmt: skip
         self.reached: dict[int, str] = {}  # registers of tensors

@@ -50,9 +50,14 @@ def _watching(snapshot: Snapshot) -> Iterator[None]:
         yield
         return
 
+    seen: set[types.CodeType] = set()
+
     def watch(frame: FrameType, event: str, arg: Any) -> None:
         del arg
         code = frame.f_code
+        if code in seen and not code.co_freevars:
+            return
+        seen.add(code)
         if event != "call" or owner_of(code, frame.f_globals) != "user":
             return
         with torch._C.DisableTorchFunction():
