@@ -209,8 +209,8 @@ class _Writer:
         self.lines: list[str] = []
         self.places: list[str] = []
         self.constants: dict[str, Any] = {
-            "__name__": __name__, "MISSING": MISSING, "same_atoms": same_atoms, "same_items": same_items, "same_dict": same_dict,
-            "contents_of": contents_of, "bytes_of": bytes_of,
+            "__name__": __name__, "MISSING": MISSING, "same_atoms": same_atoms, "same_items": same_items,
+            "same_dict": same_dict, "contents_of": contents_of, "bytes_of": bytes_of,
         }  # fmt: skip
         self.reached: dict[int, str] = {}  # registers of tensors
         self.codes: set[CodeType] = set()
