@@ -45,6 +45,6 @@ def test_its_reasons_are_asked_for_and_its_name_is_known():
     assert decision.chosen != "dense"
     assert decision.reasons["dense"] == ["there is padding, or nothing to compute"]
     with refused(BackendError, "backend 'dense' cannot run", "dense: there are resets"):
-        GRU(3, 4, backend="dense")(x, resets=torch.ones(2, 5, dtype=torch.bool))
+        GRU(3, 4, backend="dense")(x, resets=torch.ones(5, 2, dtype=torch.bool))
     with refused(ValueError, "backend is 'sparse'", "expected one of 'auto', 'dense', "):
         GRU(3, 4, backend="sparse")

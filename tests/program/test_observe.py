@@ -81,7 +81,6 @@ ACTIONS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a path": (lambda c: Path(c.place).read_text(), "fspath"),
     "time": (lambda c: time.time(), "time"),
     "perf_counter": (lambda c: time.perf_counter(), "perf_counter"),
-    "the environment": (lambda c: os.environ.get("HOME"), "environ"),
     "urandom": (lambda c: os.urandom(1), "urandom"),
     "random": (lambda c: random.random(), "random"),
     "random.shuffle": (lambda c: random.shuffle([1, 2]), "random"),

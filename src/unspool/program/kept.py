@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from unspool.program.guard import Guard
+from unspool.program.turns import turn
 
 T = TypeVar("T")
 
@@ -45,7 +45,6 @@ class Kept(Generic[T]):
 
     def __init__(self) -> None:
         self._cells: WeakKeyDictionary[nn.Module, dict[Any, _Shelf[T]]] = WeakKeyDictionary()
-        self._lock = threading.RLock()
         self._see: Callable[[nn.Module], object] = _blind
 
     def find(
@@ -71,7 +70,7 @@ class Kept(Generic[T]):
             found = self._standing(shelf, cell)
             if found is not None:
                 return found
-        with self._lock:  # one reading at a time; who has waited may find it done
+        with turn():  # one reading at a time; who has waited may find it done
             shelf = self._cells.setdefault(owner, {}).setdefault(form, _Shelf())
             found = self._standing(shelf, cell)
             if found is not None:

@@ -20,6 +20,7 @@ from unspool.program.guard import Guard, guard_of
 from unspool.program.observe import Observer, apart
 from unspool.program.source import TraceError
 from unspool.program.trace import PRIMES, Foreign, StandIns, Trace, difference, sizes_in, trace
+from unspool.program.turns import begin, turn
 from unspool.program.untouched import RandomStates, Snapshot
 
 EXPECTED = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -91,9 +92,11 @@ class Reading:
         -------
         Read
         """
-        return apart(lambda: self._read(inputs, state, rows, check))
+        with turn():
+            return apart(lambda: self._read(inputs, state, rows, check))
 
     def _read(self, inputs: Nest, state: Nest, rows: Nest | None, check: Any) -> Read:
+        begin()
         states = RandomStates()
         self._snapshot.add(self.cell, "cell")
         traced: Trace | None = None

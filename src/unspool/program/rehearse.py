@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode, is_in_torch_dispatch_mode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 from unspool._nest import leaves_of
 from unspool.program.code import owner_of, reads_of
@@ -33,7 +33,7 @@ def rehearsed(*things: Any) -> Iterator[None]:
     with untouched(*things) as snapshot:
         # Under an export or a transform tensors have no values that could be put back.
         functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
-        transformed = is_in_torch_dispatch_mode() or functorch.maybe_current_level() is not None
+        transformed = _get_current_dispatch_mode_stack() or functorch.maybe_current_level() is not None
         values = nullcontext() if transformed or torch.compiler.is_exporting() else _Values(snapshot)
         try:
             with values, _watching(snapshot):
