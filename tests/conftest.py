@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+import torch.distributed.tensor  # which `torch.testing` imports at its first comparison, with a warning
 from hypothesis import settings
 
 # The same examples everywhere, nothing kept between runs, and no limit of time: a busy machine is no failure.

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
@@ -25,7 +25,7 @@ from unspool.program.ir import Value
 from unspool.program.kept import Kept
 from unspool.program.reading import Reading
 from unspool.program.step import StepProgram
-from unspool.program.trace import Trace, TraceError
+from unspool.program.trace import Trace, TraceError, is_plain
 
 INTERFACE = 4
 """The form of the tables that this version writes; the engine says which one it reads."""
@@ -201,7 +201,7 @@ def _wrong_tensors(tensors: list[Tensor], states: list[Tensor]) -> list[str]:
     away = next((t.device for t in tensors if not t.is_cpu), None)
     if away is not None:
         found.append(f"tensors are on {away}, not on the CPU")
-    strange = next((t for t in tensors if not _is_plain(t)), None)
+    strange = next((t for t in tensors if not is_plain(t)), None)
     if strange is not None:
         kind = type(strange).__name__ if strange.layout == torch.strided else f"a {strange.layout} tensor"
         found.append(f"a tensor is of a kind that the engine does not read: {kind}")
@@ -210,18 +210,6 @@ def _wrong_tensors(tensors: list[Tensor], states: list[Tensor]) -> list[str]:
     elif any(t.dtype != states[0].dtype for t in tensors if t.is_floating_point()):
         found.append("inputs, state and parameters have several dtypes")
     return found
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Tell whether a tensor is nothing but an array: no subclass with operations or memory of its own, not sparse."""
-    kind: Any = type(tensor)
-    plain: Any = nn.Parameter
-    known = (
-        kind is Tensor
-        or kind is plain
-        or (kind.__torch_function__ is plain.__torch_function__ and kind.__torch_dispatch__ is plain.__torch_dispatch__)
-    )
-    return known and tensor.layout == torch.strided
 
 
 def is_transformed() -> bool:

@@ -167,7 +167,9 @@ class Reading:
         """Return whether a refusal still stands; what the step itself has written does not count."""
         try:
             foreign = self.foreign
-            return guard_of(self.cell, self._observer, [], (), foreign.contents.values(), foreign.looks, written)
+            return guard_of(
+                self.cell, self._observer, [], foreign.met, foreign.contents.values(), foreign.looks, written
+            )
         except TraceError:
             return None
 

@@ -98,6 +98,11 @@ class Foreign:
     def stand_in(self, tensor: Tensor) -> Tensor:
         """Return what stands for a tensor: the same values in the same memory, without graph and hooks."""
         if id(tensor) not in self._standing:
+            if not is_plain(tensor):
+                kind = type(tensor).__name__ if tensor.layout == torch.strided else f"a {tensor.layout} tensor"
+                self.observer.refuse(
+                    f"{self.name(tensor)} is of a kind that the engine does not read: {kind} ({source_line()})"
+                )
             other = tensor.clone() if tensor.is_inference() else tensor
             other = other.detach().requires_grad_(tensor.requires_grad)
             self._standing[id(tensor)] = tensor, other
@@ -106,9 +111,26 @@ class Foreign:
                 self._stored[_storage(other)] = self.name(tensor)
         return self._standing[id(tensor)][1]
 
+    @property
+    def met(self) -> list[Tensor]:
+        """The tensors that something has stood for."""
+        return [tensor for tensor, _ in self._standing.values()]
+
     def own(self, tree: Any) -> Any:
         """Return arguments with stand-ins in the places of foreign tensors."""
         return map_leaves(lambda leaf: self.stand_in(leaf) if isinstance(leaf, Tensor) and leaf in self else leaf, tree)
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Tell whether a tensor is nothing but an array: no subclass with operations or memory of its own, not sparse."""
+    kind: Any = type(tensor)
+    plain: Any = nn.Parameter
+    known = (
+        kind is Tensor
+        or kind is plain
+        or (kind.__torch_function__ is plain.__torch_function__ and kind.__torch_dispatch__ is plain.__torch_dispatch__)
+    )
+    return known and tensor.layout == torch.strided
 
 
 def _storage(tensor: Tensor) -> int:
