@@ -33,7 +33,29 @@ def leaves_of(tree: Nest) -> list[Any]:
     """Return the leaves of a structure in the order of `flatten`."""
     if isinstance(tree, Tensor):
         return [tree]
-    return list(tree) if _is_flat(tree) else pytree.tree_leaves(tree)
+    if _is_flat(tree):
+        return list(tree)
+    found: list[Any] = []
+    _gather(tree, found)
+    return found
+
+
+_NUMBERS = frozenset({int, float, bool, str, type(None), torch.dtype, torch.device})
+
+
+def _gather(tree: Nest, found: list[Any]) -> None:
+    """Append the leaves of a structure: what most are made of is looked into here, the rest by pytree."""
+    kind = type(tree)
+    if kind in _NUMBERS or isinstance(tree, Tensor):
+        found.append(tree)
+    elif kind is tuple or kind is list:
+        for item in tree:
+            _gather(item, found)
+    elif kind is dict:
+        for item in tree.values():
+            _gather(item, found)
+    else:
+        found.extend(pytree.tree_leaves(tree))
 
 
 def _is_flat(tree: Nest) -> bool:
@@ -54,7 +76,21 @@ def map_leaves(
     if not others and stop_at is None and _is_flat(tree):
         leaves = map(function, tree)
         return type(tree)(*leaves) if hasattr(tree, "_fields") else type(tree)(leaves)
+    if not others and stop_at is None:
+        return _map(function, tree)
     return pytree.tree_map(function, tree, *others, is_leaf=stop_at)
+
+
+def _map(function: Callable[[Any], Any], tree: Nest) -> Nest:
+    """Apply a function to the leaves, as `_gather` finds them."""
+    kind = type(tree)
+    if kind in _NUMBERS or isinstance(tree, Tensor):
+        return function(tree)
+    if kind is tuple or kind is list:
+        return kind(_map(function, item) for item in tree)
+    if kind is dict:
+        return {key: _map(function, item) for key, item in tree.items()}
+    return pytree.tree_map(function, tree)
 
 
 def named_leaves(tree: Nest, name: str) -> list[tuple[str, Any]]:

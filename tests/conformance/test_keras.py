@@ -181,7 +181,10 @@ def test_values_and_gradients(name: str, way: str) -> None:
     hx = built.pack(keras_states(case.meta["cells"], starts)) if starts else None
     turned = way == "time_major"
     inputs = leaves["inputs"].transpose(0, 1) if turned else leaves["inputs"]
-    output, state = built.module(inputs, hx, **padding(case, as_lengths=way == "lengths"))
+    masked = padding(case, as_lengths=way == "lengths")
+    if turned and "mask" in masked:
+        masked["mask"] = masked["mask"].T
+    output, state = built.module(inputs, hx, **masked)
 
     outputs = list(output) if isinstance(output, tuple) else [output]
     if turned and case.meta["return_sequences"]:

@@ -26,8 +26,10 @@ import torch
 from torch import nn
 
 from unspool.program.objects import (
+    MISSING,
     all_atoms,
     by_identity,
+    held_in,
     is_atom,
     is_closed,
     is_users,
@@ -159,9 +161,25 @@ class Longer(Slotted):
     b: int
 
 
+class Covered(Slotted):
+    __slots__ = ()
+
+    @property
+    def a(self) -> int:
+        return 0
+
+
 def test_slots_of_all_bases():
-    assert set(slots_of(Longer)) == {"a", "b"}
+    assert {slot.__name__ for slot in slots_of(Longer)} == {"a", "b"}
     assert slots_of(list) == []
+
+
+def test_slots_are_looked_into_past_the_properties_that_cover_them():
+    (slot,) = slots_of(Covered)
+    thing = Covered()
+    assert held_in(slot, thing) is MISSING
+    Slotted.a.__set__(thing, 5)
+    assert held_in(slot, thing) == 5
 
 
 def test_whose_a_class_is():

@@ -15,7 +15,7 @@ from tests.program.steps import TRACED, Posed, StepCell, assert_same, operations
 from unspool._nest import map_leaves
 from unspool.program.calls import find_function
 from unspool.program.reading import read_step
-from unspool.program.trace import TraceError
+from unspool.program.source import TraceError
 
 
 @pytest.mark.parametrize("row", TRACED, ids=str)

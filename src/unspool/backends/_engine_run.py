@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -35,6 +36,12 @@ class CompiledStep:
         self.step, self.engine = step, engine
         self._plans: dict[object, tuple[StepPlan, Any]] = {}
         self.static_plans = StaticPlans(engine)
+
+    def again(self) -> CompiledStep:
+        """Return the same for one more cell that computes the same: its plans, and memory of its own."""
+        other = copy(self)
+        other.static_plans = StaticPlans(self.engine)
+        return other
 
     def plan(self, key: object) -> tuple[StepPlan, Any]:
         """Return a plan and the engine's form of it: forward for `(training, all_states)`, backward for `Wanted`."""

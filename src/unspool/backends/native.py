@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
@@ -19,16 +20,21 @@ from unspool.backends._probe import probe
 from unspool.backends._static import StaticPlan
 from unspool.backends.base import Call, Result
 from unspool.program.evaluate import evaluate
+from unspool.program.foreign import is_plain
 from unspool.program.guard import Guard
 from unspool.program.hooks import hook_reason, reason_for_all
 from unspool.program.ir import Value
 from unspool.program.kept import Kept
 from unspool.program.reading import Reading
+from unspool.program.source import TraceError
 from unspool.program.step import StepProgram
-from unspool.program.trace import Trace, TraceError, is_plain
+from unspool.program.trace import Trace
 
 INTERFACE = 4
 """The form of the tables that this version writes; the engine says which one it reads."""
+
+CHECKED = 256
+"""Programs that have been checked and are kept for other cells that compute the same, the latest ones."""
 
 
 def load_engine() -> tuple[Any, str]:
@@ -60,6 +66,7 @@ class NativeBackend:
 
     def __init__(self) -> None:
         self.kept: Kept[CompiledStep | str] = Kept()
+        self._checked: OrderedDict[bytes, CompiledStep] = OrderedDict()
 
     def reasons(self, call: Call) -> list[str]:
         """Return why the engine cannot run a call."""
@@ -109,10 +116,17 @@ class NativeBackend:
             problems = _wrong_tensors(traced.parameters, leaves_of(state))
             if problems:
                 raise TraceError(f"of the cell's tensors: {problems[0]}")
+            known = self._known(traced)
+            if known is not None:
+                return known
             compiled = CompiledStep(StepProgram.of(traced), engine)
             different = probe(self, call, compiled, reading)
             if different:
                 raise TraceError(different)
+            if traced.key is not None:
+                self._checked[traced.key] = compiled.again()
+            if len(self._checked) > CHECKED:
+                self._checked.popitem(last=False)
             return compiled
 
         read = Reading(call.cell).read(inputs, state, rows, check)
@@ -120,6 +134,15 @@ class NativeBackend:
             return read.guard, read.reason
         read.trace.let_go()
         return read.guard, read.result
+
+    def _known(self, traced: Trace) -> CompiledStep | None:
+        """Return what was made and checked for another cell, whose step has called the same."""
+        found = None if traced.key is None else self._checked.get(traced.key)
+        if found is None:
+            return None
+        known = found.step.trace
+        same = known.output_spec == traced.output_spec and known.state_spec == traced.state_spec
+        return found.again() if same else None
 
     def _static_plan(self, call: Call, compiled: CompiledStep) -> StaticPlan | None:
         """Return what is kept for a static call, made at the first one of these many steps."""

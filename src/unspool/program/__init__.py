@@ -3,4 +3,4 @@
 from unspool.program.ir import Program as Program
 from unspool.program.ir import Value as Value
 from unspool.program.read import program as program
-from unspool.program.trace import TraceError as TraceError
+from unspool.program.source import TraceError as TraceError

@@ -16,8 +16,17 @@ from unspool.program.source import TraceError
 
 def function_name(func: Callable[..., Any]) -> str:
     """Return a name by which `find_function` finds a function again, if there is one."""
-    name = resolve_name(func) or f"torch.{getattr(func, '__name__', func)}"
-    return name.removesuffix(".__get__")  # attributes such as `mT`
+    name = _NAMES.get(func)
+    if name is None:
+        name = resolve_name(func)
+        if name is None:
+            return f"torch.{getattr(func, '__name__', func)}"
+        name = _NAMES[func] = name.removesuffix(".__get__")  # attributes such as `mT`
+    return name
+
+
+_NAMES: dict[Callable[..., Any], str] = {}
+"""Of PyTorch's own functions: asking it takes long."""
 
 
 @cache

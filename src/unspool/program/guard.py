@@ -36,6 +36,7 @@ from unspool.program.objects import (
     all_atoms,
     attributes_of,
     by_identity,
+    held_in,
     is_atom,
     is_closed,
     is_generator,
@@ -210,7 +211,7 @@ class _Writer:
         self.places: list[str] = []
         self.constants: dict[str, Any] = {
             "__name__": __name__, "MISSING": MISSING, "same_atoms": same_atoms, "same_items": same_items,
-            "same_dict": same_dict, "contents_of": contents_of, "bytes_of": bytes_of,
+            "same_dict": same_dict, "contents_of": contents_of, "held_in": held_in, "bytes_of": bytes_of,
         }  # fmt: skip
         self.reached: dict[int, str] = {}  # registers of tensors
         self.codes: set[CodeType] = set()
@@ -510,10 +511,10 @@ class _Writer:
             self.check(
                 f"{self.constant(frozenset(missing))}.isdisjoint({register}.__dict__)", f"the attributes of {path}"
             )
-        for name in slots_of(type(thing)):
-            if self.everything or name in self.names:
-                value = getattr(thing, name, MISSING)
-                self._visit(value, f"getattr({register}, {name!r}, MISSING)", f"{path}.{name}")
+        for slot in slots_of(type(thing)):
+            if self.everything or slot.__name__ in self.names:
+                held = f"held_in({self.constant(slot)}, {register})"
+                self._visit(held_in(slot, thing), held, f"{path}.{slot.__name__}")
 
     def _absent(self, thing: Any) -> set[str]:
         """Return the names under which an attribute of the object's own would be read instead of something else."""

@@ -160,10 +160,18 @@ def same_dict(now: dict[Any, Any], then: dict[Any, Any]) -> bool:
     return len(now) == len(then) and same_items(now, tuple(then)) and same_items(now.values(), tuple(then.values()))
 
 
-def slots_of(kind: type) -> list[str]:
-    """Return the names of a class's slots, those of its bases among them."""
-    held = (vars(base).items() for base in kind.__mro__ if not _is_in_c(base))
-    return [name for items in held for name, value in items if isinstance(value, types.MemberDescriptorType)]
+def slots_of(kind: type) -> list[types.MemberDescriptorType]:
+    """Return a class's slots, those of its bases among them, whatever a subclass has put over their names."""
+    held = (vars(base).values() for base in kind.__mro__ if not _is_in_c(base))
+    return [value for values in held for value in values if isinstance(value, types.MemberDescriptorType)]
+
+
+def held_in(slot: types.MemberDescriptorType, thing: Any) -> Any:
+    """Return what an object holds in a slot, or `MISSING`."""
+    try:
+        return slot.__get__(thing)
+    except AttributeError:
+        return MISSING
 
 
 def attributes_of(thing: Any) -> dict[str, Any] | None:

@@ -72,6 +72,9 @@ _SETTINGS = frozenset(
 )
 """Functions that ask for one of PyTorch's settings, or change it."""
 
+_UNDOING = frozenset({"__exit__", "release"})
+"""Functions that end what others have begun. A step that is stopped before one of them would leave its lock held."""
+
 _DRAWING = ("numpy.random",)
 """Its functions are of a kind that no profiler is told of."""
 
@@ -217,7 +220,10 @@ class Observer:
         kind = type(of).__module__ if not isinstance(of, types.ModuleType | type(None) | types.GeneratorType) else ""
         if {module.split(".")[0], kind} & _IMPURE_MODULES or module.startswith("numpy.random"):
             module = module or type(of).__qualname__
-            self.refuse(f"{module}.{name} ({source_line(frame)}) may give another answer at the next call")
+            reason = f"{module}.{name} ({source_line(frame)}) may give another answer at the next call"
+            if name not in _UNDOING:
+                self.refuse(reason)
+            self.refusal = self.refusal or reason
         self.by_name |= function in _BY_NAME
         if whose != "user" or function in _BY_NAME:
             return
@@ -227,7 +233,10 @@ class Observer:
             self.asks_for_gradients = self.asks_for_gradients or f"{name} ({line_of(frame)})"
         elif not self._is_pure(of, module, name):
             where = f"{module}.{name}" if module else f"{name} of {type(of).__name__}"
-            self.refuse(f"{where} ({line_of(frame)}) may read or change what a program does not see")
+            reason = f"{where} ({line_of(frame)}) may read or change what a program does not see"
+            if name not in _UNDOING:
+                self.refuse(reason)
+            self.refusal = self.refusal or reason
 
     def _refuse_setting(self, name: str, frame: FrameType) -> None:
         if _asked_by(frame.f_back if frame.f_code in _SETTINGS else frame) == "user":

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from unspool._nest import Nest
 from unspool.cells import step
+from unspool.program.foreign import Foreign, StandIns
 from unspool.program.guard import Guard, guard_of
 from unspool.program.observe import Observer, apart
 from unspool.program.source import TraceError
-from unspool.program.trace import PRIMES, Foreign, StandIns, Trace, difference, sizes_in, trace
+from unspool.program.trace import PRIMES, Trace, difference, sizes_in, trace
 from unspool.program.turns import begin, turn
 from unspool.program.untouched import RandomStates, Snapshot
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 import sys
 from pathlib import Path
 from types import CodeType, FrameType
@@ -56,7 +57,7 @@ def source_line(frame: FrameType | None = None, of_module: bool = True) -> str:
 
 def line_of(frame: FrameType) -> str:
     """Return file, line and function of a frame."""
-    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} in {frame.f_code.co_name}"  # noqa: PTH119
 
 
 def _is_cell(name: str) -> bool:

@@ -26,6 +26,7 @@ from unspool.program.objects import (
     all_atoms,
     attributes_of,
     by_identity,
+    held_in,
     is_atom,
     is_closed,
     is_generator,
@@ -302,23 +303,24 @@ class Snapshot:
         if isinstance(thing, types.FunctionType):
             return
         yield from ((kind, kind.__name__, "") for kind in type(thing).__mro__ if is_users(kind))
-        names = slots_of(type(thing))
-        if names:
-            before = {key: getattr(thing, key, MISSING) for key in names}
+        slots = slots_of(type(thing))
+        if slots:
+            before = {slot: held_in(slot, thing) for slot in slots}
 
             def changed() -> str | None:
-                return _difference({key: getattr(thing, key, MISSING) for key in names}, before, ".")
+                moved = (slot for slot, value in before.items() if held_in(slot, thing) is not value)
+                slot = next(moved, None)
+                return None if slot is None else f".{slot.__name__}"
 
             def restore() -> None:
-                for key, value in before.items():
-                    if value is MISSING:
-                        if hasattr(thing, key):
-                            object.__delattr__(thing, key)
-                    elif getattr(thing, key, MISSING) is not value:
-                        object.__setattr__(thing, key, value)
+                for slot, value in before.items():
+                    if value is not MISSING:
+                        slot.__set__(thing, value)
+                    elif held_in(slot, thing) is not MISSING:
+                        slot.__delete__(thing)
 
             self._keep(path, changed, restore)
-            yield from ((value, f"{path}.{key}", key) for key, value in before.items())
+            yield from ((value, f"{path}.{slot.__name__}", slot.__name__) for slot, value in before.items())
 
 
 class _Attributes:

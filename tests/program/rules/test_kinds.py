@@ -8,7 +8,7 @@ import torch
 from tests.program.rules.spellings import STATEMENTS, posed, step_of
 from tests.program.steps import StepCell, run_program
 from unspool.program.reading import read_step
-from unspool.program.trace import TraceError
+from unspool.program.source import TraceError
 
 
 @pytest.mark.parametrize("text", STATEMENTS)

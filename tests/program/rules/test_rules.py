@@ -18,7 +18,7 @@ from tests.program.steps import H, StepCell, run_program
 from unspool import dynamic_rnn
 from unspool.program import rules
 from unspool.program.reading import read_step
-from unspool.program.trace import TraceError
+from unspool.program.source import TraceError
 
 
 @pytest.mark.parametrize("text", EXPRESSIONS)
