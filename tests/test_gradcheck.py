@@ -106,7 +106,7 @@ def test_gradients_of_raw_rnn(row):
         return time >= lengths, problem.inputs[:, min(time, 2)], state, None, None
 
     def run() -> Any:
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         return unspool.raw_rnn(problem.cell, loop, constants=problem.constants)[:2]
 
     check(run, wanted, fast_mode=True)

@@ -7,6 +7,7 @@ Letters: B batch, T steps, I input size, H hidden size.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -451,3 +452,21 @@ def test_no_thread_sees_a_program_that_has_not_been_checked(monkeypatch):
     assert who_runs(cell, torch.randn(2, 5, 3)) == {"native"}
     assert seen == [None]
     assert backend.kept.latest(cell) is not None
+
+
+def test_a_cell_that_calls_what_another_has_called_is_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    probed: list[object] = []
+
+    def counting(*args: Any) -> str:
+        probed.append(args)
+        return probe(*args)
+
+    (backend,) = (b for b in dispatch.BACKENDS if isinstance(b, native.NativeBackend))
+    monkeypatch.setattr(native, "probe", counting)
+    monkeypatch.setattr(backend, "_checked", OrderedDict())
+    x = torch.randn(3, 7, 2)
+    for cell, checks in ((US.GRUCell(2, 5), 1), (US.GRUCell(2, 5), 1), (US.GRUCell(2, 5, reset_after=False), 2)):
+        got, _ = US.dynamic_rnn(cell, x, [7, 2, 0], backend="native")
+        want, _ = US.dynamic_rnn(cell, x, [7, 2, 0], backend="reference")
+        torch.testing.assert_close(got, want)
+        assert len(probed) == checks

@@ -92,7 +92,7 @@ class CellRow:
     def cell(self, input_size: int, hidden_size: int, dtype: torch.dtype, seed: int = 0) -> Any:
         """Return the cell with parameters that the seed decides."""
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             return self.make(input_size, hidden_size).to(dtype).train(self.training)
 
     def held(self, batch: int, hidden_size: int, dtype: torch.dtype, generator: torch.Generator) -> Any:

@@ -66,7 +66,7 @@ def run_library(case: Case, problem: Problem) -> Run:
     fixed: dict[str, Any] = {"reverse": case.reverse, "pad_output": case.pad_output, "backend": case.backend}
     lengths = case.lengths_list()
     execution, _, variant = case.execution.partition(" ")
-    torch.manual_seed(case.seed)
+    torch.default_generator.manual_seed(case.seed)
     if execution == "dynamic_rnn" and variant == "all states":
         return Run(*unspool.dynamic_rnn(cell, inputs, lengths, state, return_all_states=True, **options, **fixed))
     if execution == "dynamic_rnn" and variant == "time-major":
@@ -95,7 +95,7 @@ def run_library_both_ways(case: Case, cells: list[Any], problem: Problem) -> Run
     lengths, execution = case.lengths_list(), case.execution
     fw, bw = cells[:2]
     state_fw, state_bw = (None, None) if states is None else states
-    torch.manual_seed(case.seed)
+    torch.default_generator.manual_seed(case.seed)
     if execution == "bidirectional_dynamic_rnn":
         return Run(*unspool.bidirectional_dynamic_rnn(fw, bw, inputs, lengths, state_fw, state_bw, **options, **fixed))
     if execution == "bidirectional_dynamic_rnn time-major":

@@ -57,7 +57,7 @@ def test_the_native_backend_runs_every_cell_but_those_with_integers_in_their_sta
 
 def run_oracle(case: Case, problem: Problem, live: list[list[bool]]) -> Run:
     """Run a case through the oracle."""
-    torch.manual_seed(case.seed)
+    torch.default_generator.manual_seed(case.seed)
     draw = getattr(problem.cell, "row_inputs", None)
     run = alone(
         problem.cell,
@@ -96,7 +96,7 @@ def second_layer(case: Case, problem: Problem, live: list[list[bool]]) -> list[A
 
 
 def run_oracle_both_ways(case: Case, cells: list[Any], problem: Problem, live: list[list[bool]]) -> Run:
-    torch.manual_seed(case.seed)
+    torch.default_generator.manual_seed(case.seed)
     stacked = case.execution.startswith("stack")
     inputs: Any = problem.inputs
     finals: tuple[list[Any], list[Any]] = [], []

@@ -35,7 +35,7 @@ WITH_TENSORS = [row for row in CELLS if row.draw is not vectors_and_images]
 def run_padded(case: Case, problem: Any, lengths: list[int], real: torch.Tensor) -> Run:
     """Run a case over padded inputs; return outputs and states of the tokens alone, row after row."""
     resets = None if case.resets == "no resets" else torch.tensor(case.resets_list())
-    torch.manual_seed(case.seed)
+    torch.default_generator.manual_seed(case.seed)
     outputs, final, states = unspool.dynamic_rnn(
         problem.cell, problem.inputs, lengths, problem.initial_state, constants=problem.constants,
         resets=resets, reverse=case.reverse, return_all_states=True, backend=case.backend,
@@ -46,7 +46,7 @@ def run_padded(case: Case, problem: Any, lengths: list[int], real: torch.Tensor)
 def run_ragged(case: Case, problem: Any, lengths: list[int], real: torch.Tensor) -> Run:
     batch = RaggedBatch(problem.inputs[real], torch.tensor(lengths), None, torch.arange(len(lengths)))
     resets = None if case.resets == "no resets" else torch.tensor(case.resets_list())[real]
-    torch.manual_seed(case.seed)
+    torch.default_generator.manual_seed(case.seed)
     outputs, final, states = unspool.dynamic_rnn(
         problem.cell, batch, None, problem.initial_state, constants=problem.constants,
         resets=resets, reverse=case.reverse, return_all_states=True, backend=case.backend,

@@ -94,7 +94,7 @@ def seed_everything(seed: int = 0) -> None:
     """Let two worlds begin alike."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
 
 
 def history(make: Callable[[], World], run: Run, scales: tuple[float, ...] = SCALES) -> list[tuple[Snapshot, float]]:

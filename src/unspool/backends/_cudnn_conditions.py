@@ -100,8 +100,9 @@ def reasons_of_tensors(call: Call, device_type: str) -> Iterator[str]:
         yield "inputs, state and parameters have several dtypes"
     if torch._C._functorch.maybe_current_level() is not None:  # type: ignore[attr-defined]
         yield "a torch.func transform is active"
-    if hook_reason(call.cell):
-        yield "the cell has hooks, which expect to be called at every step"
+    hooks = hook_reason(call.cell)
+    if hooks:
+        yield hooks
     x = call.inputs
     if type(call.cell) in CELLS and not (isinstance(x, Tensor) and x.shape[2:] == (call.cell.input_size,)):
         yield f"the input is {describe(x)}; expected {call.cell.input_size} features"

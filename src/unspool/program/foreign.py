@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unspool._nest import leaves_of, map_leaves
-from unspool.program.guard import Look
+from unspool.program.guard_code import Look
 from unspool.program.observe import Observer
 from unspool.program.source import source_line
 

@@ -18,7 +18,7 @@ from unspool._nest import flatten, leaves_of, map_leaves
 from unspool.program import rules
 from unspool.program.calls import find_function, function_name, remember
 from unspool.program.foreign import Foreign, StandIns, storage_of
-from unspool.program.guard import Look
+from unspool.program.guard_code import Look
 from unspool.program.ir import LEVELS, Program, Value
 from unspool.program.objects import is_atom
 from unspool.program.rules import kinds
@@ -216,7 +216,7 @@ class Recorder(StandIns):
             return "hands out the memory of a tensor"
         if short == "__set__":
             return "writes into an attribute of a tensor"
-        if name.startswith("aten."):
+        if name.startswith("aten.") and any(map(self._seen, tensors)):
             return (
                 "is called by code that torch.jit has compiled, which cannot be read; call the function or module that "
                 "it was made from"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unspool._nest import Nest, Spec, flatten, leaves_of, map_leaves
 from unspool.cells import match_state, step
 from unspool.program.foreign import Foreign, NothingWritten
+from unspool.program.guard_code import bytes_of
 from unspool.program.ir import Program, Value
 from unspool.program.recorder import Recorder
 from unspool.program.source import TraceError
@@ -104,7 +105,9 @@ def trace(
     program.outputs = [recorder.value(leaf) for leaf in outputs]
     program.new_states = [recorder.value(leaf) for leaf in new_states]
     forms = [_form(value) for value in program.values]
-    key = recorder.tape.key(inputs, state, rows, recorder.parameters, outputs, new_states, forms, repr(output_spec))
+    own = [bytes_of(t).hex() for t, made in zip(recorder.parameters, recorder.made, strict=True) if made]
+    parameters = recorder.parameters, recorder.made, own
+    key = recorder.tape.key(inputs, state, rows, parameters, outputs, new_states, forms, repr(output_spec))
     return Trace(program, recorder.parameters, recorder.made, output_spec, state_spec, key)
 
 
