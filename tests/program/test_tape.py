@@ -43,8 +43,8 @@ PAIRS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
         lambda c, a, b: a + b * torch.tensor([1.0, 2.0, 3.0, 5.0]),
     ),
     "numbers that come from outside of PyTorch": (
-        lambda c, a, b: a + b * torch.from_numpy(np.float32([1, 2, 3, 4])),
-        lambda c, a, b: a + b * torch.from_numpy(np.float32([1, 2, 3, 5])),
+        lambda c, a, b: a + b * torch.from_numpy(np.array([1, 2, 3, 4], np.float32)),
+        lambda c, a, b: a + b * torch.from_numpy(np.array([1, 2, 3, 5], np.float32)),
     ),
     "where an argument comes from": (
         lambda c, a, b: (torch.tanh(a), torch.sigmoid(b), a)[0] * b,
