@@ -470,3 +470,23 @@ def test_a_cell_that_calls_what_another_has_called_is_not_checked_again(monkeypa
         want, _ = US.dynamic_rnn(cell, x, [7, 2, 0], backend="reference")
         torch.testing.assert_close(got, want)
         assert len(probed) == checks
+
+
+class Weighing(US.Cell):
+    """A cell that weighs its features; what is added to all of them before the softmax has no gradient."""
+
+    def __init__(self) -> None:
+        super().__init__(8)
+        self.look, self.score, self.new = nn.Linear(3 + 8, 8), nn.Linear(1, 1), nn.Linear(3 + 8, 8)
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        both = torch.cat([x, h], 1)
+        weights = self.score(torch.tanh(self.look(both)).unsqueeze(2)).softmax(1).squeeze(2)
+        h = torch.tanh(self.new(both)) * weights
+        return h, h
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_gradient_that_is_rounding_alone_is_no_difference(seed: int) -> None:
+    torch.manual_seed(seed)
+    assert who_runs(Weighing(), torch.randn(4, 5, 3)) == {"native"}
