@@ -163,3 +163,16 @@ def test_conformance_with_each_instruction_set(isa):
     tests = str(Path(__file__).with_name("test_native.py"))
     told = run_python("-c", script, "-p", "no:cacheprovider", tests, "-k", CONFORMANCE, UNSPOOL_ISA=isa)
     assert "100%" in told
+
+
+FIRST_RUN = """
+import sys, torch, unspool
+before = set(sys.modules)
+unspool.dynamic_rnn(unspool.GRUCell(2, 3), torch.randn(3, 4, 2), backend="native")[0].sum().backward()
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+def test_the_first_run_of_a_process_imports_no_compiler():
+    imported = run_python("-c", FIRST_RUN).split()
+    assert len(imported) < 20, imported  # PyTorch's compiler takes more than a second

@@ -137,6 +137,11 @@ class NothingWritten(TorchDispatchMode):
         super().__init__()
         self.foreign = foreign
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Never run in compiled code, so need no protection from the compiler, whose import takes a second."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
