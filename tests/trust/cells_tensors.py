@@ -326,3 +326,35 @@ def branches_on_a_parameter() -> Made:
 
     cell = Cell()
     return cell, lambda: cell.gate.data.fill_(-1.0), lambda: cell.gate.data.fill_(2.0)
+
+
+@case(refused="in a batch of 1 than in a batch of")
+def one_row_is_a_case_of_its_own() -> Made:
+    class Cell(Small):
+        def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+            h = self.mix(x, h)
+            return (h, 2 * h) if x.shape[0] == 1 else (h, h)
+
+    return Cell()
+
+
+@case(refused="in a batch of [123] than in a batch of")
+def few_rows_are_computed_otherwise_than_many() -> Made:
+    class Cell(Small):
+        def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+            h = self.mix(x, h)
+            h = 0.5 * h if len(x) > 2 else h
+            return h, h
+
+    return Cell()
+
+
+@case(refused="in a batch of [1234] than in a batch of")
+def many_rows_are_computed_otherwise_than_few() -> Made:
+    class Cell(Small):
+        def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+            h = self.mix(x, h)
+            h = 3 * h if h.size(0) >= 40 else h
+            return h, h
+
+    return Cell()

@@ -21,7 +21,7 @@ from unspool.backends._schedule import Schedule
 from unspool.backends.base import Call, Result
 from unspool.backends.reference import ReferenceBackend
 from unspool.cells import beside
-from unspool.program.reading import Reading
+from unspool.program.reading import EXPECTED, Reading
 
 if TYPE_CHECKING:
     from unspool.backends._engine_run import CompiledStep
@@ -33,6 +33,9 @@ SIZES = (1.0, 30.0, 0.01, 0.0)
 
 SLOPES = (1e4, 1e-4)
 """Of the gradients that come in."""
+
+FEW, MANY = (1, 2, 3, 4), 64
+"""Numbers of rows."""
 
 SHAKES = 3
 """How often a cell is run with values that are slightly off, where a value differs."""
@@ -102,6 +105,46 @@ def probe(backend: NativeBackend, call: Call, compiled: CompiledStep, reading: R
             if not _close(*rows[k], slack=GROWTH * max(float((x - y).abs().max()) for x, y in off)):
                 worst = float((rows[k][0] - rows[k][1]).abs().max())
                 return f"the program that was read from the cell differs from it: {name} by {worst:.2g}"
+    return ""
+
+
+def probe_numbers_of_rows(call: Call, reading: Reading) -> str:
+    """Run a cell's step on a few rows and on many: what it gives for a row must not depend on how many there are.
+
+    No program says `if len(x) > 2`, and the readings, on some sixty rows each, do not see it.
+
+    Parameters
+    ----------
+    call : Call
+        Gives the form of inputs and states.
+    reading : Reading
+        Of the cell.
+
+    Returns
+    -------
+    str
+        What differs; empty if nothing does.
+    """
+    small = _small(call)
+
+    def run(rows: int) -> list[Tensor]:
+        def take(tree: Nest) -> Nest:
+            return map_leaves(lambda leaf: leaf.detach()[torch.arange(rows) % len(LENGTHS)], tree)
+
+        x = map_leaves(lambda leaf: leaf[0], small.inputs)
+        own = None if small.row_inputs is None else take(small.row_inputs)
+        with torch.enable_grad():
+            return [leaf.detach() for leaf in leaves_of(reading.step(take(x), take(small.initial_state), own))]
+
+    many = run(MANY)
+    for rows in FEW:
+        try:
+            few = run(rows)
+        except EXPECTED:  # `squeeze()` of a single row, say: there the loop stops too, whoever runs the others
+            continue
+        for mine, wanted in zip(few, many, strict=True):
+            if mine.shape == wanted[:rows].shape and not all(map(_close, mine, wanted[:rows])):
+                return f"the step gives a row other values in a batch of {rows} than in a batch of {MANY}"
     return ""
 
 

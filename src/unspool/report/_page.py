@@ -120,7 +120,7 @@ def write_page(path: str | Path, page: Page) -> Path:
     content = page.html()
     part = path.with_name(f"{path.name}.part")
     try:
-        part.write_text(content, encoding="utf-8", newline="")
+        part.write_text(content, encoding="utf-8", errors="backslashreplace", newline="")
         part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

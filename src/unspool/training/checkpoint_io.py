@@ -95,7 +95,7 @@ def write_text(path: Path, text: str) -> None:
     text : str
         Its content.
     """
-    write_whole(path, text.encode())
+    write_whole(path, text.encode(errors="backslashreplace"))  # half of a character, as JSON may hold, has no bytes
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
