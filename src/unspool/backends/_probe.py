@@ -156,7 +156,7 @@ def _by_rows(name: str, a: Tensor, b: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 def _close(mine: Tensor, wanted: Tensor, slack: float = 0.0) -> bool:
     scale = float(wanted.nan_to_num(0.0, 0.0, 0.0).abs().max()) if wanted.numel() else 0.0
-    tolerance = (1e-9 if wanted.dtype == torch.float64 else 1e-3) * max(scale, 1e-9)
+    tolerance = (1e-9 if wanted.dtype == torch.float64 else 1e-4) * max(scale, 1e-9)
     return torch.allclose(mine, wanted, rtol=0.0, atol=tolerance + (slack if slack < math.inf else 0.0), equal_nan=True)
 
 

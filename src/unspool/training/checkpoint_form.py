@@ -16,6 +16,14 @@ from .sources import source_of
 MODEL = "model."
 """What the names of the network's tensors begin with; the others are the metrics of an epoch in training."""
 _MOST_COUNTS = 10_000  # Lightning has about a hundred
+STEP_COLUMNS = ("epoch", "step", "learning_rate", "loss")
+"""What the log holds for a step."""
+
+EPOCH_COLUMNS = (
+    "epoch", "step", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"
+)  # fmt: skip
+"""What it holds for an epoch that has ended."""
+
 _HYPER_PARAMETERS = {"recipe", "class_names", "tokenizer"}
 
 
@@ -142,9 +150,11 @@ def check_progress(checkpoint: dict[str, Any]) -> None:
     record = kept.get("RunRecord") if isinstance(kept, dict) else None
     if not isinstance(record, dict) or record.keys() != {"rows", "best", "seconds"}:
         raise _foreign("it carries no log")
-    rows = [*record["rows"], record["best"] or {}] if isinstance(record["rows"], list) else [None]
-    if not all(_is_row(row) for row in rows) or not _is_number(record["seconds"]):
-        raise _foreign("its log has more than numbers in it")
+    rows, best = record["rows"], record["best"]
+    if not isinstance(rows, list) or not all(_is_row(row, STEP_COLUMNS) or _is_row(row, EPOCH_COLUMNS) for row in rows):
+        raise _foreign("the rows of its log are not those of steps and epochs")
+    if not (best is None or _is_row(best, EPOCH_COLUMNS)) or not _is_number(record["seconds"]):
+        raise _foreign("its log has no row of its best epoch")
 
 
 def _is_count(value: Any) -> bool:
@@ -155,8 +165,8 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float)
 
 
-def _is_row(row: Any) -> bool:
-    return isinstance(row, dict) and all(type(key) is str and _is_number(value) for key, value in row.items())
+def _is_row(row: Any, columns: Sequence[str]) -> bool:
+    return isinstance(row, dict) and row.keys() == {*columns} and all(map(_is_number, row.values()))
 
 
 def _counts_alone(tree: Any) -> bool:
