@@ -2,7 +2,8 @@
 
     python -m tests.fuzz.cells --minutes 10 --seed 1
 
-runs for ten minutes. The first cell that is computed wrongly is made as small as it can be, and printed as a program
+runs for ten minutes. The first cell that is computed wrongly, or whose program had to be refused for its numbers, is made
+as small as it can be, and printed as a program
 with what happened to it and where the numbers differ; the exit status is then 1. At the end it says how many cells
 there were, and what the engine refused them for.
 """
@@ -133,9 +134,10 @@ def wrong(recipe: Recipe, run: Run) -> list[str]:
     torch.set_default_dtype(torch.float64)  # so that what is amplified rounding is far below what is wrong
     try:
         scales = (1.0, 1e4)
-        return compare(
+        found = compare(
             history(recipe.make, run, scales), history(recipe.make, plain_loop, scales), floor=1e-9, relative=1e-6
         )
+        return found + (run.alarms if isinstance(run, Library) else [])
     finally:
         torch.set_default_dtype(before)
 

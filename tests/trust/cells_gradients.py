@@ -358,3 +358,28 @@ def freezes_and_thaws_parameters() -> Made:
         lambda: cell.lin.requires_grad_(False),
         lambda: cell.requires_grad_(True),
     )
+
+
+@case(native=True)
+def adds_one_number_to_all_of_the_state() -> Made:
+    class Cell(us.Cell):
+        def __init__(self) -> None:
+            super().__init__(H)
+
+        def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+            return h, x.sum(1, keepdim=True) + h
+
+    return Cell()
+
+
+@case(native=True)
+def turns_the_state_and_adds_parts_of_the_input() -> Made:
+    class Cell(us.Cell):
+        def __init__(self) -> None:
+            super().__init__(H)
+
+        def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+            h = h.view(len(h), 2, -1) + x[:, :2].unsqueeze(2)
+            return h.flatten(1).sum(1, keepdim=True), h.flatten(1).flip(1)
+
+    return Cell()

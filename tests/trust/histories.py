@@ -62,6 +62,11 @@ class Library:
     refusals: list[str] = field(default_factory=list)
     runs: int = 0
 
+    @property
+    def alarms(self) -> list[str]:
+        """Refusals of programs that gave other numbers than their cells: right to refuse, and wrong to have made."""
+        return [reason for reason in self.refusals if "differs from it" in reason]
+
     def __call__(self, cell: Any, x: Tensor, lengths: list[int], state: Any) -> tuple[Any, Any]:
         way = (_dynamic, _layer, _static)[self.runs % 3]
         self.runs += 1

@@ -34,6 +34,7 @@ def test_a_run_equals_the_plain_loop(case: Case, backend: str) -> None:
     assert case.raises == any(one["['raised']"][1] for one, _ in want), "whether the plain loop raises"
     found = compare(got, want)
     assert not found, "\n".join(found)
+    assert not run.alarms, run.alarms[0]
     if backend == "native":
         if case.native:
             assert not run.refusals, run.refusals[0]

@@ -304,8 +304,11 @@ def _forward_storage(step: StepProgram, value: Value, named: Any) -> Storage:
 
 
 def _backward_phases(values: list[Value], step_ends: list[Value]) -> dict[Value, Phase]:
-    """Return which values the steps before need, and so must be computed step by step; the others can wait."""
-    stack = step_ends + [v for v in values if any(a.op == "grad_state" for a in v.args)]
+    """Return which values must be computed step by step: what the steps before need, and what reads carried gradients.
+
+    Those are gone after the step, also where they are seen through views. All other values can wait.
+    """
+    stack = step_ends + [v for v in values if any(_root(a).op == "grad_state" for a in v.args)]
     step: set[Value] = set()
     while stack:
         value = stack.pop()
@@ -313,6 +316,11 @@ def _backward_phases(values: list[Value], step_ends: list[Value]) -> dict[Value,
             step.add(value)
             stack.extend(value.args)
     return {v: Phase.STEP if v in step else Phase.AFTER for v in values}
+
+
+def _root(value: Value) -> Value:
+    """Return what a value is a view of, or itself."""
+    return _root(value.args[0]) if value.op in VIEWS else value
 
 
 def _needed(values: Iterable[Value], ends: list[Value]) -> list[Value]:
@@ -330,17 +338,13 @@ def _carry(
     planner: Planner, values: Sequence[Value | None], leaves: Sequence[Value | None], places: list[Storage]
 ) -> None:
     """Put the values of the next step in place of those of this one, when nobody reads the old ones any more."""
-
-    def root(value: Value) -> Value:
-        return root(value.args[0]) if value.op in VIEWS else value
-
     sources: list[Operand | None] = []
     for value, leaf in zip(values, leaves, strict=True):
         if value is None:
             sources.append(planner.scalar(0.0))
         elif value is leaf:
             sources.append(None)  # it stays
-        elif root(value) in leaves:  # it moves from one state to another: take it out of the way first
+        elif _root(value) in leaves:  # it moves from one state to another: take it out of the way first
             source = planner.operand(value, value.width)
             scratch = planner._scratch(value)
             planner.emit(Kind.UNARY, 0, scratch, value.width, a=source)
