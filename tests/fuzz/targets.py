@@ -66,7 +66,7 @@ def _header(rng: Random, content: bytes) -> bytes:
         header["__metadata__"]["module"] = json.dumps(altered(rng, module))
     else:
         header = altered(rng, header)
-    written = json.dumps(header).encode()
+    written = json.dumps(header, default=str).encode()
     return struct.pack("<Q", len(written)) + written + content[8 + size :]
 
 
