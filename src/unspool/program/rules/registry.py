@@ -21,7 +21,7 @@ BROADCASTS: dict[str, Rule] = {}
 
 
 class Recorder(Protocol):
-    """What records a step: see `unspool.program.trace`.
+    """What records a step: see `unspool.program.recorder`.
 
     Attributes
     ----------
