@@ -2,10 +2,9 @@
 
     python -m tests.fuzz.cells --minutes 10 --seed 1
 
-runs for ten minutes. The first cell that is computed wrongly, or whose program had to be refused for its numbers, is made
-as small as it can be, and printed as a program
-with what happened to it and where the numbers differ; the exit status is then 1. At the end it says how many cells
-there were, and what the engine refused them for.
+runs for ten minutes. The first cell that is computed wrongly, or whose program had to be refused for its numbers, is
+made as small as it can be, and printed as a program with what happened to it and where the numbers differ; the exit
+status is then 1. At the end it says how many cells there were, and what the engine refused them for.
 """
 
 from __future__ import annotations

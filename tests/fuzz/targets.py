@@ -51,10 +51,14 @@ class Target:
     slow: bool = False
 
 
+def _text(value: Any) -> str:
+    return json.dumps(value, default=str)  # among the values that are put in are tensors
+
+
 def _json(rng: Random, content: bytes) -> bytes:
     lines = [json.loads(line) for line in content.decode().splitlines()] if b"\n{" in content else [json.loads(content)]
     lines[0] = altered(rng, lines[0])
-    return "\n".join(map(json.dumps, lines)).encode()
+    return "\n".join(map(_text, lines)).encode()
 
 
 def _header(rng: Random, content: bytes) -> bytes:
@@ -63,10 +67,10 @@ def _header(rng: Random, content: bytes) -> bytes:
     header = json.loads(content[8 : 8 + size])
     if rng.random() < 0.6:
         module = json.loads(header["__metadata__"]["module"])
-        header["__metadata__"]["module"] = json.dumps(altered(rng, module))
+        header["__metadata__"]["module"] = _text(altered(rng, module))
     else:
         header = altered(rng, header)
-    written = json.dumps(header, default=str).encode()
+    written = _text(header).encode()
     return struct.pack("<Q", len(written)) + written + content[8 + size :]
 
 
