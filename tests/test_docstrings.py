@@ -13,7 +13,6 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-import pytest
 import torch
 from torch import nn
 
@@ -65,12 +64,10 @@ def test_there_is_something_to_check():
     assert "unspool.LSTMCell.forward" in methods
 
 
-@pytest.mark.parametrize("name", [*PACKAGES, *PUBLIC, *methods])
-def test_it_has_a_docstring(name):
-    thing = importlib.import_module(name) if name in PACKAGES else PUBLIC.get(name, methods.get(name))
-    text = vars(thing).get("__doc__") if inspect.isclass(thing) else thing.__doc__
-    assert text, f"{name} has no docstring of its own"
-    assert len(text.split()) >= 3
+def test_everything_has_a_docstring():
+    things = {**{name: importlib.import_module(name) for name in PACKAGES}, **PUBLIC, **methods}
+    own = {name: vars(t).get("__doc__") if inspect.isclass(t) else t.__doc__ for name, t in things.items()}
+    assert [name for name, text in own.items() if len((text or "").split()) < 3] == []
 
 
 def parameters(thing: Any) -> list[str]:
@@ -82,11 +79,10 @@ def parameters(thing: Any) -> list[str]:
     return [] if inspect.isclass(thing) and issubclass(thing, BaseException) else found
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_every_parameter_is_mentioned(name):
-    text = inspect.getdoc(PUBLIC[name]) or ""
-    missing = [p for p in parameters(PUBLIC[name]) if not re.search(rf"\b{re.escape(p)}\b", text)]
-    assert not missing, f"{name} does not mention {missing}"
+def test_every_parameter_is_mentioned():
+    texts = {name: inspect.getdoc(thing) or "" for name, thing in PUBLIC.items()}
+    named = [(name, p) for name, thing in PUBLIC.items() for p in parameters(thing)]
+    assert [(name, p) for name, p in named if not re.search(rf"\b{re.escape(p)}\b", texts[name])] == []
 
 
 def is_ours(thing: Any) -> bool:
@@ -100,11 +96,10 @@ TENSOR = re.compile(r"^[\w*, ()\[\]]+ : .*\b(Tensor|ndarray|Parameter)\b|^(nesti
 ANY_SHAPE = re.compile(r"\b(dict|mapping|nesting)( of|\b.* to)|\[k\]")  # of these each has a shape of its own
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_every_tensor_has_a_shape(name):
-    lines = (inspect.getdoc(OURS[name]) or "").splitlines()
-    without = [line for line in lines if TENSOR.match(line) and "shape" not in line and not ANY_SHAPE.search(line)]
-    assert not without, f"{name} gives no shape: {without}"
+def test_every_tensor_has_a_shape():
+    lines = [(name, line) for name, thing in OURS.items() for line in (inspect.getdoc(thing) or "").splitlines()]
+    tensors = [(name, line) for name, line in lines if TENSOR.match(line)]
+    assert [(name, line) for name, line in tensors if "shape" not in line and not ANY_SHAPE.search(line)] == []
 
 
 def damage_error(node: ast.AST) -> str | None:
@@ -145,30 +140,30 @@ def body(thing: Any) -> Any:
 RAISING = {name: errors for name, thing in OURS.items() if body(thing) and (errors := raised(body(thing)))}
 
 
-@pytest.mark.parametrize("name", RAISING)
-def test_every_error_is_documented(name):
-    section = (inspect.getdoc(OURS[name]) or "").partition("Raises\n------")[2]
-    for error in RAISING[name]:
-        kinds = {kind.__name__ for kind in error.__mro__} - {"Exception", "BaseException", "object"}
-        assert kinds & set(re.findall(r"\w+", section)), f"{name} does not say that it raises {error.__name__}"
+def test_every_error_is_documented():
+    silent = []
+    for name, errors in RAISING.items():
+        section = (inspect.getdoc(OURS[name]) or "").partition("Raises\n------")[2]
+        for error in errors:
+            kinds = {kind.__name__ for kind in error.__mro__} - {"Exception", "BaseException", "object"}
+            silent += [] if kinds & set(re.findall(r"\w+", section)) else [(name, error.__name__)]
+    assert silent == []
 
 
-@pytest.mark.parametrize(
-    "name", [n for n, kind in PUBLIC.items() if inspect.isclass(kind) and issubclass(kind, Exception)]
-)
-def test_an_error_is_described_at_length(name):
-    assert len((PUBLIC[name].__doc__ or "").split()) >= 25
+def test_errors_are_described_at_length():
+    errors = [name for name, kind in PUBLIC.items() if inspect.isclass(kind) and issubclass(kind, Exception)]
+    assert [name for name in errors if len((PUBLIC[name].__doc__ or "").split()) < 25] == []
 
 
 CITING = [name for name in vars(unspool) if name.endswith("Cell") and name != "Cell"]
 
 
-@pytest.mark.parametrize("name", CITING)
-def test_a_cell_has_its_equation_and_its_paper(name):
-    text = inspect.getdoc(vars(unspool)[name]) or ""
-    assert ".. math::" in text
-    papers = text.partition("References\n----------\n")[2]
-    assert re.search(r"\b(19|20)\d\d,\s+(arXiv:\d{4}\.\d{4,5}|doi:10\.\d{4,}/\S+)", papers)
+def test_cells_have_their_equations_and_papers():
+    for name in CITING:
+        text = inspect.getdoc(vars(unspool)[name]) or ""
+        papers = text.partition("References\n----------\n")[2]
+        assert ".. math::" in text, name
+        assert re.search(r"\b(19|20)\d\d,\s+(arXiv:\d{4}\.\d{4,5}|doi:10\.\d{4,}/\S+)", papers), name
 
 
 def test_there_are_errors_and_papers_to_check():
@@ -194,9 +189,8 @@ def test_there_are_examples():
     assert {"unspool.execution._dynamic.dynamic_rnn", "unspool.cells._contract.Cell"} <= {e.name for e in EXAMPLES}
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_the_examples_run(example):
+def test_the_examples_run():
     report: list[str] = []
-    result = doctest.DocTestRunner().run(example, out=report.append)
-    assert result.attempted > 0
-    assert result.failed == 0, "".join(report)
+    results = [doctest.DocTestRunner().run(example, out=report.append) for example in EXAMPLES]
+    assert all(result.attempted for result in results)
+    assert not any(result.failed for result in results), "".join(report)
