@@ -3,9 +3,10 @@
 To add a cell, add a row to `CELLS`; to add a backend, put it into `unspool.backends.dispatch.BACKENDS`. Either gains
 every case.
 
-The full product of all ways of running a cell would be some 40,000 cases per cell. Every cell is run over a covering
-subset of it, in which any two values of any two factors meet at least once; so any combination of a cell and two
-circumstances is covered, on every backend. `test_cases.py` checks that this is so.
+The full product of all ways of running a cell would be some 40,000 cases per cell. The cases are a covering subset of
+it, in which any two values of any two factors meet at least once, the cell among the factors, on every backend; cells
+that stand for the kinds of states, gates and surroundings meet all pairs of circumstances. `test_cases.py` checks that
+this is so.
 
 Letters: B batch, T steps, I input size, H hidden size.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import combinations, product
 from typing import Any
 
@@ -357,11 +359,31 @@ def _ordered(way: dict[str, Any], factors: dict[str, list[Any]]) -> set[tuple[An
 WAYS = covering(FACTORS)
 
 
+EVERY_WAY = (
+    "SimpleRNN relu", "LSTM", "LSTM projection and clips", "GRU", "GRU reset before, one bias", "stack",
+    "Dropout Residual Zoneout", "LSTM in training", "stack in training", "user layer norm", "user nested state",
+    "user constants and row inputs",
+)  # fmt: skip
+"""Cells that are run in all ways on the engine: one for each kind of state, of gate and of what comes beside."""
+
+LOST_RESET: dict[str, Any] = {"mask": "gaps", "resets": "resets", "reverse": False, "given_state": True}
+"""A reset at a step that the mask leaves out: four values that must meet at once."""
+
+
+@cache
 def cases() -> list[Case]:
-    """Return every cell in every way of the covering subset and over one long batch, on every backend."""
-    chosen = [Case(row, backend, **way) for row in CELLS for way in WAYS for backend in BACKENDS]
+    """Return the cases, on every backend.
+
+    The cell is one more factor: each cell meets any value of any other one. Some meet all pairs on the engine.
+    """
+    by_name = {row.name: row for row in CELLS}
+    ways = [{**way, "row": by_name[way["row"]]} for way in covering({"row": list(by_name), **FACTORS})]
+    chosen = [Case(backend=backend, **way) for way in ways for backend in BACKENDS]
+    chosen += [Case(by_name[name], "native", **way) for name in EVERY_WAY for way in WAYS]
     long: dict[str, Any] = {"lengths": "mixed", "mask": "left padding", "sizes": (5, 63, 2, 3)}
-    return chosen + [Case(row, backend, "dynamic_rnn", **long) for row in CELLS for backend in BACKENDS]
+    for more in (long, LOST_RESET):
+        chosen += [Case(row, backend, "dynamic_rnn", **more) for row in CELLS for backend in BACKENDS]
+    return list(dict.fromkeys(chosen))
 
 
 def bidirectional_cases() -> list[Case]:

@@ -13,6 +13,7 @@ import unspool
 from tests.conformance.cases import (
     BACKENDS,
     CELLS,
+    EVERY_WAY,
     FACTORS,
     WAYS,
     Case,
@@ -45,6 +46,18 @@ def test_the_ways_of_running_a_cell_cover_all_pairs():
         assert all((f, v, g, w) in met for v, w in product(vs, ws))
     assert len({row.name for row in CELLS}) == len(CELLS)
     assert "reference" in BACKENDS
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_cell_meets_every_circumstance(backend):
+    met = {(c.row.name, f, getattr(c, f)) for c in cases() if c.backend == backend for f in FACTORS}
+    assert met >= {(row.name, f, value) for row in CELLS for f, values in FACTORS.items() for value in values}
+
+
+@pytest.mark.parametrize("name", EVERY_WAY)
+def test_some_cells_meet_all_pairs_of_circumstances(name):
+    own = [{f: getattr(c, f) for f in FACTORS} for c in cases() if (c.row.name, c.backend) == (name, "native")]
+    assert set().union(*map(pairs_of, own)) >= set().union(*map(pairs_of, WAYS))
 
 
 @pytest.mark.parametrize("row", CELLS, ids=str)

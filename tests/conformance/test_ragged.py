@@ -60,9 +60,17 @@ def run_ragged(case: Case, problem: Any, lengths: list[int], real: torch.Tensor)
     return Run(values(outputs), final, values(states))
 
 
+# Each cell in two ways, so that each way is met by cells of all kinds; one cell in all.
+PAIRS = [
+    (row, way)
+    for k, row in enumerate(WITH_TENSORS)
+    for j, way in enumerate(WAYS)
+    if row.name == "LSTM in training" or (j - k) % len(WAYS) in (0, 3)
+]
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("row", WITH_TENSORS, ids=str)
+@pytest.mark.parametrize(("row", "way"), PAIRS, ids=str)
 def test_a_ragged_batch_gives_what_the_padded_one_does(row, way, backend):
     case = Case(row, backend, "dynamic_rnn all states", **WAYS[way])
     problem, _ = posed(case)

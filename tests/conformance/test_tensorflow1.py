@@ -224,12 +224,17 @@ DIFFERENCES = {
 
 
 def every_way() -> list[Any]:
-    params = []
+    """Return each case in its own way, and the other ways once for each kind of case."""
+    params, met = [], set()
     for name, case in CASES.items():
         function = case.meta["function"]
         reason = DIFFERENCES.get(function)
         marks = [] if reason is None else [pytest.mark.xfail(reason=reason, raises=AssertionError, strict=True)]
-        params += [pytest.param(name, way, id=f"{name}-{way}", marks=marks) for way in WAYS[function]]
+        kind = function, case.meta["lengths"] is None, case.meta["dtype"], *{c["kind"] for c in case.meta["cells"]}
+        own, *others = WAYS[function]
+        for way in [own, *(way for way in others if (kind, way) not in met)]:
+            met.add((kind, way))
+            params.append(pytest.param(name, way, id=f"{name}-{way}", marks=marks))
     return params
 
 
