@@ -129,7 +129,7 @@ WAYS = covering(
         "given_state": [True, False],
     }
 )
-PER_CELL = 7
+PER_CELL = 3
 """Ways that each cell is run; the cells take turns, so that all ways are run many times."""
 
 
