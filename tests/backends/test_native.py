@@ -8,6 +8,7 @@ Letters: B batch, T steps, I input size, H hidden size.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -490,3 +491,35 @@ class Weighing(US.Cell):
 def test_a_gradient_that_is_rounding_alone_is_no_difference(seed: int) -> None:
     torch.manual_seed(seed)
     assert who_runs(Weighing(), torch.randn(4, 5, 3)) == {"native"}
+
+
+class Asking(US.Cell):
+    """A cell that asks how its input lies in memory, or how many rows there are."""
+
+    def __init__(self, question: Callable[[torch.Tensor], bool]) -> None:
+        super().__init__(4)
+        self.linear, self.question = nn.Linear(3 + 4, 4), question
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        h = torch.tanh(self.linear(torch.cat([x, h], 1)))
+        h = 2 * h if self.question(x) else h
+        return h, h
+
+
+@pytest.mark.parametrize(
+    ("question", "reason"),
+    [
+        (lambda x: len(x) == 1, "in a batch of 1 than in a batch of 64"),
+        (lambda x: x.shape[0] > 2, "in a batch of 1 than in a batch of 64"),
+        (lambda x: x.size(0) == 3, "in a batch of 3 than in a batch of 64"),
+        (lambda x: not x.is_contiguous(), "where rows lie apart in memory"),
+    ],
+)
+@pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
+def test_what_a_step_makes_of_a_row_must_not_depend_on_the_batch(question, reason, known):
+    x = torch.randn(4, 5, 3)
+    if known:  # a cell that calls the same in a batch of many rows side by side has been checked before
+        assert who_runs(Asking(lambda x: question(torch.zeros(64, 3))), x) == {"native"}
+    (decision,) = US.explain(Asking(question), x).decisions
+    assert decision.chosen == "reference"
+    assert decision.reasons["native"][0].endswith(reason)

@@ -108,8 +108,8 @@ def probe(backend: NativeBackend, call: Call, compiled: CompiledStep, reading: R
     return ""
 
 
-def probe_numbers_of_rows(call: Call, reading: Reading) -> str:
-    """Run a cell's step on a few rows and on many: what it gives for a row must not depend on how many there are.
+def probe_batches(call: Call, reading: Reading) -> str:
+    """Run a cell's step on few rows and on many, side by side in memory and apart: what it gives for a row is the same.
 
     No program says `if len(x) > 2`, and the readings, on some sixty rows each, do not see it.
 
@@ -127,24 +127,27 @@ def probe_numbers_of_rows(call: Call, reading: Reading) -> str:
     """
     small = _small(call)
 
-    def run(rows: int) -> list[Tensor]:
+    def run(rows: int, apart: bool = False) -> list[Tensor]:
         def take(tree: Nest) -> Nest:
             return map_leaves(lambda leaf: leaf.detach()[torch.arange(rows) % len(LENGTHS)], tree)
 
-        x = map_leaves(lambda leaf: leaf[0], small.inputs)
+        x = take(map_leaves(lambda leaf: leaf[0], small.inputs))
+        if apart:  # as a step of inputs with the batch first
+            x = map_leaves(lambda leaf: torch.stack([leaf, leaf], 1)[:, 0], x)
         own = None if small.row_inputs is None else take(small.row_inputs)
         with torch.enable_grad():
-            return [leaf.detach() for leaf in leaves_of(reading.step(take(x), take(small.initial_state), own))]
+            return [leaf.detach() for leaf in leaves_of(reading.step(x, take(small.initial_state), own))]
 
     many = run(MANY)
-    for rows in FEW:
+    for rows, apart in (*((rows, False) for rows in FEW), (MANY, True)):
         try:
-            few = run(rows)
+            found = run(rows, apart)
         except EXPECTED:  # `squeeze()` of a single row, say: there the loop stops too, whoever runs the others
             continue
-        for mine, wanted in zip(few, many, strict=True):
+        for mine, wanted in zip(found, many, strict=True):
             if mine.shape == wanted[:rows].shape and not all(map(_close, mine, wanted[:rows])):
-                return f"the step gives a row other values in a batch of {rows} than in a batch of {MANY}"
+                where = "where rows lie apart in memory" if apart else f"in a batch of {rows} than in a batch of {MANY}"
+                return f"the step gives a row other values {where}"
     return ""
 
 

@@ -16,7 +16,7 @@ from torch.utils._device import DeviceContext
 from unspool._nest import Nest, leaves_of, map_leaves, unflatten
 from unspool.backends._engine_run import CompiledStep, EngineRun, Request
 from unspool.backends._layout import layout_of
-from unspool.backends._probe import probe, probe_numbers_of_rows
+from unspool.backends._probe import probe, probe_batches
 from unspool.backends._static import StaticPlan
 from unspool.backends.base import Call, Result
 from unspool.program.evaluate import evaluate
@@ -116,7 +116,7 @@ class NativeBackend:
             problems = _wrong_tensors(traced.parameters, leaves_of(state))
             if problems:
                 raise TraceError(f"of the cell's tensors: {problems[0]}")
-            different = probe_numbers_of_rows(call, reading)
+            different = probe_batches(call, reading)
             if different:
                 raise TraceError(different)
             known = self._known(traced)
