@@ -80,7 +80,8 @@ def probe(backend: NativeBackend, call: Call, compiled: CompiledStep, reading: R
     """
     traced = compiled.step.trace
     tensors = [reading.foreign.stand_in(t) for t, made in zip(traced.parameters, traced.made, strict=True) if not made]
-    stepping = replace(call, cell=_Stepping(reading))
+    named = type(type(reading.cell).__name__, (_Stepping,), {})  # as errors call it
+    stepping = replace(call, cell=named(reading))
 
     def measure(run: Callable[[Call], Result], small: Call) -> list[tuple[str, Tensor]]:
         per_row = [t for t in leaves_of((small.inputs, small.initial_state, small.row_inputs)) if isinstance(t, Tensor)]
