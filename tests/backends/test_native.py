@@ -523,3 +523,41 @@ def test_what_a_step_makes_of_a_row_must_not_depend_on_the_batch(question, reaso
     (decision,) = US.explain(Asking(question), x).decisions
     assert decision.chosen == "reference"
     assert decision.reasons["native"][0].endswith(reason)
+
+
+@pytest.mark.parametrize("question", [lambda x: len(x) > 100, lambda x: len(x) == 128])
+def test_every_size_of_batch_is_tried_before_its_first_run(question):
+    cells = [Asking(question), Asking(question)]
+    cells[1].load_state_dict(cells[0].state_dict())
+    for cell in cells:  # the second takes the program of the first one, but not what was found of it
+        assert who_runs(cell, torch.randn(90, 2, 3)) == {"native"}
+        (decision,) = US.explain(cell, torch.randn(128, 2, 3)).decisions
+        assert decision.chosen == "reference"
+        assert "in a batch of 128" in decision.reasons["native"][0]
+        assert who_runs(cell, torch.randn(91, 2, 3)) == {"native"}
+
+
+def test_a_step_that_raises_in_large_batches_raises_there():
+    def few(x: torch.Tensor) -> bool:
+        if len(x) > 100:
+            raise ValueError("too many rows")
+        return False
+
+    cell = Asking(few)
+    assert who_runs(cell, torch.randn(90, 2, 3)) == {"native"}
+    with pytest.raises(ValueError, match="too many rows"):
+        US.dynamic_rnn(cell, torch.randn(128, 2, 3))
+
+
+def test_trying_a_size_of_batch_leaves_no_trace():
+    seen = []
+
+    def ask(x: torch.Tensor) -> bool:
+        seen.append(len(x)) if len(x) > 100 else None
+        return False
+
+    cell = Asking(ask)
+    with torch.no_grad():
+        US.dynamic_rnn(cell, torch.randn(90, 2, 3))
+        US.dynamic_rnn(cell, torch.randn(128, 2, 3))
+    assert seen == [128] * 2  # one for each step, and none for the question

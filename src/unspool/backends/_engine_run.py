@@ -30,16 +30,23 @@ class CompiledStep:
     step : StepProgram
     engine : module
         The native module.
+
+    Attributes
+    ----------
+    batches : dict of int to str
+        Numbers of rows with which the cell has been tried, and why its program does not hold there, or "".
     """
 
     def __init__(self, step: StepProgram, engine: Any) -> None:
         self.step, self.engine = step, engine
+        self.batches: dict[int, str] = {}
         self._plans: dict[object, tuple[StepPlan, Any]] = {}
         self.static_plans = StaticPlans(engine)
 
     def again(self) -> CompiledStep:
         """Return the same for one more cell that computes the same: its plans, and memory of its own."""
         other = copy(self)
+        other.batches = {}
         other.static_plans = StaticPlans(self.engine)
         return other
 

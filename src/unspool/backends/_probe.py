@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,8 +21,11 @@ from unspool.backends._difference import GROWTH, UNITS
 from unspool.backends._schedule import Schedule
 from unspool.backends.base import Call, Result
 from unspool.backends.reference import ReferenceBackend
-from unspool.cells import beside
+from unspool.cells import beside, step
+from unspool.program.observe import apart
+from unspool.program.path import Path
 from unspool.program.reading import EXPECTED, Reading
+from unspool.program.turns import turn
 
 if TYPE_CHECKING:
     from unspool.backends._engine_run import CompiledStep
@@ -112,10 +116,63 @@ def probe(backend: NativeBackend, call: Call, compiled: CompiledStep, reading: R
     return ""
 
 
-def probe_batches(call: Call, reading: Reading) -> str:
-    """Run a cell's step on few rows and on many, side by side in memory and apart: what it gives for a row is the same.
+class Batches:
+    """Whether a cell's step gives a row the same values in a batch of any size.
 
-    No program says `if len(x) > 2`, and the readings, on some sixty rows each, do not see it.
+    No program says `if len(x) > 2`, and the readings, on some sixty rows each, do not see it. So the step is run on
+    sample rows: on many when this is made, and then on as many as are asked for.
+
+    Parameters
+    ----------
+    call : Call
+        Gives the form of inputs and states.
+    run_step : callable
+        Takes an input, a state and per-sequence inputs, and returns output and state, as `unspool.cells.step`.
+    path : Path, optional
+        Where it is given, the code has to go the same way too, and is stopped where it does not.
+    """
+
+    def __init__(
+        self, call: Call, run_step: Callable[[Nest, Nest, Nest | None], tuple[Nest, Nest]], path: Path | None = None
+    ) -> None:
+        self._small, self._step, self._path = _small(call), run_step, path
+        run = self._prepared(MANY)
+        self._many = run() if path is None else path.record(run)
+
+    def difference(self, rows: int, strided: bool = False) -> str:
+        """Run the step on some rows, side by side in memory or apart; say what differs, or "".
+
+        Whatever the step raises is raised: it may have no values for so many rows.
+        """
+        where = "where rows lie apart in memory" if strided else f"in a batch of {rows} than in a batch of {MANY}"
+        run = self._prepared(rows, strided)
+        found = run() if self._path is None else self._path.follow(run)
+        if found is None:
+            assert self._path is not None
+            return f"the step does something else {where} ({self._path.left_at})"
+        which = torch.arange(rows) % len(LENGTHS)
+        for mine, wanted in zip(found, self._many, strict=True):
+            if mine.shape[:1] != (rows,) or mine.shape[1:] != wanted.shape[1:]:
+                continue  # not one value per row: whoever runs the step says so
+            if not all(_close(mine[which == k], wanted[k]) for k in which.unique().tolist()):
+                return f"the step gives a row other values {where}"
+        return ""
+
+    def _prepared(self, rows: int, strided: bool = False) -> Callable[[], list[Tensor]]:
+        small = self._small
+
+        def take(tree: Nest) -> Nest:
+            return map_leaves(lambda leaf: leaf.detach()[torch.arange(rows) % len(LENGTHS)], tree)
+
+        x = take(map_leaves(lambda leaf: leaf[0], small.inputs))
+        if strided:  # as a step of inputs with the batch first
+            x = map_leaves(lambda leaf: torch.stack([leaf, leaf], 1)[:, 0], x)
+        state, own = take(small.initial_state), None if small.row_inputs is None else take(small.row_inputs)
+        return lambda: [leaf.detach() for leaf in leaves_of(self._step(x, state, own))]
+
+
+def probe_batches(call: Call, reading: Reading) -> str:
+    """Say where a step that has just been read gives a row other values in small batches, or apart in memory; or "".
 
     Parameters
     ----------
@@ -123,36 +180,38 @@ def probe_batches(call: Call, reading: Reading) -> str:
         Gives the form of inputs and states.
     reading : Reading
         Of the cell.
-
-    Returns
-    -------
-    str
-        What differs; empty if nothing does.
     """
-    small = _small(call)
-
-    def run(rows: int, apart: bool = False) -> list[Tensor]:
-        def take(tree: Nest) -> Nest:
-            return map_leaves(lambda leaf: leaf.detach()[torch.arange(rows) % len(LENGTHS)], tree)
-
-        x = take(map_leaves(lambda leaf: leaf[0], small.inputs))
-        if apart:  # as a step of inputs with the batch first
-            x = map_leaves(lambda leaf: torch.stack([leaf, leaf], 1)[:, 0], x)
-        own = None if small.row_inputs is None else take(small.row_inputs)
-        with torch.enable_grad():
-            return [leaf.detach() for leaf in leaves_of(reading.step(x, take(small.initial_state), own))]
-
-    many = run(MANY)
-    for rows, apart in (*((rows, False) for rows in FEW), (MANY, True)):
-        try:
-            found = run(rows, apart)
-        except EXPECTED:  # `squeeze()` of a single row, say: there the loop stops too, whoever runs the others
-            continue
-        for mine, wanted in zip(found, many, strict=True):
-            if mine.shape == wanted[:rows].shape and not all(map(_close, mine, wanted[:rows])):
-                where = "where rows lie apart in memory" if apart else f"in a batch of {rows} than in a batch of {MANY}"
-                return f"the step gives a row other values {where}"
+    with torch.enable_grad():
+        batches = Batches(call, reading.step)
+        for rows, strided in (*((rows, False) for rows in FEW), (MANY, True)):
+            try:
+                different = batches.difference(rows, strided)
+            except EXPECTED:  # `squeeze()` of a single row, say: there the loop stops too, whoever runs the others
+                continue
+            if different:
+                return different
     return ""
+
+
+def probe_batch(call: Call) -> str:
+    """Say why a cell is not run by its program in a batch as large as that of a call; or "".
+
+    The step itself is run, which leaves no trace: it has been read, and is stopped where it leaves the path.
+
+    Parameters
+    ----------
+    call : Call
+    """
+
+    def look() -> str:
+        with torch.no_grad():
+            try:
+                return Batches(call, partial(step, call.cell), Path()).difference(call.schedule.batch)
+            except EXPECTED as error:
+                return f"the step raises an error in a batch of {call.schedule.batch}: {error!r}"
+
+    with turn():
+        return apart(look)
 
 
 def _by_rows(name: str, a: Tensor, b: Tensor) -> list[tuple[Tensor, Tensor]]:

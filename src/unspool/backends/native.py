@@ -16,7 +16,7 @@ from torch.utils._device import DeviceContext
 from unspool._nest import Nest, leaves_of, map_leaves, unflatten
 from unspool.backends._engine_run import CompiledStep, EngineRun, Request
 from unspool.backends._layout import layout_of
-from unspool.backends._probe import probe, probe_batches
+from unspool.backends._probe import probe, probe_batch, probe_batches
 from unspool.backends._static import StaticPlan
 from unspool.backends.base import Call, Result
 from unspool.program.evaluate import evaluate
@@ -91,7 +91,12 @@ class NativeBackend:
         if found:
             return found
         compiled, _ = self.compiled(call)
-        return [compiled] if isinstance(compiled, str) else []
+        if isinstance(compiled, str):
+            return [compiled]
+        different = compiled.batches.get(call.schedule.batch)
+        if different is None:
+            different = compiled.batches[call.schedule.batch] = probe_batch(call)
+        return [different] if different else []
 
     def compiled(self, call: Call) -> tuple[CompiledStep | str, tuple[Tensor, ...]]:
         """Return the cell's program, read and checked at its first use, and the tensors that it takes; or why not."""
