@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 Nest: TypeAlias = Any
@@ -33,12 +33,17 @@ def leaves_of(tree: Nest) -> list[Any]:
     """Return the leaves of a structure in the order of `flatten`."""
     if isinstance(tree, Tensor):
         return [tree]
-    if _is_flat(tree):
+    if isinstance(tree, tuple) and _is_flat(tree):
         return list(tree)
     found: list[Any] = []
     _gather(tree, found)
     return found
 
+
+_PLAIN = frozenset({Tensor, nn.Parameter, int})
+"""What a flat tuple holds: tensors or sizes, as nearly every state is: pytree takes its time."""
+
+_TENSORS = frozenset({Tensor, nn.Parameter})
 
 _NUMBERS = frozenset({int, float, bool, str, type(None), torch.dtype, torch.device})
 
@@ -59,9 +64,9 @@ def _gather(tree: Nest, found: list[Any]) -> None:
 
 
 def _is_flat(tree: Nest) -> bool:
-    """Tell whether this is a tuple of tensors or sizes: nearly every state is, and pytree takes its time."""
+    """Tell whether this is a tuple of tensors or sizes."""
     plain = type(tree) is tuple or (isinstance(tree, tuple) and hasattr(tree, "_fields"))
-    return plain and all(isinstance(item, Tensor | int) for item in tree)
+    return plain and _PLAIN.issuperset(map(type, tree))
 
 
 def map_leaves(
@@ -71,7 +76,7 @@ def map_leaves(
 
     What `stop_at` is true for counts as a leaf.
     """
-    if stop_at is None and isinstance(tree, Tensor) and all(isinstance(other, Tensor) for other in others):
+    if stop_at is None and isinstance(tree, Tensor) and (not others or _TENSORS.issuperset(map(type, others))):
         return function(tree, *others)
     if not others and stop_at is None and _is_flat(tree):
         leaves = map(function, tree)
@@ -112,7 +117,7 @@ def require_tensors(tree: Nest, name: str) -> None:
     TypeError
         If a leaf is not a tensor, naming the leaf.
     """
-    if all(isinstance(leaf, Tensor) for leaf in leaves_of(tree)):
+    if isinstance(tree, Tensor) or _TENSORS.issuperset(map(type, leaves_of(tree))):
         return
     for path, leaf in named_leaves(tree, name):
         if not isinstance(leaf, Tensor):

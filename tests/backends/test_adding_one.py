@@ -10,7 +10,7 @@ import torch
 from tests.conformance.oracle import assert_close
 from tests.docs.pages import PAGES, blocks
 from tests.refusal import refused
-from unspool import GRU, LSTM, BackendError, explain
+from unspool import GRU, LSTM, BackendError, GRUCell, dynamic_rnn, explain
 from unspool.backends import dispatch
 
 PAGE = "docs/backends.md"
@@ -23,6 +23,15 @@ def dense(monkeypatch) -> None:
     names: dict[str, Any] = {}
     exec(compile(code, PAGE, "exec"), names)
     monkeypatch.setattr(dispatch, "BACKENDS", (names["DenseBackend"](), *dispatch.BACKENDS))
+
+
+def test_it_has_resets_and_all_states_without_knowing_of_them():
+    cell, x, resets = GRUCell(3, 4), torch.randn(2, 5, 3), torch.rand(2, 5) < 0.5
+    ran = [
+        dynamic_rnn(cell, x, resets=resets, return_all_states=True, backend=backend)
+        for backend in ("dense", "reference")
+    ]
+    assert_close(dict(enumerate(ran[0])), dict(enumerate(ran[1])), torch.float32)
 
 
 @pytest.mark.parametrize("kind", [GRU, LSTM])
@@ -44,7 +53,7 @@ def test_its_reasons_are_asked_for_and_its_name_is_known():
     (decision,) = explain(GRU(3, 4), x, lengths=[5, 2]).decisions
     assert decision.chosen != "dense"
     assert decision.reasons["dense"] == ["there is padding, or nothing to compute"]
-    with refused(BackendError, "backend 'dense' cannot run", "dense: there are resets"):
-        GRU(3, 4, backend="dense")(x, resets=torch.ones(5, 2, dtype=torch.bool))
+    with refused(BackendError, "backend 'dense' cannot run GRUCell over [5, 2, 3]", "dense: there is padding"):
+        GRU(3, 4, backend="dense")(x, lengths=[5, 2])
     with refused(ValueError, "backend is 'sparse'", "expected one of 'auto', 'dense', "):
         GRU(3, 4, backend="sparse")

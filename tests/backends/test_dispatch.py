@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,19 +13,21 @@ import torch
 
 from tests.refusal import refused
 from unspool import BackendError, LSTMCell, dynamic_rnn, explain, info
-from unspool.backends import Call, Result, check_backend, dispatch, is_recording, recording
+from unspool.backends import Call, Refusal, Result, Run, check_backend, dispatch, is_recording, recording
 from unspool.backends.reference import ReferenceBackend
 
 
 class Picky:
     """A backend that has reasons, and notes its calls."""
 
-    def __init__(self, name: str, *reasons: str) -> None:
-        self.name, self._reasons = name, list(reasons)
+    def __init__(self, name: str, *reasons: str, device: str | None = None) -> None:
+        self.name, self.device, self._reasons = name, device, list(reasons)
         self.calls: list[Call] = []
+        self.asked = 0
 
-    def reasons(self, call: Call) -> list[str]:
-        return self._reasons
+    def prepare(self, call: Call) -> Run | Refusal:
+        self.asked += 1
+        return Refusal(self._reasons) if self._reasons else partial(self.run, call)
 
     def run(self, call: Call) -> Result:
         self.calls.append(call)
@@ -66,9 +69,14 @@ def test_a_call_describes_itself(call):
     assert not call.static
 
 
-def test_the_reference_backend_has_no_reasons_and_comes_last(call):
-    assert ReferenceBackend().reasons(call) == []
-    assert dispatch.BACKENDS[-1].name == "reference"
+def test_the_reference_backend_runs_whatever_is_listed(call):
+    assert callable(ReferenceBackend().prepare(call))
+
+
+def test_backends_of_other_devices_are_not_asked(backends):
+    (elsewhere,) = backends(Picky("elsewhere", device="cuda"))
+    dynamic_rnn(CELL, X)
+    assert elsewhere.asked == 0
 
 
 def test_auto_takes_the_first_without_reasons(backends):

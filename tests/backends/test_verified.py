@@ -6,6 +6,7 @@ import random
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,9 +17,10 @@ from torch.utils.checkpoint import checkpoint
 import unspool as us
 from tests.trust.snapshots import differences, global_randomness
 from unspool._nest import leaves_of
-from unspool.backends import Call, Result, call_with, dispatch
+from unspool.backends import Call, Result, Run, call_with, dispatch
 from unspool.backends.native import missing
 from unspool.backends.reference import ReferenceBackend
+from unspool.cells import inside
 from unspool.data import ragged_from_padded
 
 needs_engine = pytest.mark.skipif(bool(missing), reason=missing)
@@ -56,6 +58,11 @@ class Wrong(torch.autograd.Function):
         return grad, None
 
 
+def _first_changed(inputs: Any, index: tuple[Any, ...]) -> Any:
+    """Return inputs, alone or beside resets, that are wrong in one place of their gradient."""
+    return (Wrong.apply(inputs[0], index), *inputs[1:]) if isinstance(inputs, tuple) else Wrong.apply(inputs, index)
+
+
 @dataclass
 class Faulty:
     """A fast backend that is wrong in one place, in batches of six rows alone."""
@@ -63,24 +70,37 @@ class Faulty:
     place: str
     index: tuple[Any, ...]
     name: str = "native"
+    device: str | None = None
 
-    def reasons(self, call: Call) -> list[str]:
-        return []
+    def prepare(self, call: Call) -> Run:
+        return partial(self.run, call)
 
     def run(self, call: Call) -> Result:
         loop = ReferenceBackend()
         if call.schedule.batch != 6:
             return loop.run(call)
+        cell = inside(call.cell)
         if self.place.startswith("lin."):
-            weight = dict(call.cell.named_parameters())[self.place]
-            wrong = {**dict(call.cell.named_parameters()), self.place: Wrong.apply(weight, self.index)}
-            return call_with(call.cell, wrong, lambda: loop.run(call))
-        if self.place in ("inputs", "initial_state", "reset_state", "row_inputs"):
-            return loop.run(replace(call, **{self.place: Wrong.apply(getattr(call, self.place), self.index)}))
+            weight = dict(cell.named_parameters())[self.place]
+            wrong = {**dict(cell.named_parameters()), self.place: Wrong.apply(weight, self.index)}
+            return call_with(cell, wrong, lambda: loop.run(call))
+        rows = call.row_inputs  # of a cell with resets around it
+        changed = {
+            "inputs": lambda: {"inputs": _first_changed(call.inputs, self.index)},
+            "initial_state": lambda: {"initial_state": Wrong.apply(call.initial_state, self.index)},
+            "reset_state": lambda: {"row_inputs": rows._replace(start=Wrong.apply(rows.start, self.index))},
+            "row_inputs": lambda: {"row_inputs": rows._replace(inside=(Wrong.apply(rows.inside[0], self.index),))},
+        }
+        if self.place in changed:
+            return loop.run(replace(call, **changed[self.place]()))
         result = loop.run(call)
-        error = torch.zeros_like(getattr(result, self.place))
+        whole = isinstance(result.outputs, tuple)  # with the states of all steps
+        outputs, all_states = result.outputs if whole else (result.outputs, None)
+        found: dict[str, Any] = {"outputs": outputs, "all_states": all_states, "final_state": result.final_state}
+        error = torch.zeros_like(found[self.place])
         error[self.index] = 1.0
-        return replace(result, **{self.place: getattr(result, self.place) + error})
+        found[self.place] = found[self.place] + error
+        return Result((found["outputs"], found["all_states"]) if whole else found["outputs"], found["final_state"])
 
 
 PLACES = {

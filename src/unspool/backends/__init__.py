@@ -2,6 +2,7 @@
 
 from unspool.backends._info import Info as Info
 from unspool.backends._info import info as info
+from unspool.backends._padding import repeated as repeated
 from unspool.backends._schedule import Schedule as Schedule
 from unspool.backends._swap import call_with as call_with
 from unspool.backends._traced_schedule import TracedSchedule as TracedSchedule
@@ -10,7 +11,9 @@ from unspool.backends._verified import verified as verified
 from unspool.backends.base import Backend as Backend
 from unspool.backends.base import BackendError as BackendError
 from unspool.backends.base import Call as Call
+from unspool.backends.base import Refusal as Refusal
 from unspool.backends.base import Result as Result
+from unspool.backends.base import Run as Run
 from unspool.backends.dispatch import Decision as Decision
 from unspool.backends.dispatch import check_backend as check_backend
 from unspool.backends.dispatch import is_recording as is_recording

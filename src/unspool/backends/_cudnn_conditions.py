@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from unspool._nest import describe, leaves_of
-from unspool.backends.base import Call
-from unspool.cells import GRUCell, LSTMCell, SimpleRNNCell, activation
+from unspool.backends.base import UNLISTED, Call
+from unspool.cells import GRUCell, LSTMCell, ResetCell, SimpleRNNCell, WithStates, activation, around, inside
 from unspool.cells._activations import activation_name
 from unspool.program.hooks import hook_reason
 
@@ -61,21 +62,46 @@ def reasons_of_call(call: Call) -> Iterator[str]:
         Of a cell among `CELLS`.
     """
     if call.row_inputs is not None and "hidden" in call.row_inputs:
-        yield f"recurrent_dropout is {call.cell.recurrent_dropout}, in training"
+        yield f"recurrent_dropout is {inside(call.cell).recurrent_dropout}, in training"
     if call.static:
         yield "the call is unrolled (static)"
-    if call.schedule.has_resets:
-        yield "there are resets"
     if not call.schedule.right_padded:
         yield "the mask is not right-padded"
-    if call.all_states and type(call.cell) is LSTMCell:
+    if isinstance(call.cell, WithStates) and type(inside(call.cell)) is LSTMCell:
         yield "all states are wanted, and cuDNN gives the last c alone"
+
+
+def reasons_of(call: Call, device_type: str) -> Iterator[str]:
+    """Yield why cuDNN cannot run a call.
+
+    Parameters
+    ----------
+    call : Call
+    device_type : str
+        Where the tensors should be.
+    """
+    resets = any(isinstance(cell, ResetCell) for cell in around(call.cell))
+    cell, x = inside(call.cell), call.inputs[0] if resets else call.inputs
+    yield from reasons_of_tensors(replace(call, inputs=x), device_type)
+    if not call.schedule.listed:
+        yield UNLISTED
+        return
+    if resets:
+        yield "there are resets"
+        return
+    if type(cell) not in CELLS:  # a subclass, too, may have another step
+        yield f"the cell is {type(cell).__name__}; cuDNN has LSTMCell, GRUCell and SimpleRNNCell"
+        return
+    if not (isinstance(x, Tensor) and x.shape[2:] == (cell.input_size,)):
+        yield f"the input is {describe(x)}; expected {cell.input_size} features"
+    yield from reasons_of_cell(cell)
+    yield from reasons_of_call(call)
 
 
 def _tensors(call: Call) -> Iterator[Tensor]:
     yield from leaves_of(call.inputs)
     yield from leaves_of(call.initial_state)
-    yield from (p for p in call.cell._parameters.values() if p is not None)
+    yield from (p for p in inside(call.cell)._parameters.values() if p is not None)
 
 
 def reasons_of_tensors(call: Call, device_type: str) -> Iterator[str]:
@@ -87,7 +113,6 @@ def reasons_of_tensors(call: Call, device_type: str) -> Iterator[str]:
     device_type : str
         Where the tensors should be.
     """
-    # The first reason is the one that most calls have: on a machine without CUDA this is all that is asked.
     away = next((t.device for t in _tensors(call) if t.device.type != device_type), None)
     if away is not None:
         yield f"tensors are on {away}, not on a CUDA device"
@@ -103,6 +128,3 @@ def reasons_of_tensors(call: Call, device_type: str) -> Iterator[str]:
     hooks = hook_reason(call.cell)
     if hooks:
         yield hooks
-    x = call.inputs
-    if type(call.cell) in CELLS and not (isinstance(x, Tensor) and x.shape[2:] == (call.cell.input_size,)):
-        yield f"the input is {describe(x)}; expected {call.cell.input_size} features"

@@ -128,8 +128,8 @@ def shaken(call: Call) -> Call:
         return (tensor.detach() + UNITS * unit * signs).requires_grad_(tensor.requires_grad)
 
     rows = None if call.row_inputs is None else map_leaves(shake, call.row_inputs)
-    inputs, initial, fresh = (map_leaves(shake, t) for t in (call.inputs, call.initial_state, call.reset_state))
-    return replace(call, inputs=inputs, initial_state=initial, reset_state=fresh, row_inputs=rows)
+    inputs, initial = map_leaves(shake, call.inputs), map_leaves(shake, call.initial_state)
+    return replace(call, inputs=inputs, initial_state=initial, row_inputs=rows)
 
 
 def largest(tensor: Tensor) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,7 @@ import torch
 from torch import Tensor
 
 from unspool._nest import Nest, map_leaves
-from unspool.backends._schedule import Schedule, carried_on
-
-SMALL = 1 << 18
-"""Tokens up to which the layout of a dense batch is kept for the next call."""
+from unspool.backends._schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -31,10 +28,10 @@ class TokenLayout:
         The engine's own description.
     shape : pair of int
         The first two sizes of arrays.
-    reverse, right_padded : bool
-        See `Schedule`.
     batch, tokens, blocks, threads : int
         Numbers of rows B, of tokens N, of blocks of rows, and of threads.
+    has_padding : bool
+        Whether there are places without a token.
     rows : LongTensor of shape (B,), optional
         The row of the batch that stands at each place; None where the order is that of the batch.
     counts, firsts : arrays of int of shape (blocks, K)
@@ -43,24 +40,20 @@ class TokenLayout:
         The place of each block's first row.
     places : pair of LongTensor of shape (N,)
         Where each token stands along the first two axes of arrays: in time and in the batch where they are padded.
-    resets : ByteTensor of shape (N,), optional
-        Whether the state is reset before each token.
     """
 
     engine: Any
     shape: tuple[int, int]
-    reverse: bool
-    right_padded: bool
     batch: int
     tokens: int
     blocks: int
     threads: int
+    has_padding: bool
     rows: Tensor | None
     counts: np.ndarray
     firsts: np.ndarray
     row_starts: np.ndarray
     places: tuple[Tensor, Tensor]
-    resets: Tensor | None
 
     @cached_property
     def positions(self) -> Tensor:
@@ -79,30 +72,17 @@ class TokenLayout:
         return torch.from_numpy(_row_places(self.counts, self.firsts, self.row_starts))
 
     @cached_property
-    def last(self) -> Tensor:
-        """For each row of the batch the number of its last token computed, -1 for a row without tokens: `[B]`."""
-        last, number = torch.full((self.batch,), -1), torch.arange(self.tokens)
-        # In a block, later tokens have higher numbers.
-        last = last.scatter_reduce(0, self.row_of_token, number, "amax")
-        return self.put_rows(last)
-
-    @cached_property
     def spans(self) -> tuple[Tensor, Tensor]:
         """The first and the last step of the row at each place, -1 for a row without tokens: twice `[B]`."""
         last = torch.full((self.batch,), -1).scatter_reduce(0, self.row_of_token, self.steps, "amax")
         return last.clamp(max=0), last
 
-    @property
-    def has_padding(self) -> bool:
-        """Whether there are places without a token."""
-        return self.tokens < math.prod(self.shape)
-
-    def each_step(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """Yield for each step, in the order of computation, its tokens, their rows, and which of them are reset."""
+    def each_step(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield for each step, in the order of computation, its tokens and their rows."""
         order = self.steps.argsort(stable=True)
         for index in order.split(self.counts.sum(0).tolist()):
             if len(index):
-                yield index, self.row_of_token[index], None if self.resets is None else self.resets[index].bool()
+                yield index, self.row_of_token[index]
 
     def take_rows(self, tree: Nest) -> Nest:
         """Bring values `[B, ...]` into the layout's order."""
@@ -121,42 +101,6 @@ class TokenLayout:
         shape = *self.shape, *tokens.shape[1:]
         return tokens.new_zeros(shape).flatten(0, 1).index_copy(0, self.positions, tokens).view(shape)
 
-    def repeat(self, padded: Tensor, tokens: Tensor | None, before: Tensor) -> Tensor:
-        """Fill padding with what stands at the row's token before, or with `before` `[B, ...]` where there is none.
-
-        Parameters
-        ----------
-        padded : Tensor of shape (T, B, ...)
-            Where the tokens' values stand, unless `tokens` has them.
-        tokens : Tensor of shape (N, ...), optional
-        before : Tensor of shape (B, ...)
-        """
-        if not self.has_padding:
-            return padded if tokens is None else self.put_tokens(tokens)
-        values = self.take_tokens(padded) if tokens is None else tokens
-        around = _repeated(self, values, before) if self.right_padded else _carried(self, values, before)
-        return around.view(*self.shape, *values.shape[1:])
-
-
-def _repeated(layout: TokenLayout, tokens: Tensor, before: Tensor) -> Tensor:
-    """Put tokens before what repeats the row's last one; in reverse, what repeats comes before the first computed."""
-    if layout.tokens and not layout.reverse:
-        last = layout.last
-        none = (last < 0).view(-1, *[1] * (before.dim() - 1))
-        before = torch.where(none, before, tokens.index_select(0, last.clamp(min=0)))
-    around = before.expand(layout.shape[0], *before.shape).flatten(0, 1)
-    return around.index_copy(0, layout.positions, tokens)
-
-
-def _carried(layout: TokenLayout, tokens: Tensor, before: Tensor) -> Tensor:
-    """Put into each place the token there or the latest before it: masks have gaps anywhere."""
-    steps, batch = layout.shape
-    number = torch.full((steps * batch,), -1)
-    number[layout.positions] = torch.arange(layout.tokens)
-    latest = carried_on(number.view(steps, batch), layout.reverse)
-    place = torch.where(latest < 0, torch.arange(batch), latest + batch)
-    return torch.cat([before, tokens]).index_select(0, place.flatten())
-
 
 def _steps(counts: np.ndarray) -> np.ndarray:
     """Return which of its row's tokens each token is: `[N]`."""
@@ -171,7 +115,7 @@ def _row_places(counts: np.ndarray, firsts: np.ndarray, row_starts: np.ndarray) 
 
 
 def layout_of(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
-    """Lay out the tokens of a schedule, once; where all are real, the layout is kept for the next time.
+    """Lay out the tokens of a schedule, once.
 
     Parameters
     ----------
@@ -181,17 +125,9 @@ def layout_of(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
     threads : int
         With more threads than rows there is one block, on which all threads work together.
     """
-    if schedule.dense and not schedule.has_resets and schedule.steps * schedule.batch <= SMALL:
-        return _dense_layout(schedule.steps, schedule.batch, schedule.reverse, schedule.ragged, engine, threads)
     if threads not in schedule.layouts:
         schedule.layouts[threads] = _make_layout(schedule, engine, threads)
     return schedule.layouts[threads]
-
-
-@lru_cache(maxsize=32)
-def _dense_layout(steps: int, batch: int, reverse: bool, ragged: bool, engine: Any, threads: int) -> TokenLayout:
-    schedule = Schedule(steps, batch, None, None, reverse=reverse, device=torch.device("cpu"), ragged=ragged)
-    return _make_layout(schedule, engine, threads)
 
 
 def _make_layout(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
@@ -221,22 +157,17 @@ def _make_layout(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
         places = by_row, np.zeros_like(by_row)
     else:
         places = time if schedule.right_padded else schedule.by_row[1].numpy()[by_row], row
-    flags = np.zeros(0, np.uint8)
-    if schedule.token_resets is not None and bool(schedule.token_resets.any()):
-        flags = schedule.token_resets.numpy()[by_row].astype(np.uint8)
     return TokenLayout(
-        engine=engine.Layout(len(row), batch, row_starts, counts, firsts, flags, *places),
+        engine=engine.Layout(len(row), batch, row_starts, counts, firsts, np.zeros(0, np.uint8), *places),
         shape=schedule.shape,
-        reverse=schedule.reverse,
-        right_padded=schedule.right_padded,
         batch=batch,
         tokens=len(row),
         blocks=blocks,
         threads=threads,
+        has_padding=len(row) < math.prod(schedule.shape),
         rows=None if schedule.dense else torch.from_numpy(order),
         counts=counts,
         firsts=firsts,
         row_starts=row_starts,
         places=(torch.from_numpy(places[0]), torch.from_numpy(places[1])),
-        resets=torch.from_numpy(flags) if len(flags) else None,
     )

@@ -43,14 +43,11 @@ def has_operator(call: Call) -> bool:
     cell, schedule = call.cell, call.schedule
     tensors = [*leaves_of(call.inputs), *leaves_of(call.initial_state), *cell.parameters()]
     return (
-        type(cell) in OPERATORS  # a subclass may compute anything
+        type(cell) in OPERATORS  # a subclass may compute anything, and resets stand around it
         and not hook_reason(cell)
         and not call.static  # promised: a graph without loops
-        and not call.all_states
         and call.row_inputs is None
-        and call.pad_output == "zero"
         and isinstance(schedule, TracedSchedule)
-        and schedule.given_resets_in_order is None
         and (schedule.dense or schedule.right_padded_lengths is not None)
         and all(tensor.dtype == torch.float32 for tensor in tensors)  # ONNX Runtime has no other on the CPU
         and not (getattr(cell, "proj_size", 0) or getattr(cell, "cell_clip", None) or getattr(cell, "coupled", False))
@@ -111,7 +108,7 @@ def run_operator(call: Call) -> Result:
     if lengths is not None:  # ONNX Runtime gives zeros as the final state of rows of length 0
         real = (lengths > 0).unsqueeze(1)
         state = [torch.where(real, leaf, start) for leaf, start in zip(state, initial, strict=True)]
-    return Result(outputs.squeeze(1), LSTMState(*state) if lstm else state[0], None)
+    return Result(outputs.squeeze(1), LSTMState(*state) if lstm else state[0])
 
 
 def _by_gate(cell: Any, weight: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from unspool.backends._difference import GROWTH, UNITS
 from unspool.backends._schedule import Schedule
 from unspool.backends.base import Call, Result
 from unspool.backends.reference import ReferenceBackend
-from unspool.cells import beside, step
+from unspool.cells import beside, name_of, step
 from unspool.program.observe import apart
 from unspool.program.path import Path
 from unspool.program.reading import EXPECTED, Reading
@@ -84,7 +84,7 @@ def probe(backend: NativeBackend, call: Call, compiled: CompiledStep, reading: R
     """
     traced = compiled.step.trace
     tensors = [reading.foreign.stand_in(t) for t, made in zip(traced.parameters, traced.made, strict=True) if not made]
-    named = type(type(reading.cell).__name__, (_Stepping,), {})  # as errors call it
+    named = type(name_of(reading.cell), (_Stepping,), {})  # as errors call it
     stepping = replace(call, cell=named(reading))
 
     def measure(run: Callable[[Call], Result], small: Call) -> list[tuple[str, Tensor, float]]:
@@ -256,19 +256,15 @@ def _small(call: Call, shaken: int = 0) -> Call:
         call,
         inputs=map_leaves(lambda leaf: sample(leaf, STEPS, rows, skip=2), call.inputs),
         initial_state=states,
-        reset_state=states,
         row_inputs=None if own is None else map_leaves(lambda leaf: sample(leaf, rows, skip=1), own),
         schedule=Schedule(STEPS, rows, live, None, reverse=False, device=torch.device("cpu")),
-        pad_output="zero",
-        all_states=True,
         static=False,
-        notes={},
     )
 
 
 def _values_and_gradients(result: Result, sources: list[Tensor]) -> list[tuple[str, Tensor, float]]:
     """Return the values of a run, and the gradients of two losses, a steep and a flat one; and how steep each is."""
-    named = {"outputs": result.outputs, "final states": result.final_state, "all states": result.all_states}
+    named = {"outputs": result.outputs, "final states": result.final_state}
     values = [(name, leaf) for name, tree in named.items() for leaf in leaves_of(tree)]
     generator = torch.Generator().manual_seed(11)
     terms = [(leaf * torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype)).sum() for _, leaf in values]

@@ -28,17 +28,9 @@ class Sample:
 
     def __init__(self, schedule: Schedule, rows: list[int]) -> None:
         self._whole, self._rows = schedule, torch.tensor(rows, device="cpu")
-        live, resets = schedule.live_in_order, schedule.given_resets_in_order
-        if schedule.reverse:
-            live, resets = live.flip(0), None if resets is None else resets.flip(0)
-        self._live = live[:, self._rows]
+        self._valid = schedule.valid.cpu()[:, self._rows]
         self.schedule = Schedule(
-            schedule.steps,
-            len(rows),
-            self._live,
-            None if resets is None else resets[:, self._rows],
-            reverse=schedule.reverse,
-            device=schedule.device,
+            schedule.steps, len(rows), self._valid, None, reverse=schedule.reverse, device=schedule.device
         )
 
     def of(self, call: Call) -> Call:
@@ -51,16 +43,13 @@ class Sample:
             call,
             inputs=map_leaves(fresh(self.take), call.inputs),
             initial_state=map_leaves(fresh(self.take_rows), call.initial_state),
-            reset_state=map_leaves(fresh(self.take_rows), call.reset_state),
             row_inputs=None if call.row_inputs is None else map_leaves(fresh(self.take_rows), call.row_inputs),
             schedule=self.schedule,
-            pad_output="zero" if self._whole.ragged else call.pad_output,
             static=False,
-            notes={},
         )
 
     def of_results(self, grads: Sequence[Tensor | None], outputs: int, finals: int) -> list[Tensor | None]:
-        """Return what belongs to these rows of gradients of outputs, final states and states of all steps."""
+        """Return what belongs to these rows of gradients of outputs and final states."""
         final = range(outputs, outputs + finals)
         return [None if g is None else (self.take_rows if i in final else self.take)(g) for i, g in enumerate(grads)]
 
@@ -69,16 +58,16 @@ class Sample:
         array = array.detach()
         if not self._whole.ragged:
             return array.index_select(1, self._rows.to(array.device))
-        found = array.new_zeros((*self._live.shape, *array.shape[2:]))
-        step, row = self._live.nonzero().unbind(1)
+        found = array.new_zeros((*self._valid.shape, *array.shape[2:]))
+        step, row = self._valid.nonzero().unbind(1)
         place = step * self._whole.stride + self._whole.starts[self._rows[row]]
         found[step, row] = array.flatten(0, 1)[place.to(array.device)]
         return found
 
     def real(self, array: Tensor) -> Tensor:
         """Return `[T, n, ...]` as `take` would have taken it."""
-        live = self._live.to(array.device).view(*self._live.shape, *[1] * (array.dim() - 2))
-        return torch.where(live, array.detach(), 0) if self._whole.ragged else array.detach()
+        valid = self._valid.to(array.device).view(*self._valid.shape, *[1] * (array.dim() - 2))
+        return torch.where(valid, array.detach(), 0) if self._whole.ragged else array.detach()
 
     def take_rows(self, values: Tensor) -> Tensor:
         """Return `[n, ...]` of values per row."""

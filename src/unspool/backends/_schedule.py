@@ -56,9 +56,14 @@ class Schedule:
         Whether each row's tokens are its first steps.
     dense : bool
         Whether every step of every row is a token.
+    has_resets : bool
+        Whether resets were given.
     layouts : dict
-        What backends have made of the tokens and want to make once.
+        What backends have made of the valid steps and want to make once.
     """
+
+    listed = True
+    """Whether it can be asked which rows are computed at which step."""
 
     def __init__(
         self,
@@ -82,6 +87,7 @@ class Schedule:
         elif lengths is not None:
             lengths = lengths.clone()  # what is asked later must not depend on what becomes of the user's tensor
         self._lengths, self._gaps, self._resets = lengths, live, resets
+        self.has_resets = resets is not None
         self.right_padded = live is None
         self.dense = live is None and (lengths is None or bool((lengths == steps).all()))
         self.layouts: dict[Any, Any] = {}
@@ -175,71 +181,58 @@ class Schedule:
         first, last = times[(after - self.lengths).clamp(max=len(times) - 1)], times[(after - 1).clamp(min=0)]
         return torch.where(self.lengths > 0, first, -1), torch.where(self.lengths > 0, last, -1)
 
-    # Resets.
-
-    @property
-    def has_resets(self) -> bool:
-        """Whether resets were given."""
-        return self._resets is not None
+    # Where there are valid steps, and where the state is reset before them, as arrays.
 
     @cached_property
-    def live_in_order(self) -> Tensor:
-        """Where there is a token, in the order of computation: `[T, B]`."""
-        live = _within(self.lengths, self.steps) if self._gaps is None else self._gaps
-        return live.flip(0) if self.reverse else live
+    def valid_in_order(self) -> Tensor:
+        """Where there is a valid step, in the order of computation: `[T, B]`, where the schedule's parts are."""
+        valid = _within(self.lengths, self.steps) if self._gaps is None else self._gaps
+        return valid.flip(0) if self.reverse else valid
 
-    @property
-    def given_resets_in_order(self) -> Tensor | None:
-        """Resets as they were given, in the order of computation: `[T, B]`, or None.
+    @cached_property
+    def valid(self) -> Tensor:
+        """Where there is a valid step: `[T, B]`, on the device."""
+        valid = self.valid_in_order
+        return (valid.flip(0) if self.reverse else valid).to(self.device)
 
-        In the reverse direction without those of the padding after a row's end, which would come before all tokens.
+    @cached_property
+    def resets(self) -> Tensor:
+        """Before which steps a state is reset: `[T, B]`, or `[N, 1]` where arrays are ragged, on the device.
+
+        Those in a gap wait for the row's next valid step. What stands where there is none, counts for nothing.
         """
-        if self._resets is None or not self.reverse:
-            return self._resets
-        resets = self._resets.flip(0)
-        return resets if self.dense else resets & (self.live_in_order.cumsum(0) > 0)
+        assert self._resets is not None, "asked where there are none"
+        resets = self._resets
+        if self.ragged:
+            resets = resets.unsqueeze(1)
+        elif self._gaps is not None:
+            resets = self._waiting(resets)
+        return resets.to(self.device)
 
-    @cached_property
-    def token_resets(self) -> Tensor | None:
-        """Whether the state is reset before each token, by row: `[N]`, or None."""
-        if self._resets is None or self._resets.dim() == 1:
-            return self._resets
-        row, time = self.by_row
-        return (self._resets if self._gaps is None else self._pending())[time, row]
-
-    def _pending(self) -> Tensor:
-        """Let resets in gaps wait for the row's next token."""
-        resets, live = self.given_resets_in_order, self.live_in_order
-        assert resets is not None, "asked where there are none"
-        seen = resets.long().cumsum(0)  # resets up to and including each step
-        used = torch.where(live, seen, 0).cummax(0).values
-        before = torch.cat([torch.zeros_like(used[:1]), used[:-1]])  # resets that earlier tokens have taken
-        pending = (seen > before) & live
-        return pending.flip(0) if self.reverse else pending
-
-    @cached_property
-    def _resets_of_steps(self) -> list[Tensor | None] | None:
-        if self.token_resets is None:
-            return None
-        per_step = self.token_resets[self._order].split(self.counts)
-        return [part.to(self.device) if bool(part.any()) else None for part in per_step]
-
-    def resets(self, k: int) -> Tensor | None:
-        """Return which of the live rows are reset before the k-th computed step, `[n]`, or None if none is."""
-        return None if self._resets_of_steps is None else self._resets_of_steps[k]
-
-    # Places in arrays.
+    def _waiting(self, resets: Tensor) -> Tensor:
+        valid = self.valid_in_order
+        if self.reverse:  # what stands after a row's end would come before all of its steps
+            resets = resets.flip(0) & (valid.cumsum(0) > 0)
+        done = valid.long().cumsum(0) - valid.long()  # valid steps before each step
+        waiting = torch.zeros_like(done).scatter_add(0, done, resets.long()) if len(done) else done
+        found = valid & (waiting.gather(0, done) > 0)
+        return found.flip(0) if self.reverse else found
 
     @cached_property
     def latest(self) -> Tensor:
-        """For each step and row the number of the latest token up to there, -1 before the first: `[T, B]`.
+        """For each step and row the latest valid step up to there, -1 before the first: `[T, B]`, on the device.
 
-        "Up to" is meant in the order of computation.
+        Steps are counted, and results are, in the order of computation.
         """
-        row, time = self.tokens
-        number = torch.full((self.steps, self.batch), -1, device="cpu")
-        number[time, row] = torch.arange(len(row), device="cpu")
-        return carried_on(number, self.reverse).to(self.device)
+        valid = self.valid_in_order
+        # Without `cummax`, which ONNX lacks: the first valid step has number 1, the next one 2.
+        number = valid.long().cumsum(0)
+        step = torch.arange(self.steps, device=valid.device).unsqueeze(1).expand_as(number)
+        table = number.new_zeros((self.steps + 1, self.batch))
+        found = table.scatter(0, torch.where(valid, number, 0), step).gather(0, number)
+        return torch.where(number > 0, found, -1).to(self.device)
+
+    # Places in arrays.
 
     @cached_property
     def positions(self) -> Tensor:
@@ -252,15 +245,6 @@ class Schedule:
         """For each row the place of the last token computed, -1 for a row without tokens: `[B]`."""
         time = self._ends[0 if self.reverse else 1]
         return torch.where(time < 0, -1, time * self.stride + self.starts).to(self.device)
-
-    @cached_property
-    def _last_number(self) -> Tensor:
-        """For each row the number of the last token by time, -1 for a row without tokens: `[B]`."""
-        number = torch.empty_like(self._order).index_copy(0, self._order, torch.arange(len(self._order), device="cpu"))
-        if not len(number):
-            return torch.full((self.batch,), -1, device=self.device)
-        last = number[(self.lengths.cumsum(0) - 1).clamp(min=0)]
-        return torch.where(self.lengths > 0, last, -1).to(self.device)
 
     @cached_property
     def packing(self) -> Packing:
@@ -283,37 +267,28 @@ class Schedule:
         for k, t in enumerate(self.order):
             yield take_rows(unflatten([column[t] for column in columns], spec), self.rows(k))
 
-    def spread(self, tokens: list[Nest], before_first: Nest, pad: str) -> Nest:
-        """Put the values of the tokens in their places.
+    def scatter(self, steps: list[Nest], like: Nest) -> Nest:
+        """Put the values of the valid steps in their places, and zeros elsewhere.
 
         Parameters
         ----------
-        tokens : list of nesting of Tensor of shape (n, ...)
+        steps : list of nesting of Tensor of shape (n, ...)
             One entry per computed step.
-        before_first : nesting of Tensor of shape (B, ...)
-            What stands before a row's first token where padding repeats.
-        pad : {"zero", "repeat"}
-            What stands elsewhere.
+        like : nesting of Tensor of shape (n, ...)
+            Any of them; it is asked for its form.
 
         Returns
         -------
         nesting of Tensor of shape (T, B, ...), or (N, 1, ...) where arrays are ragged
         """
-        return map_leaves(lambda first, *leaves: self._spread(leaves, first, pad), before_first, *tokens)
+        return map_leaves(lambda first, *leaves: self._scatter(leaves, first), like, *steps)
 
-    def _spread(self, leaves: tuple[Tensor, ...], first: Tensor, pad: str) -> Tensor:
+    def _scatter(self, leaves: tuple[Tensor, ...], like: Tensor) -> Tensor:
         if self.dense and self.order and not self.ragged:
             return torch.stack(leaves[::-1] if self.reverse else leaves)
-        tail = first.shape[1:]
-        if pad == "zero" or self.ragged:
-            around = first.new_zeros((math.prod(self.shape), *tail))
-        elif self.right_padded:
-            # A row has one padding, which comes after its last token; in reverse before the first one computed.
-            value = first if self.reverse else _pick(first, leaves, self._last_number)
-            around = value.expand(self.steps, *value.shape).flatten(0, 1)
-        else:
-            return _pick(first, leaves, self.latest).view(*self.shape, *tail)
-        filled = around.index_copy(0, self.positions, torch.cat(leaves)) if leaves else around
+        tail = like.shape[1:]
+        zeros = like.new_zeros((math.prod(self.shape), *tail))
+        filled = zeros.index_copy(0, self.positions, torch.cat(leaves)) if leaves else zeros
         return filled.view(*self.shape, *tail)
 
     def at_last(self, values: Nest) -> Nest:
@@ -354,28 +329,3 @@ def as_array(numbers: Tensor) -> np.ndarray:
     """
     wrapped = torch._C._functorch.maybe_current_level() is not None  # type: ignore[attr-defined]
     return np.array(numbers.tolist(), dtype=np.int64) if wrapped else numbers.numpy()
-
-
-def _pick(first: Tensor, leaves: tuple[Tensor, ...], number: Tensor) -> Tensor:
-    """Return what stands at tokens of these numbers `[..., B]`, and what stands first `[B, ...]` where they are -1."""
-    batch = len(first)
-    row = torch.arange(batch, device=number.device)
-    return torch.cat([first, *leaves]).index_select(0, torch.where(number < 0, row, number + batch).flatten())
-
-
-def carried_on(number: Tensor, reverse: bool) -> Tensor:
-    """Fill -1 with what stands at the latest entry up to there in the order of computation, -1 before the first.
-
-    Parameters
-    ----------
-    number : LongTensor of shape (T, B)
-    reverse : bool
-        Whether the order of computation is from the last step to the first.
-    """
-    if not len(number):
-        return number
-    number = number.flip(0) if reverse else number
-    step = torch.arange(len(number), device=number.device).unsqueeze(1)
-    filled = torch.where(number < 0, -1, step).cummax(0).values
-    latest = torch.where(filled < 0, -1, number.gather(0, filled.clamp(min=0)))
-    return latest.flip(0) if reverse else latest

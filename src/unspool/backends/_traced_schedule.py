@@ -31,6 +31,8 @@ class TracedSchedule(Schedule):
         The lengths where they alone say what is computed.
     """
 
+    listed = False
+
     def __init__(
         self,
         steps: int,
@@ -49,13 +51,13 @@ class TracedSchedule(Schedule):
             live = within if mask is None else within & mask
         self.dense = live is None
         self.right_padded_lengths = lengths if mask is None else None
-        self._gaps, self._resets = live, resets
+        self._gaps, self._resets, self.has_resets = live, resets, resets is not None
 
     def _at_last(self, values: Tensor) -> Tensor:
         in_order = values.flip(0) if self.reverse else values
         if self.dense:
             return in_order[-1]
-        live = self.live_in_order
+        live = self.valid_in_order
         step = torch.arange(self.steps, device=self.device).unsqueeze(1)
         last = torch.where(live, step, -1).amax(0).view(1, -1, *[1] * (values.dim() - 2))
         found = in_order.gather(0, last.clamp(min=0).expand(1, *values.shape[1:])).squeeze(0)

@@ -22,9 +22,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from unspool._nest import Nest, flatten, leaves_of, named_leaves, unflatten
 from unspool.backends._difference import Place, first_place, largest, rounding, rows_apart, shaken
 from unspool.backends._sample import Sample
-from unspool.backends.base import Backend, BackendError, Call, Result
+from unspool.backends.base import Backend, BackendError, Call, Refusal, Result, Run
 from unspool.backends.reference import ReferenceBackend
-from unspool.cells import autocasts
+from unspool.cells import Restart, WithStates, autocasts, inside
 
 TOLERANCES = {torch.float64: 1e-7, torch.float32: 1e-3}
 """How far a value may be from that of the loop, as a share of the largest one of its tensor."""
@@ -50,7 +50,8 @@ class Scope:
     draws: random.Random = field(default_factory=lambda: random.Random(0))
 
 
-_scope: ContextVar[Scope | None] = ContextVar("unspool_verified", default=None)
+VERIFYING: ContextVar[Scope | None] = ContextVar("unspool_verified", default=None)
+"""Set inside of `verified`, in this thread."""
 
 
 @contextmanager
@@ -92,20 +93,22 @@ def verified(sequences: int = 4, *, tolerance: float | None = None) -> Iterator[
         raise ValueError(f"sequences is {sequences!r}; expected how many of a batch to check, 1 or more.")
     if tolerance is not None and not tolerance >= 0:
         raise ValueError(f"tolerance is {tolerance!r}; expected a share of the largest value, 0 or more.")
-    token = _scope.set(Scope(sequences, tolerance))
+    token = VERIFYING.set(Scope(sequences, tolerance))
     try:
         yield
     finally:
-        _scope.reset(token)
+        VERIFYING.reset(token)
 
 
-def run_checked(backend: Backend, call: Call) -> Result:
-    """Run a call on a backend, and check what it gives where `verified` asks for that.
+def run_checked(backend: Backend, call: Call, run: Run) -> Result:
+    """Run a call on a backend, and check what it gives, inside of `verified`.
 
     Parameters
     ----------
     backend : Backend
     call : Call
+    run : callable
+        What the backend has prepared.
 
     Returns
     -------
@@ -116,21 +119,56 @@ def run_checked(backend: Backend, call: Call) -> Result:
     VerificationError
         If it is not what the loop gives.
     """
-    scope = _scope.get()
-    if scope is None or backend.name == ReferenceBackend.name or not call.schedule.batch:
-        return backend.run(call)
+    scope = VERIFYING.get()
+    if scope is None or backend.name == ReferenceBackend.name or not (call.schedule.batch and call.schedule.listed):
+        return run()
     check = _Check(backend, call, scope)
     given, spec = flatten(_given(call))
-    inputs, state, fresh, rows = unflatten(list(_Identity.apply(check.compare_gradients, False, *given)), spec)
-    result = backend.run(replace(call, inputs=inputs, initial_state=state, reset_state=fresh, row_inputs=rows))
+    inputs, state, rows = unflatten(list(_Identity.apply(check.compare_gradients, False, *given)), spec)
+    result = _run(backend, replace(call, inputs=inputs, initial_state=state, row_inputs=rows))
     check.compare_values(result)
-    leaves, spec = flatten((result.outputs, result.final_state, result.all_states))
+    leaves, spec = flatten(tuple(result))
     # Copies, since users may write into results, and could not into views that come from here.
     return Result(*unflatten(list(_Identity.apply(check.run_backward, True, *leaves)), spec))
 
 
-def _given(call: Call) -> tuple[Nest, Nest, Nest, Nest]:
-    return call.inputs, call.initial_state, call.reset_state, call.row_inputs
+def _run(backend: Backend, call: Call) -> Result:
+    """Run a call like one that the backend has just run."""
+    run = backend.prepare(call)
+    if isinstance(run, Refusal):
+        raise BackendError(
+            f"{backend.name} ran a call like {call} and cannot run this one: {next(iter(run.reasons))}. Leave this run "
+            "out of `verified`."
+        )
+    return run()
+
+
+def _given(call: Call) -> tuple[Nest, Nest, Nest]:
+    return call.inputs, call.initial_state, call.row_inputs
+
+
+def _named_given(call: Call) -> list[tuple[str, int]]:
+    """Return for each leaf of `_given` what its gradient is called, and how many of its axes are steps and rows."""
+    named = [
+        (call.inputs, "the gradient of the input", 2),
+        (call.initial_state, "the gradient of the initial state", 1),
+    ]
+    rows = call.row_inputs
+    if isinstance(rows, Restart):
+        x, resets = call.inputs
+        named[:1] = [(x, "the gradient of the input", 2), (resets, "the resets", 2)]
+        named.append((rows.start, "the gradient of the state after a reset", 1))
+        rows = rows.inside[0] if rows.inside else ()
+    named.append((rows, "the gradient of the row input", 1))
+    return [(path, axes) for tree, what, axes in named for path, _ in named_leaves(tree, what)]
+
+
+def _named_outputs(call: Call, outputs: Nest) -> list[tuple[str, Tensor]]:
+    """Return the leaves of outputs with what they are called; among them are states, if the run gives all."""
+    if not isinstance(call.cell, WithStates):
+        return named_leaves(outputs, "the output")
+    output, states = outputs
+    return [*named_leaves(output, "the output"), *named_leaves(states, "the state after each step")]
 
 
 class _Identity(torch.autograd.Function):
@@ -174,22 +212,19 @@ class _Check:
             self._loop = ReferenceBackend().run(self._small)
             if torch.is_grad_enabled():
                 # One that has hooks would call them.
-                named = [(n, p) for n, p in self._call.cell.named_parameters() if not p._backward_hooks]
+                named = [(n, p) for n, p in inside(self._call.cell).named_parameters() if not p._backward_hooks]
                 self._parameters = [(n, p) for n, p in named if p.requires_grad]
                 self._again = self._run_again() if self._parameters else None
         floor = rounding([self._loop.outputs, self._loop.final_state])
-        per_step = [("outputs", "the output"), ("all_states", "the state after each step")]
-        self._report([p for name, what in per_step for p in self._compare_results(result, name, what, 2, floor)])
-        self._report(self._compare_results(result, "final_state", "the final state", 1, floor))
-
-    def _compare_results(self, result: Result, name: str, what: str, axes: int, floor: float) -> list[Place | None]:
-        """Compare one of the attributes of results."""
-        named, want = named_leaves(getattr(result, name), what), leaves_of(getattr(self._loop, name))
-        return [
-            self._compare(path, got, want[i], lambda i=i: leaves_of(getattr(self._shaken[1], name))[i], axes, floor)
-            for i, (path, got) in enumerate(named)
-            if got is not None
-        ]
+        for name, named, axes in (
+            ("outputs", _named_outputs(self._call, result.outputs), 2),
+            ("final_state", named_leaves(result.final_state, "the final state"), 1),
+        ):
+            want = leaves_of(getattr(self._loop, name))
+            off = lambda i, name=name: leaves_of(getattr(self._shaken[1], name))[i]  # noqa: E731
+            self._report(
+                [self._compare(path, got, want[i], partial(off, i), axes, floor) for i, (path, got) in enumerate(named)]
+            )
 
     @cached_property
     def _shaken(self) -> tuple[Call, Result]:
@@ -208,14 +243,7 @@ class _Check:
 
     def _run_again(self) -> Result:
         """Run the sample on the backend that is checked: for the gradients of parameters, which are sums over rows."""
-        small = self._sample.of(self._call)
-        reason = next(iter(self._backend.reasons(small)), None)
-        if reason is not None:
-            raise BackendError(
-                f"{self._backend.name} ran {self._call} and cannot run {len(self._rows)} sequences of it: {reason}. "
-                "Leave this run out of `verified`."
-            )
-        return self._backend.run(small)
+        return _run(self._backend, self._sample.of(self._call))
 
     def run_backward(self, grads: Sequence[Tensor | None]) -> None:
         """Take the sample back with the gradients that its sequences have got; compare those of parameters."""
@@ -251,13 +279,7 @@ class _Check:
 
     def compare_gradients(self, grads: Sequence[Tensor | None]) -> None:
         """Compare the gradients that the run has made, those of the sampled sequences."""
-        call, floor = self._call, rounding(self._expected)
-        named = [
-            *((path, 2) for path, _ in named_leaves(call.inputs, "the gradient of the input")),
-            *((path, 1) for path, _ in named_leaves(call.initial_state, "the gradient of the initial state")),
-            *((path, 1) for path, _ in named_leaves(call.reset_state, "the gradient of the state after a reset")),
-            *((path, 1) for path, _ in named_leaves(call.row_inputs, "the gradient of the row input")),
-        ]
+        floor, named = rounding(self._expected), _named_given(self._call)
         places = {0: [], 1: [], 2: []}
         for i, ((path, axes), got, want) in enumerate(zip(named, grads, self._expected, strict=True)):
             if want is not None:
@@ -315,7 +337,7 @@ def _unnoticed() -> Iterator[None]:
 
 
 def _gradients(result: Result, coming: Sequence[Tensor | None], wanted: Sequence[Tensor]) -> list[Tensor]:
-    leaves = leaves_of((result.outputs, result.final_state, result.all_states))
+    leaves = leaves_of(tuple(result))
     ends = [(r, g) for r, g in zip(leaves, coming, strict=True) if g is not None and r.requires_grad]
     found: Sequence[Tensor | None] = [None] * len(wanted)
     if ends and wanted:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from unspool._nest import Nest, describe, flatten
+from unspool._nest import Nest, describe
 from unspool.backends._schedule import Schedule
+from unspool.cells import ResetCell, around, name_of
 
 
 class BackendError(ValueError):
@@ -25,45 +26,25 @@ class Call:
     Attributes
     ----------
     cell : cell
-        See `unspool.cells`.
+        See `unspool.cells`; with `ResetCell` and `WithStates` around it where a run has resets, or gives all states.
     inputs : nesting of Tensor of shape (T, B, ...), or (N, 1, ...) where the schedule's arrays are ragged
-        What stands outside of the schedule's tokens must reach nothing.
+        What stands outside of the schedule's valid steps must reach nothing.
     initial_state : nesting of Tensor of shape (B, ...)
-    reset_state : nesting of Tensor of shape (B, ...)
-        The cell's own initial state, to which a reset returns.
     row_inputs : nesting of Tensor of shape (B, ...), or None
         What the cell takes beside input and state, constant over time: its own row inputs, and the constants of the
         run, as `unspool.cells.beside` puts them together.
     schedule : Schedule
         Which rows are computed at which step.
-    pad_output : {"zero", "repeat"}
-        What the outputs hold where nothing is computed.
-    all_states : bool
-        Whether the state after every step is wanted.
     static : bool
         Whether T and the largest batch are fixed, so that a backend may keep a plan.
-    notes : dict
-        What backends have found out about the call and do not want to find out twice.
     """
 
     cell: Any
     inputs: Nest
     initial_state: Nest
-    reset_state: Nest
     row_inputs: Nest | None
     schedule: Schedule
-    pad_output: str
-    all_states: bool
     static: bool
-    notes: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def row_forms(self) -> Hashable:
-        """The structure of the row inputs, with shapes and dtypes of one row: what a program of the step depends on."""
-        if self.row_inputs is None:
-            return None
-        leaves, spec = flatten(self.row_inputs)
-        return spec, tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
 
     def __str__(self) -> str:
         mode = "static" if self.static else "dynamic"
@@ -71,26 +52,42 @@ class Call:
         axes = f"(N, 1, ...), rows: {schedule.batch}" if schedule.ragged else "(T, B, ...)"
         raggedness = "all rows real" if schedule.dense and not schedule.ragged else "ragged"
         direction = ", reverse" if schedule.reverse else ""
-        return f"{type(self.cell).__name__} over {describe(self.inputs)} {axes}, {mode}, {raggedness}{direction}"
+        inputs = self.inputs
+        for cell in around(self.cell):
+            inputs = inputs[0] if isinstance(cell, ResetCell) else inputs
+        return f"{name_of(self.cell)} over {describe(inputs)} {axes}, {mode}, {raggedness}{direction}"
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a run gives back.
+class Result(NamedTuple):
+    """What a backend's run gives back.
 
     Attributes
     ----------
     outputs : nesting of Tensor of shape (T, B, ...), or (N, 1, ...) as the inputs
-        The output of every step, in the order of the inputs; padded as the call says.
+        The output of every step, in the order of the inputs, and zeros where nothing is computed.
     final_state : nesting of Tensor of shape (B, ...)
-        The state after each row's last token; the initial state for rows without tokens.
-    all_states : nesting of Tensor of shape (T, B, ...) or (N, 1, ...), or None
-        The state after every step, carried through steps that are not computed.
+        The state after each row's last valid step; the initial state for rows without any.
     """
 
     outputs: Nest
     final_state: Nest
-    all_states: Nest | None
+
+
+Run: TypeAlias = Callable[[], Result]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a backend cannot run a call.
+
+    Attributes
+    ----------
+    reasons : iterable of str
+        One sentence each, at least one. Choosing a backend needs none of them, so they may be found as they are asked
+        for, once.
+    """
+
+    reasons: Iterable[str]
 
 
 class Backend(Protocol):
@@ -100,15 +97,23 @@ class Backend(Protocol):
     it should be preferred to. The conformance tests then run over it.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What users ask for."""
+        ...
 
-    def reasons(self, call: Call) -> Iterable[str]:
-        """Return why this backend cannot run the call: one sentence each, none if it can.
+    @property
+    def device(self) -> str | None:
+        """The type of device that it runs on; None for any. It is not asked about calls whose inputs are elsewhere."""
+        ...
 
-        Choosing a backend asks for the first one alone, so they may be found as they are asked for.
+    def prepare(self, call: Call) -> Run | Refusal:
+        """Return what runs the call, or why this backend cannot.
+
+        A failure of the run raises; nothing falls back.
         """
         ...
 
-    def run(self, call: Call) -> Result:
-        """Run a call for which `reasons` is empty. A failure raises; nothing falls back."""
-        ...
+
+UNLISTED = "lengths, mask or resets have no values here: the run is exported, or vmap gives each sample its own"
+"""The reason of backends that ask which rows are valid at which step, where a schedule is not listed."""

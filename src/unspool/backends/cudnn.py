@@ -7,18 +7,20 @@ Letters: B batch, T steps, N tokens, R rows that have tokens, I input size, H hi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import _VF, Tensor
 
 from unspool._nest import leaves_of, same_kind
-from unspool.backends._cudnn_conditions import CELLS, reasons_of_call, reasons_of_cell, reasons_of_tensors
-from unspool.backends.base import Call, Result
+from unspool.backends._cudnn_conditions import reasons_of
+from unspool.backends.base import Call, Refusal, Result, Run
 from unspool.backends.reference import ReferenceBackend
-from unspool.cells import GRUCell, LSTMCell, activation
+from unspool.cells import GRUCell, LSTMCell, WithStates, activation
 
 RELU, TANH, LSTM, GRU = range(4)
 """cuDNN's own numbers for its cells (`cudnnRNNMode_t`)."""
@@ -29,26 +31,26 @@ class CudnnBackend:
 
     Parameters
     ----------
-    device_type : str
+    device : str
         Where tensors have to be.
     """
 
     name = "cudnn"
 
-    def __init__(self, device_type: str = "cuda") -> None:
-        self.device_type = device_type
+    def __init__(self, device: str = "cuda") -> None:
+        self.device = device
 
-    def reasons(self, call: Call) -> Iterator[str]:
-        """Yield why cuDNN cannot run a call."""
-        yield from reasons_of_tensors(call, self.device_type)
-        if type(call.cell) in CELLS:
-            yield from reasons_of_cell(call.cell)
-            yield from reasons_of_call(call)
-        else:  # a subclass, too, may have another step
-            yield f"the cell is {type(call.cell).__name__}; cuDNN has LSTMCell, GRUCell and SimpleRNNCell"
+    def prepare(self, call: Call) -> Run | Refusal:
+        """Return what runs the call, or why this backend cannot."""
+        reasons = reasons_of(call, self.device)
+        first = next(reasons, None)
+        return partial(self.run, call) if first is None else Refusal(chain([first], reasons))
 
     def run(self, call: Call) -> Result:
         """Run a call."""
+        if isinstance(call.cell, WithStates):  # of a cell whose output is its state
+            outputs, final = self.run(replace(call, cell=call.cell.cell))
+            return Result((outputs, outputs), final)
         schedule = call.schedule
         if not schedule.order:
             return ReferenceBackend().run(call)  # no step to compute: zeros and the initial state, in the graph
@@ -69,22 +71,7 @@ class CudnnBackend:
             outputs = empty.index_copy(0, packing.positions, packed).view(*places, size)
             finals = [state.index_copy(0, packing.rows, end) for state, end in zip(states, ends, strict=True)]
         final_state = same_kind(tuple(finals), call.initial_state) if len(finals) > 1 else finals[0]
-        all_states = None
-        if call.all_states:  # of cells whose state is their output
-            all_states = _padded_with(states[0] if schedule.reverse else finals[0], outputs, call)
-        if call.pad_output == "repeat" and not schedule.reverse:  # in reverse, padding comes before the first token
-            outputs = _padded_with(schedule.at_last(outputs), outputs, call)
-        return Result(outputs, final_state, all_states)
-
-
-def _padded_with(value: Tensor, outputs: Tensor, call: Call) -> Tensor:
-    """Put a value `[B, P]` into the padding of outputs `[T, B, P]`; ragged ones have none."""
-    schedule = call.schedule
-    if schedule.dense or schedule.ragged:
-        return outputs
-    positions = schedule.packing.positions
-    around = value.expand_as(outputs).flatten(0, 1)
-    return around.index_copy(0, positions, outputs.flatten(0, 1).index_select(0, positions)).view_as(outputs)
+        return Result(outputs, final_state)
 
 
 def _run_kernel(cell: Any, tokens: Tensor, states: list[Tensor], batch_sizes: list[int]) -> list[Tensor]:

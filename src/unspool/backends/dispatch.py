@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from unspool.backends._traced_schedule import TracedSchedule
-from unspool.backends._verified import run_checked
-from unspool.backends.base import Backend, BackendError, Call, Result
+from unspool.backends._verified import VERIFYING, run_checked
+from unspool.backends.base import Backend, BackendError, Call, Refusal, Result, Run
 from unspool.backends.cudnn import CudnnBackend
 from unspool.backends.masked import MaskedBackend
 from unspool.backends.native import NativeBackend
 from unspool.backends.reference import ReferenceBackend
 from unspool.program.rehearse import rehearsed
 
-BACKENDS: tuple[Backend, ...] = (CudnnBackend(), NativeBackend(), ReferenceBackend())
+BACKENDS: tuple[Backend, ...] = (CudnnBackend(), NativeBackend(), ReferenceBackend(), MaskedBackend())
 """All backends in the order of preference."""
-
-MASKED: Backend = MaskedBackend()
-"""Runs the calls whose lengths, masks or resets have no values that could be asked for; the others cannot."""
-
-UNKNOWN = "lengths, mask or resets have no values here: the run is exported, or vmap gives each sample its own"
 
 
 @dataclass(frozen=True)
@@ -100,9 +94,7 @@ def check_backend(name: str) -> None:
     ValueError
         If it does not.
     """
-    names = ["auto", *(backend.name for backend in BACKENDS)]
-    if name not in names:
-        raise ValueError(f"backend is {name!r}; expected one of {', '.join(map(repr, names))}.")
+    _candidates(name)
 
 
 def run(call: Call, backend: str = "auto") -> Result:
@@ -125,41 +117,47 @@ def run(call: Call, backend: str = "auto") -> Result:
     ValueError
         If there is no backend of that name.
     """
-    check_backend(backend)
-    candidates = [b for b in BACKENDS if backend in ("auto", b.name)]
-    if isinstance(call.schedule, TracedSchedule) and backend == "auto":
-        candidates = [MASKED]
     recorder = _recorder.get()
     if recorder is None:
-        return _run_on_first(call, backend, candidates)
+        return _run_on_first(call, backend)
     _, watch = recorder
     with watch(call):
-        decision = _decision(call, backend, candidates)
+        decision = _decision(call, backend)
         note(decision)
         # Nobody who asks who runs a cell wants its steps to have happened; a program has no effects.
         with nullcontext() if decision.chosen == "native" else rehearsed(call.cell):
-            return _run_on_first(call, backend, candidates)
+            return _run_on_first(call, backend)
 
 
-def _run_on_first(call: Call, backend: str, candidates: list[Backend]) -> Result:
-    for candidate in candidates:
-        if next(iter(_reasons(candidate, call)), None) is None:
-            return run_checked(candidate, call)
-    refusals = [f"{candidate.name}: {reason}" for candidate in candidates for reason in _reasons(candidate, call)]
+def _candidates(name: str) -> tuple[Backend, ...]:
+    """Return the backends among which a run may choose, the preferred ones first."""
+    if name == "auto":
+        return BACKENDS
+    for backend in BACKENDS:
+        if backend.name == name:
+            return (backend,)
+    names = ", ".join(repr(known) for known in ("auto", *(backend.name for backend in BACKENDS)))
+    raise ValueError(f"backend is {name!r}; expected one of {names}.")
+
+
+def _run_on_first(call: Call, name: str) -> Result:
+    candidates, device = _candidates(name), call.schedule.device.type
+    for backend in candidates:
+        if backend.device in (None, device):
+            prepared = backend.prepare(call)
+            if not isinstance(prepared, Refusal):
+                return run_checked(backend, call, prepared) if VERIFYING.get() is not None else prepared()
+    refused = [f"{backend.name}: {reason}" for backend in candidates for reason in _reasons(backend.prepare(call))]
     raise BackendError(
-        f"backend {backend!r} cannot run {call}: "
-        + "; ".join(refusals)
-        + ". Use backend='auto', or remove the reasons."
+        f"backend {name!r} cannot run {call}: {'; '.join(refused)}. Use backend='auto', or remove the reasons."
     )
 
 
-def _decision(call: Call, asked: str, candidates: list[Backend]) -> Decision:
-    backends = (MASKED, *BACKENDS) if isinstance(call.schedule, TracedSchedule) else BACKENDS
-    reasons = {backend.name: list(_reasons(backend, call)) for backend in backends}
-    chosen = next((backend.name for backend in candidates if not reasons[backend.name]), "none")
+def _decision(call: Call, asked: str) -> Decision:
+    reasons = {backend.name: _reasons(backend.prepare(call)) for backend in BACKENDS}
+    chosen = next((backend.name for backend in _candidates(asked) if not reasons[backend.name]), "none")
     return Decision(str(call), chosen, reasons, asked)
 
 
-def _reasons(backend: Backend, call: Call) -> Iterable[str]:
-    known = backend is MASKED or not isinstance(call.schedule, TracedSchedule)
-    return backend.reasons(call) if known else [UNKNOWN]
+def _reasons(prepared: Run | Refusal) -> list[str]:
+    return list(prepared.reasons) if isinstance(prepared, Refusal) else []

@@ -1,4 +1,4 @@
-"""The masked loop: every step for all rows, and `where` in place of asking which rows are live.
+"""The masked loop: every step for all rows, and `where` in place of asking which rows are active.
 
 It runs where nobody may ask: in programs that are exported, where lengths and even the number of steps are symbols,
 and under `vmap`, where each sample has lengths of its own. What stands in padding is replaced before the cell sees it.
@@ -7,6 +7,7 @@ and under `vmap`, where each sample has lengths of its own. What stands in paddi
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,31 +17,31 @@ from torch._higher_order_ops.scan import scan_op
 from unspool._nest import Nest, Spec, flatten, leaves_of, map_leaves, unflatten
 from unspool.backends._onnx_operators import has_operator, run_operator
 from unspool.backends._swap import call_with
-from unspool.backends.base import Call, Result
-from unspool.backends.reference import check_output, choose_rows
-from unspool.cells import held_tensors, match_state, step
-from unspool.program.rehearse import rehearsed
+from unspool.backends.base import Call, Refusal, Result, Run
+from unspool.backends.reference import check_output
+from unspool.cells import choose_rows, held_tensors, match_state, name_of, step
 from unspool.program.untouched import untouched
 
 Parts = dict[str, Nest]
 """What is there, by name: loops want tensors only, so what is absent has no entry.
 
-- Of the carry, which goes from step to step: `state`, `[B, ...]`; `pending`, `[B]`, 1 for rows whose reset waits for
-  their next token; `output`, `[B, ...]`, the last output, where padding repeats it.
-- Of a step: `x`, `[B, ...]`; `live` and `reset`, `[B]`.
-- Of what all steps read: `tensors`, the cell's own, by name; `rows`, its row inputs; `fresh`, the state that a reset
-  returns to.
+- Of the carry, which goes from step to step: `state`, `[B, ...]`.
+- Of a step: `x`, `[B, ...]`; `valid`, `[B]`.
+- Of what all steps read: `tensors`, the cell's own, by name; `rows`, its row inputs.
 """
 
 
 class MaskedBackend:
-    """Runs any cell with lengths, masks and resets whose values are not known."""
+    """Runs any cell, with lengths, masks and resets whose values are not known too."""
 
     name = "masked"
+    device = None
 
-    def reasons(self, call: Call) -> list[str]:
-        """Return why this backend cannot run a call."""
-        return ["the arrays are ragged, and it needs padded ones"] if call.schedule.ragged else []
+    def prepare(self, call: Call) -> Run | Refusal:
+        """Return what runs the call, or why this backend cannot."""
+        if call.schedule.ragged:
+            return Refusal(["the arrays are ragged, and it needs padded ones"])
+        return partial(self.run, call)
 
     def run(self, call: Call) -> Result:
         """Run every step for all rows.
@@ -68,85 +69,56 @@ class MaskedBackend:
             raise ValueError(
                 "inputs have no steps (T = 0); expected at least one in an exported program or under vmap."
             )
-        live = None if schedule.dense else schedule.live_in_order
-        reset = schedule.given_resets_in_order
+        valid = None if schedule.dense else schedule.valid_in_order.to(schedule.device)
         inputs = map_leaves(lambda leaf: leaf.flip(0), call.inputs) if schedule.reverse else call.inputs
         carry: Parts = {"state": call.initial_state}
-        if live is not None:
-            inputs = map_leaves(lambda leaf: _masked(live, leaf), inputs)
-            if reset is not None:
-                # A number and not a boolean: PyTorch's scan is differentiated only if all of its carry can be.
-                carry["pending"] = torch.zeros(schedule.batch, device=schedule.device)
-            if call.pad_output == "repeat":
-                carry["output"] = _zero_output(call, inputs)
-        constants = _present(rows=call.row_inputs, fresh=None if reset is None else call.reset_state)
+        if valid is not None:
+            inputs = map_leaves(lambda leaf: _masked(valid, leaf), inputs)
         loop = _scan if exporting and not call.static else _unrolled
         # What an exported program computes stands in its graph; what tracing it has changed does not.
         with untouched(call.cell) if exporting else nullcontext():
-            carry, results = loop(call, carry, _present(x=inputs, live=live, reset=reset), constants)
+            carry, outputs = loop(call, carry, _present(x=inputs, valid=valid), _present(rows=call.row_inputs))
         if schedule.reverse:
-            results = map_leaves(lambda leaf: leaf.flip(0), results)
-        return Result(results["output"], carry["state"], results.get("state"))
+            outputs = map_leaves(lambda leaf: leaf.flip(0), outputs)
+        return Result(outputs, carry["state"])
 
 
 def _present(**parts: Nest | None) -> Parts:
     return {name: part for name, part in parts.items() if part is not None}
 
 
-def _masked(live: Tensor, leaf: Tensor) -> Tensor:
-    """Replace what stands where nothing is live, so that what the cell makes of it is finite, gradients too.
+def _masked(valid: Tensor, leaf: Tensor) -> Tensor:
+    """Replace what stands where no step is valid, so that what the cell makes of it is finite, gradients too.
 
     Ones are in the domain of more functions than zeros; integers may be ids, of which 0 is the one that there is.
     """
     filler = torch.ones_like(leaf) if leaf.is_floating_point() else torch.zeros_like(leaf)
-    return torch.where(live.view(*live.shape, *[1] * (leaf.dim() - 2)), leaf, filler)
+    return torch.where(valid.view(*valid.shape, *[1] * (leaf.dim() - 2)), leaf, filler)
 
 
-def _zero_output(call: Call, inputs: Nest) -> Nest:
-    """Return zeros in the form of the cell's output; what is computed to learn it is used by nobody."""
-    first = map_leaves(lambda leaf: leaf[0], inputs)
-    with rehearsed(call.cell):
-        output, _ = step(call.cell, first, call.initial_state, call.row_inputs)
-    check_output(output, call.schedule.batch, call.cell)
-    return map_leaves(
-        lambda leaf: torch.zeros((call.schedule.batch, *leaf.shape[1:]), dtype=leaf.dtype, device=call.schedule.device),
-        output,
-    )
-
-
-def _step(call: Call, carry: Parts, now: Parts, constants: Parts) -> tuple[Parts, Parts]:
-    """Compute one step; return the carry, and what is kept of the step: `output`, and `state` where it is wanted."""
-    cell, live, reset = call.cell, now.get("live"), now.get("reset")
-    old, after = carry["state"], dict(carry)
-    if reset is not None:
-        if live is not None:
-            waiting = torch.maximum(carry["pending"], reset.to(carry["pending"].dtype))
-            reset, after["pending"] = (waiting > 0) & live, waiting * ~live
-        old = choose_rows(reset, constants["fresh"], old)
+def _step(call: Call, carry: Parts, now: Parts, constants: Parts) -> tuple[Parts, Nest]:
+    """Compute one step; return the carry and the output."""
+    cell, valid, old = call.cell, now.get("valid"), carry["state"]
     output, new = step(cell, now["x"], old, constants.get("rows"))
-    new = match_state(new, old, f"the new state of {type(cell).__name__}")
+    new = match_state(new, old, f"the new state of {name_of(cell)}")
     check_output(output, call.schedule.batch, cell)
-    if live is not None:
-        new = choose_rows(live, new, carry["state"])
-        padding = carry["output"] if "output" in carry else map_leaves(torch.zeros_like, output)
-        output = choose_rows(live, output, padding)
-    after["state"] = new
-    if "output" in carry:
-        after["output"] = output
-    return after, _present(output=output, state=new if call.all_states else None)
+    if valid is not None:
+        new = choose_rows(valid, new, old)
+        output = choose_rows(valid, output, map_leaves(torch.zeros_like, output))
+    return {"state": new}, output
 
 
-def _unrolled(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple[Parts, Parts]:
+def _unrolled(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple[Parts, Nest]:
     """Loop in Python: an exported graph has no loop."""
     leaves, spec = flatten(steps)
-    results = []
+    outputs = []
     for now in zip(*[leaf.unbind(0) for leaf in leaves], strict=True):
-        carry, result = _step(call, carry, unflatten(list(now), spec), constants)
-        results.append(result)
-    return carry, map_leaves(lambda *values: torch.stack(values), *results)
+        carry, output = _step(call, carry, unflatten(list(now), spec), constants)
+        outputs.append(output)
+    return carry, map_leaves(lambda *values: torch.stack(values), *outputs)
 
 
-def _scan(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple[Parts, Parts]:
+def _scan(call: Call, carry: Parts, steps: Parts, constants: Parts) -> tuple[Parts, Nest]:
     """Loop in the graph, for any number of steps."""
     # What the body reads must be handed in: what it closes over would become a constant of the graph.
     _refuse_unregistered(call.cell)
@@ -183,7 +155,7 @@ def _refuse_unregistered(cell: Any) -> None:
     """
     for name, _ in held_tensors(cell):
         raise ValueError(
-            f"{type(cell).__name__} holds the tensor {name}, which is neither a parameter nor a buffer; an exported "
+            f"{name_of(cell)} holds the tensor {name}, which is neither a parameter nor a buffer; an exported "
             f"program cannot take it along. Register it with register_buffer({name.rpartition('.')[2]!r}, ...), or, "
             "where it belongs to the rows of a batch, pass it to the run as constants=."
         )

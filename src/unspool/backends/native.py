@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
-from unspool._nest import Nest, leaves_of, map_leaves, unflatten
+from unspool._nest import Nest, flatten, leaves_of, map_leaves, unflatten
 from unspool.backends._engine_run import CompiledStep, EngineRun, Request
-from unspool.backends._layout import layout_of
+from unspool.backends._layout import TokenLayout, layout_of
 from unspool.backends._probe import probe, probe_batch, probe_batches
-from unspool.backends._static import StaticPlan
-from unspool.backends.base import Call, Result
+from unspool.backends.base import UNLISTED, Call, Refusal, Result, Run
+from unspool.cells import AroundCell, around
 from unspool.program.evaluate import evaluate
 from unspool.program.foreign import is_plain
 from unspool.program.guard import Guard
 from unspool.program.hooks import hook_reason, reason_for_all
 from unspool.program.ir import Value
 from unspool.program.kept import Kept
+from unspool.program.loop import Loop
 from unspool.program.reading import Reading
 from unspool.program.source import TraceError
 from unspool.program.step import StepProgram
@@ -63,49 +65,38 @@ class NativeBackend:
     """Runs step programs on the CPU in float32 and float64."""
 
     name = "native"
+    device = "cpu"
 
     def __init__(self) -> None:
         self.kept: Kept[CompiledStep | str] = Kept()
         self._checked: OrderedDict[bytes, CompiledStep] = OrderedDict()
 
-    def reasons(self, call: Call) -> list[str]:
-        """Return why the engine cannot run a call."""
-        if engine is None:
-            return [missing]
-        states = leaves_of(call.initial_state)
-        rows = [] if call.row_inputs is None else leaves_of(call.row_inputs)
-        found = _wrong_tensors([*leaves_of(call.inputs), *states, *rows], states)
-        if any(not (t.is_floating_point() or t.dtype == torch.bool) for t in rows):
-            found.append(
-                "row inputs or constants hold integers, which the engine would take for floating-point numbers"
-            )
-        if torch.is_autocast_enabled("cpu"):
-            found.append("torch.autocast is on")
-        if is_transformed():
-            found.append("a torch.func transform, forward-mode differentiation or a function mode is active")
-        if torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
-            found.append("torch.jit.trace is recording, which sees no operation of the engine")
-        hooks = reason_for_all()
-        if hooks:
-            found.append(hooks)
+    def prepare(self, call: Call) -> Run | Refusal:
+        """Return what runs the call, or why the engine cannot."""
+        found = _reasons(call)
         if found:
-            return found
-        compiled, _ = self.compiled(call)
+            return Refusal(found)
+        compiled, tensors = self.compiled(call)
         if isinstance(compiled, str):
-            return [compiled]
+            return Refusal([compiled])
         different = compiled.batches.get(call.schedule.batch)
         if different is None:
             different = compiled.batches[call.schedule.batch] = probe_batch(call)
-        return [different] if different else []
+        return Refusal([different]) if different else partial(self._run, call, compiled, tensors)
 
     def compiled(self, call: Call) -> tuple[CompiledStep | str, tuple[Tensor, ...]]:
         """Return the cell's program, read and checked at its first use, and the tensors that it takes; or why not."""
-        if "native" not in call.notes:
-            form = (
-                _forms(call.inputs, 2), _forms(call.initial_state, 1), call.row_forms, torch.get_default_dtype()
-            )  # fmt: skip
-            call.notes["native"] = self.kept.find(call.cell, form, lambda: self._read(call), _changes_too_often)
-        return call.notes["native"]
+        forms = []
+        for tree, axes in ((call.inputs, 2), (call.initial_state, 1)):
+            for leaf in leaves_of(tree):
+                forms += (leaf.shape[axes:], leaf.dtype)
+            forms.append(None)
+        if call.row_inputs is not None:
+            forms.append(_form_of(call.row_inputs))
+        if isinstance(call.cell, AroundCell):
+            forms += map(type, around(call.cell))
+        form = (*forms, torch.get_default_dtype())
+        return self.kept.find(call.cell, form, partial(self._read, call), _changes_too_often)
 
     def _read(self, call: Call) -> tuple[Guard | None, CompiledStep | str]:
         hooks = hook_reason(call.cell)
@@ -152,17 +143,10 @@ class NativeBackend:
         same = known.output_spec == traced.output_spec and known.state_spec == traced.state_spec
         return found.again() if same else None
 
-    def _static_plan(self, call: Call, compiled: CompiledStep) -> StaticPlan | None:
-        """Return what is kept for a static call, made at the first one of these many steps."""
-        if not call.static:
-            return None
-        return compiled.static_plans.at(call.schedule.steps)
-
-    def run(self, call: Call) -> Result:
-        """Run a call."""
-        compiled, tensors = self.compiled(call)
-        assert isinstance(compiled, CompiledStep), compiled
-        with cpu_by_default():
+    def _run(self, call: Call, compiled: CompiledStep, tensors: Iterable[Tensor]) -> Result:
+        if not torch._C._is_torch_function_mode_enabled():
+            return self.run_program(call, compiled, tensors, torch.get_num_threads())
+        with torch.device("cpu"):  # where new tensors are, whatever the default device is
             return self.run_program(call, compiled, tensors, torch.get_num_threads())
 
     def run_program(self, call: Call, compiled: CompiledStep, given: Iterable[Tensor], threads: int) -> Result:
@@ -177,46 +161,49 @@ class NativeBackend:
         threads : int
         """
         step, schedule = compiled.step, call.schedule
-        loop, program = step.loop, step.loop.program
-        layout = layout_of(schedule, engine, threads)
+        loop, trace, leaves = step.loop, step.trace, compiled.leaves
+        layout = schedule.layouts.get(threads) or layout_of(schedule, engine, threads)
+        state, own = call.initial_state, call.row_inputs
+        if layout.rows is not None:
+            state, own = layout.take_rows(state), None if own is None else layout.take_rows(own)
+        states, inputs = leaves_of(state), leaves_of(call.inputs)
+        dtype = states[0].dtype
         known: dict[Value, Tensor] = {}
-        given, traced = iter(given), step.trace
-        for leaf, tensor, made in zip(program.leaves("param"), traced.parameters, traced.made, strict=True):
+        given = iter(given)
+        known.update(zip(leaves["input"], inputs, strict=True))
+        if own is not None:
+            known.update(zip(leaves["row"], leaves_of(own), strict=True))
+        for leaf, tensor in known.items():
+            if tensor.dtype == torch.bool:  # the engine has 0 and 1
+                known[leaf] = tensor.to(dtype)
+        for leaf, tensor, made in zip(leaves["param"], trace.parameters, trace.made, strict=True):
             known[leaf] = tensor if made else next(given)
-        states = layout.take_rows(call.initial_state)
-        fresh = layout.take_rows(call.reset_state)
-        dtype = leaves_of(states)[0].dtype
-        rows = None
-        if call.row_inputs is not None:  # masks may be booleans; the engine has 0 and 1
-            rows = map_leaves(lambda leaf: leaf.to(dtype), layout.take_rows(call.row_inputs))
-        inputs = dict(zip(program.leaves("input"), leaves_of(call.inputs), strict=True))
-        known |= dict(zip(program.leaves("row"), leaves_of(rows) if rows is not None else [], strict=True))
-        outside = [v for v in loop.outside if v.level != "token"]
-        evaluate(outside, known, schedule.batch)
-        _evaluate_tokens(loop, known, inputs, layout)
-        tensors = [inputs[v] for v in loop.inputs]
-        tensors += [known[v] for v in (*loop.tokens, *loop.rows)] + leaves_of(states) + leaves_of(fresh)
-        tensors += [known[v] for v in loop.params]
-        training = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        request = Request(compiled, layout, training, call.all_states, dtype, self._static_plan(call, compiled))
-        results = EngineRun.apply(request, *tensors)
-        n_out, n_state = len(program.outputs), len(loop.states)
-        outputs = unflatten(list(results[:n_out]), step.trace.output_spec)
-        final = map_leaves(layout.put_rows, unflatten(list(results[n_out : n_out + n_state]), step.trace.state_spec))
-        everything = None
-        if call.all_states:
-            per_token = unflatten(list(results[n_out + n_state :]), step.trace.state_spec)
-            everything = map_leaves(
-                lambda tokens, first: layout.repeat(first, tokens, first), per_token, call.initial_state
-            )
-        if call.pad_output == "repeat" and layout.has_padding:
-            outputs = map_leaves(lambda leaf: layout.repeat(leaf, None, leaf.new_zeros(leaf.shape[1:])), outputs)
-        return Result(outputs, final, everything)
+        for value, function, args in compiled.before:
+            if function is None:
+                evaluate([value], known, schedule.batch)
+            else:
+                known[value] = function(*map(known.__getitem__, args))
+        if loop.tokens:
+            _evaluate_steps(loop, known, layout)
+        tensors = [*map(known.__getitem__, loop.inputs), *map(known.__getitem__, compiled.taken), *states]
+        tensors += map(known.__getitem__, loop.params)
+        training = False
+        if torch.is_grad_enabled():
+            for tensor in tensors:
+                training = training or tensor.requires_grad
+        static = compiled.static_plans.at(schedule.steps) if call.static else None
+        results = EngineRun.apply(Request(compiled, layout, training, dtype, static), *tensors)
+        count = len(loop.program.outputs)
+        final = unflatten(results[count:], trace.state_spec)
+        if layout.rows is not None:
+            final = map_leaves(layout.put_rows, final)
+        return Result(unflatten(results[:count], trace.output_spec), final)
 
 
-def _forms(tree: Nest, skip: int) -> tuple[Any, ...]:
-    """Return the form of every leaf, without its first axes."""
-    return tuple((tuple(leaf.shape[skip:]), leaf.dtype) for leaf in leaves_of(tree))
+def _form_of(tree: Nest) -> Any:
+    """Return the structure of per-sequence inputs, and the form of every leaf."""
+    leaves, spec = flatten(tree)
+    return spec, tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
 
 
 def _changes_too_often(what: str) -> str:
@@ -226,19 +213,50 @@ def _changes_too_often(what: str) -> str:
     )
 
 
+def _reasons(call: Call) -> list[str]:
+    """Return what keeps the engine from a call, but for the cell's step."""
+    if engine is None:
+        return [missing]
+    if not call.schedule.listed:
+        return [UNLISTED]
+    states = leaves_of(call.initial_state)
+    rows = [] if call.row_inputs is None else leaves_of(call.row_inputs)
+    found = _wrong_tensors([*leaves_of(call.inputs), *states, *rows], states)
+    for tensor in rows:
+        if not (tensor.is_floating_point() or tensor.dtype == torch.bool):
+            found.append(
+                "row inputs or constants hold integers, which the engine would take for floating-point numbers"
+            )
+            break
+    if torch.is_autocast_enabled("cpu"):
+        found.append("torch.autocast is on")
+    if is_transformed():
+        found.append("a torch.func transform, forward-mode differentiation or a function mode is active")
+    if torch._C._get_tracing_state() is not None:
+        found.append("torch.jit.trace is recording, which sees no operation of the engine")
+    if _has_any_global_hook():
+        hooks = reason_for_all()
+        found += [hooks] if hooks else []
+    return found
+
+
 def _wrong_tensors(tensors: list[Tensor], states: list[Tensor]) -> list[str]:
     """Return what keeps the engine from computing with tensors."""
-    found = []
-    away = next((t.device for t in tensors if not t.is_cpu), None)
-    if away is not None:
-        found.append(f"tensors are on {away}, not on the CPU")
-    strange = next((t for t in tensors if not is_plain(t)), None)
-    if strange is not None:
-        kind = type(strange).__name__ if strange.layout == torch.strided else f"a {strange.layout} tensor"
-        found.append(f"a tensor is of a kind that the engine does not read: {kind}")
-    if not states or states[0].dtype not in (torch.float32, torch.float64):
-        found.append(f"the state is {states[0].dtype if states else 'empty'}; the engine has float32 and float64")
-    elif any(t.dtype != states[0].dtype for t in tensors if t.is_floating_point()):
+    found, dtype, several = [], states[0].dtype if states else None, False
+    for tensor in tensors:
+        if not tensor.is_cpu:
+            found.append(f"tensors are on {tensor.device}, not on the CPU")
+            break
+    for tensor in tensors:
+        several = several or (tensor.dtype != dtype and tensor.is_floating_point())
+        plain = (type(tensor) is Tensor or type(tensor) is nn.Parameter) and tensor.layout == torch.strided
+        if not (plain or is_plain(tensor)):
+            kind = type(tensor).__name__ if tensor.layout == torch.strided else f"a {tensor.layout} tensor"
+            found.append(f"a tensor is of a kind that the engine does not read: {kind}")
+            break
+    if dtype not in (torch.float32, torch.float64):
+        found.append(f"the state is {dtype or 'empty'}; the engine has float32 and float64")
+    elif several:
         found.append("inputs, state and parameters have several dtypes")
     return found
 
@@ -256,20 +274,15 @@ def is_transformed() -> bool:
     return any(not isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
 
 
-def cpu_by_default() -> AbstractContextManager[object]:
-    """Return a context in which new tensors are on the CPU, whatever the default device is."""
-    return torch.device("cpu") if torch._C._is_torch_function_mode_enabled() else nullcontext()
-
-
-def _evaluate_tokens(loop: Any, known: dict[Value, Tensor], inputs: dict[Value, Tensor], layout: Any) -> None:
-    """Compute what the engine leaves to PyTorch, for all tokens at once; what is one per row is repeated for them."""
+def _evaluate_steps(loop: Loop, known: dict[Value, Tensor], layout: TokenLayout) -> None:
+    """Compute what the engine leaves to PyTorch, for all valid steps at once, with what is one per row repeated."""
     values = [v for v in loop.outside if v.level == "token"]
-    per_token = dict(known)
+    per_step = dict(known)
     for value in [*values, *loop.tokens]:
         for arg in (*value.args, value):
             if arg.level == "row":
-                per_token[arg] = known[arg].index_select(0, layout.row_of_token)
-            elif arg in inputs and arg not in per_token:
-                per_token[arg] = layout.take_tokens(inputs[arg])
-    evaluate(values, per_token, layout.tokens)
-    known.update({v: per_token[v] for v in (*values, *loop.tokens)})
+                per_step[arg] = known[arg].index_select(0, layout.row_of_token)
+            elif arg.op == "input" and per_step[arg] is known[arg]:
+                per_step[arg] = layout.take_tokens(known[arg])
+    evaluate(values, per_step, layout.tokens)
+    known.update({v: per_step[v] for v in (*values, *loop.tokens)})

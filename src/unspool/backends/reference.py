@@ -1,19 +1,19 @@
 """The reference backend: a Python loop over plain PyTorch. Every faster backend is compared with this one.
 
-It calls the cell on the live rows only, so what stands in padding is never touched, whatever the cell does with it.
+It calls the cell on the active rows only, so what stands in padding is never touched, whatever the cell does with it.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from unspool._nest import Nest, describe, leaves_of, map_leaves, require_tensors
 from unspool.backends._running import RunningRows
-from unspool.backends.base import Call, Result
-from unspool.cells import held_tensors, match_state, step
+from unspool.backends.base import UNLISTED, Call, Refusal, Result, Run
+from unspool.cells import held_tensors, match_state, name_of, step
 from unspool.program.rehearse import rehearsed
 
 
@@ -21,11 +21,11 @@ class ReferenceBackend:
     """Runs any cell, on any device, in any dtype, with gradients of any order."""
 
     name = "reference"
+    device = None
 
-    def reasons(self, call: Call) -> list[str]:
-        """Return an empty list: there is nothing that this backend cannot run."""
-        del call
-        return []
+    def prepare(self, call: Call) -> Run | Refusal:
+        """Return what runs the call: anything, but where nobody can say which rows are computed."""
+        return partial(self.run, call) if call.schedule.listed else Refusal([UNLISTED])
 
     def run(self, call: Call) -> Result:
         """Run the cell step by step.
@@ -45,26 +45,20 @@ class ReferenceBackend:
         """
         schedule = call.schedule
         constants = {} if call.row_inputs is None else {"rows": call.row_inputs}
-        if schedule.has_resets:
-            constants["fresh"] = call.reset_state
         gaps = None if schedule.right_padded else schedule.tokens[0].split(schedule.counts)
         running = RunningRows(call.initial_state, constants, schedule.spans, schedule.device, gaps)
         outputs: list[Nest] = []
-        states: list[Nest] = []
         for k, x in enumerate(schedule.cut(call.inputs)):
             now = running.at(k)
             old, constant, rows = now["state"], now.get("rows"), schedule.rows(k)
-            reset = schedule.resets(k)
-            if reset is not None:
-                old = choose_rows(reset, now["fresh"], old)
             given = {"input": x, "state": old, "constants": () if constant is None else constant}
             versions = {name: _versions(tree) for name, tree in given.items()}
             try:
                 output, new = step(call.cell, x, old, constant)
-                new = match_state(new, old, f"the new state of {type(call.cell).__name__}")
+                new = match_state(new, old, f"the new state of {name_of(call.cell)}")
                 check_output(output, schedule.batch if rows is None else len(rows), call.cell)
             except Exception as error:
-                where = f"{type(call.cell).__name__}, step {k + 1} of the run"
+                where = f"{name_of(call.cell)}, step {k + 1} of the run"
                 error.add_note(f"in {where}: input {describe(x)}, state {describe(old)}, of the rows still running")
                 for name, tensor in held_tensors(call.cell):
                     if tensor.dim() and tensor.shape[0] == schedule.batch:
@@ -76,40 +70,18 @@ class ReferenceBackend:
             for name, tree in given.items():
                 if _versions(tree) != versions[name]:
                     raise ValueError(
-                        f"{type(call.cell).__name__} wrote into the {name} that it received; expected a new one, since "
+                        f"{name_of(call.cell)} wrote into the {name} that it received; expected a new one, since "
                         f"the old one may still be needed. Replace in-place operations on the {name} (+=, add_, ...)."
                     )
             running.put(k, new)
             outputs.append(output)
-            if call.all_states:
-                states.append(new)
-        like = outputs[0] if outputs else _probe(call)
-        zero = map_leaves(lambda leaf: leaf.new_zeros((schedule.batch, *leaf.shape[1:])), like)
-        padded, state = schedule.spread(outputs, zero, call.pad_output), running.final()
-        if not outputs:
-            padded, state = _in_graph(padded, call), _in_graph(state, call)
-        return Result(
-            outputs=padded,
-            final_state=state,
-            all_states=schedule.spread(states, call.initial_state, "repeat") if call.all_states else None,
-        )
+        padded, state = schedule.scatter(outputs, outputs[0] if outputs else _probe(call)), running.final()
+        return Result(padded, state) if outputs else Result(_in_graph(padded, call), _in_graph(state, call))
 
 
 def _versions(tree: Nest) -> list[int]:
     """Return how often each leaf has been written to; inference tensors do not count."""
     return [0 if leaf.is_inference() else leaf._version for leaf in leaves_of(tree)]
-
-
-def choose_rows(condition: Tensor, chosen: Nest, other: Nest) -> Nest:
-    """Choose row by row.
-
-    Parameters
-    ----------
-    condition : BoolTensor of shape (B,)
-    chosen, other : nesting of Tensor of shape (B, ...)
-        What is taken where the condition holds, and where it does not.
-    """
-    return map_leaves(lambda a, b: torch.where(condition.view(-1, *[1] * (a.dim() - 1)), a, b), chosen, other)
 
 
 def check_output(output: Nest, rows: int, cell: Any) -> None:
@@ -131,7 +103,7 @@ def check_output(output: Nest, rows: int, cell: Any) -> None:
     require_tensors(output, "output")
     if any(leaf.dim() == 0 or leaf.shape[0] != rows for leaf in leaves_of(output)):
         raise ValueError(
-            f"{type(cell).__name__} put out {describe(output)} for {rows} rows; expected the batch as the first "
+            f"{name_of(cell)} put out {describe(output)} for {rows} rows; expected the batch as the first "
             "axis of every leaf. Return one output per row."
         )
 

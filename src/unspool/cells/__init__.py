@@ -2,6 +2,14 @@
 
 from unspool.cells._activations import ACTIVATIONS as ACTIVATIONS
 from unspool.cells._activations import activation as activation
+from unspool.cells._around import AroundCell as AroundCell
+from unspool.cells._around import ResetCell as ResetCell
+from unspool.cells._around import Restart as Restart
+from unspool.cells._around import WithStates as WithStates
+from unspool.cells._around import around as around
+from unspool.cells._around import choose_rows as choose_rows
+from unspool.cells._around import inside as inside
+from unspool.cells._around import name_of as name_of
 from unspool.cells._builtin import BuiltinCell as BuiltinCell
 from unspool.cells._contract import Cell as Cell
 from unspool.cells._contract import LSTMState as LSTMState

@@ -117,9 +117,10 @@ class Cell(nn.Module, ABC):
         nesting of Tensor of shape (B, size)
             As `state_size` tells.
         """
-        like = next((p for p in self.parameters() if p.is_floating_point()), None)
-        if like is not None:
-            dtype, device = dtype or like.dtype, device or like.device
+        if dtype is None or device is None:
+            like = next((p for p in self.parameters() if p.is_floating_point()), None)
+            if like is not None:
+                dtype, device = dtype or like.dtype, device or like.device
         return map_leaves(lambda size: torch.zeros(batch_size, size, dtype=dtype, device=device), self.state_size)
 
     def zero_state(
@@ -149,7 +150,9 @@ def is_cell(thing: Any) -> TypeGuard[nn.Module]:
     thing : object
         A module with a method `initial_state`, or one of `torch.nn`'s cells, can.
     """
-    return isinstance(thing, nn.RNNCellBase) or (isinstance(thing, nn.Module) and tells_its_start(thing))
+    return isinstance(thing, nn.Module) and (
+        isinstance(thing, nn.RNNCellBase) or callable(getattr(thing, "initial_state", None))
+    )
 
 
 _HOW_TO_START = """\

@@ -6,6 +6,7 @@ Letters: B batch, T steps.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +22,37 @@ from unspool.execution._tracing import is_batched
 
 IntArray: TypeAlias = Tensor | np.ndarray | Sequence[int]
 BoolArray: TypeAlias = Tensor | np.ndarray | Sequence[Sequence[bool]]
+
+
+def refuse_in_traces(inputs: Any, *about_steps: Any) -> None:
+    """Refuse what cannot stand in a program that is being recorded.
+
+    Parameters
+    ----------
+    inputs : nesting of Tensor, or RaggedBatch, or PackedSequence
+    *about_steps
+        Lengths, mask and resets; None where there are none.
+
+    Raises
+    ------
+    TypeError
+        If a program is being exported and the inputs are a ragged batch or a packed sequence.
+    RuntimeError
+        If `torch.jit.trace` records, and steps depend on data.
+    """
+    packed = isinstance(inputs, PackedSequence | RaggedBatch)
+    if torch.jit.is_tracing() and (packed or any(value is not None for value in about_steps)):  # type: ignore[attr-defined]
+        raise RuntimeError(
+            "lengths, a mask, resets or a packed batch were met by torch.jit.trace, which records the steps of one "
+            "batch for all others; expected torch.export.export, or torch.onnx.export with dynamo=True. See "
+            "docs/export.md."
+        )
+    if torch.compiler.is_exporting() and packed:
+        raise TypeError(
+            f"inputs is a {type(inputs).__name__}, whose shapes depend on its data, in a program that is exported; "
+            "expected padded inputs and lengths. Make them of it (RaggedBatch.to_padded, pad_packed_sequence) before "
+            "the program, and pass both."
+        )
 
 
 def time_major_inputs(inputs: Nest, time_major: bool) -> Nest:
@@ -64,7 +96,27 @@ def time_major_inputs(inputs: Nest, time_major: bool) -> Nest:
             )
         if leaf.device != first.device:
             raise ValueError(f"{name} is on {leaf.device} and {first_name} on {first.device}; expected one device.")
-    return inputs if time_major else map_leaves(lambda leaf: leaf.transpose(0, 1), inputs)
+    return in_form_of(None, inputs, time_major)  # the first two axes change places both ways
+
+
+def in_form_of(inputs: Nest, values: Nest, time_major: bool) -> Nest:
+    """Return what a run gives in the form in which the user has passed the inputs.
+
+    Parameters
+    ----------
+    inputs : nesting of Tensor, or RaggedBatch
+        As they were passed.
+    values : nesting of Tensor of shape (T, B, ...), or (N, 1, ...) where the inputs are a ragged batch
+    time_major : bool
+        Whether padded values stay as they are.
+    """
+    if isinstance(inputs, RaggedBatch):
+        return map_leaves(lambda leaf: inputs._replace(values=leaf.squeeze(1)), values)
+    if time_major:
+        return values
+    if isinstance(values, Tensor):
+        return values.transpose(0, 1)
+    return map_leaves(lambda leaf: leaf.transpose(0, 1), values)
 
 
 def steps_and_batch(inputs: Nest) -> tuple[int, int]:
@@ -107,9 +159,12 @@ def make_schedule(
     ValueError
         If a shape does not fit, or a length lies outside [0, T].
     """
-    steps, batch = steps_and_batch(inputs)
-    device = leaves_of(inputs)[0].device
-    if torch.compiler.is_exporting() or any(is_batched(value) for value in (sequence_length, mask, resets)):
+    first = inputs if isinstance(inputs, Tensor) else leaves_of(inputs)[0]
+    (steps, batch), device = first.shape[:2], first.device
+    exporting = torch.compiler.is_exporting()
+    if sequence_length is None and mask is None and resets is None and not exporting and steps * batch <= SMALL:
+        return _whole(steps, batch, reverse, device, torch.is_inference_mode_enabled())
+    if exporting or any(map(is_batched, (sequence_length, mask, resets))):
         lengths = None if sequence_length is None else _integers(sequence_length, batch, steps, lengths_name).to(device)
         masked, reset = (
             None if value is None else _bools(value, name, batch, steps, time_major).to(device)
@@ -119,7 +174,24 @@ def make_schedule(
     lengths = None if sequence_length is None else _lengths(sequence_length, batch, steps, lengths_name)
     live = None if mask is None else _bools(mask, "mask", batch, steps, time_major).cpu()
     reset = None if resets is None else _bools(resets, "resets", batch, steps, time_major).cpu()
-    return Schedule(steps, batch, live, reset, lengths=lengths, reverse=reverse, device=device)
+    schedule = Schedule(steps, batch, live, reset, lengths=lengths, reverse=reverse, device=device)
+    if schedule.dense and steps * batch <= SMALL:
+        schedule.layouts = _whole(steps, batch, reverse, device, torch.is_inference_mode_enabled()).layouts
+    return schedule
+
+
+@lru_cache(maxsize=64)
+def _whole(steps: int, batch: int, reverse: bool, device: torch.device, inference: bool) -> Schedule:
+    """Return the schedule of sequences that are all of T steps, and keep it with what backends make of it.
+
+    Tensors that are made in inference mode are of no use outside of it.
+    """
+    del inference
+    return Schedule(steps, batch, None, None, reverse=reverse, device=device)
+
+
+SMALL = 1 << 18
+"""Steps of all sequences up to which a schedule without lengths is kept for the next call."""
 
 
 def _what_lengths(batch: int, steps: int) -> str:

@@ -107,22 +107,6 @@ def longest(batch: RaggedBatch) -> int:
     return int(batch.lengths.max()) if len(batch.lengths) else 0
 
 
-def in_form_of(inputs: Nest, values: Nest, time_major: bool) -> Nest:
-    """Return what a run gives in the form in which the user has passed the inputs.
-
-    Parameters
-    ----------
-    inputs : nesting of Tensor, or RaggedBatch
-        As they were passed.
-    values : nesting of Tensor of shape (T, B, ...), or (N, 1, ...) where the inputs are a ragged batch
-    time_major : bool
-        Whether padded values stay as they are.
-    """
-    if isinstance(inputs, RaggedBatch):
-        return map_leaves(lambda leaf: inputs._replace(values=leaf.squeeze(1)), values)
-    return values if time_major else map_leaves(lambda leaf: leaf.transpose(0, 1), values)
-
-
 def ragged_of_packed(packed: PackedSequence) -> tuple[RaggedBatch, Tensor]:
     """Return a packed sequence as a ragged batch of its rows, the longest first as they are packed.
 

@@ -9,20 +9,21 @@ import torch
 
 from unspool._nest import Nest, leaves_of
 from unspool._ragged import RaggedBatch
-from unspool.backends import Call, Result, Schedule, check_backend, run
-from unspool.cells import beside, match_state, require_cell, row_inputs_of
+from unspool.backends import Call, Schedule, check_backend, repeated, run
+from unspool.cells import ResetCell, Restart, WithStates, beside, match_state, require_cell, row_inputs_of
 from unspool.execution._arguments import (
     BoolArray,
     IntArray,
     check_pad_output,
     checked_constants,
+    in_form_of,
     make_schedule,
     own_initial_state,
+    refuse_in_traces,
     stacked_inputs,
     time_major_inputs,
 )
-from unspool.execution._ragged import in_form_of, ragged_inputs, ragged_schedule
-from unspool.execution._tracing import refuse_in_traces
+from unspool.execution._ragged import ragged_inputs, ragged_schedule
 
 
 def run_cell(
@@ -37,8 +38,8 @@ def run_cell(
     static: bool = False,
     backend: str = "auto",
     state_name: str = "initial_state",
-) -> Result:
-    """Run a cell over checked inputs.
+) -> tuple[Nest, Nest, Nest | None]:
+    """Run a cell over checked inputs: here they become a backend's call, and its results get their padding.
 
     Parameters
     ----------
@@ -54,8 +55,10 @@ def run_cell(
 
     Returns
     -------
-    Result
-        In the form of the inputs.
+    outputs : nesting of Tensor of shape (T, B, ...), or (N, 1, ...) as the inputs
+    final_state : nesting of Tensor of shape (B, ...)
+    all_states : nesting of Tensor of shape (T, B, ...) or (N, 1, ...), or None
+        The state after every step, carried through steps that are not computed.
 
     Raises
     ------
@@ -65,21 +68,26 @@ def run_cell(
     check_pad_output(pad_output)
     own_state = own_initial_state(cell, inputs, schedule.batch)
     first = leaves_of(inputs)[0]
-    constants = checked_constants(cell, constants, schedule.batch, first.device)
+    if constants is not None:
+        constants = checked_constants(cell, constants, schedule.batch, first.device)
     rows = row_inputs_of(cell, schedule.batch, first.dtype if first.is_floating_point() else None, first.device)
-    call = Call(
-        cell=cell,
-        inputs=inputs,
-        initial_state=own_state if initial_state is None else match_state(initial_state, own_state, state_name),
-        reset_state=own_state,
-        row_inputs=beside(rows, constants),
-        schedule=schedule,
-        pad_output=pad_output,
-        all_states=all_states,
-        static=static,
-    )
+    state = own_state if initial_state is None else match_state(initial_state, own_state, state_name)
+    per_sequence = rows if constants is None else beside(rows, constants)
+    if schedule.has_resets:
+        cell, inputs = ResetCell(cell), (inputs, schedule.resets)
+        per_sequence = Restart(own_state, () if per_sequence is None else (per_sequence,))
+    if all_states:
+        cell = WithStates(cell)
     # A backend runs calls in this process; an exported program is run by whoever loads it.
-    return run(call, "auto" if torch.compiler.is_exporting() else backend)
+    backend = "auto" if torch.compiler.is_exporting() else backend
+    outputs, final = run(Call(cell, inputs, state, per_sequence, schedule, static), backend)
+    states = None
+    if all_states:
+        outputs, states = outputs
+        states = repeated(schedule, states, before=state)
+    if pad_output == "repeat":
+        outputs = repeated(schedule, outputs)
+    return outputs, final, states
 
 
 def run_dynamic(
@@ -107,7 +115,7 @@ def run_dynamic(
     else:
         x = time_major_inputs(inputs, time_major)
         schedule = make_schedule(x, sequence_length, mask, resets, reverse, time_major)
-    result = run_cell(
+    outputs, final, states = run_cell(
         cell,
         x,
         schedule,
@@ -117,10 +125,8 @@ def run_dynamic(
         all_states=return_all_states,
         backend=backend,
     )
-    outputs = in_form_of(inputs, result.outputs, time_major)
-    if return_all_states:
-        return outputs, result.final_state, in_form_of(inputs, result.all_states, time_major)
-    return outputs, result.final_state
+    outputs = in_form_of(inputs, outputs, time_major)
+    return (outputs, final, in_form_of(inputs, states, time_major)) if return_all_states else (outputs, final)
 
 
 def run_static(
@@ -142,7 +148,7 @@ def run_static(
     refuse_in_traces(inputs, sequence_length, mask, resets)
     stacked = stacked_inputs(inputs)
     schedule = make_schedule(stacked, sequence_length, mask, resets, reverse, time_major=True)
-    result = run_cell(
+    outputs, final, _ = run_cell(
         cell,
         stacked,
         schedule,
@@ -152,4 +158,4 @@ def run_static(
         static=True,
         backend=backend,
     )
-    return result.outputs, result.final_state
+    return outputs, final

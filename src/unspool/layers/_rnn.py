@@ -7,7 +7,7 @@ from typing import Unpack
 from torch import Tensor, nn
 
 from unspool._nest import Nest
-from unspool.backends import Result, Schedule
+from unspool.backends import Schedule
 from unspool.cells import require_cell
 from unspool.execution import run_cell, with_tensors
 from unspool.layers._base import RecurrentLayer, last_or_all
@@ -68,7 +68,7 @@ class RNN(RecurrentLayer):
     ) -> tuple[Nest, Nest]:
         (schedule,) = schedules
 
-        def run() -> Result:
+        def run() -> tuple[Nest, Nest, Nest | None]:
             return run_cell(
                 self.cell,
                 x,
@@ -81,5 +81,5 @@ class RNN(RecurrentLayer):
                 state_name="hx",
             )
 
-        result = run() if tensors is None else with_tensors(self, tensors, run)
-        return last_or_all(schedule, result.outputs, self.return_sequences), result.final_state
+        outputs, final, _ = run() if tensors is None else with_tensors(self, tensors, run)
+        return last_or_all(schedule, outputs, self.return_sequences), final

@@ -190,7 +190,7 @@ class TorchLikeLayer(RecurrentLayer):
             outputs = []
             for direction, schedule in enumerate(schedules):
                 k = layer * len(schedules) + direction
-                result = run_cell(
+                values, final, _ = run_cell(
                     cells[k],
                     output,
                     schedule,
@@ -201,8 +201,8 @@ class TorchLikeLayer(RecurrentLayer):
                     backend=self.backend,
                     state_name="hx",
                 )
-                final_states.append(result.final_state)
-                outputs.append(last_or_all(schedule, result.outputs, wanted))
+                final_states.append(final)
+                outputs.append(last_or_all(schedule, values, wanted))
             output = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
         return output, stack_states(final_states)
 

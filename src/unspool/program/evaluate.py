@@ -132,6 +132,12 @@ def _function(value: Value) -> Callable[..., Tensor]:
     return FUNCTIONS.get(value.op) or getattr(torch, value.op)
 
 
+def function_of(value: Value) -> Callable[..., Tensor] | None:
+    """Return the function of PyTorch that computes a value from its arguments as they are, if there is one."""
+    alike = value.op in _OF_NUMBERS and value.level == "param" and "imm" not in value.attrs
+    return _function(value) if alike and constant(value) is None else None
+
+
 def _call(value: Value, args: list[Tensor], batch: int) -> Tensor:
     attrs = value.attrs
     leaves: list[object] = []

@@ -34,6 +34,9 @@ class Guard:
         What is looked at, as the user reaches it.
     source : str
         The code that is run.
+    ask : callable
+        Takes a cell, and gives the tensors that the program takes, or the number of the first place where something
+        else stands now.
     """
 
     def __init__(self, writer: Writer, tensors: Iterable[Tensor]) -> None:
@@ -41,7 +44,7 @@ class Guard:
         self.source = writer.source(tensors)
         namespace = dict(writer.constants)
         exec(compile(self.source, "<guard of a step>", "exec"), namespace)
-        self._ask: Callable[[Any], Found | int] = namespace["guard"]
+        self.ask: Callable[[Any], Found | int] = namespace["guard"]
 
     def __call__(self, cell: Any) -> Found | None:
         """Return the tensors that the program takes, in order, or None where something else stands now.
@@ -50,7 +53,7 @@ class Guard:
         ----------
         cell : cell
         """
-        found = self._ask(cell)
+        found = self.ask(cell)
         return None if type(found) is int else found  # type: ignore[return-value]
 
     def changed(self, cell: Any) -> str:
@@ -60,7 +63,7 @@ class Guard:
         ----------
         cell : cell
         """
-        found = self._ask(cell)
+        found = self.ask(cell)
         return self.places[found] if isinstance(found, int) else ""
 
 

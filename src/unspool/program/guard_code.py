@@ -265,7 +265,7 @@ class Writer:
             same = f"{register} is {constant} or (type({register}) is {kind.__name__} and {register} == {constant})"
             self.check(same, path)
         else:
-            self.check(f"same_atoms({expression}, {constant})", path)
+            self.check(f"{expression} is {constant} or same_atoms({expression}, {constant})", path)
 
     def _tensor(self, tensor: Tensor, register: str, path: str) -> None:
         self.reached[id(tensor)] = register

@@ -115,8 +115,8 @@ class Kept(Generic[T]):
         entries = shelf.entries
         for entry in entries:
             guard, what = entry
-            tensors = None if guard is None else guard(cell)
-            if tensors is not None:
+            tensors = None if guard is None else guard.ask(cell)  # a number, where something else stands now
+            if type(tensors) is tuple:
                 shelf.runs += 1
                 if entry is not entries[0]:
                     shelf.entries = [entry, *(other for other in entries if other is not entry)]

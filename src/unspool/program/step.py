@@ -52,8 +52,8 @@ class StepPlan:
         Roles, in the order in which the engine takes the arrays.
     widths : dict of (str, int) to int
         Features of each array.
-    carried, reset : list of int
-        For each state the places of its carried array and of its reset array.
+    carried : list of int
+        For each state the place of its carried array.
     gradients : list of (int, bool)
         For each array `grad_weight`, in order: which parameter's gradient it holds, and whether transposed.
     """
@@ -62,7 +62,6 @@ class StepPlan:
     arrays: list[Key]
     widths: dict[Key, int]
     carried: list[int]
-    reset: list[int]
     gradients: list[tuple[int, bool]] = field(default_factory=list)
 
 
@@ -106,11 +105,11 @@ class StepProgram:
         return [i for i, (old, new) in enumerate(ends) if old in taken or (new in taken and new not in outputs)]
 
 
-def forward_plan(step: StepProgram, training: bool, all_states: bool) -> StepPlan:
+def forward_plan(step: StepProgram, training: bool) -> StepPlan:
     """Plan a step forward.
 
     Roles of arrays: `input` (padded), `token`, `row`, `vector` (taken from outside), `state` (carried, one row per
-    row), `fresh` (the state after a reset), `output` (padded), `state_tokens`, `saved` (one row per token).
+    row), `output` (padded), `state_tokens`, `saved` (one row per token).
     """
     loop, arrays, widths = step.loop, Arrays(), {}
     body = set(loop.body)
@@ -132,10 +131,10 @@ def forward_plan(step: StepProgram, training: bool, all_states: bool) -> StepPla
         else:
             copies.append((value, storage))
 
-    for i in range(len(loop.states)):
-        if all_states or (training and i in step.states_kept() and step.same_as_output[i] < 0):
-            keep(loop.program.new_states[i], "state_tokens", i)
     if training:
+        for i in step.states_kept():
+            if step.same_as_output[i] < 0:
+                keep(loop.program.new_states[i], "state_tokens", i)
         for i, value in enumerate(step.backward.saved):
             keep(value, "saved", i)
     planner = Planner(given, kept)
@@ -151,8 +150,7 @@ def forward_plan(step: StepProgram, training: bool, all_states: bool) -> StepPla
     planner.phase = Phase.STEP
     carried = [Storage(Place.ROW, arrays("state", i), s.width) for i, s in enumerate(loop.states)]
     _carry(planner, loop.program.new_states, loop.states, carried)
-    reset = [named("fresh", i, s.width) for i, s in enumerate(loop.states)]
-    return StepPlan(planner.tables(), arrays.keys, widths, [s.array for s in carried], reset)
+    return StepPlan(planner.tables(), arrays.keys, widths, [s.array for s in carried])
 
 
 @dataclass(frozen=True)
@@ -163,15 +161,14 @@ class Wanted:
     tokens: tuple[bool, ...]
     rows: tuple[bool, ...]
     params: tuple[bool, ...]
-    states_per_token: tuple[bool, ...]
 
 
 def backward_plan(step: StepProgram, wanted: Wanted) -> StepPlan:
     """Plan a step backward.
 
     Roles of arrays, beside those of the forward plan: `initial` (the state before the first step), `grad_output`
-    (padded), `grad_state_tokens` (taken), `grad_state` (carried), `grad_fresh`, `grad_input` (padded), `grad_token`,
-    `grad_row`, and sums over tokens: `grad_vector` and `grad_weight`.
+    (padded), `grad_state` (carried), `grad_input` (padded), `grad_token`, `grad_row`, and sums over valid steps:
+    `grad_vector` and `grad_weight`.
     """
     loop, bw, arrays, widths = step.loop, step.backward, Arrays(), {}
 
@@ -215,12 +212,6 @@ def backward_plan(step: StepProgram, wanted: Wanted) -> StepPlan:
     values = _needed(bw.program.values, [*ends, *carry])
     phases = _backward_phases(values, [*carry, *(v for _, v in rows)])
     planner = Planner(given, kept)
-    for i, has in enumerate(wanted.states_per_token):
-        if has:  # what the user did with the states of all steps joins what comes from the step after
-            place = Storage(Place.ROW, named("grad_state", i, loop.states[i].width), loop.states[i].width)
-            tokens = Storage(Place.TOKEN, named("grad_state_tokens", i, place.width), place.width)
-            a, b = (Operand(planner.storage(s), 0, Mode.FULL) for s in (place, tokens))
-            planner.emit(Kind.BINARY, BINARY_CODES["add"], a, place.width, a=a, b=b)
     planner.compute(values, [*ends, *carry], phases, late)
     for value, storage in copies:
         planner.phase = phases.get(value, Phase.STEP)
@@ -257,8 +248,7 @@ def backward_plan(step: StepProgram, wanted: Wanted) -> StepPlan:
     leaves = [next((g for g in bw.program.values if g.op == "grad_state" and g.attrs["index"] == i), None)
               for i in range(len(loop.states))]  # fmt: skip
     _carry(planner, bw.states, leaves, carried)
-    reset = [named("grad_fresh", i, s.width) for i, s in enumerate(loop.states)]
-    return StepPlan(planner.tables(), arrays.keys, widths, [s.array for s in carried], reset, gradients)
+    return StepPlan(planner.tables(), arrays.keys, widths, [s.array for s in carried], gradients)
 
 
 def _pairs(step: StepProgram, wanted: Wanted) -> list[tuple[int, Value, Value]]:
@@ -290,10 +280,10 @@ def _forward_storage(step: StepProgram, value: Value, named: Any) -> Storage:
 
     if value in loop.states:
         i, width = loop.states.index(value), value.width
-        first, fresh, same = named("initial", i, width), named("fresh", i, width), step.same_as_output[i]
+        first, same = named("initial", i, width), step.same_as_output[i]
         if same >= 0:
-            return Storage(Place.PADDED_PREVIOUS, named("output", same, width), width, first, fresh)
-        return Storage(Place.PREVIOUS, named("state_tokens", i, width), width, first, fresh)
+            return Storage(Place.PADDED_PREVIOUS, named("output", same, width), width, first, first)
+        return Storage(Place.PREVIOUS, named("state_tokens", i, width), width, first, first)
     if value in program.outputs:
         return Storage(Place.PADDED, named("output", program.outputs.index(value), value.width), value.width)
     if value in program.new_states:
