@@ -24,15 +24,15 @@ unspool::OperandRef operand(const int64_t* at) {
   return {at[0], at[1], static_cast<unspool::Operand>(at[2])};
 }
 
-// Rows: storages [place, array, width, first, fresh]; instructions [kind, op, dst(3), width, groups, a(3), b(3), c(3), weight,
+// Rows: storages [place, array, width, first]; instructions [kind, op, dst(3), width, groups, a(3), b(3), c(3), weight,
 // imm0, imm1, phase].
 unspool::Plan make_plan(Table storages, Table instructions, std::vector<double> constants, std::vector<int64_t> indices,
-                        std::vector<int64_t> carried, std::vector<int64_t> reset, int64_t arrays, int64_t weights, bool backward) {
-  if (storages.shape(1) != 5 || instructions.shape(1) != 20) throw std::invalid_argument("engine: tables of another form");
+                        std::vector<int64_t> carried, int64_t arrays, int64_t weights, bool backward) {
+  if (storages.shape(1) != 4 || instructions.shape(1) != 20) throw std::invalid_argument("engine: tables of another form");
   unspool::Plan plan;
   for (size_t i = 0; i < storages.shape(0); ++i) {
-    const int64_t* s = storages.data() + i * 5;
-    plan.storages.push_back({static_cast<unspool::Place>(s[0]), s[1], s[2], s[3], s[4]});
+    const int64_t* s = storages.data() + i * 4;
+    plan.storages.push_back({static_cast<unspool::Place>(s[0]), s[1], s[2], s[3]});
   }
   for (size_t i = 0; i < instructions.shape(0); ++i) {
     const int64_t* r = instructions.data() + i * 20;
@@ -43,7 +43,6 @@ unspool::Plan make_plan(Table storages, Table instructions, std::vector<double> 
   plan.constants = std::move(constants);
   plan.indices = std::move(indices);
   plan.carried = std::move(carried);
-  plan.reset = std::move(reset);
   plan.arrays = arrays;
   plan.weights = weights;
   plan.backward = backward;
@@ -53,26 +52,22 @@ unspool::Plan make_plan(Table storages, Table instructions, std::vector<double> 
 
 struct OwnedLayout {
   std::vector<int64_t> row_start, counts, offsets, times, sequences;
-  std::vector<uint8_t> resets;
   unspool::Layout view{};
 };
 
 using Vector = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Flags = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 void make_layout(OwnedLayout* self, int64_t tokens, int64_t rows, Vector row_start, Table counts, Table offsets,
-                 Flags resets, Vector times, Vector sequences) {
+                 Vector times, Vector sequences) {
   new (self) OwnedLayout();
   const size_t blocks = row_start.shape(0), steps = counts.shape(1);
   if (counts.shape(0) != blocks || offsets.shape(0) != blocks || offsets.shape(1) != steps ||
-      (resets.shape(0) != 0 && resets.shape(0) != static_cast<size_t>(tokens)) ||
       times.shape(0) != static_cast<size_t>(tokens) || sequences.shape(0) != static_cast<size_t>(tokens)) {
     throw std::invalid_argument("engine: layout tables that do not fit together");
   }
   self->row_start.assign(row_start.data(), row_start.data() + blocks);
   self->counts.assign(counts.data(), counts.data() + blocks * steps);
   self->offsets.assign(offsets.data(), offsets.data() + blocks * steps);
-  self->resets.assign(resets.data(), resets.data() + resets.shape(0));
   self->times.assign(times.data(), times.data() + times.shape(0));
   self->sequences.assign(sequences.data(), sequences.data() + sequences.shape(0));
   self->view = {static_cast<int64_t>(steps),
@@ -82,7 +77,6 @@ void make_layout(OwnedLayout* self, int64_t tokens, int64_t rows, Vector row_sta
                 self->row_start.data(),
                 self->counts.data(),
                 self->offsets.data(),
-                self->resets.empty() ? nullptr : self->resets.data(),
                 self->times.data(),
                 self->sequences.data()};
   self->view.validate();
@@ -153,13 +147,12 @@ void run(const unspool::Plan& plan, const OwnedLayout& layout, const std::vector
 NB_MODULE(_engine, m) {
   m.doc() = "The native CPU engine: runs plans over ragged batches.";
   nb::set_leak_warnings(false);  // plans are kept for the life of the process
-  m.attr("interface") = 4;  // changes whenever the tables do
+  m.attr("interface") = 5;  // changes whenever the tables do
   nb::class_<unspool::Plan>(m, "Plan", "A checked plan: what one step does, in terms of arrays.");
-  m.def("make_plan", &make_plan, "storages"_a, "instructions"_a, "constants"_a, "indices"_a, "carried"_a, "reset"_a, "arrays"_a,
+  m.def("make_plan", &make_plan, "storages"_a, "instructions"_a, "constants"_a, "indices"_a, "carried"_a, "arrays"_a,
         "weights"_a, "backward"_a, "Check tables and make a plan of them. Raises ValueError where they do not fit.");
-  nb::class_<OwnedLayout>(m, "Layout", "Where the tokens of a batch lie: blocks of rows, and their live rows per step.")
-      .def("__init__", &make_layout, "tokens"_a, "rows"_a, "row_start"_a, "counts"_a, "offsets"_a, "resets"_a, "times"_a,
-           "sequences"_a);
+  nb::class_<OwnedLayout>(m, "Layout", "Where the valid steps of a batch lie: blocks of rows, and their live rows per step.")
+      .def("__init__", &make_layout, "tokens"_a, "rows"_a, "row_start"_a, "counts"_a, "offsets"_a, "times"_a, "sequences"_a);
   nb::class_<unspool::Workspace>(m, "Workspace", "Packed weights that are kept for the next run of the same plan.")
       .def(nb::init<>());
   m.def("run_f32", &run<float>, "plan"_a, "layout"_a, "arrays"_a, "weights"_a, "threads"_a, "workspace"_a.none() = nb::none(),

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kTileBytes = 64 * 1024;    // what the results of a tile of rows may take, not all of them at once
 constexpr int64_t kFewestRows = 8;           // of a tile: with fewer, calling costs more than the cache saves
-constexpr int64_t kChunkBytes = 512 * 1024;  // what a chunk of tokens may take: half of the second-level cache
+constexpr int64_t kChunkBytes = 512 * 1024;  // what a chunk of steps may take: half of the second-level cache
 constexpr double kWorthSharing = 4e6;        // operations; with fewer, waking another thread takes longer
 constexpr int64_t kWorthPacking = 1 << 20;   // elements that several threads pack together
 
@@ -29,9 +29,8 @@ struct Segment {
 template <class T>
 class Runner : Instructions<T> {
   using Base = Instructions<T>;
-  using Base::array, Base::count, Base::few, Base::is_reset, Base::in_scratch, Base::offset, Base::previous;
   using Base::chunk_width_, Base::kernels_, Base::layout_, Base::packed_, Base::plan_, Base::temp_width_, Base::weights_;
-  using typename Base::Rows;
+  using Base::count, Base::few, Base::offset;
 
  public:
   Runner(const Plan& plan, const Layout& layout, const std::vector<Array<T>>& arrays,
@@ -151,7 +150,7 @@ class Runner : Instructions<T> {
 
   // ---- the loop
 
-  // Steps come in the order of computation; a row's previous token is at step - 1 in the same block.
+  // Steps come in the order of computation; a row's previous valid step is at step - 1 in the same block.
   void run_block(int64_t block, const Team& team, T* memory) const {
     int64_t live = 0;
     while (live < layout_.steps && count(block, live) > 0) ++live;
@@ -205,19 +204,9 @@ class Runner : Instructions<T> {
       Frame<T> one = whole;
       one.step = whole.first_step + (plan_.backward ? steps - 1 - i : i);
       if (steps > 1) one.count = count(one.block, one.step), one.offset = offset(one.block, one.step);
-      one.scattered = scattered(one);
-      run_step(one, team);
+      run_phase(Phase::step, one, team);
     }
     run_phase(Phase::after, whole, team);
-  }
-
-  void run_step(const Frame<T>& f, const Team& team) const {
-    const auto [first, last] = team.share(f.count);
-    if (!plan_.backward) reset_forward(f, first, last);
-    if (f.scattered) gather_previous(f, first, last);
-    if (layout_.resets) team.meet();
-    run_phase(Phase::step, f, team);
-    if (plan_.backward && layout_.resets) reset_backward(f, first, last), team.meet();
   }
 
   void run_phase(Phase phase, const Frame<T>& f, const Team& team) const {
@@ -232,46 +221,6 @@ class Runner : Instructions<T> {
           for (auto in = s.begin; in != s.end; ++in) Base::row_by_row(f, *in, r, std::min(s.tile, last - r));
       }
       team.meet();
-    }
-  }
-
-  // ---- resets
-
-  bool scattered(const Frame<T>& f) const {
-    if (!layout_.resets) return false;
-    return std::any_of(layout_.resets + f.offset, layout_.resets + f.offset + f.count, [](uint8_t x) { return x != 0; });
-  }
-
-  void reset_forward(const Frame<T>& f, int64_t first, int64_t last) const {
-    for (int64_t r = first; f.scattered && r < last; ++r) {
-      if (!is_reset(f.offset + r)) continue;
-      for (size_t i = 0; i < plan_.carried.size(); ++i) {
-        const auto &to = array(plan_.carried[i]), &from = array(plan_.reset[i]);
-        std::copy_n(from.data + (f.row_start + r) * from.stride, from.width, to.data + (f.row_start + r) * to.stride);
-      }
-    }
-  }
-
-  void reset_backward(const Frame<T>& f, int64_t first, int64_t last) const {
-    for (int64_t r = first; f.scattered && r < last; ++r) {
-      if (!is_reset(f.offset + r)) continue;
-      for (size_t i = 0; i < plan_.carried.size(); ++i) {
-        const auto &gradient = array(plan_.carried[i]), &sum = array(plan_.reset[i]);
-        T* g = gradient.data + (f.row_start + r) * gradient.stride;
-        T* s = sum.data + (f.row_start + r) * sum.stride;
-        for (int64_t j = 0; j < gradient.width; ++j) s[j] += g[j], g[j] = T(0);
-      }
-    }
-  }
-
-  // Where a reset lies among the rows of a step, the states that they took do not lie side by side: copy them together.
-  void gather_previous(const Frame<T>& f, int64_t first, int64_t last) const {
-    for (size_t i = 0; i < plan_.storages.size(); ++i) {
-      const Storage& s = plan_.storages[i];
-      if (s.place != Place::previous) continue;
-      const Rows to = in_scratch(f.temp, f.temp_rows, i);
-      for (int64_t r = first; r < last; ++r)
-        std::copy_n(previous(f, s, f.step, r), s.width, to.data + r * to.stride);
     }
   }
 

@@ -1,9 +1,9 @@
 // Runs a plan, the lowered form of one step of a cell, over time and over the rows of a ragged batch.
 //
 // Rows are cut into blocks. The rows of a block that are live at a step are its first ones, and they lie side by side in
-// every array: per token (at an offset per block and step) or per row. So a step of a block is a few operations on
+// every array: per valid step (at an offset per block and step) or per row. So a step of a block is a few operations on
 // dense matrices, whatever the lengths are, and nothing is computed for padding. What need not be done step by step is
-// done for all tokens of a chunk of steps, before or after them.
+// done for all valid steps of a chunk, before or after its steps.
 #pragma once
 
 #include <memory>

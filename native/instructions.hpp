@@ -12,7 +12,7 @@
 
 namespace unspool {
 
-constexpr int64_t kFew = 4;       // tokens for which packing a weight does not pay
+constexpr int64_t kFew = 4;       // valid steps for which packing a weight does not pay
 constexpr int64_t kColumns = 32;  // parts of a weight's gradient begin at multiples of this
 
 template <class T>
@@ -61,7 +61,7 @@ struct Team {
   std::pair<int64_t, int64_t> share(int64_t n) const { return {n * rank / size, n * (rank + 1) / size}; }
 };
 
-// What instructions work on: live rows of one step of a block, or all tokens of a chunk of its steps.
+// What instructions work on: live rows of one step of a block, or all valid steps of a chunk of it.
 template <class T>
 struct Frame {
   int64_t block, slot;
@@ -69,8 +69,7 @@ struct Frame {
   T *temp, *chunk;
   int64_t temp_rows, chunk_rows;        // what the scratch was made for
   int64_t first_step, step;             // of the chunk, and of the frame; the first one where it is the whole chunk
-  int64_t chunk_offset, offset, count;  // tokens
-  bool scattered;                       // the rows' previous states do not lie side by side
+  int64_t chunk_offset, offset, count;  // valid steps
 };
 
 // What a run works on, and the instructions on it.
@@ -83,7 +82,7 @@ class Instructions {
     for (const Storage& s : plan_.storages) {
       const bool chunk = s.place == Place::chunk;
       scratch_at_.push_back(chunk ? chunk_width_ : temp_width_);
-      if (s.place == Place::temp || s.place == Place::previous) temp_width_ += scratch_stride(s.width);
+      if (s.place == Place::temp) temp_width_ += scratch_stride(s.width);
       if (chunk) chunk_width_ += scratch_stride(s.width);
     }
   }
@@ -93,8 +92,6 @@ class Instructions {
   int64_t offset(int64_t block, int64_t step) const { return layout_.offsets[block * layout_.steps + step]; }
 
   bool few(const Weight<T>& w) const { return layout_.tokens < kFew && w.stride_k == 1; }
-
-  bool is_reset(int64_t token) const { return layout_.resets && layout_.resets[token]; }
 
   // ---- where things lie
 
@@ -112,11 +109,7 @@ class Instructions {
 
   // The state that row r of the block took at a step.
   const T* previous(const Frame<T>& f, const Storage& s, int64_t step, int64_t r) const {
-    const bool reset = is_reset(offset(f.block, step) + f.row + r);
-    if (reset || step == 0) {
-      const auto& from = array(reset ? s.fresh : s.first);
-      return from.data + (f.row_start + r) * from.stride;
-    }
+    if (step == 0) return array(s.first).data + (f.row_start + r) * array(s.first).stride;
     const int64_t token = offset(f.block, step - 1) + f.row + r;
     return s.place == Place::previous ? array(s.array).data + token * array(s.array).stride : padded(s, token);
   }
@@ -139,10 +132,6 @@ class Instructions {
         return {rows.data + (f.offset - f.chunk_offset) * rows.stride + ref.column, rows.stride};
       }
       case Place::previous:
-        if (f.scattered) {
-          const Rows rows = in_scratch(f.temp, f.temp_rows, index);
-          return {rows.data + ref.column, rows.stride};
-        }
         return f.step == 0 ? at(array(s.first), f.row_start) : at(array(s.array), offset(f.block, f.step - 1) + f.row);
       case Place::token: return at(array(s.array), f.offset);
       case Place::row: return at(array(s.array), f.row_start);
@@ -232,7 +221,7 @@ class Instructions {
   void fetch(const Frame<T>& f, const Instruction& in, int64_t row, int64_t n) const {
     const Storage& s = plan_.storages[static_cast<size_t>(in.a.storage)];
     const Rows to = locate(f, in.dst);
-    int64_t step = f.step, before = 0;  // tokens of the frame before this step
+    int64_t step = f.step, before = 0;  // valid steps of the frame before this step
     for (int64_t r = row; r < row + n; ++r) {
       while (r - before >= count(f.block, step)) before += count(f.block, step++);
       const T* from = s.place == Place::padded ? padded(s, f.offset + r)

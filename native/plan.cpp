@@ -24,7 +24,7 @@ int64_t physical_memory() {
 
 bool is_padded(Place place) { return place == Place::padded || place == Place::padded_previous; }
 bool is_previous(Place place) { return place == Place::previous || place == Place::padded_previous; }
-// One row per token, so that it can be taken for all tokens of a chunk.
+// One row per valid step, so that it can be taken for all of a chunk.
 bool per_token(Place place) { return place == Place::token || place == Place::chunk; }
 bool scratch(Place place) { return place == Place::temp || place == Place::chunk; }
 
@@ -34,9 +34,7 @@ class PlanCheck {
 
   void run() {
     for (const Storage& s : plan_.storages) storage(s);
-    require(plan_.carried.size() == plan_.reset.size(), "as many carried arrays as reset arrays are needed");
     for (int64_t i : plan_.carried) array(i);
-    for (int64_t i : plan_.reset) array(i);
     for (const Instruction& in : plan_.instructions) instruction(in);
   }
 
@@ -52,7 +50,7 @@ class PlanCheck {
     } else if (!scratch(s.place) && s.place != Place::none) {
       array(s.array);
     }
-    if (is_previous(s.place)) array(s.first), array(s.fresh);
+    if (is_previous(s.place)) array(s.first);
   }
 
   const Storage& at(const OperandRef& ref) const {
@@ -202,15 +200,11 @@ class ArrayCheck {
     for (const Storage& s : plan_.storages) {
       if (s.place == Place::token || s.place == Place::previous) array(s.array, layout_.tokens, s.width);
       if (is_padded(s.place)) padded(s.array, s.width);
-      if (is_previous(s.place)) array(s.first, layout_.rows, s.width), array(s.fresh, layout_.rows, s.width);
+      if (is_previous(s.place)) array(s.first, layout_.rows, s.width);
       if (s.place == Place::row) array(s.array, layout_.rows, s.width);
       if (s.place == Place::vector) array(s.array, 1, s.width);
     }
-    for (size_t i = 0; i < plan_.carried.size(); ++i) {
-      const int64_t width = arrays_[static_cast<size_t>(plan_.carried[i])].width;
-      array(plan_.carried[i], layout_.rows, width), array(plan_.reset[i], layout_.rows, width);
-      require(arrays_[static_cast<size_t>(plan_.reset[i])].width == width, "a reset array of another width");
-    }
+    for (int64_t i : plan_.carried) array(i, layout_.rows, 0);
     for (const Instruction& in : plan_.instructions) {
       if (in.kind != Kind::column_sums && in.kind != Kind::weight_gradient) continue;
       const Storage& s = plan_.storages[static_cast<size_t>(in.dst.storage)];
@@ -267,9 +261,8 @@ void check(const Plan& plan, const Layout& layout, const std::vector<Array<T>>& 
   require(static_cast<int64_t>(arrays.size()) == plan.arrays, "another number of arrays than the plan has");
   require(static_cast<int64_t>(weights.size()) == plan.weights, "another number of weights than the plan has");
   int64_t width = 0, rows = 0;
-  for (const Storage& s : plan.storages) {
-    if (scratch(s.place) || s.place == Place::previous) width += scratch_stride(s.width);
-  }
+  for (const Storage& s : plan.storages)
+    if (scratch(s.place)) width += scratch_stride(s.width);
   for (int64_t p = 0; p < layout.blocks && layout.steps > 0; ++p) rows = std::max(rows, layout.counts[p * layout.steps]);
   const int64_t memory = physical_memory() / static_cast<int64_t>(sizeof(T));
   const int64_t at_once = std::max<int64_t>(1, std::min<int64_t>(layout.blocks, threads)) * std::clamp<int64_t>(rows, 1, kMostRows);

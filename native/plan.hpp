@@ -1,4 +1,4 @@
-// Plans and layouts: what the executor runs, and over which tokens. Both come as tables from outside and are checked.
+// Plans and layouts: what the executor runs, and over which valid steps. Both come as tables from outside and are checked.
 #pragma once
 
 #include <cstdint>
@@ -11,16 +11,16 @@ namespace unspool {
 // Where a value of the plan lives.
 enum class Place : int64_t {
   temp,             // scratch of the block, one row per live row
-  token,            // an array with one row per token, at the block's offset for this step
-  previous,         // the same at each row's previous token; before a row's first token, or after a reset, other arrays
+  token,            // an array with one row per valid step, at the block's offset for this step
+  previous,         // the same at each row's previous valid step; before its first one, another array
   row,              // an array with one row per row of the batch
   vector,           // an array with one row
-  slot,             // an array with one row per block, or per thread where threads share a block: sums over tokens
+  slot,             // an array with one row per block, or per thread where threads share a block: sums over valid steps
   scalar,           // a constant of the plan
   none,             // an operand that is not there
-  chunk,            // scratch of the block, one row per token of the chunk
-  padded,           // an array of the user's: token i stands at its time and sequence; only fetched from and stored to
-  padded_previous,  // the same at each row's previous token, as for previous; only fetched from
+  chunk,            // scratch of the block, one row per valid step of the chunk
+  padded,           // an array of the user's: valid step i stands at its time and sequence; only fetched from and stored to
+  padded_previous,  // the same at each row's previous valid step, as for previous; only fetched from
   count_,
 };
 
@@ -28,7 +28,7 @@ struct Storage {
   Place place;
   int64_t array;  // index of the array, or of the constant; for temp and chunk not used
   int64_t width;
-  int64_t first, fresh;  // for previous: arrays with one row per row, the state before the first token and after a reset
+  int64_t first;  // for previous: the array with one row per row, the state before the row's first valid step
 };
 
 struct OperandRef {
@@ -47,13 +47,13 @@ enum class Kind : int64_t {
   column_sums,
   fetch,            // a padded or previous storage into scratch
   store,            // scratch into a padded storage
-  weight_gradient,  // slot [a's width, b's width] += a^T b over the tokens of a chunk
+  weight_gradient,  // slot [a's width, b's width] += a^T b over the valid steps of a chunk
   gather,           // features in the order of a table of indices
   scatter,          // the same backwards: features are added up where a table of indices says
   count_,
 };
 
-// Steps are run in chunks, so that what a step hands to the work on all of the chunk's tokens is still in cache.
+// Steps are run in chunks, so that what a step hands to the work on all of the chunk's valid steps is still in cache.
 enum class Phase : int64_t { step, before, after, count_ };
 
 struct Instruction {
@@ -73,9 +73,7 @@ struct Plan {
   std::vector<Instruction> instructions;
   std::vector<double> constants;
   std::vector<int64_t> indices;
-  // For each state: the carried array (one row per row), and the array that a reset copies from (forward) or adds to
-  // (backward).
-  std::vector<int64_t> carried, reset;
+  std::vector<int64_t> carried;  // for each state the array that steps read and overwrite, with one row per row
   int64_t weights = 0;
   int64_t arrays = 0;
   bool backward = false;
@@ -101,10 +99,9 @@ struct Layout {
   int64_t steps, blocks, tokens, rows;
   const int64_t* row_start;  // [blocks]
   const int64_t* counts;     // [blocks, steps], not growing from step to step
-  const int64_t* offsets;    // [blocks, steps]; with chunks, each block's tokens follow each other
-  const uint8_t* resets;     // [tokens] or null
-  // Where tokens stand along the first two axes of padded arrays, each [tokens]; null where no plan uses such arrays. An
-  // array that holds rows of different lengths one after another is one sequence, in which each row has its start.
+  const int64_t* offsets;    // [blocks, steps]; with chunks, each block's valid steps follow each other
+  // Where valid steps stand along the first two axes of padded arrays, each [tokens]; null where no plan uses such arrays.
+  // An array that holds rows of different lengths one after another is one sequence, in which each row has its start.
   const int64_t* times = nullptr;
   const int64_t* sequences = nullptr;
 

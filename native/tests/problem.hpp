@@ -17,19 +17,18 @@ using Real = long double;
 struct Batch {
   int64_t steps = 0, blocks = 0, tokens = 0, rows = 0;
   std::vector<int64_t> row_start, counts, offsets;
-  std::vector<uint8_t> resets;
-  std::vector<int64_t> times, sequences;  // where tokens stand in padded arrays
+  std::vector<int64_t> times, sequences;  // where valid steps stand in padded arrays
 
   Layout layout() const {
-    return {steps, blocks, tokens, rows, row_start.data(), counts.data(), offsets.data(),
-            resets.empty() ? nullptr : resets.data(), times.data(), sequences.data()};
+    return {steps, blocks, tokens, rows, row_start.data(), counts.data(), offsets.data(), times.data(),
+            sequences.data()};
   }
 };
 
 // Rows of random lengths, the first as long as there are steps. The tokens of a block follow each other, or there are some
 // between the tokens of two steps that nobody visits.
-inline Batch ragged_batch(int64_t rows, int64_t blocks, int64_t steps, bool resets, bool together = false) {
-  Batch batch{steps, blocks, 0, rows, {}, std::vector<int64_t>(size_t(blocks * steps)), {}, {}, {}, {}};
+inline Batch ragged_batch(int64_t rows, int64_t blocks, int64_t steps, bool together = false) {
+  Batch batch{steps, blocks, 0, rows, {}, std::vector<int64_t>(size_t(blocks * steps)), {}, {}, {}};
   batch.offsets = batch.counts;
   for (int64_t p = 0; p < blocks; ++p) {
     const int64_t first = rows * p / blocks, last = rows * (p + 1) / blocks;
@@ -51,8 +50,6 @@ inline Batch ragged_batch(int64_t rows, int64_t blocks, int64_t steps, bool rese
         const size_t token = size_t(batch.offsets[size_t(p * steps + k)] + r);
         batch.times[token] = k, batch.sequences[token] = batch.row_start[size_t(p)] + r;
       }
-  if (resets)
-    for (int64_t n = 0; n < batch.tokens; ++n) batch.resets.push_back(random_int(0, 3) == 0);
   return batch;
 }
 
@@ -74,8 +71,8 @@ struct Problem {
     arrays.push_back(Grid<T>::random(rows, width, random_int(0, 5)));
     return plan.arrays++;
   }
-  int64_t storage(Place place, int64_t array, int64_t width, int64_t first = -1, int64_t fresh = -1) {
-    plan.storages.push_back({place, array, width, first, fresh});
+  int64_t storage(Place place, int64_t array, int64_t width, int64_t first = -1) {
+    plan.storages.push_back({place, array, width, first});
     return int64_t(plan.storages.size()) - 1;
   }
   int64_t temp(int64_t width) { return storage(Place::temp, -1, width); }
@@ -84,11 +81,10 @@ struct Problem {
   int64_t row(int64_t width) { return storage(Place::row, array(batch.rows, width), width); }
   int64_t vector(int64_t width) { return storage(Place::vector, array(1, width), width); }
   int64_t slot(int64_t width) { return storage(Place::slot, array(slots, width), width); }
-  // The values of a token storage at the rows' previous tokens.
+  // The values of a token storage at the rows' previous valid steps.
   int64_t previous(int64_t of) {
     const Storage s = plan.storages[size_t(of)];
-    const int64_t first = array(batch.rows, s.width), fresh = array(batch.rows, s.width);
-    return storage(Place::previous, s.array, s.width, first, fresh);
+    return storage(Place::previous, s.array, s.width, array(batch.rows, s.width));
   }
   int64_t chunk(int64_t width) { return storage(Place::chunk, -1, width); }
   // [steps, rows, width], as a grid of steps x rows.
@@ -112,10 +108,7 @@ struct Problem {
     transposed.push_back(transpose);
     return plan.weights++;
   }
-  void carry(int64_t state, int64_t fresh) {
-    plan.carried.push_back(plan.storages[size_t(state)].array);
-    plan.reset.push_back(plan.storages[size_t(fresh)].array);
-  }
+  void carry(int64_t state) { plan.carried.push_back(plan.storages[size_t(state)].array); }
 
   // ---- instructions
   static OperandRef at(int64_t storage, int64_t column = 0, Operand mode = Operand::full) {
@@ -253,20 +246,10 @@ class Plainly {
 
  private:
   void one_row() {
-    const bool reset = !batch_.resets.empty() && batch_.resets[size_t(token_)];
-    for (size_t i = 0; reset && !plan_.backward && i < plan_.carried.size(); ++i)
-      for (int64_t j = 0; j < arrays[size_t(plan_.carried[i])].width; ++j)
-        arrays[size_t(plan_.carried[i])](row_, j) = arrays[size_t(plan_.reset[i])](row_, j);
-    reset_ = reset;
-    // What is done for a whole chunk is done for each of its tokens alone here.
+    // What is done for a whole chunk is done for each of its valid steps alone here.
     for (const Phase phase : {Phase::before, Phase::step, Phase::after})
       for (const Instruction& in : plan_.instructions)
         if (in.phase == phase) instruction(in);
-    for (size_t i = 0; reset && plan_.backward && i < plan_.carried.size(); ++i)
-      for (int64_t j = 0; j < arrays[size_t(plan_.carried[i])].width; ++j) {
-        arrays[size_t(plan_.reset[i])](row_, j) += arrays[size_t(plan_.carried[i])](row_, j);
-        arrays[size_t(plan_.carried[i])](row_, j) = 0;
-      }
   }
 
   Real& value(const OperandRef& ref, int64_t i) {
@@ -277,10 +260,10 @@ class Plainly {
       case Place::temp:
       case Place::chunk: return temps_[size_t(ref.storage)][size_t(j)];
       case Place::token: return of(s.array)(token_, j);
-      case Place::previous: return reset_ ? of(s.fresh)(row_, j) : before_ < 0 ? of(s.first)(row_, j) : of(s.array)(before_, j);
+      case Place::previous: return before_ < 0 ? of(s.first)(row_, j) : of(s.array)(before_, j);
       case Place::padded: return of(s.array)(step_ * batch_.rows + row_, j);
       case Place::padded_previous:
-        return reset_ ? of(s.fresh)(row_, j) : before_ < 0 ? of(s.first)(row_, j) : of(s.array)((step_ - 1) * batch_.rows + row_, j);
+        return before_ < 0 ? of(s.first)(row_, j) : of(s.array)((step_ - 1) * batch_.rows + row_, j);
       case Place::row: return of(s.array)(row_, j);
       case Place::vector:
       case Place::slot: return of(s.array)(0, j);  // all slots in the first: only their sum is looked at
@@ -350,7 +333,6 @@ class Plainly {
   const Batch& batch_;
   std::vector<std::vector<Real>> temps_;
   int64_t step_ = 0, row_ = 0, token_ = 0, before_ = 0;
-  bool reset_ = false;
   Real constant_ = 0;
 };
 

@@ -21,13 +21,13 @@ constexpr int64_t H = 17;
 
 // A recurrent step with a product, so that threads that share the columns wait for each other.
 Problem<float> recurrent(int64_t rows, int64_t blocks, int64_t steps = 5) {
-  Problem<float> p(ragged_batch(rows, blocks, steps, true));
-  const int64_t h = p.row(H), fresh = p.row(H), x = p.token(H), out = p.token(H), sums = p.temp(H), slot = p.slot(H);
+  Problem<float> p(ragged_batch(rows, blocks, steps));
+  const int64_t h = p.row(H), x = p.token(H), out = p.token(H), sums = p.temp(H), slot = p.slot(H);
   p.product(p.at(sums), H, p.at(h), p.weight(H, H, true), p.at(x));
   p.unary(Unary::tanh, p.at(out), H, p.at(sums));
   p.unary(Unary::copy, p.at(h), H, p.at(out));
   p.column_sums(p.at(slot), H, p.at(out));
-  p.carry(h, fresh);
+  p.carry(h);
   return p;
 }
 

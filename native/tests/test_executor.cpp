@@ -9,16 +9,15 @@ const int64_t sizes[] = {1, 3, 7, 16, 17, 64, 129};
 constexpr auto full = Operand::full, row_scalar = Operand::row_scalar, vector = Operand::vector, scalar = Operand::scalar;
 
 struct LSTM {
-  int64_t x, gates, cells, hidden, h, c, fresh_h, fresh_c, weight;  // storages; the weight's number
+  int64_t x, gates, cells, hidden, h, c, weight;  // storages; the weight's number
 };
 
-// i, f, g, o are kept for every token, as for a backward pass; c and h are carried.
+// i, f, g, o are kept for every valid step, as for a backward pass; c and h are carried.
 template <class T>
 LSTM lstm(Problem<T>& p, int64_t H, bool transposed) {
   LSTM s{};
   s.x = p.token(4 * H), s.gates = p.token(4 * H), s.cells = p.token(H), s.hidden = p.token(H);
-  s.h = p.row(H), s.c = p.row(H), s.fresh_h = p.row(H), s.fresh_c = p.row(H);
-  s.weight = p.weight(H, 4 * H, transposed);
+  s.h = p.row(H), s.c = p.row(H), s.weight = p.weight(H, 4 * H, transposed);
   const int64_t sums = p.temp(4 * H), scratch = p.temp(H);
   p.product(p.at(sums), 4 * H, p.at(s.h), s.weight, p.at(s.x));
   p.unary(Unary::sigmoid, p.at(s.gates), 2 * H, p.at(sums));
@@ -30,14 +29,14 @@ LSTM lstm(Problem<T>& p, int64_t H, bool transposed) {
   p.binary(Binary::mul, p.at(s.hidden), H, p.at(scratch), p.at(s.gates, 3 * H));
   p.unary(Unary::copy, p.at(s.h), H, p.at(s.hidden));
   p.unary(Unary::copy, p.at(s.c), H, p.at(s.cells));
-  p.carry(s.h, s.fresh_h), p.carry(s.c, s.fresh_c);
+  p.carry(s.h), p.carry(s.c);
   return s;
 }
 
-// The equations, token by token, with nothing of plans, storages or blocks in them.
+// The equations, step by step, with nothing of plans, storages or blocks in them.
 template <class T>
 void check_equations(int64_t rows, int64_t blocks, int64_t H, int threads) {
-  Problem<T> p(ragged_batch(rows, blocks, 4, true));
+  Problem<T> p(ragged_batch(rows, blocks, 4));
   const LSTM s = lstm(p, H, false);
   const auto array = [&](const std::vector<Grid<T>>& from, int64_t storage) -> const Grid<T>& {
     return from[size_t(p.plan.storages[size_t(storage)].array)];
@@ -53,8 +52,6 @@ void check_equations(int64_t rows, int64_t blocks, int64_t H, int threads) {
       for (int64_t j = 0; j < H && row < rows; ++j) h.push_back(array(p.arrays, s.h)(row, j)), c.push_back(array(p.arrays, s.c)(row, j));
       for (int64_t k = 0; k < b.steps && r < b.counts[size_t(block * b.steps + k)]; ++k) {
         const int64_t token = b.offsets[size_t(block * b.steps + k)] + r;
-        for (int64_t j = 0; j < H && b.resets[size_t(token)]; ++j)
-          h[size_t(j)] = array(p.arrays, s.fresh_h)(row, j), c[size_t(j)] = array(p.arrays, s.fresh_c)(row, j);
         std::vector<Real> z;
         for (int64_t n = 0; n < 4 * H; ++n) {
           z.push_back(array(p.arrays, s.x)(token, n));
@@ -70,13 +67,13 @@ void check_equations(int64_t rows, int64_t blocks, int64_t H, int threads) {
     }
 }
 
-// One step of an LSTM backwards: gradients of the outputs come per token, those of the states are carried; a reset sends
-// them to the fresh state. The weight gets its gradient outside; that of the bias is a sum over tokens.
+// One step of an LSTM backwards: gradients of the outputs come per valid step, those of the states are carried.
+// The weight gets its gradient outside; that of the bias is a sum over valid steps.
 template <class T>
 void lstm_backward(Problem<T>& p, int64_t H, bool transposed) {
   p.plan.backward = true;
   const int64_t gates = p.token(4 * H), cells = p.token(H), grad_out = p.token(H), grad_x = p.token(4 * H);
-  const int64_t c_before = p.previous(cells), dh = p.row(H), dc = p.row(H), fresh_h = p.row(H), fresh_c = p.row(H);
+  const int64_t c_before = p.previous(cells), dh = p.row(H), dc = p.row(H);
   const int64_t bias = p.slot(4 * H), weight = p.weight(4 * H, H, transposed), none = p.none();
   const int64_t tanh_c = p.temp(H), g = p.temp(H);
   p.unary(Unary::tanh, p.at(tanh_c), H, p.at(cells));
@@ -95,13 +92,13 @@ void lstm_backward(Problem<T>& p, int64_t H, bool transposed) {
   p.column_sums(p.at(bias), 4 * H, p.at(grad_x));
   p.binary(Binary::mul, p.at(dc), H, p.at(dc), p.at(gates, H));
   p.product(p.at(dh), H, p.at(grad_x), weight, p.at(none));
-  p.carry(dh, fresh_h), p.carry(dc, fresh_c);
+  p.carry(dh), p.carry(dc);
 }
 
 // A layer-normed step: one value per row from reductions, vectors of gain and bias, and a product that adds a vector.
 template <class T>
 void layer_norm(Problem<T>& p, int64_t H, bool transposed) {
-  const int64_t h = p.row(H), fresh = p.row(H), out = p.token(H), gain = p.vector(H), bias = p.vector(H), mean = p.temp(1);
+  const int64_t h = p.row(H), out = p.token(H), gain = p.vector(H), bias = p.vector(H), mean = p.temp(1);
   const int64_t gate = p.vector(1), z = p.temp(H), centred = p.temp(H), square = p.temp(H), deviation = p.temp(1);
   const int64_t weight = p.weight(H, H, transposed), eps = p.scalar(1e-2), by_row = p.row(1);
   p.product(p.at(z), H, p.at(h), weight, p.at(bias, 0, vector));
@@ -117,10 +114,10 @@ void layer_norm(Problem<T>& p, int64_t H, bool transposed) {
   p.binary(Binary::add, p.at(z), H, p.at(z), p.at(by_row, 0, row_scalar));
   p.unary(Unary::tanh, p.at(out), H, p.at(z));
   p.unary(Unary::copy, p.at(h), H, p.at(out));
-  p.carry(h, fresh);
+  p.carry(h);
 }
 
-// A softmax over groups of features, and products that follow each other, in place, from a previous token.
+// A softmax over groups of features, and products that follow each other, in place, from a previous step.
 template <class T>
 void groups(Problem<T>& p, int64_t n, bool transposed) {
   const int64_t g = 3, width = g * n, out = p.token(width), before = p.previous(out), extra = p.row(width), none = p.none();
@@ -142,7 +139,7 @@ void groups(Problem<T>& p, int64_t n, bool transposed) {
 template <class T>
 void chunks(Problem<T>& p, int64_t H, bool transposed) {
   const int64_t input = p.padded(7), output = p.padded(H), x = p.chunk(7), sums = p.chunk(H), out = p.chunk(H);
-  const int64_t h = p.row(H), fresh = p.row(H), bias = p.vector(H), z = p.temp(H), kept = p.token(H);
+  const int64_t h = p.row(H), bias = p.vector(H), z = p.temp(H), kept = p.token(H);
   p.phase = Phase::before;
   p.fetch(x, 7, input);
   p.product(p.at(sums), H, p.at(x), p.weight(7, H, transposed), p.at(bias, 0, vector));
@@ -153,7 +150,7 @@ void chunks(Problem<T>& p, int64_t H, bool transposed) {
   p.phase = Phase::after;
   p.binary(Binary::mul, p.at(kept), H, p.at(out), p.at(bias, 0, vector));
   p.store(output, H, out);
-  p.carry(h, fresh);
+  p.carry(h);
 }
 
 // The same backwards: gradients of the weights are summed over each chunk, the input's is stored.
@@ -161,7 +158,7 @@ template <class T>
 void chunks_backward(Problem<T>& p, int64_t H, bool transposed) {
   p.plan.backward = true;
   const int64_t grad_out = p.padded(H), grad_in = p.padded(7), output = p.padded(H), input = p.padded(7);
-  const int64_t before = p.padded_previous(output), dh = p.row(H), fresh = p.row(H), none = p.none();
+  const int64_t before = p.padded_previous(output), dh = p.row(H), none = p.none();
   const int64_t y = p.chunk(H), g = p.chunk(H), x = p.chunk(7), taken = p.chunk(H), dx = p.chunk(7), gate = p.row(H);
   const int64_t gates = p.chunk(H), of_input = p.slot(7 * H), of_state = p.slot(H * H), bias = p.slot(H);
   p.phase = Phase::before;
@@ -178,7 +175,7 @@ void chunks_backward(Problem<T>& p, int64_t H, bool transposed) {
   p.column_sums(p.at(bias), H, p.at(gates));
   p.product(p.at(dx), 7, p.at(g), p.weight(H, 7, transposed), p.at(none));
   p.store(grad_in, 7, dx);
-  p.carry(dh, fresh);
+  p.carry(dh);
 }
 
 // Instructions by chance over storages by chance. What could grow is brought back by tanh, and a result never goes where
@@ -195,7 +192,7 @@ void anything(Problem<T>& p, int length) {
   taken.push_back(p.previous(written[0])), taken.push_back(p.previous(kept));
   for (int i = 0; i < 3; ++i) temps.push_back(p.temp(size()));
   known = taken;
-  p.carry(p.row(5), p.row(5));
+  p.carry(p.row(5));
   const auto width_of = [&](int64_t s) { return p.plan.storages[size_t(s)].width; };
   // An operand of a pointwise operation of some width that is not in `dst`.
   const auto operand = [&](int64_t dst, int64_t width) {
@@ -251,10 +248,10 @@ void check_all() {
   for (int64_t H : sizes)
     for (int64_t blocks : {1, 2, 5}) {
       const int64_t rows = sizes[turn % 5];
-      const bool resets = turn % 3 != 0, transposed = turn % 2 == 0;
+      const bool transposed = turn % 2 == 0;
       ++turn;
       const auto check = [&](const char* what, auto build) {
-        Problem<T> p(ragged_batch(rows, blocks, 3, resets));
+        Problem<T> p(ragged_batch(rows, blocks, 3));
         build(p);
         check_problem(p, what);
       };
@@ -264,34 +261,33 @@ void check_all() {
       check("groups", [&](auto& p) { groups(p, std::min<int64_t>(H, 17), transposed); });
       // Two hundred steps are more than one chunk.
       for (const int64_t steps : {3, H < 16 ? 200 : 20}) {
-        Problem<T> forward(ragged_batch(rows, blocks, steps, resets, true)), backward(forward.batch);
+        Problem<T> forward(ragged_batch(rows, blocks, steps, true)), backward(forward.batch);
         chunks(forward, H, transposed), chunks_backward(backward, H, transposed);
         check_problem(forward, "chunks"), check_problem(backward, "chunks backward");
       }
       if (H < 64) check_equations<T>(rows, blocks, H, 1 + turn % 4);
     }
   for (int i = 0; i < 40; ++i) {
-    Problem<T> p(ragged_batch(sizes[random_int(0, 4)], random_int(1, 4), random_int(1, 5), i % 2 == 0));
+    Problem<T> p(ragged_batch(sizes[random_int(0, 4)], random_int(1, 4), random_int(1, 5)));
     anything(p, int(random_int(1, 12)));
     check_problem(p, "anything");
   }
   // More rows than a tile of pointwise work holds.
-  Problem<T> tall(ragged_batch(129, 1, 2, true));
+  Problem<T> tall(ragged_batch(129, 1, 2));
   lstm(tall, 129, false);
   check_problem(tall, "tall");
   // More rows at a step than are worked on at once, by one thread, by blocks and by a team.
-  for (const int64_t blocks : {1, 2})
-    for (const bool resets : {false, true}) {
-      const auto check = [&](auto build) {
-        Problem<T> p(ragged_batch(2 * kMostRows + 90, blocks, 3, resets, true));
-        build(p);
-        check_problem(p, "many rows");
-      };
-      check([](auto& p) { lstm(p, 3, true); });
-      check([](auto& p) { lstm_backward(p, 3, true); });
-      check([](auto& p) { chunks(p, 3, true); });
-      check([](auto& p) { chunks_backward(p, 3, true); });
-    }
+  for (const int64_t blocks : {1, 2}) {
+    const auto check = [&](auto build) {
+      Problem<T> p(ragged_batch(2 * kMostRows + 90, blocks, 3, true));
+      build(p);
+      check_problem(p, "many rows");
+    };
+    check([](auto& p) { lstm(p, 3, true); });
+    check([](auto& p) { lstm_backward(p, 3, true); });
+    check([](auto& p) { chunks(p, 3, true); });
+    check([](auto& p) { chunks_backward(p, 3, true); });
+  }
 }
 
 // Without rows, steps, blocks, instructions or columns there is nothing to do, and nothing happens.
@@ -301,17 +297,17 @@ void check_nothing() {
     for (int64_t blocks : {0, 1, 2})
       for (int64_t steps : {0, 2}) {
         if (rows > 0 && blocks == 0) continue;
-        Problem<T> p(ragged_batch(rows, blocks, steps, false));
+        Problem<T> p(ragged_batch(rows, blocks, steps));
         lstm(p, 3, false);
         check_problem(p, "nothing");
       }
-  Problem<T> idle(ragged_batch(3, 1, 2, false));
+  Problem<T> idle(ragged_batch(3, 1, 2));
   check_problem(idle, "no instructions");
-  Problem<T> narrow(ragged_batch(3, 1, 2, true));
+  Problem<T> narrow(ragged_batch(3, 1, 2));
   lstm(narrow, 0, false);
   check_problem(narrow, "no columns");
   // A product of no features is what it adds.
-  Problem<T> empty(ragged_batch(3, 1, 2, true));
+  Problem<T> empty(ragged_batch(3, 1, 2));
   const int64_t out = empty.token(7), added = empty.row(7), x = empty.token(2);
   empty.product(empty.at(out), 7, empty.at(x, 2), empty.weight(0, 7, false), empty.at(added));
   check_problem(empty, "no features");

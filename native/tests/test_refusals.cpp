@@ -12,7 +12,7 @@ namespace {
 constexpr int64_t H = 4, far = int64_t{1} << 40;
 
 // Storages of the good problem, by number.
-enum : int64_t { token, row, fresh, previous, vector, slot, scalar, temp, none };
+enum : int64_t { token, row, previous, vector, slot, scalar, temp, none };
 
 // Its instructions, by number.
 enum : size_t { product, unary, binary, ternary, reduce, repeat, gather, scatter, column_sums };
@@ -25,7 +25,7 @@ struct Case {
   bool no_places = false;
 
   explicit Case(Batch batch) : p(std::move(batch)) {
-    p.token(H), p.row(H), p.row(H), p.previous(token), p.vector(H), p.slot(H), p.scalar(0.5), p.temp(H), p.none();
+    p.token(H), p.row(H), p.previous(token), p.vector(H), p.slot(H), p.scalar(0.5), p.temp(H), p.none();
     p.product(p.at(temp), H, p.at(previous), p.weight(H, H, false), p.at(vector));
     p.unary(Unary::tanh, p.at(token), H, p.at(temp));
     p.binary(Binary::add, p.at(temp), H, p.at(token), p.at(scalar));
@@ -35,7 +35,7 @@ struct Case {
     p.gather(p.at(temp), H, p.at(token), H);
     p.scatter(p.at(row), H, p.at(temp), H);
     p.column_sums(p.at(slot), H, p.at(token));
-    p.carry(row, fresh);
+    p.carry(row);
     arrays = p.views(p.arrays), weights = p.weight_views();
     for (auto& a : arrays) a.data = nullptr;
     for (auto& w : weights) w.data = nullptr;
@@ -46,7 +46,7 @@ struct Case {
 };
 
 void refuses(const char* message, const std::function<void(Case&)>& change, int line) {
-  Case c(ragged_batch(3, 2, 2, true));
+  Case c(ragged_batch(3, 2, 2));
   change(c);
   const auto layout = [&] {
     Layout made = c.p.batch.layout();
@@ -70,17 +70,16 @@ void check_storages() {
   for (const int64_t place : {int64_t{-1}, int64_t{99}, far})
     refuses("a storage of an unknown kind", [=](Case& c) { c.storage(temp).place = Place(place); }, __LINE__);
   for (const int64_t s : {token, row, previous, vector, slot})
-    for (const int64_t array : {int64_t{-1}, int64_t{7}, far})
+    for (const int64_t array : {int64_t{-1}, int64_t{5}, far})
       refuses("a storage names an array that is not there", [=](Case& c) { c.storage(s).array = array; }, __LINE__);
-  REFUSES("a storage names an array that is not there", c.storage(previous).first = 7);
-  REFUSES("a storage names an array that is not there", c.storage(previous).fresh = -1);
+  REFUSES("a storage names an array that is not there", c.storage(previous).first = 5);
+  REFUSES("a storage names an array that is not there", c.storage(previous).first = -1);
   for (const int64_t width : {int64_t{-1}, (int64_t{1} << 28) + 1, INT64_MAX})
     refuses("a storage of negative or absurd width", [=](Case& c) { c.storage(temp).width = width; }, __LINE__);
   REFUSES("a constant that is not there", c.storage(scalar).array = 1);
   REFUSES("a constant that is not there", c.storage(scalar).array = -1);
-  REFUSES("as many carried arrays as reset arrays", c.p.plan.reset.clear());
-  REFUSES("a storage names an array that is not there", c.p.plan.carried[0] = 7);
-  REFUSES("a storage names an array that is not there", c.p.plan.reset[0] = -1);
+  REFUSES("a storage names an array that is not there", c.p.plan.carried[0] = 5);
+  REFUSES("a storage names an array that is not there", c.p.plan.carried[0] = -1);
 }
 
 void check_instructions() {
@@ -128,7 +127,7 @@ void check_operands() {
     const bool sums = i == column_sums && operand == &Instruction::dst, read = operand != &Instruction::dst;
     const bool given = i == product && operand == &Instruction::a;  // its width is the weight's
     const bool optional = i == product && operand == &Instruction::b;
-    for (const int64_t storage : {int64_t{-1}, int64_t{9}, far})
+    for (const int64_t storage : {int64_t{-1}, int64_t{8}, far})
       refuses("an operand without a storage", change(storage, 0, Operand::full), __LINE__);
     const char* beyond = sums ? "need a slot that is wide enough" : "an operand reaches beyond its storage";
     const int64_t good = sums ? slot : given ? row : temp;
@@ -189,10 +188,10 @@ void check_layouts() {
 void check_arrays() {
   REFUSES("another number of arrays", c.arrays.pop_back());
   REFUSES("another number of arrays", c.arrays.push_back(c.arrays[0]));
-  REFUSES("another number of arrays", c.p.plan.arrays = 8);
+  REFUSES("another number of arrays", c.p.plan.arrays = 6);
   REFUSES("another number of weights", c.weights.clear());
   REFUSES("another number of weights", c.p.plan.weights = 2);
-  for (const int64_t s : {token, row, fresh, vector, slot}) {
+  for (const int64_t s : {token, row, vector, slot}) {
     refuses("an array is too small", [=](Case& c) { c.array_of(s).width = H - 1; }, __LINE__);
     refuses("an array is too small", [=](Case& c) { c.array_of(s).rows = s == vector ? 0 : 1; }, __LINE__);
     refuses("an array is too small", [=](Case& c) { c.array_of(s).rows = -1; }, __LINE__);
@@ -200,9 +199,8 @@ void check_arrays() {
     if (s != vector) refuses("an array is too small", [=](Case& c) { c.array_of(s).stride = -H; }, __LINE__);
   }
   REFUSES("an array is too small", c.arrays[size_t(c.storage(previous).first)].rows = 2);
-  REFUSES("an array is too small", c.arrays[size_t(c.storage(previous).fresh)].width = 3);
+  REFUSES("an array is too small", c.arrays[size_t(c.storage(previous).first)].width = 3);
   REFUSES("an array is too small", c.threads = 9);  // sums have a row per thread
-  REFUSES("a reset array of another width", c.array_of(fresh).width = c.array_of(fresh).stride = H + 1);
   REFUSES("a weight of another width than its product", c.weights[0].N = H + 1);
   REFUSES("a weight takes more than is given", c.weights[0].K = H + 1);
   REFUSES("a weight takes more than is given", c.code(product).a.column = 1);
@@ -221,7 +219,7 @@ void check_chunks() {
   enum : size_t { fetch = column_sums + 1, store, gradient };
   const auto refuses_chunks = [](const char* message, const std::function<void(Case&)>& change, int line) {
     refuses(message, [&](Case& c) {
-      c.p.batch = ragged_batch(3, 2, 2, true, true);
+      c.p.batch = ragged_batch(3, 2, 2, true);
       c = Case(std::move(c.p.batch));
       c.p.padded(H), c.p.padded_previous(user), c.p.chunk(H);
       c.p.phase = Phase::before, c.p.fetch(part, H, user);
@@ -268,7 +266,7 @@ void check_chunks() {
 // A layout without blocks has no counts to look at.
 void check_empty() {
   for (const int threads : {1, 2}) {
-    const Batch empty{4, 0, 0, 3, {}, {}, {}, {}, {}, {}};
+    const Batch empty{4, 0, 0, 3, {}, {}, {}, {}, {}};
     empty.layout().validate();
     execute<float>({}, empty.layout(), {}, {}, threads);
   }
