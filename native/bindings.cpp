@@ -27,7 +27,7 @@ unspool::OperandRef operand(const int64_t* at) {
 // Rows: storages [place, array, width, first]; instructions [kind, op, dst(3), width, groups, a(3), b(3), c(3), weight,
 // imm0, imm1, phase].
 unspool::Plan make_plan(Table storages, Table instructions, std::vector<double> constants, std::vector<int64_t> indices,
-                        std::vector<int64_t> carried, int64_t arrays, int64_t weights, bool backward) {
+                        int64_t arrays, int64_t weights, bool backward) {
   if (storages.shape(1) != 4 || instructions.shape(1) != 20) throw std::invalid_argument("engine: tables of another form");
   unspool::Plan plan;
   for (size_t i = 0; i < storages.shape(0); ++i) {
@@ -42,7 +42,6 @@ unspool::Plan make_plan(Table storages, Table instructions, std::vector<double> 
   }
   plan.constants = std::move(constants);
   plan.indices = std::move(indices);
-  plan.carried = std::move(carried);
   plan.arrays = arrays;
   plan.weights = weights;
   plan.backward = backward;
@@ -149,7 +148,7 @@ NB_MODULE(_engine, m) {
   nb::set_leak_warnings(false);  // plans are kept for the life of the process
   m.attr("interface") = 5;  // changes whenever the tables do
   nb::class_<unspool::Plan>(m, "Plan", "A checked plan: what one step does, in terms of arrays.");
-  m.def("make_plan", &make_plan, "storages"_a, "instructions"_a, "constants"_a, "indices"_a, "carried"_a, "arrays"_a,
+  m.def("make_plan", &make_plan, "storages"_a, "instructions"_a, "constants"_a, "indices"_a, "arrays"_a,
         "weights"_a, "backward"_a, "Check tables and make a plan of them. Raises ValueError where they do not fit.");
   nb::class_<OwnedLayout>(m, "Layout", "Where the valid steps of a batch lie: blocks of rows, and their live rows per step.")
       .def("__init__", &make_layout, "tokens"_a, "rows"_a, "row_start"_a, "counts"_a, "offsets"_a, "times"_a, "sequences"_a);

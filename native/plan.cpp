@@ -34,7 +34,6 @@ class PlanCheck {
 
   void run() {
     for (const Storage& s : plan_.storages) storage(s);
-    for (int64_t i : plan_.carried) array(i);
     for (const Instruction& in : plan_.instructions) instruction(in);
   }
 
@@ -204,7 +203,6 @@ class ArrayCheck {
       if (s.place == Place::row) array(s.array, layout_.rows, s.width);
       if (s.place == Place::vector) array(s.array, 1, s.width);
     }
-    for (int64_t i : plan_.carried) array(i, layout_.rows, 0);
     for (const Instruction& in : plan_.instructions) {
       if (in.kind != Kind::column_sums && in.kind != Kind::weight_gradient) continue;
       const Storage& s = plan_.storages[static_cast<size_t>(in.dst.storage)];

@@ -73,7 +73,6 @@ struct Plan {
   std::vector<Instruction> instructions;
   std::vector<double> constants;
   std::vector<int64_t> indices;
-  std::vector<int64_t> carried;  // for each state the array that steps read and overwrite, with one row per row
   int64_t weights = 0;
   int64_t arrays = 0;
   bool backward = false;

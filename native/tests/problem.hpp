@@ -108,7 +108,6 @@ struct Problem {
     transposed.push_back(transpose);
     return plan.weights++;
   }
-  void carry(int64_t state) { plan.carried.push_back(plan.storages[size_t(state)].array); }
 
   // ---- instructions
   static OperandRef at(int64_t storage, int64_t column = 0, Operand mode = Operand::full) {

@@ -29,7 +29,6 @@ LSTM lstm(Problem<T>& p, int64_t H, bool transposed) {
   p.binary(Binary::mul, p.at(s.hidden), H, p.at(scratch), p.at(s.gates, 3 * H));
   p.unary(Unary::copy, p.at(s.h), H, p.at(s.hidden));
   p.unary(Unary::copy, p.at(s.c), H, p.at(s.cells));
-  p.carry(s.h), p.carry(s.c);
   return s;
 }
 
@@ -92,7 +91,6 @@ void lstm_backward(Problem<T>& p, int64_t H, bool transposed) {
   p.column_sums(p.at(bias), 4 * H, p.at(grad_x));
   p.binary(Binary::mul, p.at(dc), H, p.at(dc), p.at(gates, H));
   p.product(p.at(dh), H, p.at(grad_x), weight, p.at(none));
-  p.carry(dh), p.carry(dc);
 }
 
 // A layer-normed step: one value per row from reductions, vectors of gain and bias, and a product that adds a vector.
@@ -114,7 +112,6 @@ void layer_norm(Problem<T>& p, int64_t H, bool transposed) {
   p.binary(Binary::add, p.at(z), H, p.at(z), p.at(by_row, 0, row_scalar));
   p.unary(Unary::tanh, p.at(out), H, p.at(z));
   p.unary(Unary::copy, p.at(h), H, p.at(out));
-  p.carry(h);
 }
 
 // A softmax over groups of features, and products that follow each other, in place, from a previous step.
@@ -150,7 +147,6 @@ void chunks(Problem<T>& p, int64_t H, bool transposed) {
   p.phase = Phase::after;
   p.binary(Binary::mul, p.at(kept), H, p.at(out), p.at(bias, 0, vector));
   p.store(output, H, out);
-  p.carry(h);
 }
 
 // The same backwards: gradients of the weights are summed over each chunk, the input's is stored.
@@ -175,7 +171,6 @@ void chunks_backward(Problem<T>& p, int64_t H, bool transposed) {
   p.column_sums(p.at(bias), H, p.at(gates));
   p.product(p.at(dx), 7, p.at(g), p.weight(H, 7, transposed), p.at(none));
   p.store(grad_in, 7, dx);
-  p.carry(dh);
 }
 
 // Instructions by chance over storages by chance. What could grow is brought back by tanh, and a result never goes where
@@ -192,7 +187,6 @@ void anything(Problem<T>& p, int length) {
   taken.push_back(p.previous(written[0])), taken.push_back(p.previous(kept));
   for (int i = 0; i < 3; ++i) temps.push_back(p.temp(size()));
   known = taken;
-  p.carry(p.row(5));
   const auto width_of = [&](int64_t s) { return p.plan.storages[size_t(s)].width; };
   // An operand of a pointwise operation of some width that is not in `dst`.
   const auto operand = [&](int64_t dst, int64_t width) {

@@ -35,7 +35,6 @@ struct Case {
     p.gather(p.at(temp), H, p.at(token), H);
     p.scatter(p.at(row), H, p.at(temp), H);
     p.column_sums(p.at(slot), H, p.at(token));
-    p.carry(row);
     arrays = p.views(p.arrays), weights = p.weight_views();
     for (auto& a : arrays) a.data = nullptr;
     for (auto& w : weights) w.data = nullptr;
@@ -78,8 +77,6 @@ void check_storages() {
     refuses("a storage of negative or absurd width", [=](Case& c) { c.storage(temp).width = width; }, __LINE__);
   REFUSES("a constant that is not there", c.storage(scalar).array = 1);
   REFUSES("a constant that is not there", c.storage(scalar).array = -1);
-  REFUSES("a storage names an array that is not there", c.p.plan.carried[0] = 5);
-  REFUSES("a storage names an array that is not there", c.p.plan.carried[0] = -1);
 }
 
 void check_instructions() {

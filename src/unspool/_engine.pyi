@@ -16,7 +16,6 @@ class Layout:
         row_start: NDArray[Any],
         counts: NDArray[Any],
         offsets: NDArray[Any],
-        resets: NDArray[Any],
         times: NDArray[Any],
         sequences: NDArray[Any],
     ) -> None: ...
@@ -28,8 +27,6 @@ def make_plan(
     instructions: NDArray[Any],
     constants: Sequence[float],
     indices: Sequence[int],
-    carried: Sequence[int],
-    reset: Sequence[int],
     arrays: int,
     weights: int,
     backward: bool,

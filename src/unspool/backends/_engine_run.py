@@ -98,7 +98,7 @@ class CompiledStep:
             plan = backward_plan(self.step, key) if isinstance(key, Wanted) else forward_plan(self.step, key)
             tables, params = plan.tables, self.step.loop.params
             native = self.engine.make_plan(
-                tables.storages, tables.instructions, tables.constants, tables.indices, plan.carried, plan.carried,
+                tables.storages, tables.instructions, tables.constants, tables.indices,
                 len(plan.arrays), len(tables.weights), backward,
             )  # fmt: skip
             forward = self.step.backward.forward  # a backward plan names weights by leaves that stand for them

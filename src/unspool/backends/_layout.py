@@ -158,7 +158,7 @@ def _make_layout(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
     else:
         places = time if schedule.right_padded else schedule.by_row[1].numpy()[by_row], row
     return TokenLayout(
-        engine=engine.Layout(len(row), batch, row_starts, counts, firsts, np.zeros(0, np.uint8), *places),
+        engine=engine.Layout(len(row), batch, row_starts, counts, firsts, *places),
         shape=schedule.shape,
         batch=batch,
         tokens=len(row),

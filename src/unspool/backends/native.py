@@ -32,7 +32,7 @@ from unspool.program.source import TraceError
 from unspool.program.step import StepProgram
 from unspool.program.trace import Trace
 
-INTERFACE = 4
+INTERFACE = 5
 """The form of the tables that this version writes; the engine says which one it reads."""
 
 CHECKED = 256

@@ -364,9 +364,9 @@ class Planner:
 
     def tables(self) -> Tables:
         """Return the finished tables."""
-        storages = [[int(s.place), s.array, s.width, s.first, s.fresh] for s in self.storages]
+        storages = [[int(s.place), s.array, s.width, s.first] for s in self.storages]
         return Tables(
-            np.array(storages, dtype=np.int64).reshape(-1, 5),
+            np.array(storages, dtype=np.int64).reshape(-1, 4),
             np.array(self.code, dtype=np.int64).reshape(-1, 20),
             self.constants,
             self.indices,

@@ -52,8 +52,6 @@ class StepPlan:
         Roles, in the order in which the engine takes the arrays.
     widths : dict of (str, int) to int
         Features of each array.
-    carried : list of int
-        For each state the place of its carried array.
     gradients : list of (int, bool)
         For each array `grad_weight`, in order: which parameter's gradient it holds, and whether transposed.
     """
@@ -61,7 +59,6 @@ class StepPlan:
     tables: Tables
     arrays: list[Key]
     widths: dict[Key, int]
-    carried: list[int]
     gradients: list[tuple[int, bool]] = field(default_factory=list)
 
 
@@ -150,7 +147,7 @@ def forward_plan(step: StepProgram, training: bool) -> StepPlan:
     planner.phase = Phase.STEP
     carried = [Storage(Place.ROW, arrays("state", i), s.width) for i, s in enumerate(loop.states)]
     _carry(planner, loop.program.new_states, loop.states, carried)
-    return StepPlan(planner.tables(), arrays.keys, widths, [s.array for s in carried])
+    return StepPlan(planner.tables(), arrays.keys, widths)
 
 
 @dataclass(frozen=True)
@@ -248,7 +245,7 @@ def backward_plan(step: StepProgram, wanted: Wanted) -> StepPlan:
     leaves = [next((g for g in bw.program.values if g.op == "grad_state" and g.attrs["index"] == i), None)
               for i in range(len(loop.states))]  # fmt: skip
     _carry(planner, bw.states, leaves, carried)
-    return StepPlan(planner.tables(), arrays.keys, widths, [s.array for s in carried], gradients)
+    return StepPlan(planner.tables(), arrays.keys, widths, gradients)
 
 
 def _pairs(step: StepProgram, wanted: Wanted) -> list[tuple[int, Value, Value]]:
@@ -282,8 +279,8 @@ def _forward_storage(step: StepProgram, value: Value, named: Any) -> Storage:
         i, width = loop.states.index(value), value.width
         first, same = named("initial", i, width), step.same_as_output[i]
         if same >= 0:
-            return Storage(Place.PADDED_PREVIOUS, named("output", same, width), width, first, first)
-        return Storage(Place.PREVIOUS, named("state_tokens", i, width), width, first, first)
+            return Storage(Place.PADDED_PREVIOUS, named("output", same, width), width, first)
+        return Storage(Place.PREVIOUS, named("state_tokens", i, width), width, first)
     if value in program.outputs:
         return Storage(Place.PADDED, named("output", program.outputs.index(value), value.width), value.width)
     if value in program.new_states:

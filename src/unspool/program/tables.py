@@ -59,7 +59,6 @@ class Storage:
     array: int
     width: int
     first: int = -1
-    fresh: int = -1
 
 
 @dataclass(frozen=True)
