@@ -17,7 +17,6 @@ except ModuleNotFoundError as error:
     ) from None
 
 from unspool.cli import compare, doctor, use
-from unspool.cli import train_classics as train_classics  # adds its commands to train_app
 from unspool.cli._errors import output_errors
 from unspool.cli.train import train_app
 

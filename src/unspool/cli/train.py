@@ -21,6 +21,9 @@ from ._options import (
     Encoding,
     Epochs,
     Execution,
+    Features,
+    Fold,
+    Folds,
     HiddenSize,
     LabelColumn,
     LearningRate,
@@ -34,6 +37,8 @@ from ._options import (
     RecipesBatching,
     Resume,
     Seed,
+    StepBatching,
+    Steps,
     TestFile,
     TextColumn,
     TextFile,
@@ -89,19 +94,18 @@ def _changes(
     """Have the options that are fields of every recipe."""
 
 
-def recipe_command(name: str, *, needs_data: bool = True) -> Callable[[Callable[..., "Recipe"]], Callable[..., None]]:
-    """Make a command of a function that returns a recipe: its own options, and those that all recipes share.
+def recipe_command(*, needs_data: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a command of a declaration: its options, and those that all recipes share, go to the recipe of its name.
 
     Parameters
     ----------
-    name : str
-        What the command is called.
     needs_data : bool
         Whether the data lie in a directory that can be named.
     """
 
-    def decorate(make: Callable[..., "Recipe"]) -> Callable[..., None]:
-        own = [p for p in inspect.signature(make).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    def decorate(declared: Callable[..., None]) -> Callable[..., None]:
+        name = declared.__name__
+        own = list(inspect.signature(declared).parameters.values())
         shared = list(inspect.signature(_changes).parameters.values())
         running = list(inspect.signature(_run).parameters.values())[1:]
         if not needs_data:
@@ -110,60 +114,51 @@ def recipe_command(name: str, *, needs_data: bool = True) -> Callable[[Callable[
 
         def command(**given: Any) -> None:
             with user_errors():
+                from unspool import training
+
+                make = getattr(training, f"{name}_recipe")
                 recipe = make(**{key: value for key, value in given.items() if key in for_recipe})
                 _run(recipe, **{key: value for key, value in given.items() if key not in for_recipe})
 
-        command.__name__, command.__doc__, command.__annotations__ = make.__name__, make.__doc__, {}
+        command.__name__, command.__doc__, command.__annotations__ = name, declared.__doc__, {}
         command.__signature__ = inspect.Signature([*own, *shared, *running])  # pyright: ignore[reportAttributeAccessIssue]
         return train_app.command(name)(command)
 
     return decorate
 
 
-@recipe_command("vowels", needs_data=False)
-def vowels(
-    model: Model = "lstm", execution: Execution = "dynamic", hidden_size: HiddenSize = None, **changes: Any
-) -> "Recipe":
+@recipe_command(needs_data=False)
+def vowels(model: Model = "lstm", execution: Execution = "dynamic", hidden_size: HiddenSize = None) -> None:
     """Tell nine speakers apart by two spoken vowels: Japanese Vowels, which comes with the package.
 
     It takes less than a minute. The test figures are those of 370 utterances that took no part in training.
     """
-    from unspool.training import vowels_recipe
-
-    return vowels_recipe(model, execution, hidden_size=hidden_size, **changes)
 
 
-@recipe_command("mnist")
-def mnist(model: Model = "lstm", execution: Execution = "dynamic", **changes: Any) -> "Recipe":
+@recipe_command()
+def mnist(model: Model = "lstm", execution: Execution = "dynamic") -> None:
     """Read handwritten digits row by row: MNIST as 28 steps of 28 pixels.
 
     The models have 206,858 (simple_rnn), 819,722 (lstm) and 369,162 (gru) parameters; on a CPU an epoch takes
     some 10 to 40 seconds. The test figures are those of the 10,000 test images.
     """
-    from unspool.training import mnist_recipe
-
-    return mnist_recipe(model, execution, **changes)
 
 
-@recipe_command("imdb")
+@recipe_command()
 def imdb(
     model: Model = "lstm",
     execution: Execution = "dynamic",
     batching: RecipesBatching = None,
     variant: Variant = "published",
-    **changes: Any,
-) -> "Recipe":
+) -> None:
     """Tell positive film reviews from negative ones: IMDB, 25,000 reviews to learn from and as many to test.
 
     The published models have 1,411,713 (lstm), 1,379,201 (gru) and 1,313,025 (simple_rnn) parameters and are trained
     for two epochs; `--variant improved` reads whole reviews.
     """
-    from unspool.training import imdb_recipe
-
-    return imdb_recipe(model, execution, batching, variant, **changes)
 
 
-@recipe_command("text", needs_data=False)
+@recipe_command(needs_data=False)
 def text(
     data: TextFile,
     text_column: TextColumn = "text",
@@ -176,26 +171,90 @@ def text(
     model: Model = "gru",
     execution: Execution = "dynamic",
     batching: Batching = "ragged",
-    **changes: Any,
-) -> "Recipe":
+) -> None:
     """Tell your own texts apart: a file with a text and its label in every row.
 
     Without `--test` a tenth of the texts is kept for the test figures and takes no part in training; a tenth of the
     others is held out to choose the best epoch. The checkpoint knows the words, for `unspool predict --text`.
     """
-    from unspool.training import text_recipe
 
-    return text_recipe(
-        data,
-        model,
-        execution,
-        batching,
-        text_column=text_column,
-        label_column=label_column,
-        test=test,
-        encoding=encoding,
-        tokenizer=tokenizer,
-        num_words=num_words,
-        max_length=max_length,
-        **changes,
-    )
+
+@recipe_command()
+def digits(
+    model: Model = "gru",
+    execution: Execution = "dynamic",
+    batching: RecipesBatching = None,
+    features: Features = "log_mel",
+    hidden_size: HiddenSize = None,
+) -> None:
+    """Understand spoken digits: 3,000 recordings of six speakers, as mel bands or as samples.
+
+    The test figures are those of 300 recordings of the same speakers that took no part in training.
+    """
+
+
+@recipe_command()
+def names(
+    model: Model = "gru",
+    execution: Execution = "dynamic",
+    batching: RecipesBatching = None,
+    hidden_size: HiddenSize = None,
+) -> None:
+    """Tell the language of a surname by its characters: 20,050 surnames of 18 languages.
+
+    The test figures are those of 3,998 surnames, none of which was trained on.
+    """
+
+
+@recipe_command()
+def splice(
+    model: Model = "gru",
+    execution: Execution = "dynamic",
+    batching: RecipesBatching = None,
+    hidden_size: HiddenSize = None,
+) -> None:
+    """Find where exons begin and end in DNA: 3,190 stretches of 60 bases, three classes.
+
+    The test figures are those of 635 stretches, none of which was trained on.
+    """
+
+
+@recipe_command()
+def promoters(
+    model: Model = "gru",
+    execution: Execution = "dynamic",
+    batching: RecipesBatching = None,
+    fold: Fold = 0,
+    folds: Folds = 10,
+    hidden_size: HiddenSize = None,
+) -> None:
+    """Tell promoters from other DNA: 106 stretches of 57 bases, tested by cross-validation.
+
+    A run tests one of the folds; the figure to compare is that over all of them.
+    """
+
+
+@recipe_command()
+def chorales(
+    model: Model = "lstm",
+    execution: Execution = "dynamic",
+    batching: StepBatching = None,
+    hidden_size: HiddenSize = None,
+) -> None:
+    """Guess the next chord of Bach's chorales: 382 pieces as sets of piano keys.
+
+    The loss is the negative log-likelihood of a chord, in nats; the accuracy that of music transcription.
+    """
+
+
+@recipe_command()
+def shakespeare(
+    model: Model = "lstm",
+    execution: Execution = "dynamic",
+    steps: Steps = None,
+    hidden_size: HiddenSize = None,
+) -> None:
+    """Guess the next character of Shakespeare's plays, by truncated backpropagation through time.
+
+    The loss is in nats per character. `unspool generate` lets the model go on with a text.
+    """

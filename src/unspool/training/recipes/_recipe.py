@@ -218,3 +218,37 @@ def check_choice(name: str, value: str, choices: Any) -> None:
     """
     if value not in get_args(choices):
         raise RunError(f"received {name} {value!r}; expected one of {', '.join(get_args(choices))}")
+
+
+def vary(
+    recipe: Recipe,
+    model: ModelName,
+    execution: Execution,
+    batching: Batching | None = None,
+    hidden_size: int | None = None,
+    batchings: Any = Batching,
+) -> Recipe:
+    """Return a recipe with another recurrent layer, execution, batching or hidden size.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The one to change.
+    model, execution, batching
+        See `Recipe`; without `batching` the recipe's own.
+    hidden_size : int, optional
+        Units of every recurrent layer; the recipe's own by default.
+    batchings : Literal type
+        What `batching` may be.
+
+    Raises
+    ------
+    RunError
+        If a name is not known.
+    """
+    check_choice("model", model, ModelName)
+    check_choice("execution", execution, Execution)
+    check_choice("batching", batching or recipe.batching, batchings)
+    size = {} if hidden_size is None else {"hidden_size": hidden_size}
+    layers = tuple(dataclasses.replace(layer, kind=model, **size) for layer in recipe.layers)
+    return recipe.replace(model=model, execution=execution, batching=batching or None, layers=layers)

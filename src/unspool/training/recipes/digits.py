@@ -2,9 +2,34 @@
 
 from typing import Any, Literal
 
-from ._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, check_choice
+from ._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, check_choice, vary
 
 Features = Literal["log_mel", "frames"]
+
+DIGITS = Recipe(
+    dataset="digits",
+    model="gru",
+    execution="dynamic",
+    options={"features": "log_mel"},
+    layers=(LayerSpec(kind="gru", hidden_size=64, bidirectional=True, dropout_after=0.3),),
+    pooling="mean",
+    input_size=40,
+    num_classes=10,
+    num_steps=226,
+    input_noise=0.3,
+    input_offset=0.3,
+    epochs=20,
+    batch_size=32,
+    batching="bucketed",
+    learning_rate=5e-3,
+    weight_decay=1e-2,
+    schedule="one_cycle",
+    gradient_clip=1.0,
+    held_out=300,
+    tested="last",
+    checkpoint_every=100,
+    log_every=10,
+)
 
 
 def digits_recipe(
@@ -22,54 +47,19 @@ def digits_recipe(
 
     Parameters
     ----------
-    model : {"gru", "lstm", "simple_rnn"}
-        The recurrent layer.
-    execution : {"dynamic", "static"}
-        Whether its time loop is looped, or unrolled over the longest recording.
-    batching : {"bucketed", "padded", "ragged", "same-length", "single"}, optional
-        How recordings are put together; "bucketed" by default.
+    model, execution, batching, **changes
+        Fields of `Recipe`; None keeps the recipe's own value. `batching` is "bucketed" by default.
     features : {"log_mel", "frames"}
         What a step is: 40 mel bands, or the 200 samples of a frame.
     hidden_size : int, optional
         Units of the layer in each direction; the recipe's own by default.
-    **changes
-        Other values for fields of `Recipe`; None keeps the recipe's own.
 
     Raises
     ------
     RunError
         If a name is not known.
     """
-    check_choice("model", model, ModelName)
-    check_choice("execution", execution, Execution)
-    batching = batching or "bucketed"
-    check_choice("batching", batching, Batching)
+    recipe = vary(DIGITS, model, execution, batching, hidden_size)
     check_choice("features", features, Features)
-    layer = LayerSpec(
-        kind=model, hidden_size=64 if hidden_size is None else hidden_size, bidirectional=True, dropout_after=0.3
-    )
-    recipe = Recipe(
-        dataset="digits",
-        model=model,
-        execution=execution,
-        options={"features": features},
-        layers=(layer,),
-        pooling="mean",
-        input_size={"log_mel": 40, "frames": 200}[features],
-        num_classes=10,
-        num_steps=226,
-        input_noise=0.3,
-        input_offset=0.3,
-        epochs=20,
-        batch_size=32,
-        batching=batching,
-        learning_rate=5e-3,
-        weight_decay=1e-2,
-        schedule="one_cycle",
-        gradient_clip=1.0,
-        held_out=300,
-        tested="last",
-        checkpoint_every=100,
-        log_every=10,
-    )
-    return recipe.replace(**changes)
+    input_size = {"log_mel": 40, "frames": 200}[features]
+    return recipe.replace(options={"features": features}, input_size=input_size).replace(**changes)

@@ -2,7 +2,35 @@
 
 from typing import Any
 
-from ._recipe import Execution, LayerSpec, ModelName, Recipe, check_choice
+from ._recipe import Execution, LayerSpec, ModelName, Recipe, vary
+
+_KERAS: dict[str, Any] = {"init": "keras", "recurrent_bias": False}
+LAYERS: dict[ModelName, tuple[LayerSpec, ...]] = {
+    "simple_rnn": (LayerSpec(kind="simple_rnn", hidden_size=256, **_KERAS),) * 2,
+    "lstm": (
+        LayerSpec(kind="lstm", hidden_size=256, activation="relu", dropout_after=0.2, **_KERAS),
+        LayerSpec(kind="lstm", hidden_size=256, dropout_after=0.2, **_KERAS),
+    ),
+    "gru": (
+        LayerSpec(kind="gru", hidden_size=256, activation="relu", dropout_after=0.3, init="keras"),
+        LayerSpec(kind="gru", hidden_size=128, init="keras"),
+    ),
+}
+MNIST = Recipe(
+    dataset="mnist",
+    model="lstm",
+    execution="dynamic",
+    layers=LAYERS["lstm"],
+    input_size=28,
+    num_classes=10,
+    num_steps=28,
+    epochs=10,
+    batch_size=64,
+    learning_rate=1e-3,
+    held_out=5000,
+    checkpoint_every=100,
+    log_every=50,
+)
 
 
 def mnist_recipe(model: ModelName = "lstm", execution: Execution = "dynamic", **changes: Any) -> Recipe:
@@ -13,46 +41,12 @@ def mnist_recipe(model: ModelName = "lstm", execution: Execution = "dynamic", **
 
     Parameters
     ----------
-    model : {"simple_rnn", "lstm", "gru"}
-        Which of the three.
-    execution : {"dynamic", "static"}
-        Whether the time loop is looped or unrolled over 28 steps.
-    **changes
-        Other values for fields of `Recipe`; None keeps the recipe's own.
+    model, execution, **changes
+        Fields of `Recipe`; None keeps the recipe's own value.
 
     Raises
     ------
     RunError
         If the model or the execution is not known.
     """
-    check_choice("model", model, ModelName)
-    check_choice("execution", execution, Execution)
-    keras = {"kind": model, "init": "keras", "recurrent_bias": model == "gru"}
-    layers = {
-        "simple_rnn": (LayerSpec(**keras, hidden_size=256), LayerSpec(**keras, hidden_size=256)),
-        "lstm": (
-            LayerSpec(**keras, hidden_size=256, activation="relu", dropout_after=0.2),
-            LayerSpec(**keras, hidden_size=256, dropout_after=0.2),
-        ),
-        "gru": (
-            LayerSpec(**keras, hidden_size=256, activation="relu", dropout_after=0.3),
-            LayerSpec(**keras, hidden_size=128),
-        ),
-    }
-    recipe = Recipe(
-        dataset="mnist",
-        model=model,
-        execution=execution,
-        layers=layers[model],
-        pooling="last",
-        input_size=28,
-        num_classes=10,
-        num_steps=28,
-        epochs=10,
-        batch_size=64,
-        learning_rate=1e-3,
-        held_out=5000,
-        checkpoint_every=100,
-        log_every=50,
-    )
-    return recipe.replace(**changes)
+    return vary(MNIST, model, execution).replace(layers=LAYERS[model]).replace(**changes)

@@ -3,7 +3,33 @@
 from typing import Any
 
 from ..errors import RunError
-from ._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, check_choice
+from ._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, vary
+
+PROMOTERS = Recipe(
+    dataset="promoters",
+    model="gru",
+    execution="dynamic",
+    options={"fold": 0, "folds": 10},
+    layers=(LayerSpec(kind="gru", hidden_size=32, bidirectional=True, dropout_after=0.3),),
+    pooling="max",
+    input_size=9,
+    embedding_size=16,
+    embedding_range=1.0,
+    embedding_dropout=0.1,
+    num_classes=2,
+    num_steps=57,
+    epochs=40,
+    batch_size=8,
+    learning_rate=5e-3,
+    weight_decay=1e-2,
+    schedule="one_cycle",
+    gradient_clip=1.0,
+    held_out=9,
+    tested="last",
+    checkpoint_every=100,
+    log_every=5,
+    threads=1,  # the products of a step are too small to divide
+)
 
 
 def promoters_recipe(
@@ -22,57 +48,20 @@ def promoters_recipe(
 
     Parameters
     ----------
-    model : {"gru", "lstm", "simple_rnn"}
-        The recurrent layer.
-    execution : {"dynamic", "static"}
-        Whether its time loop is looped, or unrolled over 57 bases.
-    batching : {"padded", "ragged", "bucketed", "same-length", "single"}, optional
-        How stretches are put together; "padded" by default. All have one length.
+    model, execution, batching, **changes
+        Fields of `Recipe`; None keeps the recipe's own value. `batching` is "padded" by default; all stretches have
+        one length.
     fold, folds : int
         Which part is tested on, from 0, and of how many; 106 leaves one row out at a time.
     hidden_size : int, optional
         Units of the layer in each direction; the recipe's own by default.
-    **changes
-        Other values for fields of `Recipe`; None keeps the recipe's own.
 
     Raises
     ------
     RunError
         If a name is not known, or there is no such fold.
     """
-    check_choice("model", model, ModelName)
-    check_choice("execution", execution, Execution)
-    batching = batching or "padded"
-    check_choice("batching", batching, Batching)
+    recipe = vary(PROMOTERS, model, execution, batching, hidden_size)
     if not 0 <= fold < folds or folds > 106:
         raise RunError(f"received fold {fold} of {folds}; expected 0 to {folds - 1} of at most 106")
-    layer = LayerSpec(
-        kind=model, hidden_size=32 if hidden_size is None else hidden_size, bidirectional=True, dropout_after=0.3
-    )
-    recipe = Recipe(
-        dataset="promoters",
-        model=model,
-        execution=execution,
-        options={"fold": fold, "folds": folds},
-        layers=(layer,),
-        pooling="max",
-        input_size=9,
-        embedding_size=16,
-        embedding_range=1.0,
-        embedding_dropout=0.1,
-        num_classes=2,
-        num_steps=57,
-        epochs=40,
-        batch_size=8,
-        batching=batching,
-        learning_rate=5e-3,
-        weight_decay=1e-2,
-        schedule="one_cycle",
-        gradient_clip=1.0,
-        held_out=9,
-        tested="last",
-        checkpoint_every=100,
-        log_every=5,
-        threads=1,  # the products of a step are too small to divide
-    )
-    return recipe.replace(**changes)
+    return recipe.replace(options={"fold": fold, "folds": folds}).replace(**changes)

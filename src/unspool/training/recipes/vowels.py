@@ -2,7 +2,30 @@
 
 from typing import Any
 
-from ._recipe import Execution, LayerSpec, ModelName, Recipe, check_choice
+from ._recipe import Execution, LayerSpec, ModelName, Recipe, vary
+
+VOWELS = Recipe(
+    dataset="vowels",
+    model="lstm",
+    execution="dynamic",
+    layers=(LayerSpec(kind="lstm", hidden_size=128, dropout_after=0.2),),
+    input_size=12,
+    num_classes=9,
+    num_steps=29,
+    input_noise=0.5,
+    input_offset=0.3,
+    epochs=30,
+    batch_size=16,
+    learning_rate=5e-3,
+    weight_decay=1e-2,
+    schedule="one_cycle",
+    gradient_clip=1.0,
+    held_out=27,
+    tested="last",
+    checkpoint_every=50,
+    log_every=5,
+    threads=1,  # the products of a step are too small to divide
+)
 
 
 def vowels_recipe(
@@ -12,43 +35,14 @@ def vowels_recipe(
 
     Parameters
     ----------
-    model : {"lstm", "gru", "simple_rnn"}
-        The recurrent layer.
-    execution : {"dynamic", "static"}
-        Whether its time loop is looped or unrolled over 29 steps.
+    model, execution, **changes
+        Fields of `Recipe`; None keeps the recipe's own value.
     hidden_size : int, optional
         Units of the layer; the recipe's own by default.
-    **changes
-        Other values for fields of `Recipe`; None keeps the recipe's own.
 
     Raises
     ------
     RunError
         If the model or the execution is not known.
     """
-    check_choice("model", model, ModelName)
-    check_choice("execution", execution, Execution)
-    recipe = Recipe(
-        dataset="vowels",
-        model=model,
-        execution=execution,
-        layers=(LayerSpec(kind=model, hidden_size=128 if hidden_size is None else hidden_size, dropout_after=0.2),),
-        pooling="last",
-        input_size=12,
-        num_classes=9,
-        num_steps=29,
-        input_noise=0.5,
-        input_offset=0.3,
-        epochs=30,
-        batch_size=16,
-        learning_rate=5e-3,
-        weight_decay=1e-2,
-        schedule="one_cycle",
-        gradient_clip=1.0,
-        held_out=27,
-        tested="last",
-        checkpoint_every=50,
-        log_every=5,
-        threads=1,  # the products of a step are too small to divide
-    )
-    return recipe.replace(**changes)
+    return vary(VOWELS, model, execution, hidden_size=hidden_size).replace(**changes)
