@@ -15,21 +15,3 @@ from ._page import Section as Section
 from ._page import write_page as write_page
 from ._plotly import graph_objects as graph_objects
 from ._run import write_run_report as write_run_report
-
-__all__ = [
-    "Facts",
-    "Figure",
-    "Folded",
-    "Note",
-    "Page",
-    "Section",
-    "Table",
-    "Text",
-    "comparison_figures",
-    "graph_objects",
-    "read_comparison",
-    "recipe_figure",
-    "write_comparison_report",
-    "write_page",
-    "write_run_report",
-]

@@ -30,35 +30,3 @@ from .results import Prediction as Prediction
 from .results import RunResult as RunResult
 from .run import fit as fit
 from .run import is_main_process as is_main_process
-
-__all__ = [
-    "AtomicCheckpointIO",
-    "Evaluation",
-    "LayerSpec",
-    "Prediction",
-    "Recipe",
-    "RunError",
-    "RunRecord",
-    "RunResult",
-    "SequenceData",
-    "SequenceModule",
-    "SequenceNetwork",
-    "StepSeeds",
-    "chorales_recipe",
-    "digits_recipe",
-    "evaluate",
-    "fit",
-    "generate",
-    "imdb_recipe",
-    "is_main_process",
-    "load_module",
-    "mnist_recipe",
-    "names_recipe",
-    "parameter_count",
-    "predict",
-    "promoters_recipe",
-    "shakespeare_recipe",
-    "splice_recipe",
-    "text_recipe",
-    "vowels_recipe",
-]

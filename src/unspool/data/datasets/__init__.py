@@ -20,26 +20,3 @@ from .names import load_names as load_names
 from .spoken_digits import load_spoken_digits as load_spoken_digits
 from .tiny_shakespeare import CharacterText as CharacterText
 from .tiny_shakespeare import load_tiny_shakespeare as load_tiny_shakespeare
-
-__all__ = [
-    "DIGITS",
-    "NAME_CHARACTERS",
-    "NUCLEOTIDES",
-    "SENTIMENTS",
-    "SPEAKERS",
-    "CharacterText",
-    "encode_names",
-    "encode_nucleotides",
-    "load_acl_imdb_texts",
-    "load_chorales",
-    "load_imdb",
-    "load_imdb_texts",
-    "load_imdb_word_index",
-    "load_japanese_vowels",
-    "load_mnist",
-    "load_names",
-    "load_promoters",
-    "load_splice",
-    "load_spoken_digits",
-    "load_tiny_shakespeare",
-]
