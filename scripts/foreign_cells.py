@@ -3,9 +3,8 @@
     pip install torchrecurrent==0.2.5 ncps==1.0.1
     python scripts/foreign_cells.py
 
-checks and measures every cell, writes benchmarks/results/foreign_cells.json and the table in docs/foreign-cells.md,
-between ``<!-- foreign cells -->`` and ``<!-- end -->``. With ``--check`` nothing is measured, and the table has no
-times; with ``--table`` it is made of the JSON alone.
+checks and measures every cell and writes benchmarks/results/foreign_cells.json, of which `scripts/result_tables.py`
+makes the table in docs/foreign-cells.md. With ``--check`` nothing is measured, and the table has no times.
 
 Letters: B batch, T steps, I input size, H hidden size.
 """
@@ -14,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import time
 from collections.abc import Callable
@@ -29,10 +27,7 @@ import unspool as us
 from unspool._machine import describe_machine, versions
 from unspool._nest import leaves_of
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "foreign_cells.json"
-PAGE = ROOT / "docs" / "foreign-cells.md"
-MARKED = re.compile(r"<!-- foreign cells -->\n.*?<!-- end -->", re.DOTALL)
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "foreign_cells.json"
 PACKAGES = ("torchrecurrent", "ncps")
 SIZES = {"B": 32, "T": 100, "I": 64, "H": 64}
 REPEATS = 5
@@ -249,57 +244,26 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
     return row | medians
 
 
-def table(results: dict[str, Any]) -> str:
-    """Return the table of the page: one row for each cell.
-
-    Parameters
-    ----------
-    results : dict
-        What the JSON holds.
-    """
-    lines = ["| cell | runs on | own loop, ms | unspool, ms | times faster |", "| --- | --- | ---: | ---: | ---: |"]
-    for row in results["cells"]:
-        own, ours = row.get("own_ms"), row.get("unspool_ms")
-        times = f"{own:.3g} | {ours:.3g} | {own / ours:.1f}" if own else " | |"
-        lines.append(f"| {row['name']} | {row['backend']} | {times} |")
-    return "\n".join(lines)
-
-
-def with_table(page: str, results: dict[str, Any]) -> str:
-    """Return a page with its table made anew.
-
-    Parameters
-    ----------
-    page : str
-    results : dict
-    """
-    return MARKED.sub(lambda _: f"<!-- foreign cells -->\n{table(results)}\n<!-- end -->", page)
-
-
 def main() -> None:
-    """Measure, or write the table alone."""
+    """Check, and measure unless that is declined."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--table", action="store_true", help="write the table alone")
     parser.add_argument("--check", action="store_true", help="measure nothing")
     asked = parser.parse_args()
-    if not asked.table:
-        if missing():
-            parser.error(missing())
-        cells = []
-        for name in names():
-            cells.append(measure(name, 0 if asked.check else REPEATS))
-            print(cells[-1], flush=True)
-        made_with = versions("unspool", "torch", "numpy", *PACKAGES)
-        found = {
-            "versions": made_with,
-            "machine": describe_machine(),
-            "sizes": SIZES,
-            "repeats": REPEATS,
-            "cells": cells,
-        }
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    results = json.loads(RESULTS.read_text(encoding="utf-8"))
-    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
+    if missing():
+        parser.error(missing())
+    cells = []
+    for name in names():
+        cells.append(measure(name, 0 if asked.check else REPEATS))
+        print(cells[-1], flush=True)
+    made_with = versions("unspool", "torch", "numpy", *PACKAGES)
+    found = {
+        "versions": made_with,
+        "machine": describe_machine(),
+        "sizes": SIZES,
+        "repeats": REPEATS,
+        "cells": cells,
+    }
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 A table stands between ``<!-- results NAME NAME ... -->`` and ``<!-- end -->``; a name is that of a JSON file, which
 `scripts/experiments.py` has written. Between ``<!-- comparison FIGURE -->`` and ``<!-- end -->`` stands one of the
-tables that `unspool compare` prints, of docs/results/comparison.json. Between ``<!-- examples -->`` and
-``<!-- end -->`` stands what benchmarks/results/examples.json says.
+tables that `unspool compare` prints, of docs/results/comparison.json. Between ``<!-- examples -->`` or
+``<!-- foreign cells -->`` and ``<!-- end -->`` stands what the file of that name in benchmarks/results says.
 """
 
 import io
@@ -23,10 +23,9 @@ from unspool.comparison._tables import comparison_tables
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
-EXAMPLES = ROOT / "benchmarks" / "results" / "examples.json"
-_EXAMPLES = re.compile(r"<!-- examples -->\n.*?<!-- end -->", re.DOTALL)
-_COMPARISON = re.compile(r"<!-- comparison (\w+) -->\n.*?<!-- end -->", re.DOTALL)
-_BLOCK = re.compile(r"<!-- results ([^>]+?) -->\n.*?<!-- end -->", re.DOTALL)
+MEASURED = ROOT / "benchmarks" / "results"
+_KINDS = "results|comparison|examples|foreign cells"
+_MARKED = re.compile(rf"(<!-- ({_KINDS})(?: ([^>]+?))? -->\n).*?<!-- end -->", re.DOTALL)
 
 
 def pages() -> list[Path]:
@@ -45,18 +44,47 @@ def with_tables(text: str, results: Path = RESULTS) -> str:
         Where the JSON files are.
     """
 
-    def block(match: re.Match[str]) -> str:
-        found = [json.loads((results / f"{name}.json").read_text(encoding="utf-8")) for name in match[1].split()]
-        return f"<!-- results {match[1]} -->\n{table(found)}\n<!-- end -->"
+    def made(match: re.Match[str]) -> str:
+        begin, kind, names = match.groups()
+        if kind == "results":
+            tables = table([_read(results / f"{name}.json") for name in names.split()])
+        elif kind == "comparison":
+            tables = comparison_table(names, results)
+        elif kind == "examples":
+            tables = examples_table(_read(MEASURED / "examples.json"))
+        else:
+            tables = foreign_cells_table(_read(MEASURED / "foreign_cells.json"))
+        return f"{begin}{tables}\n<!-- end -->"
 
-    def comparison(match: re.Match[str]) -> str:
-        return f"<!-- comparison {match[1]} -->\n{comparison_table(match[1], results)}\n<!-- end -->"
+    return _MARKED.sub(made, text)
 
-    def examples(match: re.Match[str]) -> str:
-        del match
-        return f"<!-- examples -->\n{examples_table(json.loads(EXAMPLES.read_text(encoding='utf-8')))}\n<!-- end -->"
 
-    return _EXAMPLES.sub(examples, _COMPARISON.sub(comparison, _BLOCK.sub(block, text)))
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _markdown(head: list[str], rows: list[list[str]], left: int = 1) -> str:
+    """Return a table whose first columns, so many, are aligned to the left, and the others to the right."""
+    rule = ["---"] * left + ["---:"] * (len(head) - left)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows])
+
+
+def foreign_cells_table(report: dict[str, Any]) -> str:
+    """Return the table of the cells of other packages: a row for each.
+
+    Parameters
+    ----------
+    report : dict
+        What `scripts/foreign_cells.py` writes.
+    """
+    head = ["cell", "runs on", "own loop, ms", "unspool, ms", "times faster"]
+    return _markdown(head, [_foreign_cell(row) for row in report["cells"]], left=2)
+
+
+def _foreign_cell(row: dict[str, Any]) -> list[str]:
+    own, ours = row.get("own_ms"), row.get("unspool_ms")
+    times = [f"{own:.3g}", f"{ours:.3g}", f"{own / ours:.1f}"] if own else [""] * 3
+    return [row["name"], row["backend"], *times]
 
 
 def examples_table(report: dict[str, Any]) -> str:
@@ -68,9 +96,7 @@ def examples_table(report: dict[str, Any]) -> str:
         What `python -m benchmarks.examples` writes.
     """
     head = ["model", "threads", "B", "real tokens", "before, ms", "after, ms", "ratio", "losses differ by"]
-    rows = [_example(result) for result in report["results"]]
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows]) + "\n\n" + _made(report)
+    return _markdown(head, [_example(result) for result in report["results"]]) + "\n\n" + _made(report)
 
 
 def _made(report: dict[str, Any]) -> str:
@@ -130,9 +156,7 @@ def table(experiments: list[dict[str, Any]]) -> str:
     if published:
         head[3:3] = ["published"]
         head.append("published")
-    rows = [_row(experiment, published) for experiment in experiments]
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows])
+    return _markdown(head, [_row(experiment, published) for experiment in experiments])
 
 
 def _row(experiment: dict[str, Any], published: bool) -> list[str]:

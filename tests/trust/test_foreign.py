@@ -1,4 +1,4 @@
-"""Cells of other packages, as they are, against those packages' own loops; in the table stands what runs them.
+"""Cells of other packages, as they are, against those packages' own loops; the committed results say what runs them.
 
 torchrecurrent's and ncps's cells have no `initial_state`, and most give back their state alone:
 `scripts/foreign_cells.py` says in a few lines what each wants.
@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from scripts.foreign_cells import PAGE, RESULTS, decide, difference, make, missing, names, with_table
+from scripts.foreign_cells import RESULTS, decide, difference, make, missing, names
 
 from tests.trust.histories import Library, compare, history, plain_loop
 from tests.trust.worlds import FEATURES, World
 from unspool.backends.native import missing as no_engine
 
-TABLE: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
-CELLS = {row["name"]: row for row in TABLE["cells"]}
+CELLS: dict[str, Any] = {row["name"]: row for row in json.loads(RESULTS.read_text(encoding="utf-8"))["cells"]}
 
 needs_packages = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -27,11 +26,6 @@ needs_packages = pytest.mark.skipif(bool(missing()), reason=missing())
 def test_the_table_has_every_cell_of_both_packages():
     assert list(CELLS) == names()
     assert sum(name.startswith("torchrecurrent.") for name in CELLS) == 41
-
-
-def test_the_page_has_the_table():
-    page = PAGE.read_text(encoding="utf-8")
-    assert with_table(page, TABLE) == page
 
 
 @needs_packages
