@@ -1,3 +1,5 @@
+"""Sound as sequences: frames of samples, and their power in mel bands."""
+
 import math
 from functools import cache
 

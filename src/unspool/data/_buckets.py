@@ -1,3 +1,5 @@
+"""Batches of sequences of similar length, or of one length."""
+
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Sequences put together as a padded batch."""
+
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 

@@ -1,3 +1,5 @@
+"""Labelled sequences in memory."""
+
 from collections.abc import Sequence
 
 import torch

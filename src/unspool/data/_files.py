@@ -1,3 +1,5 @@
+"""Sequences from files: `.npy`, `.npz`, `.csv` and `.jsonl`."""
+
 import csv
 import io
 import json

@@ -1,3 +1,5 @@
+"""Files in the IDX format, which is MNIST's."""
+
 import math
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Texts with labels, from tables."""
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

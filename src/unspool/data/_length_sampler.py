@@ -1,3 +1,5 @@
+"""What the samplers that know lengths share."""
+
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -1,3 +1,5 @@
+"""Batches of a data set in memory, in an order that can be resumed."""
+
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar, overload
 

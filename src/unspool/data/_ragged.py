@@ -1,3 +1,5 @@
+"""Sequences put together without padding."""
+
 from collections.abc import Iterable
 
 import torch

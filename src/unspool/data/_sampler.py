@@ -1,3 +1,5 @@
+"""Batches drawn at random, in an order that can be resumed."""
+
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""Data divided into parts: by class, by group, into folds."""
+
 from collections.abc import Hashable, Sequence
 
 import numpy as np

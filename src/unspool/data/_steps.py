@@ -1,3 +1,5 @@
+"""Sequences with a target for every step."""
+
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 

@@ -1,3 +1,5 @@
+"""One long sequence, cut into streams that are read side by side."""
+
 from collections.abc import Iterator
 from typing import NamedTuple
 

@@ -1,3 +1,5 @@
+"""Texts without labels, from files."""
+
 from pathlib import Path
 
 from ._labelled_texts import check_text, column_value

@@ -1,3 +1,5 @@
+"""Labelled texts as numbers, made once and kept in a cache."""
+
 import hashlib
 from pathlib import Path
 from typing import Literal

@@ -1,3 +1,5 @@
+"""Labelled sequences of tokens."""
+
 import copy
 from collections.abc import Sequence
 from typing import Literal

@@ -1,3 +1,5 @@
+"""Files in the `.ts` format of the UEA and UCR archives."""
+
 from pathlib import Path
 
 import numpy as np
