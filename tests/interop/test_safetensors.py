@@ -13,6 +13,7 @@ import unspool as us
 from tests.refusal import refused
 from unspool.interop import load, save
 from unspool.interop._describe import CLASSES, describe_module
+from unspool.layers import LayerOptions, RunOptions
 
 MODULES = {
     "rnn cell": lambda: us.SimpleRNNCell(3, 5, activation="silu", recurrent_bias=False),
@@ -56,6 +57,8 @@ def test_every_argument_is_described(name):
     module = MODULES[name]()
     described = describe_module(module)["arguments"].keys()
     wanted = inspect.signature(type(module)).parameters.keys() - {"device", "dtype", "nonlinearity", "options"}
+    wanted |= RunOptions.__annotations__.keys() if isinstance(module, us.RNN) else set()
+    wanted |= LayerOptions.__annotations__.keys() if isinstance(module, us.LSTM | us.GRU | us.SimpleRNN) else set()
     assert wanted <= described
 
 

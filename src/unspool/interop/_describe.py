@@ -47,6 +47,7 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
             "build the module in code."
         )
     names = [name for name in inspect.signature(kind).parameters if name not in NOT_DESCRIBED]
+    names += getattr(kind, "CELL_OPTIONS", ())
     arguments = {name: _argument(module, name) for name in names}
     if isinstance(module, RecurrentLayer):
         arguments |= {name: getattr(module, name) for name in RunOptions.__annotations__}

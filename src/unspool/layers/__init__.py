@@ -13,6 +13,8 @@ from unspool.layers._cudnn import CuDNNGRU as CuDNNGRU
 from unspool.layers._cudnn import CuDNNLSTM as CuDNNLSTM
 from unspool.layers._gru import GRU as GRU
 from unspool.layers._lstm import LSTM as LSTM
+from unspool.layers._options import CellOptions as CellOptions
+from unspool.layers._options import LayerOptions as LayerOptions
 from unspool.layers._options import RunOptions as RunOptions
 from unspool.layers._rnn import RNN as RNN
 from unspool.layers._simple_rnn import SimpleRNN as SimpleRNN

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Unpack
 
 import torch
 
 from unspool.cells import LSTMCell
 from unspool.cells._activations import Activation
-from unspool.cells._initializers import Initializer
-from unspool.layers._options import RunOptions
+from unspool.layers._options import LayerOptions
 from unspool.layers._torch_like import TorchLikeLayer
 
 
@@ -26,16 +26,9 @@ class LSTM(TorchLikeLayer):
         As in `torch.nn.LSTM`. `dropout` acts on the outputs of each layer but the last, element by element.
     activation, recurrent_activation : str or callable
         See `LSTMCell`.
-    input_dropout, recurrent_dropout : float
-        Dropout inside of each layer, on its inputs and on the state that its recurrent product takes, with one mask
-        per sequence (Gal and Ghahramani, 2016); Keras's `dropout` and `recurrent_dropout`.
-    recurrent_bias : bool
-        False drops the second bias, as Keras and TensorFlow do.
-    init : {"torch", "keras"} or callable
-        See `unspool.cells.initialize`.
     **options
-        `reverse`, `go_backwards`, `return_sequences`, `return_state`, `pad_output`, `unroll`, `num_steps`, `backend`:
-        see `RunOptions`.
+        `input_dropout`, `recurrent_dropout`, `recurrent_bias`, `init`: see `CellOptions`. `reverse`, `go_backwards`,
+        `return_sequences`, `return_state`, `pad_output`, `unroll`, `num_steps`, `backend`: see `RunOptions`.
 
     Returns
     -------
@@ -77,37 +70,17 @@ class LSTM(TorchLikeLayer):
         *,
         activation: str | Activation = "tanh",
         recurrent_activation: str | Activation = "sigmoid",
-        input_dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        recurrent_bias: bool = True,
-        init: Initializer = "torch",
-        **options: Unpack[RunOptions],
+        **options: Unpack[LayerOptions],
     ) -> None:
-        def make_cell(width: int) -> LSTMCell:
-            return LSTMCell(
-                width,
-                hidden_size,
-                bias,
-                device=device,
-                dtype=dtype,
-                activation=activation,
-                recurrent_activation=recurrent_activation,
-                proj_size=proj_size,
-                recurrent_bias=recurrent_bias,
-                dropout=input_dropout,
-                recurrent_dropout=recurrent_dropout,
-                init=init,
-            )
-
+        cell = partial(
+            LSTMCell,
+            device=device,
+            dtype=dtype,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            proj_size=proj_size,
+        )
         super().__init__(
-            make_cell,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            **options,
+            cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, **options
         )
         self.proj_size = proj_size

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 from unspool.backends import check_backend
+from unspool.cells._initializers import Initializer
 from unspool.execution import check_pad_output
 
 
@@ -44,6 +45,30 @@ class RunOptions(TypedDict):
     backend: NotRequired[str]
 
 
+class CellOptions(TypedDict):
+    """What the cells of `SimpleRNN`, `LSTM` and `GRU` have in common: keyword arguments of these layers.
+
+    Attributes
+    ----------
+    input_dropout, recurrent_dropout : float
+        Dropout inside of each layer, on its inputs and on the state that its recurrent product takes, with one mask
+        per sequence (Gal and Ghahramani, 2016); Keras's `dropout` and `recurrent_dropout`. Default 0.0.
+    recurrent_bias : bool
+        False drops the second bias, as Keras and TensorFlow do. Default True.
+    init : {"torch", "keras"} or callable
+        See `unspool.cells.initialize`. Default "torch".
+    """
+
+    input_dropout: NotRequired[float]
+    recurrent_dropout: NotRequired[float]
+    recurrent_bias: NotRequired[bool]
+    init: NotRequired[Initializer]
+
+
+class LayerOptions(CellOptions, RunOptions):
+    """All keyword arguments that `SimpleRNN`, `LSTM` and `GRU` share: `CellOptions` and `RunOptions`."""
+
+
 DEFAULTS: dict[str, Any] = {
     "reverse": False,
     "go_backwards": False,
@@ -79,7 +104,7 @@ def checked_options(kind: type, batch_first: bool, options: Mapping[str, Any]) -
     unknown = options.keys() - DEFAULTS.keys()
     if unknown:
         own = [p.name for p in inspect.signature(kind).parameters.values() if p.kind != p.VAR_KEYWORD]
-        known = ", ".join([*own, *DEFAULTS])
+        known = ", ".join([*own, *getattr(kind, "CELL_OPTIONS", ()), *DEFAULTS])
         raise TypeError(f"{kind.__name__} received {sorted(unknown)}; expected arguments among {known}.")
     given = {**DEFAULTS, **options}
     flags = {name: given[name] for name, default in DEFAULTS.items() if isinstance(default, bool)}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Unpack
 
 import torch
 
 from unspool.cells import SimpleRNNCell
 from unspool.cells._activations import Activation
-from unspool.cells._initializers import Initializer
-from unspool.layers._options import RunOptions
+from unspool.layers._options import LayerOptions
 from unspool.layers._torch_like import TorchLikeLayer
 
 
@@ -26,16 +26,9 @@ class SimpleRNN(TorchLikeLayer):
         As in `torch.nn.RNN`. `dropout` acts on the outputs of each layer but the last, element by element.
     activation : str or callable, optional
         In place of `nonlinearity`.
-    input_dropout, recurrent_dropout : float
-        Dropout inside of each layer, on its inputs and on the state that its recurrent product takes, with one mask
-        per sequence (Gal and Ghahramani, 2016); Keras's `dropout` and `recurrent_dropout`.
-    recurrent_bias : bool
-        False drops the second bias, as Keras and TensorFlow do.
-    init : {"torch", "keras"} or callable
-        See `unspool.cells.initialize`.
     **options
-        `reverse`, `go_backwards`, `return_sequences`, `return_state`, `pad_output`, `unroll`, `num_steps`, `backend`:
-        see `RunOptions`.
+        `input_dropout`, `recurrent_dropout`, `recurrent_bias`, `init`: see `CellOptions`. `reverse`, `go_backwards`,
+        `return_sequences`, `return_state`, `pad_output`, `unroll`, `num_steps`, `backend`: see `RunOptions`.
 
     Returns
     -------
@@ -70,36 +63,10 @@ class SimpleRNN(TorchLikeLayer):
         dtype: torch.dtype | None = None,
         *,
         activation: str | Activation | None = None,
-        input_dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        recurrent_bias: bool = True,
-        init: Initializer = "torch",
-        **options: Unpack[RunOptions],
+        **options: Unpack[LayerOptions],
     ) -> None:
-        def make_cell(width: int) -> SimpleRNNCell:
-            return SimpleRNNCell(
-                width,
-                hidden_size,
-                bias,
-                device=device,
-                dtype=dtype,
-                nonlinearity=nonlinearity,
-                activation=activation,
-                recurrent_bias=recurrent_bias,
-                dropout=input_dropout,
-                recurrent_dropout=recurrent_dropout,
-                init=init,
-            )
-
+        cell = partial(SimpleRNNCell, device=device, dtype=dtype, nonlinearity=nonlinearity, activation=activation)
         super().__init__(
-            make_cell,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            **options,
+            cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, **options
         )
         self.nonlinearity = nonlinearity

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from numbers import Real
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from unspool.backends import Schedule
 from unspool.cells import BuiltinCell, match_state
 from unspool.execution import BoolArray, IntArray, as_tensor, run_cell
 from unspool.layers._base import RecurrentLayer, last_or_all, stack_states
-from unspool.layers._options import DEFAULTS, RunOptions, check_flags
+from unspool.layers._options import DEFAULTS, CellOptions, LayerOptions, check_flags
 
 
 class TorchLikeLayer(RecurrentLayer):
@@ -29,18 +29,19 @@ class TorchLikeLayer(RecurrentLayer):
     Parameters
     ----------
     make_cell : callable
-        `make_cell(input_size)` returns a new cell.
+        `make_cell(input_size, hidden_size, bias, **options)` returns a new cell.
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         See `torch.nn.LSTM`.
     **options
-        See `RunOptions`.
+        See `CellOptions` and `RunOptions`.
     """
 
+    CELL_OPTIONS: ClassVar[tuple[str, ...]] = tuple(CellOptions.__annotations__)
     proj_size: int = 0
 
     def __init__(
         self,
-        make_cell: Callable[[int], BuiltinCell],
+        make_cell: Callable[..., BuiltinCell],
         input_size: int,
         hidden_size: int,
         num_layers: int,
@@ -48,9 +49,12 @@ class TorchLikeLayer(RecurrentLayer):
         batch_first: bool,
         dropout: float,
         bidirectional: bool,
-        **options: Unpack[RunOptions],
+        **options: Unpack[LayerOptions],
     ) -> None:
-        super().__init__(batch_first, **options)
+        given: dict[str, Any] = dict(options)
+        # The layer's own `dropout` is that between layers, so that the cells' has another name.
+        of_cell = {n.removeprefix("input_"): given.pop(n) for n in self.CELL_OPTIONS if n in given}
+        super().__init__(batch_first, **given)
         check_flags(bias=bias, bidirectional=bidirectional)
         if isinstance(num_layers, bool) or not isinstance(num_layers, int) or num_layers < 1:
             raise ValueError(f"num_layers is {num_layers!r}; expected an int of at least 1.")
@@ -78,7 +82,7 @@ class TorchLikeLayer(RecurrentLayer):
         width = input_size
         for layer in range(num_layers):
             for suffix in (f"_l{layer}", f"_l{layer}_reverse")[:directions]:
-                cell = make_cell(width)
+                cell = make_cell(width, hidden_size, bias, **of_cell)
                 names = list(cell._parameters)
                 for name, parameter in cell.named_parameters():
                     if name not in names:
