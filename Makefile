@@ -67,10 +67,10 @@ sanitize:
 
 comma := ,
 
-# What `python -m benchmarks.run --peers` compares with, each in an environment of its own.
+# What `unspool compare` and `python -m benchmarks.run --peers` compare with, each in an environment of its own.
 peers: .peers/tensorflow/.installed .peers/jax/.installed
 
-.peers/%/.installed: benchmarks/peers/requirements-%.txt
+.peers/%/.installed: src/unspool/comparison/peers/requirements-%.txt
 	@echo "Installing $* into .peers/$*"
 	@$(PYTHON) -m venv .peers/$*
 	@.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<

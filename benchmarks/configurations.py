@@ -51,7 +51,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Kind:
-    """A cell with its rivals.
+    """A cell, and what it is compared with.
 
     Attributes
     ----------

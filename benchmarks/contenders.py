@@ -14,8 +14,8 @@ from torch import Tensor
 
 import unspool as us
 from benchmarks.configurations import Case
-from benchmarks.peer import Peer
-from benchmarks.players import Player, players, run_ours, same_weights
+from benchmarks.layers import Layer, layers, run_ours, same_weights
+from benchmarks.peers import Peer
 
 Results = dict[str, Tensor]
 
@@ -61,17 +61,16 @@ def prepare(case: Case, peers: Sequence[Peer] = ()) -> tuple[list[Contender], st
     str
         The backend that runs ours.
     """
-    data, inside = Data(case), list(players(case))
-    ours = inside[0].layer
-    if case.kind.name == "GRU" and any(peer.name == "tf1" for peer in peers):
+    data, inside = Data(case), list(layers(case))
+    ours = inside[0].module
+    if case.kind.name == "GRU" and any(peer.role == "tf1" for peer in peers):
         # TensorFlow 1's GRU is another cell: it is held against ours of that form.
-        inside.append(Player("before", same_weights(ours, case, reset_after=False), run_ours, against=""))
-    found = [data.contender(player) for player in inside]
+        inside.append(Layer("before", same_weights(ours, case, reset_after=False), run_ours, against=""))
+    found = [data.contender(layer) for layer in inside]
     weights = {name.removesuffix("_l0"): value.detach() for name, value in ours.named_parameters()}
     for peer in peers:
-        against = "before" if peer.name == "tf1" and case.kind.name == "GRU" else "ours"
-        first = data.given_to(peer, weights)
-        found.append(Contender(peer.name, first, peer.seconds, against))
+        against = "before" if peer.role == "tf1" and case.kind.name == "GRU" else "ours"
+        found.append(Contender(peer.role, data.given_to(peer, weights), peer.seconds, against))
     with torch.no_grad():
         x, lengths, _ = data.batches[0]
         given = {} if lengths is None else {"lengths": lengths}
@@ -106,36 +105,36 @@ class Data:
             x = self.inputs[:steps].clone().requires_grad_(self.training)
             self.batches.append((x, None if case.lengths == "full" else lengths, self.grad[:steps] * real[:, :, None]))
 
-    def runner(self, player: Player) -> Callable[[], list[list[Tensor]]]:
+    def runner(self, layer: Layer) -> Callable[[], list[list[Tensor]]]:
         """Return a function that runs a layer once over all batches.
 
         Parameters
         ----------
-        player : Player
+        layer : Layer
         """
-        layer, forward, parameters = player.layer, player.forward, list(player.layer.parameters())
+        module, forward, parameters = layer.module, layer.forward, list(layer.module.parameters())
 
         def run() -> list[list[Tensor]]:
             if not self.training:
                 with torch.no_grad():
-                    return [[forward(layer, x, lengths)] for x, lengths, _ in self.batches]
+                    return [[forward(module, x, lengths)] for x, lengths, _ in self.batches]
             found = []
             for x, lengths, grad in self.batches:
-                outputs = forward(layer, x, lengths)
+                outputs = forward(module, x, lengths)
                 found.append([outputs.detach(), *torch.autograd.grad(outputs, [x, *parameters], grad)])
             return found
 
         return run
 
-    def contender(self, player: Player) -> Contender:
+    def contender(self, layer: Layer) -> Contender:
         """Return a contender in this process.
 
         Parameters
         ----------
-        player : Player
+        layer : Layer
         """
-        run = self.runner(player)
-        names = ["outputs", "inputs", *(name.removesuffix("_l0") for name, _ in player.layer.named_parameters())]
+        run = self.runner(layer)
+        names = ["outputs", "inputs", *(name.removesuffix("_l0") for name, _ in layer.module.named_parameters())]
 
         def results() -> Results:
             batches = enumerate(run())
@@ -146,7 +145,7 @@ class Data:
             run()
             return time.perf_counter() - start
 
-        return Contender(player.role, results, seconds, player.against, player.slow)
+        return Contender(layer.role, results, seconds, layer.against, layer.slow)
 
     def given_to(self, peer: Peer, weights: Results) -> Callable[[], Results]:
         """Return a function that gives the case to a peer, and returns what the peer computes of real tokens.
@@ -161,7 +160,7 @@ class Data:
         def first() -> Results:
             task = {"cell": self.case.kind.name, "ragged": self.case.lengths != "full", "training": self.training}
             found = {}
-            for name, value in peer.prepare(task, arrays).items():
+            for name, value in peer.first(task, arrays).items():
                 k, _, what = name.partition(" ")
                 lengths = self.lengths[int(k)]
                 real = (torch.arange(int(lengths.max()))[:, None] < lengths)[:, :, None]

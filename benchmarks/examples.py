@@ -21,10 +21,10 @@ import torch
 import typer
 
 import unspool as us
-from benchmarks.machine import busy, describe_machine
 from benchmarks.measure import timing
-from benchmarks.report import as_text
+from benchmarks.report import as_text, describe_machine
 from examples import crf_tagger, packed_classifier, seq2seq_attention
+from unspool.comparison import busy
 
 RESULTS = Path(__file__).parent / "results" / "examples.json"
 CLOSE = 2e-5

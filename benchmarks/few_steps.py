@@ -9,9 +9,7 @@ Letters: B rows, T steps, H features in and out.
 from __future__ import annotations
 
 import argparse
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,8 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import unspool as us
-from benchmarks.machine import describe_machine
-from benchmarks.report import as_text
+from benchmarks.report import describe_machine, write
 
 KINDS = (nn.LSTM, nn.GRU, nn.RNN)
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
@@ -101,9 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     *(f"{case['ratio']:5.2f}" for case in row),
                     flush=True,
                 )
-    command = "python -m benchmarks.few_steps " + shlex.join(sys.argv[1:] if arguments is None else arguments)
-    report = {"command": command.strip(), "machine": describe_machine(), "results": results}
-    given.json.write_text(as_text(report))
+    write(given.json, "few_steps", arguments, describe_machine(), results)
 
 
 if __name__ == "__main__":

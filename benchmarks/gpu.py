@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import unspool as us
 from benchmarks.lengths import spread_lengths
-from benchmarks.machine import describe_machine
+from benchmarks.report import describe_machine
 
 SIZES = [(32, 100, 128), (128, 400, 256), (64, 100, 1024)]
 """B, T and I = H."""

@@ -17,10 +17,11 @@ from benchmarks.cells import LayerNormLSTMCell
 from benchmarks.configurations import Case
 from benchmarks.contenders import Contender, prepare
 from benchmarks.memory import measure_memory
-from benchmarks.peer import Peer
+from benchmarks.peers import Peer, Peers
 from benchmarks.targets import FIRST_CALL, measures_memory
 from benchmarks.verify import verify, verify_contenders
 from unspool import _engine
+from unspool.comparison._process import PeerError
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,16 @@ def timing(seconds: Sequence[float]) -> Timing:
     return [statistics.median(ms), min(ms), max(ms), len(ms)]
 
 
-def measure_case(case: Case, effort: Effort, peers: Sequence[Peer] = (), memory: bool = True) -> dict[str, Any]:
+def measure_case(case: Case, effort: Effort, peers: Peers, memory: bool = True) -> dict[str, Any]:
     """Check a case, then time it, then measure its memory.
+
+    A peer that fails takes no part any more, and the case is measured again.
 
     Parameters
     ----------
     case : Case
     effort : Effort
-    peers : sequence of Peer
+    peers : Peers
         Those in processes of their own that take part.
     memory : bool
         Whether to measure memory.
@@ -79,6 +82,16 @@ def measure_case(case: Case, effort: Effort, peers: Sequence[Peer] = (), memory:
     dict
         What goes into the JSON. A case whose numbers are wrong has `wrong` and no times.
     """
+    while True:
+        # Peers have the built-in cells, and rows that can be ragged are what they are compared on.
+        some = peers.running if case.kind.is_builtin and case.shape.batch > 1 else []
+        try:
+            return _measure_case(case, effort, some, memory)
+        except PeerError as error:
+            peers.drop(error)
+
+
+def _measure_case(case: Case, effort: Effort, peers: Sequence[Peer], memory: bool) -> dict[str, Any]:
     shape = case.shape
     result: dict[str, Any] = {
         "config": shape.name, "shape": [shape.batch, shape.steps, shape.inputs, shape.hidden], "cell": case.kind.name,
@@ -102,7 +115,8 @@ def measure_case(case: Case, effort: Effort, peers: Sequence[Peer] = (), memory:
         "ratio": min(medians[role] for role in ("padded", "packed", "eager") if role in medians) / ours,
         "us_per_step": 1e3 * ours / int(shape.lengths(case.lengths).max(1).values.sum()),
     }
-    values |= {c.role: medians[c.role] / medians[c.against] for c in contenders if c.role in {p.name for p in peers}}
+    outside = {peer.role for peer in peers}
+    values |= {c.role: medians[c.role] / medians[c.against] for c in contenders if c.role in outside}
     if "builtin" in medians:
         values["over_builtin"] = ours / medians["builtin"]
     if memory and measures_memory(case):

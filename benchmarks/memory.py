@@ -30,7 +30,7 @@ import torch
 
 from benchmarks.configurations import KINDS, SHAPES, Case, Kind, Lengths
 from benchmarks.contenders import Data
-from benchmarks.players import players
+from benchmarks.layers import layers
 from unspool.program.reading import read_step
 from unspool.program.step import StepProgram, forward_plan
 
@@ -107,7 +107,7 @@ def measure_memory(case: Case) -> dict[str, float]:
     case = one_batch(case)
     found = {"kept": kept_bytes(case), "results": results_bytes(case)}
     names = (case.shape.name, case.kind.name, case.lengths)
-    for role in [player.role for player in players(case) if player.role in ROLES]:
+    for role in [layer.role for layer in layers(case) if layer.role in ROLES]:
         with suppress(BrokenExecutor):
             found[role] = in_fresh_process(growth, *names, role, torch.get_num_threads())
     return {name: value / MIB for name, value in found.items()}
@@ -138,9 +138,7 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
         If the process ends before the call does.
     """
     context = get_context("forkserver")
-    context.set_forkserver_preload(
-        ["benchmarks.team", "benchmarks.table"]
-    )  # what a child would import itself otherwise
+    context.set_forkserver_preload(["benchmarks.measure", "benchmarks.table"])  # what a child would import itself
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(function, *arguments).result()
 
@@ -158,9 +156,9 @@ def growth(shape_name: str, kind_name: str, lengths: Lengths, role: str, threads
     torch.set_num_threads(threads)
     shape = next(shape for shape in SHAPES if shape.name == shape_name)
     case = one_batch(Case(shape, next(kind for kind in KINDS if kind.name == kind_name), lengths, "train"))
-    player = next(player for player in players(case) if player.role == role)
-    Data(case.shortened(2)).runner(player)()
-    return peak_over(Data(case).runner(player))
+    layer = next(layer for layer in layers(case) if layer.role == role)
+    Data(case.shortened(2)).runner(layer)()
+    return peak_over(Data(case).runner(layer))
 
 
 def peak_over(run: Callable[[], Any]) -> int:

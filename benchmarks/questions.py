@@ -8,7 +8,6 @@ reads and checks the step.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import time
 import timeit
@@ -21,8 +20,7 @@ from torch import nn
 
 import unspool as us
 from benchmarks.cells import LayerNormLSTMCell
-from benchmarks.machine import describe_machine
-from benchmarks.report import as_text
+from benchmarks.report import describe_machine, write
 from unspool.backends.dispatch import BACKENDS
 from unspool.backends.native import NativeBackend
 
@@ -124,8 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results.append(case)
         figures = f"{case['microseconds']:.1f} | {case['limit']:.0f} | {case['places']} | {case['first run, ms']:.0f}"
         print(f"| {name} ({kind}) | {figures} |", flush=True)
-    command = "python -m benchmarks.questions " + shlex.join(sys.argv[1:] if arguments is None else arguments)
-    given.json.write_text(as_text({"command": command.strip(), "machine": machine, "results": results}))
+    write(given.json, "questions", arguments, machine, results)
     sys.exit(int(any(case["microseconds"] > case["limit"] for case in results)))
 
 

@@ -10,9 +10,7 @@ Letters: B rows, I input features, H hidden features, N real tokens.
 from __future__ import annotations
 
 import argparse
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,9 +20,8 @@ import torch
 from torch import Tensor
 
 import unspool as us
-from benchmarks.machine import describe_machine
 from benchmarks.memory import MIB, in_fresh_process, peak_over, unmeasurable
-from benchmarks.report import as_text
+from benchmarks.report import describe_machine, write
 
 SHORT, LONG, INPUTS, HIDDEN = 2, 1000, 8, 16
 LARGEST = {"native": 10**6, "reference": 10**4}
@@ -118,8 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 case[mode] = in_fresh_process(measure, backend, rows, train, torch.get_num_threads(), given.rounds)
             results.append(case)
             print(as_line(case), flush=True)
-    command = "python -m benchmarks.ragged_scale " + shlex.join(sys.argv[1:] if arguments is None else arguments)
-    given.json.write_text(as_text({"command": command.strip(), "machine": machine, "results": results}))
+    write(given.json, "ragged_scale", arguments, machine, results)
 
 
 def as_line(case: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -18,23 +19,26 @@ from rich.table import Table
 
 from benchmarks.configurations import KINDS, QUICK, SHAPES, Case, cases
 from benchmarks.lengths import reviews_missing
-from benchmarks.machine import busy, describe_machine
 from benchmarks.measure import QUICK as QUICK_EFFORT
-from benchmarks.measure import Effort, first_calls, measure_peak
+from benchmarks.measure import Effort, first_calls, measure_case, measure_peak
 from benchmarks.memory import unmeasurable
-from benchmarks.peer import PEERS, parse_pythons
-from benchmarks.report import as_text
+from benchmarks.peers import PEERS, Peers
+from benchmarks.report import as_text, describe_machine
 from benchmarks.rows import tables
 from benchmarks.targets import all_targets, judge, summary
-from benchmarks.team import Team
+from unspool.comparison import ComparisonError, busy
+from unspool.comparison._process import signals_as_exit
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def main(
     quick: Annotated[bool, typer.Option(help=f"Only {' and '.join(QUICK)}, fewer cases and repetitions.")] = False,
-    peers: Annotated[bool, typer.Option("--peers", help=f"Measure {', '.join(PEERS)} too: see `make peers`.")] = False,
-    peer_python: Annotated[list[str] | None, typer.Option(help="NAME=PATH of the Python that has a peer.")] = None,
+    with_peers: Annotated[
+        bool, typer.Option("--peers", help=f"Measure {', '.join(PEERS)} too: see `make peers`.")
+    ] = False,
+    tensorflow: Annotated[Path | None, typer.Option(help="The Python that has TensorFlow and Keras.")] = None,
+    jax: Annotated[Path | None, typer.Option(help="The Python that has JAX.")] = None,
     only: Annotated[
         list[str] | None, typer.Option(help=f"A configuration, may be repeated: {', '.join(s.name for s in SHAPES)}.")
     ] = None,
@@ -44,7 +48,7 @@ def main(
     output: Annotated[Path | None, typer.Option(help="Results file. By default benchmarks/results/DATE.json.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of PyTorch and of the engine.")] = None,
 ) -> None:
-    """Check every case against the reference backend and all rivals, then time it, then judge it by the targets."""
+    """Check every case against the reference backend and all contenders, then time it, then judge it by the targets."""
     if threads is not None:
         torch.set_num_threads(threads)
     chosen = tuple(only or (QUICK if quick else ()))
@@ -52,10 +56,10 @@ def main(
     started, machine = datetime.now(UTC), describe_machine()
     try:
         wanted = list(cases(chosen, tuple(cells or ()), quick))
-        team = Team(peers, parse_pythons(peer_python or ()), say)
-    except ValueError as error:
+        peers = Peers(with_peers, {"tensorflow": tensorflow, "jax": jax}, say)
+    except (ValueError, ComparisonError) as error:
         raise typer.BadParameter(str(error)) from None
-    skipped = dict(team.missing)
+    skipped = dict(peers.missing)
     if reviews_missing():
         skipped |= {s.name: reviews_missing() for s in SHAPES if s.reviews and (not chosen or s.name in chosen)}
     if unmeasurable():
@@ -64,18 +68,16 @@ def main(
         say(f"{name}: skipped, {why}")
     if busy(machine):
         say(busy(machine))
-    try:
-        results, peaks = _measure(wanted, QUICK_EFFORT if quick else Effort(), team, say)
-    finally:
-        team.close()
+    with signals_as_exit(), closing(peers):
+        results, peaks = _measure(wanted, QUICK_EFFORT if quick else Effort(), peers, say)
     peak = statistics.median(peaks)
     report = {
         "date": started.isoformat(timespec="seconds"),
-        "command": _command(quick, peers, only, cells, threads),
+        "command": _command(quick, with_peers, only, cells, threads),
         "machine": machine,
-        "peers": team.versions,
+        "peers": peers.versions,
         "skipped": skipped,
-        "failed": team.failed,
+        "failed": peers.failed,
         "peak_gflops": [peak, min(peaks), max(peaks)],
         "results": [judge(case, result, peak) for case, result in zip(wanted, results, strict=True)],
         "first_calls": first_calls(),
@@ -87,15 +89,15 @@ def main(
     _print(report)
     typer.echo(f"wrote {path}")
     wrong = [result for result in results if result["wrong"]]
-    if wrong or team.failed:
+    if wrong or peers.failed:
         typer.echo(f"{len(wrong)} of {len(results)} cases compute wrong numbers", err=True)
-        for name, why in team.failed.items():
+        for name, why in peers.failed.items():
             typer.echo(f"{name} failed: {why}", err=True)
         raise typer.Exit(1)
 
 
 def _measure(
-    wanted: Sequence[Case], effort: Effort, team: Team, say: Callable[[str], None]
+    wanted: Sequence[Case], effort: Effort, peers: Peers, say: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], list[float]]:
     """Measure the cases, and the machine's peak between configurations."""
     peaks, results, start = [measure_peak()], [], time.monotonic()
@@ -103,7 +105,7 @@ def _measure(
         if number > 1 and case.shape != wanted[number - 2].shape:
             peaks.append(measure_peak())
         say(f"[{number}/{len(wanted)}, {(time.monotonic() - start) / 60:.1f} min] {case.name}")
-        results.append(team.measure(case, effort, memory=not unmeasurable()))
+        results.append(measure_case(case, effort, peers, memory=not unmeasurable()))
         if results[-1]["wrong"]:
             say(f"WRONG: {results[-1]['wrong']}")
     return results, [*peaks, measure_peak()]

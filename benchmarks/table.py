@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.machine import busy
 from benchmarks.rows import tables
 from benchmarks.targets import OUTSIDE, all_targets, summary
+from unspool.comparison import busy
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 BEGIN = "<!-- tables: begin (made by benchmarks.table; do not edit) -->"

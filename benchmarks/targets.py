@@ -172,11 +172,11 @@ def involved(quantity: str, roles: Iterable[str]) -> set[str]:
     roles : iterable of str
         Those who took part.
     """
-    rivals = {
+    parts = {
         "ratio": {"ours", "padded", "packed", "eager"}, "over_builtin": {"ours", "builtin"}, "memory": set(),
         "keras": {"ours", "keras"}, "jax": {"ours", "jax"}, "tf1": {"tf1", "before" if "before" in roles else "ours"},
     }  # fmt: skip
-    return rivals.get(quantity, {"ours"}) & set(roles)
+    return parts.get(quantity, {"ours"}) & set(roles)
 
 
 def all_targets(report: Mapping[str, Any]) -> list[dict[str, Any]]:

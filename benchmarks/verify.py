@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.configurations import Case
 from benchmarks.contenders import Contender
-from benchmarks.players import same_weights
+from benchmarks.layers import same_weights
 
 TOLERANCE = 1e-4
 """Largest allowed difference as a share of the largest value; sums over thousands of tokens are in float32."""

@@ -5,16 +5,13 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks import measure, run
-from benchmarks import peer as peer_module
 
 
 @pytest.fixture
 def benchmark(monkeypatch, tmp_path):
     """Run the smallest case with other options; returns exit status, what was printed and the report."""
     monkeypatch.setattr(run, "first_calls", list)
-    monkeypatch.setattr(peer_module, "ENVIRONMENTS", tmp_path)
-    for name in peer_module.PEERS:
-        monkeypatch.delenv(f"UNSPOOL_PEER_{name.upper()}", raising=False)
+    monkeypatch.setenv("UNSPOOL_PEERS", str(tmp_path))
     app = typer.Typer()
     app.command()(run.main)
 
@@ -31,7 +28,7 @@ def test_a_report_is_written_where_a_peer_is_absent(benchmark):
     status, printed, report = benchmark("--peers")
     assert status == 0, printed
     assert report["skipped"].keys() >= {"keras", "tf1", "jax"}
-    assert "jax: skipped, no --peer-python jax=PATH" in printed
+    assert "jax: skipped, no Python with JAX in " in printed
     assert report["results"][0]["times"].keys() == {"ours", "padded", "static"}
     assert report["command"] == "python -m benchmarks.run --quick --peers --only step --cells SimpleRNN"
     assert "threading" in report["machine"]
@@ -46,13 +43,13 @@ def test_no_speed_for_wrong_numbers(benchmark, monkeypatch):
 
 
 def test_a_broken_peer_is_an_error_and_the_report_is_written(benchmark):
-    status, printed, report = benchmark("--peers", "--peer-python", "jax=/bin/false")
+    status, printed, report = benchmark("--peers", "--jax", "/bin/false")
     assert status == 1
     assert report["failed"].keys() == {"jax"}
     assert "jax failed" in printed
 
 
-@pytest.mark.parametrize("options", [("--only", "other"), ("--peers", "--peer-python", "other=/bin/false")])
+@pytest.mark.parametrize("options", [("--only", "other"), ("--peers", "--jax", "/other")])
 def test_unknown_names(benchmark, options):
     status, printed, report = benchmark(*options)
     assert status == 2

@@ -100,7 +100,7 @@ def test_a_wrong_case_is_judged_by_nothing():
     assert judge(case("big", "LSTM", "ragged", "train"), {"wrong": "outputs differ"}, 200.0)["targets"] == []
 
 
-def test_the_reset_gate_of_tensorflow_1_has_its_own_rival():
+def test_the_reset_gate_of_tensorflow_1_is_compared_with_its_like():
     assert involved("tf1", ["ours", "before", "tf1"]) == {"before", "tf1"}
     assert involved("tf1", ["ours", "tf1"]) == {"ours", "tf1"}
 

@@ -9,8 +9,8 @@ import torch
 
 from unspool.comparison import _batching as module
 from unspool.comparison._batching import Trainer, compare_batching, evenly
+from unspool.comparison._classifiers import ByLengths, Way, _looped, ways
 from unspool.comparison._reviews import load_reviews, random_reviews
-from unspool.comparison._ways import ByLengths, Way, _looped, ways
 from unspool.data import DataError
 
 LENGTHS = [1, 1, 2, 2, 2, 60]

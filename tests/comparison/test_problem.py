@@ -7,6 +7,7 @@ from torch import nn
 
 from unspool.comparison import ComparisonError, Settings, spread_lengths
 from unspool.comparison._problem import CHECKED, Problem
+from unspool.comparison.peers.protocol import read
 
 SETTINGS = Settings.of(steps=(5,), batch=4, input_size=2, hidden_size=3)
 
@@ -19,34 +20,34 @@ def problem(tmp_path):
 @pytest.fixture
 def right(problem):
     """Outputs and gradients by PyTorch's LSTM, which is not ours."""
-    weights, batch = (dict(np.load(file)) for file in (problem.weights_file, problem.batch_file))
+    weights, (batch,) = read(problem.file)
     layer = nn.LSTM(2, 3)
     layer.load_state_dict({f"{name}_l0": torch.from_numpy(value) for name, value in weights.items()})
-    x = torch.from_numpy(batch["inputs"]).requires_grad_()
+    x = torch.from_numpy(batch.inputs).requires_grad_()
     outputs, _ = layer(x)
-    outputs.backward(torch.from_numpy(batch["grad"]))
+    outputs.backward(torch.from_numpy(batch.grad))
     grads = {name: getattr(layer, f"{name}_l0").grad for name in weights}
-    return {name: value.detach().numpy() for name, value in {"outputs": outputs, "inputs": x.grad, **grads}.items()}
+    return {f"0 {name}": v.detach().numpy() for name, v in {"outputs": outputs, "inputs": x.grad, **grads}.items()}
 
 
 def test_pytorch_solves_it_whatever_stands_in_padding(problem, right, tmp_path):
     np.savez(tmp_path / "answer.npz", **right)
     assert problem.error_of(tmp_path / "answer.npz") < 1e-5
-    padded = np.arange(5)[:, None] >= np.load(problem.batch_file)["lengths"]
+    padded = np.arange(5)[:, None] >= np.load(problem.file)["lengths"][0]
     assert padded.any()
-    right["outputs"][padded] = np.nan
+    right["0 outputs"][padded] = np.nan
     np.savez(tmp_path / "answer.npz", **right)
     assert problem.error_of(tmp_path / "answer.npz") < 1e-5
 
 
 @pytest.mark.parametrize("name", CHECKED)
 def test_every_wrong_number_is_found(problem, right, tmp_path, name):
-    row = np.load(problem.batch_file)["lengths"].argmax()
+    row = np.load(problem.file)["lengths"][0].argmax()
     place = (0, row, 0) if name in ("outputs", "inputs") else (0, ...)
-    for wrong in (1e-3 * np.abs(right[name]).max(), np.nan):
-        changed = right[name].copy()
+    for wrong in (1e-3 * np.abs(right[f"0 {name}"]).max(), np.nan):
+        changed = right[f"0 {name}"].copy()
         changed[place] += wrong
-        np.savez(tmp_path / "answer.npz", **{**right, name: changed})
+        np.savez(tmp_path / "answer.npz", **{**right, f"0 {name}": changed})
         with pytest.raises(ComparisonError, match=f"wrong numbers: (the gradient of )?{name} is off by"):
             problem.error_of(tmp_path / "answer.npz")
 
@@ -58,10 +59,10 @@ def test_answers_of_another_form(problem, right, tmp_path):
     answer.write_bytes(b"garbage")
     with pytest.raises(ComparisonError, match="cannot be read"):
         problem.error_of(answer)
-    np.savez(answer, outputs=right["outputs"])
+    np.savez(answer, **{"0 outputs": right["0 outputs"]})
     with pytest.raises(ComparisonError, match="cannot be read"):
         problem.error_of(answer)
-    np.savez(answer, **{**right, "inputs": right["inputs"][:2]})
+    np.savez(answer, **{**right, "0 inputs": right["0 inputs"][:2]})
     with pytest.raises(ComparisonError, match=r"inputs of shape \(2, 4, 2\), expected \(5, 4, 2\)"):
         problem.error_of(answer)
 
@@ -71,10 +72,9 @@ def test_it_depends_on_the_seed_alone(tmp_path):
         (tmp_path / name).mkdir()
     one, two = Problem(SETTINGS, 5, tmp_path / "a"), Problem(SETTINGS, 5, tmp_path / "b")
     other = Problem(Settings.of(steps=(5,), batch=4, input_size=2, hidden_size=3, seed=1), 5, tmp_path / "c")
-    for name in ("weights_file", "batch_file"):
-        a, b, c = (dict(np.load(getattr(p, name))) for p in (one, two, other))
-        assert all(np.array_equal(a[key], b[key]) for key in a)
-        assert not all(np.array_equal(a[key], c[key]) for key in a)
+    a, b, c = (dict(np.load(p.file)) for p in (one, two, other))
+    assert all(np.array_equal(a[key], b[key]) for key in a)
+    assert [key for key in a if np.array_equal(a[key], c[key])] == ["lengths"]
 
 
 def test_lengths_are_spread_from_15_percent_to_all_steps():

@@ -9,9 +9,9 @@ import pytest
 from tests.comparison.toys import toy
 from unspool.comparison import Settings
 from unspool.comparison import _scaling as scaling_module
-from unspool.comparison._child import Report
 from unspool.comparison._contenders import select
 from unspool.comparison._problem import Problem
+from unspool.comparison._process import PeerError
 from unspool.comparison._scaling import Scaling, quartiles
 
 SETTINGS = Settings.of(steps=(2, 4), batch=3, input_size=2, hidden_size=3, least=3, most=3, repeat_s=0.0, limit_s=60.0)
@@ -50,7 +50,7 @@ def test_one_that_is_right(folder):
         assert result.max_error == 0.0
     (longer,) = scaling.longer
     assert (longer.built_for, longer.given, longer.outcome) == (4, 6, "runs")
-    assert scaling.versions == {"toy": "1.0"}
+    assert scaling.versions["toy"] == "1.0"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_one_that_is_right(folder):
     [
         ("values['inputs'] = values['inputs'] * 1.01", "wrong numbers: the gradient of inputs is off by"),
         ("del values['outputs']", "its numbers cannot be read"),
-        ("1 / 0", "ended with code 1 to write its numbers: ZeroDivisionError"),
+        ("1 / 0", "failed to write its numbers: ZeroDivisionError"),
     ],
     ids=["wrong", "absent", "crash"],
 )
@@ -104,8 +104,10 @@ def test_steps_that_a_quick_run_leaves_out(folder):
 
 
 def test_more_steps_are_not_tried_where_fewer_took_too_long(folder, monkeypatch):
-    late = Report({"ready": {"versions": {}}}, "over_limit", "more than 60 s to build")
-    monkeypatch.setattr(scaling_module, "run_child", lambda *_: late)
+    def start(*_):
+        raise PeerError(None, "more than 60 s to build", over_limit=True)
+
+    monkeypatch.setattr(scaling_module, "PeerProcess", start)
     scaling, said = scale([toy(folder)])
     assert [(r.status, r.reason) for r in scaling.results] == [
         ("over_limit", "more than 60 s to build"),
@@ -121,7 +123,7 @@ def test_our_own_layer_in_a_process_of_its_own():
     assert result.graph_nodes is not None
     assert result.graph_nodes > 10
     assert [r.outcome for r in scaling.longer] == ["refused"]
-    assert scaling.versions.keys() == {"unspool"}
+    assert scaling.versions.keys() == {"unspool", "numpy", "python"}
 
 
 def test_quartiles():

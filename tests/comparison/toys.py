@@ -6,9 +6,9 @@ ANSWER = """
 import sys
 sys.path.insert(0, {scripts!r})
 import numpy as np
-from measure import Contender, main
+from protocol import Peer, main
 
-class Toy(Contender):
+class Toy(Peer):
     def place(self, batch):
         print("noise on the standard output")
         return len(batch.inputs)
@@ -28,12 +28,8 @@ main(Toy, {{"toy": "1.0"}})
 """
 
 
-def toy(folder, name="toy", change="pass", longer="pass", text=ANSWER):
-    """Write the script of a contender that answers what lies in the folder, and return the contender.
-
-    `Problem` objects of the test put it there by `save_right`.
-    """
+def toy(folder, name="toy", change="pass", longer="pass"):
+    """Write the script of a contender that answers what lies in the folder, and return the contender."""
     script = folder / f"{name}.py"
-    filled = text.format(scripts=str(SCRIPTS), folder=str(folder), change=change, longer=longer)
-    script.write_text(filled if text is ANSWER else text)
+    script.write_text(ANSWER.format(scripts=str(SCRIPTS), folder=str(folder), change=change, longer=longer))
     return Contender(name, "dynamic", "toy", str(script), "")

@@ -25,8 +25,8 @@ from unspool.data import (
     collate,
 )
 
+from ._classifiers import Way, ways
 from ._results import BatchingResult, Mode, ModeResult, rounded
-from ._ways import Way, ways
 
 BUCKET = 50
 """Steps between the bounds of buckets."""

@@ -12,13 +12,13 @@ from pathlib import Path
 import unspool as us
 
 from ._batching import compare_batching
-from ._contenders import LIBRARIES, find_python, select
+from ._classifiers import ways
+from ._contenders import find_python, missing, select
 from ._machine import busy, describe_machine
 from ._results import Comparison, ContenderResult, rounded, skipped
 from ._reviews import load_reviews
 from ._scaling import Scaling
 from ._settings import Settings
-from ._ways import ways
 
 
 def compare(
@@ -55,8 +55,8 @@ def compare(
     reviews, source = load_reviews(settings.data_dir, settings.seed) if with_reviews else (None, "")
     pythons, entries = {}, []
     for contender in select(settings.only):
-        python = find_python(contender.environment, settings.pythons)
-        reason = None if python else _missing(contender.environment)
+        python = find_python(contender.environment, settings.pythons.get(contender.environment))
+        reason = None if python else missing(contender.environment)
         if python:
             pythons[contender] = python
         status = "skipped" if reason else "measured"
@@ -78,17 +78,10 @@ def compare(
         created=started.isoformat(timespec="seconds"),
         seconds=rounded(time.perf_counter() - clock),
         machine=machine,
-        versions={**us.info().versions, **scaling.versions},
+        versions={**scaling.versions, **us.info().versions},
         settings=settings.to_dict(),
         contenders=entries,
         scaling=scaling.results,
         longer=scaling.longer,
         batching=batching,
-    )
-
-
-def _missing(environment: str) -> str:
-    return (
-        f"no Python with {LIBRARIES[environment]} (`make peers` makes one, or name one with --{environment} or "
-        f"UNSPOOL_PEER_{environment.upper()})"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,8 +11,6 @@ from typing import Literal
 from ._errors import ComparisonError
 
 SCRIPTS = Path(__file__).parent / "peers"
-ENVIRONMENTS = Path(".peers")
-"""Where `make peers` puts them, in the repository."""
 
 LIBRARIES = {"tensorflow": "TensorFlow", "jax": "JAX"}
 """Names of the environments that are not this one, and of what is in them."""
@@ -21,7 +18,7 @@ LIBRARIES = {"tensorflow": "TensorFlow", "jax": "JAX"}
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to train an LSTM over sequences.
+    """One way to train an LSTM over sequences, which a peer runs in a process of its own.
 
     Attributes
     ----------
@@ -31,7 +28,7 @@ class Contender:
     script : str
         A file among `peers/`; empty for this library's own.
     variant : str
-        Which form of the script's contender.
+        Which form of the script's peer.
     environment : str
         A name among `LIBRARIES`; empty for this Python.
     """
@@ -44,7 +41,7 @@ class Contender:
     environment: str = ""
 
     def command(self, python: str) -> list[str]:
-        """Return what runs it; the path of a task follows.
+        """Return what runs its peer.
 
         Parameters
         ----------
@@ -52,7 +49,7 @@ class Contender:
             See `find_python`.
         """
         if not self.script:
-            return [python, "-c", "from unspool.comparison._own import start; start()"]
+            return [python, "-c", "from unspool.comparison.peers.unspool_layer import start; start()"]
         return [python, str(SCRIPTS / self.script)]
 
 
@@ -74,15 +71,20 @@ CONTENDERS = (
 )
 
 
-def find_python(environment: str, given: Mapping[str, Path]) -> str:
+def environments() -> Path:
+    """Return the folder of the Pythons that have other libraries: UNSPOOL_PEERS, or what `make peers` makes."""
+    return Path(os.environ.get("UNSPOOL_PEERS") or ".peers")
+
+
+def find_python(environment: str, given: Path | None = None) -> str:
     """Return the Python that has a library; empty if there is none.
 
     Parameters
     ----------
     environment : str
         A name among `LIBRARIES`, or empty for this Python.
-    given : dict of str to Path
-        Named by the user; then UNSPOOL_PEER_<NAME> is looked at, then what `make peers` has made.
+    given : Path, optional
+        Named by the user; else it is looked for among `environments`.
 
     Raises
     ------
@@ -91,16 +93,28 @@ def find_python(environment: str, given: Mapping[str, Path]) -> str:
     """
     if not environment:
         return sys.executable
-    named = given.get(environment) or os.environ.get(f"UNSPOOL_PEER_{environment.upper()}")
-    if named:
-        if not os.access(named, os.X_OK) or Path(named).is_dir():
+    if given is not None:
+        if not os.access(given, os.X_OK) or given.is_dir():
             raise ComparisonError(
-                f"received {named} as the Python that has {LIBRARIES[environment]}; expected the path of a program. "
+                f"received {given} as the Python that has {LIBRARIES[environment]}; expected the path of a program. "
                 "`make peers` makes one"
             )
-        return str(Path(named).absolute())
-    made = ENVIRONMENTS / environment / "bin" / "python"
+        return str(given.absolute())
+    made = environments() / environment / "bin" / "python"
     return str(made.absolute()) if made.exists() else ""
+
+
+def missing(environment: str) -> str:
+    """Return why a contender cannot take part where `find_python` finds nothing.
+
+    Parameters
+    ----------
+    environment : str
+    """
+    return (
+        f"no Python with {LIBRARIES[environment]} in {environments()} (`make peers` makes one; name the folder by "
+        f"UNSPOOL_PEERS, or the Python by --{environment})"
+    )
 
 
 def select(names: tuple[str, ...]) -> tuple[Contender, ...]:

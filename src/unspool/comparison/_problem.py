@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ._errors import ComparisonError
-from ._own import UnspoolLayer
 from ._settings import Settings
-from .peers.measure import Batch, Task
+from .peers.protocol import Batch, Task, read
+from .peers.unspool_layer import UnspoolLayer
 
 CHECKED = ("outputs", "inputs", "weight_ih", "weight_hh", "bias_ih")
 TOLERANCE = 1e-4
@@ -43,13 +43,15 @@ class Problem:
     steps : int
         T.
     folder : Path
-        Where the arrays are kept for contenders to read.
+        Where the arrays are kept for peers to read.
 
     Attributes
     ----------
     steps : int
-    weights_file, batch_file : Path
-        NumPy archives.
+    file : Path
+        A NumPy archive, as `peers.protocol.read` reads it.
+    task : dict
+        What is to be built, but for the variant.
     expected : dict of str to array
         The right outputs, zero for padding, and gradients.
     """
@@ -66,15 +68,15 @@ class Problem:
             "bias_hh": (4 * hidden,),
         }
         weights = {name: generator.uniform(-bound, bound, shape).astype(np.float32) for name, shape in shapes.items()}
-        lengths = spread_lengths(steps, size).numpy().astype(np.int32)
-        mask = np.arange(steps)[:, None] < lengths
         inputs = generator.standard_normal((steps, size, width), np.float32)
-        grad = generator.standard_normal((steps, size, hidden), np.float32) * mask[:, :, None]
-        self.weights_file, self.batch_file = folder / "weights.npz", folder / f"batch-{steps}.npz"
-        np.savez(self.weights_file, allow_pickle=False, **weights)
-        np.savez(self.batch_file, allow_pickle=False, inputs=inputs, lengths=lengths, grad=grad)
-        self._mask = mask[:, :, None]
-        self.expected = _reference(weights, Batch(inputs, lengths, mask, grad))
+        grad = generator.standard_normal((steps, size, hidden), np.float32)
+        self.file = folder / f"problem-{steps}.npz"
+        lengths = spread_lengths(steps, size)[None].numpy()
+        np.savez(self.file, allow_pickle=False, **weights, inputs=inputs, lengths=lengths, grad=grad)
+        self.task = {"cell": "LSTM", "ragged": True, "training": True}
+        _, (batch,) = read(self.file)
+        self._mask = batch.mask[:, :, None]
+        self.expected = _reference(Task(**self.task, variant="reference", weights=weights, steps=steps), batch)
 
     def error_of(self, answer: Path) -> float:
         """Return the largest difference of a contender's numbers, each relative to the largest value of its kind.
@@ -91,7 +93,7 @@ class Problem:
         """
         try:
             with np.load(answer, allow_pickle=False) as file:
-                found = {name: file[name] for name in CHECKED}
+                found = {name: file[f"0 {name}"] for name in CHECKED}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ComparisonError(f"its numbers cannot be read ({error})") from error
         worst = 0.0
@@ -109,9 +111,9 @@ class Problem:
         return worst
 
 
-def _reference(weights: dict[str, np.ndarray], batch: Batch) -> dict[str, np.ndarray]:
+def _reference(task: Task, batch: Batch) -> dict[str, np.ndarray]:
     """Solve a problem with the reference backend."""
-    layer = UnspoolLayer(Task("reference", weights, len(batch.inputs), 1, 1, 0.0))
+    layer = UnspoolLayer(task)
     placed = layer.place(batch)
     layer.build(placed)
     with torch.enable_grad():

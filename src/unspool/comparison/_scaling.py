@@ -6,15 +6,14 @@ import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ._child import STAGES, Report, run_child, write_task
 from ._contenders import Contender
 from ._errors import ComparisonError
 from ._problem import Problem
-from ._results import CaseStatus, LongerResult, ScalingResult, rounded
+from ._process import PeerError, PeerProcess, signals_as_exit
+from ._results import LongerResult, Outcome, ScalingResult, rounded
 from ._settings import Settings
 
 
@@ -46,7 +45,7 @@ class Scaling:
 
     def run(self) -> None:
         """Measure all cases: at each number of steps all contenders, so that what is compared is near in time."""
-        with tempfile.TemporaryDirectory(prefix="unspool-compare-") as name:
+        with signals_as_exit(), tempfile.TemporaryDirectory(prefix="unspool-compare-") as name:
             folder = Path(name)
             for steps in self.settings.steps:
                 problem = Problem(self.settings, steps, folder)
@@ -65,89 +64,74 @@ class Scaling:
             return
         if contender in self._stopped:
             result = ScalingResult(contender.name, steps, "not_tried", self._stopped[contender])
-            if longer is not None:
-                self._add_longer(contender, "failed", message=f"not built for {steps} steps: {result.reason}")
         else:
             self.report(f"T = {steps}: {contender.name}")
-            told = self._measure(contender, problem, longer, folder)
-            result = self._judge(contender, problem, told, folder)
-            if longer is not None:
-                self._judge_longer(contender, longer, told, result, folder)
+            result = self._measure(contender, problem, longer, folder)
         self.results.append(result)
+        if longer is not None and result.status != "measured":
+            self._add_longer(contender, "failed", message=f"not built for {steps} steps: {result.reason}")
         if result.status in ("over_limit", "failed"):
             self.report(f"T = {steps}: {contender.name}: {result.reason}")
             self._stopped[contender] = f"at {steps} steps: {result.reason}"
 
-    def _measure(self, contender: Contender, problem: Problem, longer: Problem | None, folder: Path) -> Report:
-        settings = self.settings
-        more = {} if longer is None else {"longer": longer.batch_file, "longer_answer": folder / "longer.npz"}
-        task = write_task(
-            folder / "task.json",
-            variant=contender.variant,
-            weights=problem.weights_file,
-            batch=problem.batch_file,
-            effort=[settings.least, settings.most, settings.repeat_s],
-            answer=folder / "answer.npz",
-            **more,
-        )
-        for old in ("answer.npz", "longer.npz"):
-            (folder / old).unlink(missing_ok=True)
-        stages = STAGES if longer is not None else STAGES[:-1]
-        command = [*contender.command(self.contenders[contender]), str(task)]
-        told = run_child(command, stages, settings.limit_s, torch.get_num_threads())
-        self.versions |= told.stages.get("ready", {}).get("versions", {})
-        return told
-
-    def _judge(self, contender: Contender, problem: Problem, told: Report, folder: Path) -> ScalingResult:
+    def _measure(self, contender: Contender, problem: Problem, longer: Problem | None, folder: Path) -> ScalingResult:
         """Return the figures of a case, if its numbers are right."""
-
-        def without(status: CaseStatus, reason: str) -> ScalingResult:
-            return ScalingResult(contender.name, problem.steps, status, reason)
-
-        if "answer" not in told.stages:
-            return without("over_limit" if told.status == "over_limit" else "failed", told.reason)
+        settings, answer = self.settings, folder / "answer.npz"
+        answer.unlink(missing_ok=True)
+        command = contender.command(self.contenders[contender])
         try:
-            error = problem.error_of(folder / "answer.npz")
-            times, nodes = told.stages["steps"]["seconds"], told.stages["answer"]["nodes"]
-            low, median, high = quartiles(times)
-            peak = told.stages["steps"]["peak_mb"]
-            return ScalingResult(
-                contender.name,
-                problem.steps,
-                "measured",
-                build_s=rounded(told.stages["build"]["seconds"]),
-                first_call_s=rounded(told.stages["first"]["seconds"]),
-                step_s=rounded(median),
-                step_low_s=rounded(low),
-                step_high_s=rounded(high),
-                peak_mb=None if peak is None else rounded(peak),
-                graph_nodes=nodes,
-                max_error=rounded(error),
-            )
-        except ComparisonError as error:
-            return without("failed", str(error))
+            with PeerProcess(command, settings.limit_s, torch.get_num_threads()) as peer:
+                self.versions |= peer.versions
+                build = peer.ask("to build", "prepare", arrays=problem.file, variant=contender.variant, **problem.task)
+                first = peer.ask("for the first call", "run")
+                peer.ask("for the second call", "run")  # whatever is set up then
+                effort = {"least": settings.least, "most": settings.most, "seconds": settings.repeat_s}
+                steps = peer.ask("for the repetitions", "run", **effort)
+                nodes = peer.ask("to write its numbers", "answer", file=answer)["nodes"]
+                error = problem.error_of(answer)
+                if longer is not None:
+                    self._measure_longer(contender, peer, longer, steps["graphs"], answer)
+        except PeerError as failure:
+            status = "over_limit" if failure.over_limit else "failed"
+            return ScalingResult(contender.name, problem.steps, status, str(failure))
+        except ComparisonError as wrong:
+            return ScalingResult(contender.name, problem.steps, "failed", str(wrong))
+        low, median, high = quartiles(steps["seconds"])
+        return ScalingResult(
+            contender.name,
+            problem.steps,
+            "measured",
+            build_s=rounded(build["seconds"]),
+            first_call_s=rounded(first["seconds"][0]),
+            step_s=rounded(median),
+            step_low_s=rounded(low),
+            step_high_s=rounded(high),
+            peak_mb=None if steps["peak_mb"] is None else rounded(steps["peak_mb"]),
+            graph_nodes=nodes,
+            max_error=rounded(error),
+        )
 
-    def _judge_longer(
-        self, contender: Contender, longer: Problem, told: Report, result: ScalingResult, folder: Path
+    def _measure_longer(
+        self, contender: Contender, peer: PeerProcess, longer: Problem, graphs: int, answer: Path
     ) -> None:
-        if result.status != "measured":
-            self._add_longer(contender, "failed", message=f"not built for {result.steps} steps: {result.reason}")
+        """Give a longer sequence to a peer that was built for a shorter one."""
+        answer.unlink()
+        try:
+            found = peer.ask("for the longer sequence", "run", arrays=longer.file)
+        except PeerError as error:
+            self._add_longer(contender, "refused" if error.told else "failed", message=error.told or str(error))
             return
-        if "longer" not in told.stages:
-            self._add_longer(contender, "failed", message=told.reason)
+        try:
+            peer.ask("to write its numbers", "answer", file=answer)
+            longer.error_of(answer)
+        except (PeerError, ComparisonError) as error:
+            self._add_longer(contender, "failed", message=str(error))
             return
-        found = told.stages["longer"]
-        if found["outcome"] != "refused":
-            try:
-                longer.error_of(folder / "longer.npz")
-            except ComparisonError as error:
-                self._add_longer(contender, "failed", message=str(error))
-                return
-        seconds = found["seconds"]
-        self._add_longer(contender, found["outcome"], None if seconds is None else rounded(seconds), found["message"])
+        outcome = "rebuilds" if found["graphs"] > graphs else "runs"
+        self._add_longer(contender, outcome, rounded(found["seconds"][0]))
 
     def _add_longer(
-        self, contender: Contender, outcome: Any, seconds: float | None = None, message: str | None = None
+        self, contender: Contender, outcome: Outcome, seconds: float | None = None, message: str | None = None
     ) -> None:
         settings = self.settings
         self.longer.append(LongerResult(contender.name, settings.built_for, settings.longer, outcome, seconds, message))

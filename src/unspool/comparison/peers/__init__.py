@@ -1,1 +1,1 @@
-"""Scripts that measure one contender each, run by the Python that has its library. They import nothing of unspool."""
+"""Peers, each run by the Python that has its library. All but `unspool_layer` are scripts that import no unspool."""

@@ -7,10 +7,8 @@ Letters: T steps, B rows, I input features, H hidden features.
 """
 
 import torch
-from measure import Contender, main
+from protocol import RESULTS, WEIGHTS, Peer, main
 from torch import nn
-
-NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class Loop(nn.Module):
@@ -38,8 +36,8 @@ class Layer(nn.LSTM):
         return super().forward(x)[0]
 
 
-class TorchContender(Contender):
-    """Variants: loop, layer, compiled."""
+class TorchLoops(Peer):
+    """An LSTM in training. Variants: loop, layer, compiled."""
 
     traced: int | None = None
 
@@ -52,8 +50,8 @@ class TorchContender(Contender):
         kind = Layer if self.task.variant == "layer" else Loop
         module = kind(self.task.input_size, self.task.hidden_size)
         form = "{}_l0" if kind is Layer else "cell.{}"
-        module.load_state_dict({form.format(name): torch.from_numpy(self.task.weights[name]) for name in NAMES})
-        self.parameters = [module.get_parameter(form.format(name)) for name in NAMES]
+        module.load_state_dict({form.format(name): torch.from_numpy(self.task.weights[name]) for name in WEIGHTS})
+        self.parameters = [module.get_parameter(form.format(name)) for name in WEIGHTS]
         self.forward = module if self.task.variant != "compiled" else self._compiled(module)
 
     def _compiled(self, module):
@@ -74,7 +72,7 @@ class TorchContender(Contender):
 
     def results(self, values):
         """Name them."""
-        return {name: value.numpy() for name, value in zip(("outputs", "inputs", *NAMES), values, strict=True)}
+        return {name: value.numpy() for name, value in zip(RESULTS, values, strict=True)}
 
     def nodes(self):
         """Return the nodes of the graph that was given to the compiler."""
@@ -82,4 +80,4 @@ class TorchContender(Contender):
 
 
 if __name__ == "__main__":
-    main(TorchContender, {"torch": torch.__version__})
+    main(TorchLoops, {"torch": torch.__version__})

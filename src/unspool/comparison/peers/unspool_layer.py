@@ -1,4 +1,4 @@
-"""The contenders of this library.
+"""Unspool's own layer. Of the peers it alone imports unspool, so it is no script.
 
 Letters: T steps, B rows, H hidden features.
 """
@@ -13,14 +13,15 @@ from torch import Tensor
 from typing_extensions import override
 
 import unspool as us
-from unspool.comparison.peers.measure import Batch, Contender, Task, main
 from unspool.program.ir import LEAVES
 
-NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+from .protocol import RESULTS, WEIGHTS, Batch, Peer, Task, main
 
 
-class UnspoolLayer(Contender):
-    """`unspool.LSTM` over ragged batches. Variants: dynamic, static, and reference, which all others are checked by.
+class UnspoolLayer(Peer):
+    """`unspool.LSTM` over ragged batches, in training.
+
+    Variants: dynamic, static, and reference, which all others are checked by.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ class UnspoolLayer(Contender):
         else:
             backend = "reference" if task.variant == "reference" else "auto"
             self.layer = us.LSTM(task.input_size, task.hidden_size, backend=backend)
-        self.layer.load_state_dict({f"{name}_l0": torch.from_numpy(task.weights[name]) for name in NAMES})
+        self.layer.load_state_dict({f"{name}_l0": torch.from_numpy(task.weights[name]) for name in WEIGHTS})
 
     @override
     def run(self, placed: tuple[Tensor, Tensor, Tensor]) -> list[Tensor]:
@@ -57,13 +58,13 @@ class UnspoolLayer(Contender):
         assert self.layer is not None, "build comes before run"
         x, lengths, grad = placed
         outputs, _ = self.layer(x, lengths=lengths)
-        parameters = [getattr(self.layer, f"{name}_l0") for name in NAMES]
+        parameters = [getattr(self.layer, f"{name}_l0") for name in WEIGHTS]
         return [outputs.detach(), *torch.autograd.grad(outputs, [x, *parameters], grad)]
 
     @override
     def results(self, values: list[Tensor]) -> dict[str, np.ndarray]:
         """Name them."""
-        return {name: value.numpy() for name, value in zip(("outputs", "inputs", *NAMES), values, strict=True)}
+        return {name: value.numpy() for name, value in zip(RESULTS, values, strict=True)}
 
     @override
     def nodes(self) -> int | None:
@@ -73,5 +74,5 @@ class UnspoolLayer(Contender):
 
 
 def start() -> None:
-    """Measure what the first argument of the command names."""
+    """Answer requests; see `protocol`."""
     main(UnspoolLayer, {"unspool": us.info().versions["unspool"]})

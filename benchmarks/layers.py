@@ -1,4 +1,4 @@
-"""Who runs a case in this process: layers with the same weights, without inputs yet.
+"""What runs a case in this process: layers with the same weights, without inputs yet.
 
 Everything is time-major: inputs `[T, B, I]`, outputs `[T, B, H]`.
 """
@@ -16,28 +16,28 @@ from benchmarks.configurations import Case
 
 
 @dataclass(frozen=True)
-class Player:
-    """A contender in this process, without inputs.
+class Layer:
+    """A layer that takes part, and how it is called.
 
     Attributes
     ----------
     role : str
-    layer : Module
-    forward : callable (layer, x, lengths) -> Tensor
+    module : Module
+    forward : callable (module, x, lengths) -> Tensor
         Returns the outputs; lengths are None where all rows have T steps.
     against, slow
         See `contenders.Contender`.
     """
 
     role: str
-    layer: nn.Module
+    module: nn.Module
     forward: Callable[[nn.Module, Tensor, Tensor | None], Tensor]
     against: str = "ours"
     slow: bool = False
 
 
-def players(case: Case) -> Iterator[Player]:
-    """Yield the contenders of a case in this process, ours first, all with the same weights.
+def layers(case: Case) -> Iterator[Layer]:
+    """Yield the layers of a case, ours first, all with the same weights.
 
     Parameters
     ----------
@@ -45,19 +45,19 @@ def players(case: Case) -> Iterator[Player]:
     """
     shape, kind = case.shape, case.kind
     ours = kind.ours(shape.inputs, shape.hidden)
-    yield Player("ours", ours, run_ours, against="")
+    yield Layer("ours", ours, run_ours, against="")
     if kind.torch_layer is not None:
-        peer = kind.torch_layer(shape.inputs, shape.hidden)
-        peer.load_state_dict(ours.state_dict())
-        yield Player("padded", peer, lambda m, x, _: m(x)[0], against="ours" if case.lengths == "full" else "")
+        torchs = kind.torch_layer(shape.inputs, shape.hidden)
+        torchs.load_state_dict(ours.state_dict())
+        yield Layer("padded", torchs, lambda m, x, _: m(x)[0], against="ours" if case.lengths == "full" else "")
         if case.lengths == "full":
-            yield Player("static", same_weights(ours, case, unroll=True), run_ours)
+            yield Layer("static", same_weights(ours, case, unroll=True), run_ours)
         else:
-            yield Player("packed", peer, _run_packed)
+            yield Layer("packed", torchs, _run_packed)
     else:
-        yield Player("eager", same_weights(ours, case, backend="reference"), run_ours, slow=True)
+        yield Layer("eager", same_weights(ours, case, backend="reference"), run_ours, slow=True)
     if kind.builtin is not None:
-        yield Player("builtin", kind.builtin(shape.inputs, shape.hidden), run_ours, against="")
+        yield Layer("builtin", kind.builtin(shape.inputs, shape.hidden), run_ours, against="")
 
 
 def same_weights(layer: nn.Module, case: Case, **options: Any) -> nn.Module:
