@@ -104,10 +104,10 @@ def test_steps_that_a_quick_run_leaves_out(folder):
 
 
 def test_more_steps_are_not_tried_where_fewer_took_too_long(folder, monkeypatch):
-    def start(*_):
-        raise PeerError(None, "more than 60 s to build", over_limit=True)
+    def ask(self, what, *_, **__):
+        raise PeerError(self, f"more than 60 s {what}", over_limit=True)
 
-    monkeypatch.setattr(scaling_module, "PeerProcess", start)
+    monkeypatch.setattr(scaling_module.PeerProcess, "ask", ask)
     scaling, said = scale([toy(folder)])
     assert [(r.status, r.reason) for r in scaling.results] == [
         ("over_limit", "more than 60 s to build"),

@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any, Self
 
 from unspool._printable import printable
@@ -62,7 +63,7 @@ class PeerProcess:
         # A compiler whose caller was ended may still write into the folder when it is removed.
         folder = tempfile.TemporaryDirectory(prefix="unspool-cache-", ignore_cleanup_errors=True)
         cache = self._files.enter_context(folder)
-        self._log = self._files.enter_context(tempfile.TemporaryFile())
+        self._log = self._files.enter_context((Path(cache) / "log").open("w+b"))
         # TensorFlow and JAX count the cores that they are given, the others read the variable; all compute on the CPU.
         # With what a former run has compiled, the first call would be another one.
         environment = {
