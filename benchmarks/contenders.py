@@ -5,7 +5,6 @@ Everything is time-major: inputs `[T, B, I]`, outputs `[T, B, H]`. K batches, N 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ import unspool as us
 from benchmarks.configurations import Case
 from benchmarks.layers import Layer, layers, run_ours, same_weights
 from benchmarks.peers import Peer
+from unspool.comparison.peers.protocol import timed
 
 Results = dict[str, Tensor]
 
@@ -140,12 +140,7 @@ class Data:
             batches = enumerate(run())
             return {label(k, n): v for k, values in batches for n, v in zip(names, values, strict=False)}
 
-        def seconds() -> float:
-            start = time.perf_counter()
-            run()
-            return time.perf_counter() - start
-
-        return Contender(layer.role, results, seconds, layer.against, layer.slow)
+        return Contender(layer.role, results, lambda: timed(run)[0], layer.against, layer.slow)
 
     def given_to(self, peer: Peer, weights: Results) -> Callable[[], Results]:
         """Return a function that gives the case to a peer, and returns what the peer computes of real tokens.

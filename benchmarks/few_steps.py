@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 import unspool as us
 from benchmarks.report import describe_machine, write
+from unspool.comparison.peers.protocol import timed
 
 KINDS = (nn.LSTM, nn.GRU, nn.RNN)
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
@@ -65,9 +65,7 @@ def measure(
     taken: tuple[list[float], list[float]] = ([], [])
     for _ in range(times + 3):
         for module, seconds in zip((theirs, ours), taken, strict=True):
-            start = time.perf_counter()
-            run(module, x, training)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(timed(run, module, x, training)[0])
     torch_us, engine_us = (1e6 * statistics.median(seconds[3:]) for seconds in taken)
     case = {"module": theirs._get_name(), "mode": "train" if training else "forward"}
     case |= {"T": steps, "B": batch, "H": size}

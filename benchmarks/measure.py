@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,6 +21,7 @@ from benchmarks.targets import FIRST_CALL, measures_memory
 from benchmarks.verify import verify, verify_contenders
 from unspool import _engine
 from unspool.comparison._process import PeerError
+from unspool.comparison.peers.protocol import timed
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,8 @@ def first_calls(repetitions: int = 3) -> list[dict[str, Any]]:
         for _ in range(repetitions):
             run = partial(us.RNN(LayerNormLSTMCell(32, 64)), x)
             with torch.no_grad():
-                first.append(_seconds(run))
-                second.append(_seconds(run))
+                first.append(timed(run)[0])
+                second.append(timed(run)[0])
         extra = [a - b for a, b in zip(first, second, strict=True)]
         found.append({
             "steps": steps, "first": timing(first), "second": timing(second), "extra": timing(extra),
@@ -174,9 +174,3 @@ def _interleaved(contenders: Sequence[Contender], first: dict[str, float], effor
             if len(times[contender.role]) < rounds[contender.role]:
                 times[contender.role].append(contender.seconds())
     return times
-
-
-def _seconds(run: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start

@@ -17,13 +17,11 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-import re
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,15 +29,13 @@ import torch
 from benchmarks.configurations import KINDS, SHAPES, Case, Kind, Lengths
 from benchmarks.contenders import Data
 from benchmarks.layers import layers
+from unspool.comparison.peers.protocol import CLEAR, memory, reset_peak
 from unspool.program.reading import read_step
 from unspool.program.step import StepProgram, forward_plan
 
 KEPT = ("saved", "output", "state_tokens")
 NUMBER = 4
 """Bytes of a float32."""
-
-PEAK = Path("/proc/self/clear_refs")
-"""Writing 5 into it sets the peak of resident memory to what is resident."""
 
 ROLES = ("ours", "padded", "packed")
 MIB = 2**20
@@ -88,7 +84,7 @@ def results_bytes(case: Case) -> int:
 
 def unmeasurable() -> str:
     """Return why memory cannot be measured; empty if it can."""
-    return "" if os.access(PEAK, os.W_OK) else f"{PEAK} cannot be written; it is there on Linux only"
+    return "" if os.access(CLEAR, os.W_OK) else f"{CLEAR} cannot be written; it is there on Linux only"
 
 
 def measure_memory(case: Case) -> dict[str, float]:
@@ -172,16 +168,9 @@ def peak_over(run: Callable[[], Any]) -> int:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)  # what is free goes back to the system, so that what is resident is in use
-    PEAK.write_text("5", encoding="ascii")
-    before = _status("VmRSS")
+    before = reset_peak()
+    assert before is not None, unmeasurable()
     results = run()
-    after = _status("VmHWM")
+    after = memory("VmHWM")
     del results
     return after - before
-
-
-def _status(name: str) -> int:
-    text = Path("/proc/self/status").read_text(encoding="ascii")
-    found = re.search(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE)
-    assert found is not None, f"/proc/self/status has no {name}"
-    return int(found[1]) * 1024

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 import timeit
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from benchmarks.cells import LayerNormLSTMCell
 from benchmarks.report import describe_machine, write
 from unspool.backends.dispatch import BACKENDS
 from unspool.backends.native import NativeBackend
+from unspool.comparison.peers.protocol import timed
 
 LIMITS = {"built-in layer": 15.0, "own cell": 40.0}
 """Microseconds that a question may take."""
@@ -89,9 +90,7 @@ def measure(make: Callable[[], nn.Module], given: dict[str, Any], rounds: int) -
     """
     (native,) = (backend for backend in BACKENDS if isinstance(backend, NativeBackend))
     layer, x, asked = make(), torch.randn(5, 4, INPUTS), []
-    start = time.perf_counter()
-    layer(x, **given)
-    first = 1e3 * (time.perf_counter() - start)
+    first = 1e3 * timed(partial(layer, x, **given))[0]
     with native.kept.watched(asked.append):
         layer(x, **given)
     (cell,) = asked

@@ -10,7 +10,6 @@ Letters: B rows, T steps, I input features, H hidden features, N real tokens.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
@@ -22,6 +21,7 @@ from torch import Tensor
 import unspool as us
 from benchmarks.lengths import reviews, reviews_missing, spread_lengths
 from benchmarks.memory import MIB, in_fresh_process, peak_over, unmeasurable
+from unspool.comparison.peers.protocol import timed
 
 BATCH, STEPS, FEATURES, ROUNDS = 32, 400, 128, 21
 RETURNS = {"every output": True, "last output": False}
@@ -102,9 +102,7 @@ def milliseconds(batch: us.RaggedBatch, sequences: bool, train: bool, rounds: in
     times: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(rounds + 2):  # the first two are not counted
         for name in CONTENDERS if turn % 2 else CONTENDERS[::-1]:
-            start = time.perf_counter()
-            runs[name]()
-            times[name].append(1e3 * (time.perf_counter() - start))
+            times[name].append(1e3 * timed(runs[name])[0])
     return {name: statistics.median(taken[2:]) for name, taken in times.items()}
 
 

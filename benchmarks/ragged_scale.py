@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from torch import Tensor
 import unspool as us
 from benchmarks.memory import MIB, in_fresh_process, peak_over, unmeasurable
 from benchmarks.report import describe_machine, write
+from unspool.comparison.peers.protocol import timed
 
 SHORT, LONG, INPUTS, HIDDEN = 2, 1000, 8, 16
 LARGEST = {"native": 10**6, "reference": 10**4}
@@ -80,12 +80,7 @@ def measure(backend: str, rows: int, train: bool, threads: int, rounds: int) -> 
     runner(backend, example(3, 4), train)()
     run = runner(backend, example(rows), train)
     found = {} if unmeasurable() else {"mib": peak_over(run) / MIB}
-    taken = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        run()
-        taken.append(time.perf_counter() - start)
-    return {"seconds": statistics.median(taken), **found}
+    return {"seconds": statistics.median(timed(run)[0] for _ in range(rounds)), **found}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

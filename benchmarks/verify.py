@@ -5,7 +5,6 @@ Letters: B rows, T steps.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from benchmarks.configurations import Case
 from benchmarks.contenders import Contender
 from benchmarks.layers import same_weights
+from unspool.comparison.peers.protocol import timed
 
 TOLERANCE = 1e-4
 """Largest allowed difference as a share of the largest value; sums over thousands of tokens are in float32."""
@@ -63,9 +63,7 @@ def verify_contenders(contenders: Sequence[Contender]) -> tuple[str, dict[str, f
     computed: dict[str, dict[str, Tensor]] = {}
     wanted = {contender.against for contender in contenders} | {"ours"}
     for contender in contenders:
-        start = time.perf_counter()
-        results = contender.results()
-        seconds[contender.role] = time.perf_counter() - start
+        seconds[contender.role], results = timed(contender.results)
         if contender.role in wanted:
             computed[contender.role] = results
         if contender.against:

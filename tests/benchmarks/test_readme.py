@@ -26,5 +26,5 @@ def test_training_times_are_measured_ones(row):
     config = NAMES[batch, steps, inputs, hidden]
     table = rows("docs/benchmarks.md", "| config | cell | lengths | mode | ours ms | static ms")
     (measured,) = (m for m in table if m[:4] == [config, CELLS[cell], "ragged", "train"])
-    rivals = [measured[8], measured[9]] if packed else [measured[10], ""]
-    assert [measured[4], *rivals] == [ours, padded.removesuffix(" (a Python loop)"), packed]
+    others = [measured[8], measured[9]] if packed else [measured[10], ""]
+    assert [measured[4], *others] == [ours, padded.removesuffix(" (a Python loop)"), packed]

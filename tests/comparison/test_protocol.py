@@ -82,7 +82,7 @@ class Counting(Peer):
 
 
 def test_all_batches_are_run_and_one_peer_follows_another(tmp_path, problem, monkeypatch):
-    monkeypatch.setattr(module, "_reset_peak", lambda: None)
+    monkeypatch.setattr(module, "reset_peak", lambda: None)
     weights, (batch,) = read(problem.file)
     arrays = {"inputs": batch.inputs, "grad": batch.grad, "lengths": np.array([[2, 1, 1], [3, 4, 1]])}
     np.savez(tmp_path / "two.npz", allow_pickle=False, **weights, **arrays)
@@ -138,11 +138,11 @@ def test_the_peak_counts_what_is_let_go():
     program = """
 import protocol, numpy
 numpy.ones(10)
-before = protocol._reset_peak()
+before = protocol.reset_peak()
 if before is not None:
     block = numpy.ones(5_000_000)
     del block
-    print((protocol._status("VmHWM") - before) / protocol.MB)
+    print((protocol.memory("VmHWM") - before) / protocol.MB)
 """
     command = [sys.executable, "-c", program]
     folder = Path(module.__file__).parent

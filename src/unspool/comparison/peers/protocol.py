@@ -212,8 +212,8 @@ class Session:
         weights, batches = read(arrays)
         self.peer = self.kind(Task(**task, weights=weights, steps=len(batches[0].inputs)))
         self.placed = [self.peer.place(batch) for batch in batches]
-        self.resident = _reset_peak()
-        seconds, _ = _timed(self.peer.build, self.placed[0])
+        self.resident = reset_peak()
+        seconds, _ = timed(self.peer.build, self.placed[0])
         return {"seconds": seconds}
 
     def run(self, least: int = 1, most: int = 1, seconds: float = 0.0, arrays: str | None = None) -> dict[str, Any]:
@@ -233,9 +233,9 @@ class Session:
         times: list[float] = []
         while len(times) < least or (sum(times) < seconds and len(times) < most):
             self.values = []
-            taken, self.values = _timed(lambda: [run(placed) for placed in self.placed])
+            taken, self.values = timed(lambda: [run(placed) for placed in self.placed])
             times.append(taken)
-        peak = None if self.resident is None else (_status("VmHWM") - self.resident) / MB
+        peak = None if self.resident is None else (memory("VmHWM") - self.resident) / MB
         return {"seconds": times, "graphs": self.peer.graphs, "peak_mb": peak}
 
     def answer(self, file: str) -> dict[str, Any]:
@@ -278,22 +278,24 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
-def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+    """Return how many seconds a call took, and what it returned: letting go of that is not timed."""
     start = time.perf_counter()
     values = function(*arguments)
     return time.perf_counter() - start, values
 
 
-def _reset_peak() -> int | None:
+def reset_peak() -> int | None:
     """Let the peak of resident memory begin with what is resident, and return that; None where Linux is not."""
     gc.collect()
     if not os.access(CLEAR, os.W_OK):
         return None
     CLEAR.write_text("5", encoding="ascii")
-    return _status("VmRSS")
+    return memory("VmRSS")
 
 
-def _status(name: str) -> int:
+def memory(name: str) -> int:
+    """Return an entry of Linux's status of this process, such as VmRSS, in bytes."""
     found = re.search(rf"^{name}:\s+(\d+) kB$", STATUS.read_text(encoding="ascii"), re.MULTILINE)
     assert found is not None, f"{STATUS} has no {name}"
     return int(found[1]) * 1024
