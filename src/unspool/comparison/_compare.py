@@ -48,7 +48,7 @@ def compare(
         If a directory of data is named that has no IMDB.
     """
     started, clock = datetime.now(UTC), time.perf_counter()
-    machine = describe_machine()
+    machine, versions = describe_machine(), us.info().versions
     if busy(machine):
         report(busy(machine))
     with_reviews = settings.batching and ways("padded", settings.only)
@@ -78,7 +78,7 @@ def compare(
         created=started.isoformat(timespec="seconds"),
         seconds=rounded(time.perf_counter() - clock),
         machine=machine,
-        versions={**scaling.versions, **us.info().versions},
+        versions=versions | scaling.versions | versions,  # not NumPy and Python of other environments
         settings=settings.to_dict(),
         contenders=entries,
         scaling=scaling.results,
