@@ -13,7 +13,7 @@ from tests.refusal import refused
 from unspool import GRU, LSTM, BackendError, GRUCell, dynamic_rnn, explain
 from unspool.backends import dispatch
 
-PAGE = "docs/backends.md"
+PAGE = "docs/dev/adding-a-backend.md"
 
 
 @pytest.fixture(autouse=True)
