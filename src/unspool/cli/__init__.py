@@ -1,7 +1,7 @@
-"""The command line: arguments in, a recipe called, a table or a file out.
+"""The command line: it parses arguments, calls the library and prints a table or writes a file.
 
-``unspool --help`` says what there is. It needs the extra: ``pip install 'unspool[train]'``. What takes long to import
-is imported by the commands that need it, so that help comes at once.
+``unspool --help`` lists the commands. They need an extra: ``pip install 'unspool[train]'``. Modules that import slowly
+are imported by the commands that need them, so that help appears at once.
 """
 
 from importlib.metadata import version

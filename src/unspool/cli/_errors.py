@@ -1,4 +1,4 @@
-"""What every command does with mistakes."""
+"""How every command reports errors."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ _NO_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 @contextmanager
 def one_message(*errors: type[Exception]) -> Iterator[None]:
-    """Turn these errors into one message and exit code 2; all else keeps its traceback."""
+    """Turn these errors into one message and exit code 2; all others keep their traceback."""
     try:
         yield
     except errors as error:
@@ -26,7 +26,7 @@ def one_message(*errors: type[Exception]) -> Iterator[None]:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn what a user can mend in a recipe, a comparison or data into one message and exit code 2."""
+    """Turn errors that a user can fix, in a recipe, a comparison or data, into one message and exit code 2."""
     try:
         from unspool.training import RunError
     except ModuleNotFoundError as error:
@@ -41,17 +41,17 @@ def user_errors() -> Iterator[None]:
 
 @contextmanager
 def output_errors() -> Iterator[None]:
-    """Turn a standard output that cannot be written to, say on a full disk, into one message and exit code 2."""
+    """Turn a failure to write to standard output, on a full disk for example, into one message and exit code 2."""
     try:
         try:
             yield
         finally:
             if sys.stdout is not None:
-                sys.stdout.flush()  # here, where it can still be said that it fails
+                sys.stdout.flush()  # here, where a failure can still be reported
     except OSError as error:
         if error.errno not in _NO_OUTPUT or error.filename is not None or sys.stdout is None:
             raise
-        # What is still in the buffer would fail once more at the end.
+        # Whatever is left in the buffer would fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -1,4 +1,4 @@
-"""What a user names on the command line by ``package.module:name`` or ``path/to/file.py:name``."""
+"""Resolve ``package.module:name`` and ``path/to/file.py:name`` on the command line."""
 
 import importlib
 import importlib.util
@@ -12,11 +12,11 @@ EXPECTED = "expected package.module:name or path/to/file.py:name"
 
 
 class TargetError(ValueError):
-    """A name on the command line leads to nothing that can be used; the message says what to write."""
+    """A name on the command line cannot be resolved or used; the message says what to write."""
 
 
 def find(target: str) -> tuple[ModuleType, Any]:
-    """Import what a target names. What the user's own code raises meanwhile is the user's to see.
+    """Import the object that a target names. Exceptions raised by the user's code propagate unchanged.
 
     Parameters
     ----------
@@ -27,12 +27,12 @@ def find(target: str) -> tuple[ModuleType, Any]:
     -------
     module : module
     value : object
-        What has that name in it.
+        The object of that name in the module.
 
     Raises
     ------
     TargetError
-        If the target is of another form, or there is no such file, module or name.
+        If the target has another form, or there is no such file, module or name.
     """
     place, _, name = target.rpartition(":")
     if not place or not name:
@@ -47,13 +47,13 @@ def find(target: str) -> tuple[ModuleType, Any]:
 
 
 def made(value: Any, target: str) -> Any:
-    """Return a value, or what it makes where it is a function or class without required arguments.
+    """Return a value, or the result of calling it if it is a function or class without required arguments.
 
     Parameters
     ----------
     value : object
     target : str
-        What the user calls it.
+        Its name on the command line, for the error.
 
     Raises
     ------
@@ -66,7 +66,8 @@ def made(value: Any, target: str) -> Any:
         inspect.signature(value).bind()
     except TypeError as error:
         raise TargetError(
-            f"{target} cannot be called without arguments ({error}); write a function without arguments that makes it."
+            f"{target} cannot be called without arguments ({error}); "
+            "write a function without arguments that returns it."
         ) from None
     return value()
 

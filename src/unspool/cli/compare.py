@@ -17,35 +17,38 @@ def compare(
         bool, typer.Option("--quick", help="Sequences of 10, 25 and 50 steps, fewer repetitions: under two minutes.")
     ] = False,
     output: Annotated[
-        Path, typer.Option(help="Write all figures into this .json file, and a report into an .html file beside it.")
+        Path, typer.Option(help="Write all results to this .json file, and a report to an .html file next to it.")
     ] = Path("runs/comparison.json"),
-    steps: Annotated[str | None, typer.Option(help="Numbers of steps.", show_default="10,25,50,100,200,400")] = None,
+    steps: Annotated[
+        str | None, typer.Option(help="Numbers of steps, separated by commas.", show_default="10,25,50,100,200,400")
+    ] = None,
     limit: Annotated[
-        float, typer.Option(min=0.1, help="Seconds after which a stage of a measurement is given up.")
+        float, typer.Option(min=0.1, help="Stop a stage of a measurement after this many seconds.")
     ] = 180.0,
     only: Annotated[
-        list[str] | None, typer.Option(help="A contender by its name; may be repeated.", show_default="all")
+        list[str] | None, typer.Option(help="Measure only this contender; may be repeated.", show_default="all")
     ] = None,
-    batching: Annotated[bool, typer.Option(help="Compare ways of batching film reviews.")] = True,
+    batching: Annotated[bool, typer.Option(help="Also compare ways of batching film reviews.")] = True,
     data_dir: DataDir = None,
     tensorflow: Annotated[
-        Path | None, typer.Option(help="The Python that has TensorFlow and Keras.", show_default="that of `make peers`")
+        Path | None,
+        typer.Option(help="Python with TensorFlow and Keras installed.", show_default="that of `make peers`"),
     ] = None,
     jax: Annotated[
-        Path | None, typer.Option(help="The Python that has JAX.", show_default="that of `make peers`")
+        Path | None, typer.Option(help="Python with JAX installed.", show_default="that of `make peers`")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides weights, inputs and the order of rows.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the weights, the inputs and the order of sequences.")] = 0,
 ) -> None:
-    """Measure static against dynamic: to build, to start, to run and to keep, here and in other libraries.
+    """Compare static with dynamic, here and in other libraries: time to build, first call, training step, memory.
 
-    It prints tables, writes all figures as JSON, and draws a report. Without IMDB the film reviews are random words of
-    the known lengths; libraries that are not found are left out, and it is said.
+    It prints tables, writes all results as JSON, and makes a report. Without IMDB, the film reviews are random words of
+    the known lengths. Libraries that are not found are left out, with a note.
     """
     with user_errors():
         from unspool.comparison import ComparisonError, Settings, parse_steps, run_compare
         from unspool.report import graph_objects, write_comparison_report
 
-        graph_objects()  # before minutes are spent
+        graph_objects()  # fail now if Plotly is missing, not after minutes of measuring
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -68,16 +71,16 @@ def compare(
 
 def report(
     source: Annotated[
-        Path, typer.Argument(help="A run's directory, or the .json file of a comparison.", show_default=False)
+        Path, typer.Argument(help="Directory of a run, or .json file of a comparison.", show_default=False)
     ],
     output: Annotated[
         Path | None,
-        typer.Option(help="The .html file.", show_default="in the directory, or beside the file"),
+        typer.Option(help="The .html file to write.", show_default="in the directory, or next to the file"),
     ] = None,
 ) -> None:
-    """Draw a run or a comparison as one page with interactive plots, which needs no network.
+    """Show a run or a comparison as one page with interactive plots that needs no network.
 
-    Of a run: learning curves, the confusion of classes, accuracy by length, recipe and figures.
+    The page of a run has learning curves, the confusion of classes, accuracy by length, the recipe and the results.
     """
     with user_errors():
         from unspool.report import read_comparison, write_comparison_report, write_run_report

@@ -13,35 +13,35 @@ from ._options import DataDir
 from ._targets import TargetError, find, made
 
 _MARGIN = 18
-"""Columns before what is said: two spaces, the longest label, two spaces."""
+"""Columns before the text: two spaces, the longest label, two spaces."""
 
 
 def doctor(
     target: Annotated[
         str,
         typer.Argument(
-            help="The model: package.module:name or path/to/file.py:name, a module or what makes one without "
-            "arguments; or the .ckpt file of a run of ours. The file or package is imported, which runs its code: name "
-            "only what you trust.",
+            help="The model: package.module:name or path/to/file.py:name, where name is a module, or a function or "
+            "class that makes one without arguments; or the .ckpt file of a training run. The file or package is "
+            "imported, which runs its code: name only what you trust.",
             show_default=False,
         ),
     ],
     sample: Annotated[
         str | None,
         typer.Option(
-            help="A sample batch: package.module:name or path/to/file.py:name, the model's arguments, or a function "
-            "that returns them: one, a tuple of them, or (args, kwargs) of a tuple and a dict.",
-            show_default="`sample` beside the model; a run's test data",
+            help="A sample batch: package.module:name or path/to/file.py:name, where name is the model's argument, a "
+            "tuple of arguments or (args, kwargs), or a function that returns one of these.",
+            show_default="`sample` next to the model; a run's test data",
         ),
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Time each layer of torch.nn alone, as it is and changed.")
+        bool, typer.Option("--measure", help="Time each torch.nn layer by itself, unchanged and changed.")
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Tell what runs each recurrent part of a model, why nothing faster does, how much is padding, and what to change.
+    """Report what runs each recurrent part of a model, why nothing faster does, and what to change.
 
-    The model is run once on the sample batch.
+    It also shows how much of the input is padding. The model runs once on the sample batch.
     """
     import unspool
     from unspool.doctor import SampleError
@@ -62,13 +62,13 @@ def print_diagnosis(console: Console, diagnosis: Any) -> None:
     console : Console
     diagnosis : unspool.doctor.Diagnosis
     """
-    # All is Text, in which nothing is markup.
+    # Text, so that nothing is interpreted as markup.
     for finding in diagnosis.findings:
         console.print(Text(finding.title, style="bold"))
         begun = ""
         for label, text in finding.rows():
             begun = label or begun
-            # Code is to be copied, so it stays on one line.
+            # Code stays on one line, so that it can be copied.
             lines = [text] if begun == "change" else textwrap.wrap(text, max(console.width - _MARGIN, 20))
             for k, line in enumerate(lines):
                 margin = f"  {'' if k else label}".ljust(_MARGIN)
@@ -79,26 +79,26 @@ def print_diagnosis(console: Console, diagnosis: Any) -> None:
 
 
 def _model(target: str, sample: str | None) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    """Return the model that a target names, and the arguments from `sample` beside it where no other is named."""
+    """Return the model that a target names, and its arguments from `sample` next to it unless --sample is given."""
     from torch import nn
 
     module, value = find(target)
     model = made(value, target)
     if not isinstance(model, nn.Module):
-        raise TargetError(f"{target} is {type(model).__name__}; expected a torch.nn.Module, or what makes one.")
+        raise TargetError(f"{target} is {type(model).__name__}; expected a torch.nn.Module or a function making one.")
     if sample is not None:
         return model, (), {}
     beside = getattr(module, "sample", None)
     if beside is None:
         raise TargetError(
             f"there is no sample batch; name a function that returns the arguments of {target} with --sample, or write "
-            "one of the name `sample` beside it."
+            "a function `sample` next to it."
         )
     return model, *_arguments(made(beside, "sample"))
 
 
 def _arguments(value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return args and kwargs from what a user's sample function has returned."""
+    """Return args and kwargs from the result of a user's sample function."""
     if type(value) is tuple and len(value) == 2 and isinstance(value[0], tuple) and isinstance(value[1], dict):
         return value
     return (value if type(value) is tuple else (value,)), {}

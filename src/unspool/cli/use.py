@@ -19,7 +19,7 @@ from ._options import Accelerator, Checkpoint, DataDir, Epochs, Seed
 def evaluate(
     checkpoint: Checkpoint,
     split: Annotated[
-        Literal["test", "validation"], typer.Option(help="The test data, or what training held out.")
+        Literal["test", "validation"], typer.Option(help="Use the test data, or the rows held out in training.")
     ] = "test",
     data_dir: DataDir = None,
     accelerator: Accelerator = "auto",
@@ -38,24 +38,24 @@ def predict(
         Path | None,
         typer.Option(
             "--input",
-            help="Sequences: .ts, .npy, .npz, .csv, .jsonl, or IDX images. For a model of texts: .txt, a text a line, "
-            "or a table: .csv, .tsv, .jsonl.",
+            help="File of sequences: .ts, .npy, .npz, .csv, .jsonl, or IDX images. For a text model: .txt with one "
+            "text per line, or a table: .csv, .tsv, .jsonl.",
             show_default=False,
         ),
     ] = None,
     text: Annotated[
         list[str] | None,
-        typer.Option("--text", help="A text to classify; may be given several times.", show_default=False),
+        typer.Option("--text", help="A text to classify; may be repeated.", show_default=False),
     ] = None,
     text_column: Annotated[
-        str | None, typer.Option(help="The column of the texts in a table.", show_default="that of the training file")
+        str | None, typer.Option(help="Column of the texts in a table.", show_default="that of the training file")
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option(help="How the characters of a file of texts are written.", show_default="utf-8")
+        str | None, typer.Option(help="Character encoding of a file of texts.", show_default="utf-8")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write a .csv or .json file instead of printing a table.")] = None,
 ) -> None:
-    """Classify new sequences, or texts, with a checkpoint."""
+    """Classify new sequences or texts with a checkpoint."""
     with user_errors():
         from unspool.training import predict as run
         from unspool.training.tables import check_output, print_predictions, write_predictions
@@ -72,14 +72,14 @@ def predict(
 
 def generate(
     checkpoint: Checkpoint,
-    prompt: Annotated[str, typer.Option(help="How the text begins.", show_default=False)],
-    length: Annotated[int, typer.Option(min=1, help="How many characters to add.")] = 300,
+    prompt: Annotated[str, typer.Option(help="Beginning of the text.", show_default=False)],
+    length: Annotated[int, typer.Option(min=1, help="Number of characters to add.")] = 300,
     temperature: Annotated[
-        float, typer.Option(min=0.0, help="Below 1 likely characters become likelier; 0 takes the likeliest.")
+        float, typer.Option(min=0.0, help="Below 1, likely characters become more likely; 0 takes the most likely.")
     ] = 0.8,
-    seed: Annotated[int, typer.Option(min=0, help="Decides which characters are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the characters that are drawn.")] = 0,
 ) -> None:
-    """Let a character model go on with a text: see `unspool train shakespeare`."""
+    """Continue a text with a character model: see `unspool train shakespeare`."""
     with user_errors():
         from unspool.training import generate as run
 
@@ -91,7 +91,9 @@ def generate(
 
 
 def demo(
-    output_dir: Annotated[Path, typer.Option(help="Where the runs go; former ones are replaced.")] = Path("runs/demo"),
+    output_dir: Annotated[Path, typer.Option(help="Directory for the runs; replaces earlier ones.")] = Path(
+        "runs/demo"
+    ),
     epochs: Epochs = None,
     seed: Seed = 0,
 ) -> None:
@@ -117,7 +119,7 @@ def demo(
 
 
 def _called() -> str:
-    """Return what the shell knows this command as: `make demo` runs one that is not on the PATH."""
+    """Return this command as the shell knows it: `make demo` runs one that is not on the PATH."""
     script = sys.argv[0]
     return script if Path(script).name == "unspool" and shutil.which("unspool") != script else "unspool"
 
