@@ -9,7 +9,7 @@ from benchmarks.configurations import SHAPES
 
 ROOT = Path(__file__).parents[2]
 NAMES = {(s.batch, s.steps, s.inputs, s.hidden): s.name for s in reversed(SHAPES)}
-CELLS = {"LSTM": "LSTM", "GRU": "GRU", "a layer-norm LSTM of one's own": "layer-norm LSTM"}
+CELLS = {"LSTM": "LSTM", "GRU": "GRU", "a custom layer-norm LSTM": "layer-norm LSTM"}
 
 
 def rows(path: str, first: str) -> list[list[str]]:
