@@ -1,4 +1,4 @@
-"""One time step: the cells, and the contract that makes any module a cell. Nothing here knows of time."""
+"""Cells: one time step, and the contract that makes any module a cell. Nothing here depends on time."""
 
 from unspool.cells._activations import ACTIVATIONS as ACTIVATIONS
 from unspool.cells._activations import activation as activation

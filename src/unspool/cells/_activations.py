@@ -39,14 +39,14 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def activation(spec: str | Activation, argument: str = "activation") -> Activation:
-    """Return the function that a name stands for.
+    """Return the activation function of a name.
 
     Parameters
     ----------
     spec : str or callable
-        One of `ACTIVATIONS`, or a function, which is returned as it is.
+        One of `ACTIVATIONS`, or a function, which is returned unchanged.
     argument : str
-        What the user calls it, for the error.
+        The argument's name, for the error.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def activation_name(spec: str | Activation) -> str:
 
 
 def unusual_activations(cell: object) -> list[str]:
-    """Return how to print the activations of a gated cell that are not the usual ones."""
+    """Return how to print the non-default activations of a gated cell."""
     usual = {"activation": "tanh", "recurrent_activation": "sigmoid"}
     found = {name: getattr(cell, name) for name in usual}
     return [f"{name}={activation_name(value)}" for name, value in found.items() if value != usual[name]]

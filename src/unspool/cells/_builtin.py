@@ -16,7 +16,7 @@ from unspool.cells._masks import check_probability, dropout_mask
 
 
 def check_size(size: int, name: str, least: int = 1, hint: str = "") -> None:
-    """Refuse a size that is not an int, or too small; `hint` explains the least."""
+    """Refuse a size that is not an int, or too small; `hint` explains the minimum."""
     if not isinstance(size, int) or isinstance(size, bool):
         raise TypeError(f"{name} is {size!r}; expected an int.")
     if size < least:
@@ -24,7 +24,7 @@ def check_size(size: int, name: str, least: int = 1, hint: str = "") -> None:
 
 
 def _advice(x: Nest) -> str:
-    """Return what to do about an input that is not a batch of features."""
+    """Return advice about an input that is not a batch of features."""
     if not isinstance(x, Tensor):
         return "Convert arrays with torch.as_tensor."
     if x.dim() == 1:
@@ -35,7 +35,7 @@ def _advice(x: Nest) -> str:
 
 
 class BuiltinCell(Cell):
-    """A cell with one product of its input and one of its hidden state, each giving all gates.
+    """A cell with one product of its input and one of its hidden state, each of which gives all gates.
 
     Parameters
     ----------
@@ -103,36 +103,36 @@ class BuiltinCell(Cell):
         self._add("bias_hh", *([gates * hidden_size] if self.recurrent_bias else []))
 
     def _add(self, name: str, *shape: int) -> None:
-        """Register a parameter, or None where no shape is given, as `torch.nn` does for a bias that is off."""
+        """Register a parameter, or None without a shape, as `torch.nn` does for a bias that is off."""
         self.register_parameter(name, nn.Parameter(torch.empty(*shape, **self._new)) if shape else None)
 
     def reset_parameters(self) -> None:
-        """Fill the parameters anew, as `init` tells.
+        """Reinitialise the parameters according to `init`.
 
         Raises
         ------
         ValueError
-            If `init` has become an unknown name.
+            If `init` is an unknown name.
         """
         initialize(self, self.init, self.hidden_size, self.forget_gate)
 
     def bind(self, parameters: Mapping[str, Tensor | None], training: bool) -> Self:
         """Return a view of this cell that computes with other parameters.
 
-        Layers keep the parameters themselves, under `torch.nn`'s names, so that whoever replaces or re-parametrises
-        them there is obeyed at the next call.
+        Layers keep the parameters themselves, under `torch.nn`'s names, so replacing or re-parametrising them there
+        takes effect at the next call.
 
         Parameters
         ----------
         parameters : mapping of str to Tensor or None
-            By the cell's names, all of them.
+            All parameters, by the cell's names.
         training : bool
             Whether the view is in training.
 
         Returns
         -------
         BuiltinCell
-            A shallow copy; this cell stays as it is.
+            A shallow copy; this cell is unchanged.
         """
         view = copy.copy(self)
         vars(view)["_parameters"] = dict(parameters)
@@ -149,8 +149,8 @@ class BuiltinCell(Cell):
         Returns
         -------
         dict of Tensor, or None
-            In training: `"input"` of shape (B, I) where `dropout` is set, `"hidden"` of shape (B, output_size) where
-            `recurrent_dropout` is set. None in evaluation, or where neither is set.
+            In training: `"input"` of shape (B, I) if `dropout` is set, `"hidden"` of shape (B, output_size) if
+            `recurrent_dropout` is set. None in evaluation, or if neither is set.
         """
         if not self.training:
             return None
@@ -174,7 +174,7 @@ class BuiltinCell(Cell):
     def _inputs_of_products(
         self, x: Tensor, state: dict[str, Tensor], rows: dict[str, Tensor] | None
     ) -> tuple[Tensor, Tensor]:
-        """Check the inputs of a step; return what its two products take: x and h, dropped where masks are given."""
+        """Check the inputs of a step; return the operands of its two products, x and h, masked if masks are given."""
         self._check(x, state)
         h = state["h"]
         if rows is None:
@@ -206,7 +206,7 @@ class BuiltinCell(Cell):
             self._check_like(weight, value, f"a state {leaf}")
 
     def _check_like(self, weight: Tensor, value: Tensor, what: str) -> None:
-        """Refuse what is on another device than the parameters, or of another dtype."""
+        """Refuse a tensor on another device than the parameters, or of another dtype."""
         name = type(self).__name__
         if value.device != weight.device:
             raise ValueError(

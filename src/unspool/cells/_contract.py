@@ -1,21 +1,21 @@
-"""What a cell is, and the few operations through which the rest of the library uses one.
+"""The cell contract, and the few operations through which the rest of the library uses a cell.
 
 A cell is one time step: any `nn.Module` with
 
 - `forward(x, state) -> (output, new_state)` for `x` of shape `[B, I]`, and
 - `initial_state(batch_size, *, dtype=None, device=None)`,
 
-whose rows do not influence each other. `state` is any nesting of tensors with the batch first. A cell that draws
+whose sequences do not influence each other. `state` is any nesting of tensors with the batch first. A cell that draws
 random masks once per sequence (dropout) also has
 
 - `row_inputs(batch_size, *, dtype=None, device=None)`, a nesting of tensors `[B, ...]` that stay constant over the
   time of one sequence, or None; when it is not None the cell is called as `forward(x, state, rows)`.
 
-What stays constant and comes from outside (an encoder's outputs, a speaker's embedding) a run takes as `constants`: the
-cell is then called as `forward(x, state, constants)`; one that has `row_inputs` of its own as `forward(x, state, rows,
-constants)`, rows being None where it draws none this time.
+Values that stay constant and come from outside (an encoder's outputs, a speaker's embedding) are passed to a run as
+`constants`. The cell is then called as `forward(x, state, constants)`, or, if it has its own `row_inputs`, as
+`forward(x, state, rows, constants)`, where rows is None if it draws none this time.
 
-`torch.nn.LSTMCell`, `GRUCell` and `RNNCell` count as cells as they are. Cells know nothing of time.
+`torch.nn.LSTMCell`, `GRUCell` and `RNNCell` are accepted unchanged. Cells do not depend on time.
 
 Letters: B batch, I input size, H hidden size.
 """
@@ -38,7 +38,7 @@ class LSTMState(NamedTuple):
     Attributes
     ----------
     h : Tensor of shape (B, H), or (B, P) with a projection
-        What the cell put out at the last step.
+        The output of the last step.
     c : Tensor of shape (B, H)
         The memory cell.
     """
@@ -54,8 +54,8 @@ pytree._register_namedtuple(LSTMState, serialized_type_name="unspool.LSTMState")
 class Cell(nn.Module, ABC):
     """Convenience base for cells whose state starts at zero.
 
-    Subclasses write `forward`, and tell the sizes of their state. Deriving from this class is not required: see
-    the module's docstring for the contract.
+    Subclasses write `forward` and pass the sizes of their state. Deriving from this class is not required: see the
+    module's docstring for the contract.
 
     Parameters
     ----------
@@ -86,16 +86,16 @@ class Cell(nn.Module, ABC):
         Parameters
         ----------
         x : Tensor of shape (B, I)
-            Input of this step for every row of the batch.
+            Input of this step for every sequence of the batch.
         state : nesting of Tensor of shape (B, ...)
             State after the previous step.
         *args, **kwargs
-            Row inputs, constants, or both, where the cell takes them: see the module's docstring. Names are free.
+            Per-sequence inputs, constants, or both, if the cell takes them: see the module's docstring. Names are free.
 
         Returns
         -------
         output : nesting of Tensor of shape (B, ...)
-            What the cell puts out at this step.
+            Output of this step.
         new_state : nesting of Tensor
             State after this step, of the same structure, shapes and dtypes as `state`.
         """
@@ -108,14 +108,14 @@ class Cell(nn.Module, ABC):
         Parameters
         ----------
         batch_size : int
-            Number of rows B.
+            Number of sequences B.
         dtype, device : optional
             Those of the cell's parameters by default.
 
         Returns
         -------
         nesting of Tensor of shape (B, size)
-            As `state_size` tells.
+            With the sizes of `state_size`.
         """
         if dtype is None or device is None:
             like = next((p for p in self.parameters() if p.is_floating_point()), None)
@@ -126,24 +126,24 @@ class Cell(nn.Module, ABC):
     def zero_state(
         self, batch_size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> Nest:
-        """Return `initial_state(batch_size)`: the name that TensorFlow 1 used."""
+        """Return `initial_state(batch_size)`, under TensorFlow 1's name."""
         return self.initial_state(batch_size, dtype=dtype, device=device)
 
     def row_inputs(
         self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> Nest | None:
-        """Return what stays constant over one sequence (random masks, say), or None: nothing, by default."""
+        """Return the per-sequence inputs (random masks, for example), or None, the default."""
         del batch_size, dtype, device
         return None
 
 
 def tells_its_start(thing: Any) -> bool:
-    """Tell whether something has a method `initial_state`."""
+    """Return whether something has a method `initial_state`."""
     return callable(getattr(thing, "initial_state", None))
 
 
 def is_cell(thing: Any) -> TypeGuard[nn.Module]:
-    """Tell whether something can be run as a cell.
+    """Return whether something can run as a cell.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def require_cell(cell: Any, name: str = "cell") -> None:
     ----------
     cell : object
     name : str
-        What the user calls it, for the error.
+        The argument's name, for the error.
 
     Raises
     ------
@@ -199,13 +199,13 @@ def require_cell(cell: Any, name: str = "cell") -> None:
 def initial_state_of(
     cell: Any, batch_size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None
 ) -> Nest:
-    """Return the initial state of any cell; `torch.nn`'s cells, which tell none, start at zero.
+    """Return the initial state of any cell; `torch.nn`'s cells, which have none, start at zero.
 
     Parameters
     ----------
     cell : cell
     batch_size : int
-        Number of rows B.
+        Number of sequences B.
     dtype, device : optional
         The cell's own by default.
 
@@ -223,13 +223,13 @@ def initial_state_of(
 def row_inputs_of(
     cell: Any, batch_size: int, dtype: torch.dtype | None = None, device: torch.device | str | None = None
 ) -> Nest | None:
-    """Return the row inputs of any cell, or None where it has none.
+    """Return the per-sequence inputs of any cell, or None if it has none.
 
     Parameters
     ----------
     cell : cell
     batch_size : int
-        Number of rows B.
+        Number of sequences B.
     dtype, device : optional
         The cell's own by default.
 
@@ -242,7 +242,7 @@ def row_inputs_of(
 
 
 def known_size(cell: Any, attribute: str) -> int | None:
-    """Return a cell's `input_size` or `output_size`, or None: users' cells need not tell theirs."""
+    """Return a cell's `input_size` or `output_size`, or None: user cells need not have them."""
     if attribute == "output_size" and isinstance(cell, nn.RNNCellBase):
         return cell.hidden_size
     size = getattr(cell, attribute, None)
@@ -250,14 +250,14 @@ def known_size(cell: Any, attribute: str) -> int | None:
 
 
 def size_of(cell: Any, attribute: str, needed_by: str) -> int:
-    """Return a cell's `input_size` or `output_size` where it is needed.
+    """Return a cell's `input_size` or `output_size`, which is required.
 
     Parameters
     ----------
     cell : cell
     attribute : {"input_size", "output_size"}
     needed_by : str
-        Who needs it, for the error.
+        What requires it, for the error.
 
     Returns
     -------
@@ -266,7 +266,7 @@ def size_of(cell: Any, attribute: str, needed_by: str) -> int:
     Raises
     ------
     ValueError
-        If the cell does not tell it.
+        If the cell does not have it.
     """
     size = known_size(cell, attribute)
     if size is None:
@@ -278,7 +278,7 @@ def size_of(cell: Any, attribute: str, needed_by: str) -> int:
 
 
 def autocasts(device: torch.device) -> bool:
-    """Tell whether `torch.autocast` is on for a device; for "meta", say, there is none.
+    """Return whether `torch.autocast` is on for a device; some devices, such as "meta", have none.
 
     Parameters
     ----------
@@ -290,15 +290,15 @@ def autocasts(device: torch.device) -> bool:
 def match_state(state: Nest, like: Nest, name: str) -> Nest:
     """Return `state` in the structure of `like`, and refuse one that differs in structure, shape, dtype or device.
 
-    Plain tuples are taken where NamedTuples stand, and dicts in any order. Under `torch.autocast`, where a cell's
-    products come out in a lower precision, floating-point leaves are cast to the dtype of `like`.
+    Plain tuples are accepted for NamedTuples, and dicts in any order. Under `torch.autocast`, where a cell's products
+    have a lower precision, floating-point leaves are cast to the dtype of `like`.
 
     Parameters
     ----------
     state, like : nesting of Tensor of shape (B, ...)
-        What is checked, and what it should look like.
+        The state to check, and one of the required form.
     name : str
-        What the user calls it, for errors.
+        The argument's name, for errors.
 
     Returns
     -------

@@ -40,8 +40,8 @@ class DropoutCell(WrappedCell):
     Parameters
     ----------
     cell : cell
-        The cell inside. With `variational=True` it must tell its `input_size` and `output_size` as attributes where
-        input or output are dropped, since the masks are drawn before the first step.
+        The cell inside. With `variational=True`, it must have the attributes `input_size` and `output_size` if input or
+        output are dropped, since the masks are drawn before the first step.
     input, output, state : float
         Probabilities of dropping, in [0, 1).
     variational : bool
@@ -49,8 +49,8 @@ class DropoutCell(WrappedCell):
     shared_over_batch : bool
         Draw one mask for the whole batch, as TensorFlow's variational wrapper does.
     state_filter : callable, optional
-        Takes a state, returns the same structure with True for each leaf that is dropped. By default all are but
-        the memory cell c of an `LSTMState`. Leaves of integers (counters, say) are never dropped.
+        Takes a state and returns the same structure with True for each leaf to drop. By default, all are dropped except
+        the memory cell c of an `LSTMState`. Integer leaves (counters, for example) are never dropped.
 
     Raises
     ------
@@ -128,16 +128,16 @@ class DropoutCell(WrappedCell):
         Parameters
         ----------
         x, state
-            As the cell inside takes them.
+            As for the cell inside.
         rows : dict, optional
             Masks: see `row_inputs`. Required in training with `variational=True`.
         constants : nesting of Tensor of shape (B, ...), optional
-            What a run holds constant, for the cell inside.
+            Constants of the run, for the cell inside.
 
         Returns
         -------
         output, new_state
-            As the cell inside returns them; the output dropped, the state not.
+            As from the cell inside, with dropout on the output, not on the state.
         """
         if not self.training or not (self.input or self.output or self.state):
             return self._inner_step(x, state, rows, constants)

@@ -27,11 +27,11 @@ class GRUCell(BuiltinCell):
     input_size, hidden_size : int
         I features in, H units.
     bias : bool
-        Whether there are biases at all.
+        Whether the cell has biases.
     device, dtype : optional
         Of the parameters.
     reset_after : bool
-        Which of the two n above. PyTorch's state dicts belong to True.
+        Selects one of the two n above. PyTorch's state dicts are for True.
     activation, recurrent_activation : str or callable
         :math:`\phi` and :math:`\sigma`.
     recurrent_bias, dropout, recurrent_dropout, shared_over_batch, init
@@ -136,7 +136,7 @@ class GRUCell(BuiltinCell):
         return h, h
 
     def extra_repr(self) -> str:
-        """Return the sizes and the options that are on."""
+        """Return the sizes and the non-default options."""
         parts = [super().extra_repr()]
         parts += [] if self.reset_after else ["reset_after=False"]
         return ", ".join([*parts, *unusual_activations(self)])

@@ -1,4 +1,4 @@
-"""How the parameters of the built-in cells start: PyTorch's family, Keras's family, or the user's own."""
+"""Initialise the parameters of the built-in cells: like PyTorch, like Keras, or with a user's function."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def initialize(cell: nn.Module, init: Initializer, hidden_size: int, forget_gate
     hidden_size : int
         Number of units H.
     forget_gate : slice, optional
-        Where the forget gate lies among the rows of `bias_ih`.
+        The forget gate's rows of `bias_ih`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The long short-term memory cell and its classic variants: the only place where its equations stand."""
+"""The long short-term memory cell and its classic variants: the only place that has its equations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LSTMCell(BuiltinCell):
         o &= \sigma(W_o x + U_o h + b_o + p_o c') \\
         h' &= \mathrm{clip}(P\,(o\,\phi(c')))
 
-    The terms in p are there with `peephole` (Gers and Schmidhuber, 2000), P with `proj_size` (Sak et al., 2014), and
+    The terms in p require `peephole` (Gers and Schmidhuber, 2000), P requires `proj_size` (Sak et al., 2014), and
     `coupled` replaces i by 1 - f (Greff et al., 2017). The output is h'. Gate order and state order are PyTorch's.
 
     Parameters
@@ -35,13 +35,13 @@ class LSTMCell(BuiltinCell):
     input_size, hidden_size : int
         I features in, H units.
     bias : bool
-        Whether there are biases at all.
+        Whether the cell has biases.
     device, dtype : optional
         Of the parameters.
     activation, recurrent_activation : str or callable
         :math:`\phi` and :math:`\sigma`.
     peephole : bool
-        Let the gates see the memory cell, the output gate the new one, already clipped (as TensorFlow 1 does).
+        Let the gates see the memory cell; the output gate sees the new one, already clipped (as in TensorFlow 1).
     proj_size : int
         Features P of the projected output; 0 for none.
     cell_clip, proj_clip : float, optional
@@ -49,7 +49,7 @@ class LSTMCell(BuiltinCell):
     coupled : bool
         Couple the input gate to the forget gate; the gates are then f, g, o.
     forget_bias : float
-        Added to the forget gate at run time, on top of the bias parameters (TensorFlow 1 has 1.0).
+        Added to the forget gate at run time, on top of the bias parameters (TensorFlow 1 uses 1.0).
     recurrent_bias : bool
         Keep PyTorch's second bias `bias_hh`. False gives Keras's and TensorFlow's parameter count.
     dropout : float
@@ -207,7 +207,7 @@ class LSTMCell(BuiltinCell):
         return h, LSTMState(h, c)
 
     def extra_repr(self) -> str:
-        """Return the sizes and the options that are on."""
+        """Return the sizes and the non-default options."""
         parts = [super().extra_repr()]
         parts += [f"{name}=True" for name in ("peephole", "coupled") if getattr(self, name)]
         parts += [

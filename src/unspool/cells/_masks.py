@@ -15,12 +15,12 @@ def check_probability(value: float, name: str) -> float:
     ----------
     value : float
     name : str
-        What the user calls it.
+        The argument's name, for the error.
 
     Raises
     ------
     ValueError
-        If it is outside, or no number.
+        If it is outside, or not a number.
     """
     if not (isinstance(value, Real) and 0.0 <= value < 1.0):
         raise ValueError(f"{name} is {value!r}; expected a probability of dropping in [0, 1).")
@@ -28,7 +28,7 @@ def check_probability(value: float, name: str) -> float:
 
 
 def holds_activations(leaf: Tensor) -> bool:
-    """Tell whether a leaf of a state may be dropped or zoned out: integers and flags (counters, say) are not.
+    """Return whether a leaf of a state may be dropped or zoned out: integers and flags (counters, for example) may not.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def dropout_mask(
     Returns
     -------
     Tensor of the given shape (B, ...)
-        One row repeated B times with `shared_over_batch`.
+        With `shared_over_batch`, one mask repeated B times.
     """
     keep = 1.0 - probability
     drawn = (1, *shape[1:]) if shared_over_batch else shape

@@ -22,7 +22,7 @@ class SimpleRNNCell(BuiltinCell):
     input_size, hidden_size : int
         I features in, H units.
     bias : bool
-        Whether there are biases at all.
+        Whether the cell has biases.
     nonlinearity : str
         `torch.nn.RNNCell`'s name for the activation.
     device, dtype : optional

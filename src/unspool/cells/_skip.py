@@ -1,4 +1,4 @@
-"""Connections past a cell: residual and highway."""
+"""Skip connections around a cell: residual and highway."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _require_same_shape(name: str, x: Nest, output: Nest) -> None:
 
 
 class ResidualCell(WrappedCell):
-    r"""Adds the input of a cell to its output (He et al., 2016; in stacks of LSTMs: Wu et al., 2016).
+    r"""Add the input of a cell to its output (He et al., 2016; in stacks of LSTMs: Wu et al., 2016).
 
     .. math:: y = x + \mathrm{cell}(x)
 
@@ -52,7 +52,7 @@ class ResidualCell(WrappedCell):
 
 
 class HighwayCell(WrappedCell):
-    r"""Lets a learned gate mix the input of a cell into its output (Srivastava et al., 2015).
+    r"""Mix the input of a cell into its output with a learned gate (Srivastava et al., 2015).
 
     .. math:: y = t\,x + (1 - t)\,\mathrm{cell}(x) \qquad t = \sigma(W_t x + b_t)
 
@@ -71,7 +71,7 @@ class HighwayCell(WrappedCell):
     Raises
     ------
     ValueError
-        If the cell does not tell its `input_size`.
+        If the cell has no `input_size`.
 
     References
     ----------
@@ -88,7 +88,7 @@ class HighwayCell(WrappedCell):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Fill the carry gate's parameters: Glorot uniform, and `carry_bias`."""
+        """Initialise the carry gate's parameters: Glorot uniform, and `carry_bias`."""
         nn.init.xavier_uniform_(self.weight_carry)
         nn.init.constant_(self.bias_carry, self.carry_bias)
 

@@ -1,4 +1,4 @@
-"""Several cells, one above the other, as one cell."""
+"""Stack several cells into one cell."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class StackedRNNCells(Cell):
     Parameters
     ----------
     cells : iterable of cell
-        From the lowest to the highest. `torch.nn`'s cells and users' own may be mixed in. The constants of a run go to
-        all that take them.
+        From the lowest to the highest. `torch.nn`'s cells and user cells may be mixed. Constants of a run go to all
+        cells that take them.
 
     Attributes
     ----------
@@ -29,14 +29,14 @@ class StackedRNNCells(Cell):
     Raises
     ------
     ValueError
-        If there are no cells, or two neighbours that tell their sizes do not fit together.
+        If there are no cells, or the known sizes of two neighbours do not match.
     TypeError
         If one of them is not a cell.
 
     Warns
     -----
     UserWarning
-        If a cell, or one inside of another, stands in the stack several times: its weights are then shared.
+        If a cell, or one inside another, occurs several times in the stack, so that its weights are shared.
     """
 
     def __init__(self, cells: Iterable[nn.Module]) -> None:
@@ -58,12 +58,12 @@ class StackedRNNCells(Cell):
 
     @property
     def input_size(self) -> int | None:
-        """Features that the lowest cell takes, if it tells."""
+        """Input features of the lowest cell, if known."""
         return known_size(self.cells[0], "input_size")
 
     @property
     def output_size(self) -> int | None:
-        """Features that the highest cell puts out, if it tells."""
+        """Output features of the highest cell, if known."""
         return known_size(self.cells[-1], "output_size")
 
     @property
@@ -80,7 +80,7 @@ class StackedRNNCells(Cell):
     def row_inputs(
         self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> dict[str, Nest] | None:
-        """Return the row inputs of the cells that have any, keyed by the cell's place in the stack."""
+        """Return the per-sequence inputs of the cells that have any, keyed by the cell's index in the stack."""
         rows = {str(i): row_inputs_of(cell, batch_size, dtype, device) for i, cell in enumerate(self.cells)}
         return {key: value for key, value in rows.items() if value is not None} or None
 
@@ -102,7 +102,7 @@ class StackedRNNCells(Cell):
         rows : dict, optional
             See `row_inputs`.
         constants : nesting of Tensor of shape (B, ...), optional
-            What a run holds constant, for every cell that takes it.
+            Constants of the run, for every cell that takes them.
 
         Returns
         -------
@@ -133,7 +133,7 @@ class StackedRNNCells(Cell):
 
 
 def _warn_of_shared_weights(cells: Sequence[nn.Module]) -> None:
-    """Warn of a module with parameters that is part of several cells; parameters tied one by one are meant to be."""
+    """Warn about a module with parameters that is part of several cells; parameters tied one by one are intentional."""
     first: dict[nn.Module, int] = {}
     for index, cell in enumerate(cells):
         for module in cell.modules():

@@ -1,4 +1,4 @@
-"""One time step of any cell, with all that a run has for it.
+"""Run one time step of any cell, with per-sequence inputs and constants.
 
 Letters: B batch.
 """
@@ -16,12 +16,12 @@ from unspool.cells._contract import Cell, LSTMState, tells_its_start
 
 
 class Beside(NamedTuple):
-    """What a cell takes beside input and state, as one nesting of tensors: backends carry it as they carry row inputs.
+    """Per-sequence inputs and constants as one nesting of tensors, which backends treat like per-sequence inputs.
 
     Attributes
     ----------
     rows : tuple
-        The cell's row inputs, alone in a tuple; empty where there are none, since None would be a leaf.
+        The cell's per-sequence inputs, alone in a tuple; empty if there are none, since None would be a leaf.
     constants : nesting of Tensor of shape (B, ...)
     """
 
@@ -30,7 +30,7 @@ class Beside(NamedTuple):
 
 
 def beside(rows: Nest | None, constants: Nest | None) -> Nest | None:
-    """Return row inputs and constants as one thing, which `step` takes for its `rows`.
+    """Combine per-sequence inputs and constants into one argument, which `step` accepts as `rows`.
 
     Parameters
     ----------
@@ -40,18 +40,18 @@ def beside(rows: Nest | None, constants: Nest | None) -> Nest | None:
 
 
 def _draws_rows(cell: Any) -> bool:
-    """Tell whether a cell has `row_inputs` of its own; then its constants come after them, drawn or not."""
+    """Return whether a cell has its own `row_inputs`; its constants then come after them, drawn or not."""
     draw = getattr(cell, "row_inputs", None)
     return draw is not None and getattr(draw, "__func__", draw) is not Cell.row_inputs
 
 
 def takes_constants(cell: Any) -> bool:
-    """Tell whether a cell's `forward` has a place for constants.
+    """Return whether a cell's `forward` has an argument for constants.
 
     Parameters
     ----------
     cell : cell
-        One that hands them on to cells inside says so itself, by an attribute `takes_constants`.
+        A cell that passes them on to cells inside it declares this with an attribute `takes_constants`.
     """
     told = getattr(cell, "takes_constants", None)
     if isinstance(told, bool):
@@ -77,7 +77,7 @@ def require_constants_taken(cell: Any) -> None:
     Raises
     ------
     TypeError
-        If its `forward` has no place for them.
+        If its `forward` has no argument for them.
     """
     if takes_constants(cell):
         return
@@ -89,7 +89,7 @@ def require_constants_taken(cell: Any) -> None:
 
 
 def held_tensors(cell: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors that stand on a cell's attributes and are neither parameters nor buffers, with their paths.
+    """Yield the tensors in a cell's attributes that are neither parameters nor buffers, with their paths.
 
     Parameters
     ----------
@@ -102,9 +102,9 @@ def held_tensors(cell: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _returns_as_torch(cell: Any) -> bool:
-    """Tell whether a module returns h, or (h, c), as `torch.nn`'s cells do, and not an output and a new state.
+    """Return whether a module returns h, or (h, c), as `torch.nn`'s cells do, and not an output and a new state.
 
-    A class derived from one of them, with a `forward` and an `initial_state` of its own, keeps the cell contract.
+    A class derived from one of them, with its own `forward` and `initial_state`, follows the cell contract.
     """
     return isinstance(cell, nn.RNNCellBase) and (
         type(cell).forward in (nn.RNNCell.forward, nn.LSTMCell.forward, nn.GRUCell.forward) or not tells_its_start(cell)
@@ -112,7 +112,7 @@ def _returns_as_torch(cell: Any) -> bool:
 
 
 def step(cell: Any, x: Nest, state: Nest, rows: Nest | None = None, constants: Nest | None = None) -> tuple[Nest, Nest]:
-    """Run one time step of any cell, `torch.nn`'s cells among them.
+    """Run one time step of any cell, including `torch.nn`'s cells.
 
     Parameters
     ----------
@@ -123,19 +123,19 @@ def step(cell: Any, x: Nest, state: Nest, rows: Nest | None = None, constants: N
     state : nesting of Tensor of shape (B, ...)
         State after the previous step.
     rows : nesting of Tensor of shape (B, ...), optional
-        The row inputs that `cell.row_inputs` returned for these rows; or what `beside` made of them and constants.
+        The per-sequence inputs that `cell.row_inputs` returned for these sequences, or the result of `beside`.
     constants : nesting of Tensor of shape (B, ...), optional
-        What the run was given as `constants`.
+        The `constants` of the run.
 
     Returns
     -------
     output, new_state
-        As the cell returns them.
+        As returned by the cell.
 
     Raises
     ------
     TypeError
-        If the cell returns anything but a pair, or is one of `torch.nn`'s, which take no constants, and given some.
+        If the cell does not return a pair, or if constants are given to one of `torch.nn`'s cells, which take none.
     """
     if isinstance(rows, Beside):
         (rows,), constants = rows.rows or (None,), rows.constants

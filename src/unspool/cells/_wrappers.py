@@ -1,4 +1,4 @@
-"""What the wrappers share: a cell inside, whose state, sizes and row inputs shine through."""
+"""The common base of the wrappers, which expose the state, sizes and per-sequence inputs of the cell inside."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unspool.cells._step import step, takes_constants
 
 
 class WrappedCell(Cell):
-    """Base of cells that change what another cell takes or puts out, and leave its state alone.
+    """Base of cells that change another cell's input or output and leave its state alone.
 
     Parameters
     ----------
@@ -26,17 +26,17 @@ class WrappedCell(Cell):
 
     @property
     def input_size(self) -> int | None:
-        """Features that the cell inside takes, if it tells."""
+        """Input features of the cell inside, if known."""
         return known_size(self.cell, "input_size")
 
     @property
     def output_size(self) -> int | None:
-        """Features that the cell inside puts out, if it tells."""
+        """Output features of the cell inside, if known."""
         return known_size(self.cell, "output_size")
 
     @property
     def takes_constants(self) -> bool:
-        """Whether the cell inside takes a run's constants, which it then gets."""
+        """Whether the cell inside takes a run's constants."""
         return takes_constants(self.cell)
 
     def initial_state(
@@ -48,7 +48,7 @@ class WrappedCell(Cell):
     def row_inputs(
         self, batch_size: int, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> dict[str, Nest] | None:
-        """Return this wrapper's own row inputs and, under `"cell"`, those of the cell inside; or None."""
+        """Return this wrapper's own per-sequence inputs and, under `"cell"`, those of the cell inside; or None."""
         rows = self._own_rows(batch_size, dtype, device) if self.training else {}
         inner = row_inputs_of(self.cell, batch_size, dtype, device)
         if inner is not None:

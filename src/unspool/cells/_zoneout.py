@@ -18,8 +18,8 @@ class ZoneoutCell(WrappedCell):
 
     .. math:: s'_t = d_t\,s_{t-1} + (1 - d_t)\,\tilde s_t
 
-    with d drawn 0 or 1 in training, and its expectation in evaluation. Where the output of the cell inside is a leaf
-    of its state (the h of an LSTM), the output follows that leaf.
+    where d is drawn as 0 or 1 in training, and is its expectation in evaluation. If the output of the cell inside is a
+    leaf of its state (the h of an LSTM), the output follows that leaf.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ class ZoneoutCell(WrappedCell):
         Probability of keeping the previous value, in [0, 1): one for all leaves of the state but integers (counters,
         say), or one for each, in the structure of the state, for example `LSTMState(0.05, 0.5)`.
     variational : bool
-        False, as in the paper, draws d anew at every step. True holds it over a sequence: a unit that is zoned out
-        then keeps its initial state all along.
+        False, as in the paper, draws a new d at every step. True holds it over a sequence: a unit that is zoned out
+        then keeps its initial state throughout.
 
     Raises
     ------
@@ -85,16 +85,16 @@ class ZoneoutCell(WrappedCell):
         Parameters
         ----------
         x, state
-            As the cell inside takes them.
+            As for the cell inside.
         rows : dict, optional
             Masks: see `row_inputs`. Required in training with `variational=True`.
         constants : nesting of Tensor of shape (B, ...), optional
-            What a run holds constant, for the cell inside.
+            Constants of the run, for the cell inside.
 
         Returns
         -------
         output, new_state
-            As the cell inside returns them.
+            As from the cell inside.
         """
         output, new_state = self._inner_step(x, state, rows, constants)
         new_state = same_kind(new_state, state)

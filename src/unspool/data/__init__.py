@@ -1,6 +1,6 @@
-"""Sequences of different lengths: reading, batching, shuffling that can be resumed, and data sets.
+"""Read and batch sequences of different lengths: samplers that resume, collation, streams, texts and data sets.
 
-Nothing here knows a model. Importing it needs torch and NumPy only.
+This package is independent of any model. Importing it needs only torch and NumPy.
 
 A padded batch has inputs of shape (B, T, I): B sequences, T steps, I features.
 """

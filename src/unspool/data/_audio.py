@@ -19,14 +19,14 @@ def frame_samples(samples: Tensor, *, window: int, hop: int) -> Tensor:
     samples : Tensor of shape (N,)
         The recording.
     window : int
-        Samples of a frame.
+        Samples per frame.
     hop : int
-        Samples from one frame's start to the next one's.
+        Samples from the start of one frame to the start of the next.
 
     Returns
     -------
     Tensor of shape (T, window)
-        ``T = 1 + (N - window) // hop`` frames; the samples after the last whole one are left out.
+        ``T = 1 + (N - window) // hop`` frames; samples after the last whole frame are dropped.
 
     Raises
     ------
@@ -42,9 +42,9 @@ def frame_samples(samples: Tensor, *, window: int, hop: int) -> Tensor:
 
 @cache
 def mel_filters(rate: int, window: int, bands: int) -> Tensor:
-    """Return triangular filters whose peaks are equally far apart on the mel scale.
+    """Return triangular filters whose peaks are evenly spaced on the mel scale.
 
-    The scale is HTK's, mel(f) = 2595 log10(1 + f / 700). Peaks are 1 (no normalisation by area), sides are straight in
+    The scale is HTK's, mel(f) = 2595 log10(1 + f / 700). Peaks are 1 (no normalisation by area), sides are linear in
     Hz, and the bands cover 0 to rate / 2.
 
     Parameters
@@ -59,7 +59,7 @@ def mel_filters(rate: int, window: int, bands: int) -> Tensor:
     Returns
     -------
     Tensor of shape (window // 2 + 1, M), float64
-        The weight of each frequency in each band. It is made once for the same arguments: do not write into it.
+        The weight of each frequency in each band. It is cached for equal arguments: do not write into it.
 
     Raises
     ------
@@ -84,10 +84,10 @@ def mel_filters(rate: int, window: int, bands: int) -> Tensor:
 
 
 def log_mel(samples: Tensor, rate: int, *, window: int, hop: int, bands: int = 40) -> Tensor:
-    """Return the logarithms of a recording's power in mel bands.
+    """Return the logarithm of a recording's power in mel bands.
 
-    Frames are weighted with a Hann window; nothing is put before the first or after the last one. Their power spectrum
-    goes through `mel_filters`, and the natural logarithm is taken of at least 1e-8.
+    Frames are weighted with a Hann window, without padding before the first or after the last frame. `mel_filters` is
+    applied to their power spectrum, and the natural logarithm is taken of at least 1e-8.
 
     Parameters
     ----------

@@ -9,32 +9,32 @@ from ._length_sampler import LengthBatchSampler, as_lengths
 
 
 class BucketBatchSampler(LengthBatchSampler):
-    """Batches of rows whose lengths lie between two bounds, as TensorFlow's ``bucket_by_sequence_length`` makes them.
+    """Sample batches by length, within bounds, like TensorFlow's ``bucket_by_sequence_length``.
 
     Parameters
     ----------
     lengths : sequence of int, ndarray or Tensor of shape (N,)
-        The number of steps of each row of the data set.
+        The number of steps of each sequence of the data set.
     boundaries : sequence of int
-        Ascending; G - 1 of them bound G buckets. A row as long as a boundary is in the bucket above it.
+        Ascending; G - 1 of them bound G buckets. A sequence as long as a boundary is in the bucket above it.
     batch_sizes : int or sequence of int, optional
-        Rows per batch, for all buckets or for each of the G. The last batch of a bucket may have fewer.
+        Sequences per batch, for all buckets or for each of the G. The last batch of a bucket may have fewer.
     tokens_per_batch : int, optional
-        Instead of `batch_sizes`: the most tokens of a padded batch, rows times steps. A bucket's batches have as
-        many rows as its longest one allows, so that an epoch's number of batches does not depend on its order.
+        Instead of `batch_sizes`: the most steps of a padded batch, sequences times the longest. A bucket's batches have
+        as many sequences as its longest one allows, so the number of batches per epoch does not depend on the order.
     shuffle : bool
-        Whether every epoch has an order of its own. Otherwise rows come in order, bucket after bucket.
+        Whether every epoch has a different order. Otherwise sequences come in order, bucket after bucket.
     seed : int
-        What the orders are drawn from.
+        Seed of the orders.
     rank, num_replicas : int
-        The share of this process where several train together, as `LengthBatchSampler` says.
+        The share of this process if several train together: see `LengthBatchSampler`.
     drop_uneven : bool
-        Whether batches that do not make a full step for all replicas are left out.
+        Whether to drop batches that do not make a full step for all replicas.
 
     Raises
     ------
     ValueError
-        If an argument is out of range, one row alone is over the budget, or there are too few rows for the replicas.
+        If an argument is out of range, one sequence alone exceeds the budget, or there are too few for the replicas.
     """
 
     def __init__(
@@ -72,29 +72,29 @@ class BucketBatchSampler(LengthBatchSampler):
 
 
 class SameLengthBatchSampler(LengthBatchSampler):
-    """Batches of rows of one and the same length, which need no padding; with ``batch_size=1``, single rows.
+    """Sample batches of sequences of one length, which need no padding; with ``batch_size=1``, single sequences.
 
     Parameters
     ----------
     lengths : sequence of int, ndarray or Tensor of shape (N,)
-        The number of steps of each row of the data set.
+        The number of steps of each sequence of the data set.
     batch_size : int, optional
-        Rows per batch, at most: the last batch of a length has fewer.
+        Most sequences per batch; the last batch of a length may have fewer.
     tokens_per_batch : int, optional
-        Instead of `batch_size`: the most tokens of a batch.
+        Instead of `batch_size`: the most steps of a batch.
     shuffle : bool
-        Whether every epoch has an order of its own. Otherwise rows come in order, from the shortest to the longest.
+        Whether every epoch has a different order. Otherwise sequences come in order, from the shortest to the longest.
     seed : int
-        What the orders are drawn from.
+        Seed of the orders.
     rank, num_replicas : int
-        The share of this process where several train together, as `LengthBatchSampler` says.
+        The share of this process if several train together: see `LengthBatchSampler`.
     drop_uneven : bool
-        Whether batches that do not make a full step for all replicas are left out.
+        Whether to drop batches that do not make a full step for all replicas.
 
     Raises
     ------
     ValueError
-        If an argument is out of range, one row alone is over the budget, or there are too few rows for the replicas.
+        If an argument is out of range, one sequence alone exceeds the budget, or there are too few for the replicas.
     """
 
     def __init__(

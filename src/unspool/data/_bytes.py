@@ -1,4 +1,4 @@
-"""Files as bytes and text, with one error for what cannot be read."""
+"""Read files as bytes and text, with one error for anything unreadable."""
 
 import codecs
 from pathlib import Path
@@ -11,7 +11,7 @@ _NOT_FOR_FILES = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicod
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return a file's content, decompressed where it is a gzip or an xz stream, whatever its name is.
+    """Return a file's content, decompressed if it is a gzip or xz stream, regardless of its name.
 
     Parameters
     ----------
@@ -21,8 +21,8 @@ def read_bytes(path: Path) -> bytes:
     Raises
     ------
     DataError
-        If the file cannot be read, or the stream is damaged, ends early, or holds out of all proportion more than its
-        size: see `unspool._reading`.
+        If the file cannot be read, or the stream is damaged, truncated, or unpacks to far more than its size: see
+        `unspool._reading`.
     """
     try:
         raw = path.read_bytes()
@@ -34,7 +34,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path, encoding: str = "utf-8", *, remedy: str = "Save the file as UTF-8") -> str:
-    """Return the text of a file, decompressed as `read_bytes` does it.
+    """Return the text of a file, decompressed as in `read_bytes`.
 
     Parameters
     ----------
@@ -52,23 +52,23 @@ def read_text(path: Path, encoding: str = "utf-8", *, remedy: str = "Save the fi
 
 
 def decode(content: bytes, path: Path, encoding: str = "utf-8", *, remedy: str) -> str:
-    """Return the characters that the content of a file stands for, without a byte order mark.
+    """Decode the content of a file, without a byte order mark.
 
     Parameters
     ----------
     content : bytes
         The file's uncompressed bytes.
     path : Path
-        What errors call the file.
+        Name of the file in errors.
     encoding : str
         The name of Python's codec.
     remedy : str
-        What errors tell the user to do about bytes of another encoding.
+        What errors tell the user to do about bytes in another encoding.
 
     Raises
     ------
     DataError
-        If the bytes are not of this encoding, or there is none of this name.
+        If the bytes are not in this encoding, or no encoding has this name.
     """
     _check_encoding(encoding)
     try:

@@ -18,12 +18,12 @@ class SequenceBatch(NamedTuple):
 
 
 def pad_sequences(sequences: Sequence[Tensor], *, pad_to: int | None = None) -> tuple[Tensor, Tensor]:
-    """Lay sequences of different lengths into one tensor, zeros after the end of each.
+    """Pad sequences of different lengths with zeros into one tensor.
 
     Parameters
     ----------
     sequences : sequence of Tensor of shape (T, ...)
-        At least one; T may differ, the other sizes and the dtype may not.
+        At least one. T may differ; the other sizes and the dtype may not.
     pad_to : int, optional
         Number of steps of the result; the longest sequence's by default.
 

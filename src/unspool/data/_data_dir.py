@@ -1,4 +1,4 @@
-"""The directories of data sets: one that the user names, and the cache."""
+"""Directories of data sets: one that the user names, and the cache."""
 
 import os
 from pathlib import Path
@@ -30,7 +30,7 @@ def cache_folder(cache_dir: str | Path | None, folder: str) -> Path:
 
 
 def default_cache_dir() -> Path:
-    """Return where downloads are kept: ``UNSPOOL_CACHE_DIR``, else the user's cache directory."""
+    """Return the directory for downloads: ``UNSPOOL_CACHE_DIR``, else the user's cache directory."""
     named = os.environ.get("UNSPOOL_CACHE_DIR")
     if named:
         return Path(named)

@@ -18,7 +18,7 @@ class SequenceDataset:
     labels : Tensor of shape (N,), int64
         The class of each sequence, from 0.
     class_names : sequence of str
-        What each class is called; its length is the number of classes.
+        The name of each class; its length is the number of classes.
 
     Raises
     ------

@@ -10,20 +10,20 @@ DOWNLOAD_TIMEOUT_SECONDS = 20
 
 
 def download(name: str, cache: Path, mirrors: Sequence[str], *, known_hash: str, called: str) -> Path:
-    """Fetch a file into a directory with pooch; where it cannot be had or is another one, nothing is left there.
+    """Download a file into a directory with pooch; on failure or a wrong checksum, nothing is left there.
 
     Parameters
     ----------
     name : str
-        The file's name, there and here.
+        The file's name, on the mirrors and in the directory.
     cache : Path
-        The directory that it goes to; made where there is none.
+        The directory to download to; created if missing.
     mirrors : sequence of str
         Addresses to download from, tried in order; each ends in ``/``.
     known_hash : str
         The checksum that the file must have, after the name of the algorithm and a colon.
     called : str
-        What errors call the data set.
+        Name of the data set in errors.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def download(name: str, cache: Path, mirrors: Sequence[str], *, known_hash: str,
 
 
 def _reason(error: Exception) -> str:
-    """Say in a few words what is at the bottom of an error of requests, which nests several."""
+    """Summarise the root cause of an error of requests, which nests several."""
     response = getattr(error, "response", None)
     if response is not None:
         return f"{response.status_code} {response.reason}"

@@ -4,13 +4,13 @@
 class DataError(ValueError):
     """A file, a directory or an array cannot be used as data; the message says what was received and expected.
 
-    It names the file, and the line or row where there is one. Mend that, or name another file.
+    It names the file, and the line or row if there is one. Fix that, or name another file.
     """
 
 
 class MissingDataError(DataError):
-    """Data are not where they were looked for, and cannot be downloaded; the message says where they are published.
+    """Data were not found and cannot be downloaded; the message says where they are published.
 
-    Raised by the loaders of data sets that the package does not ship. Name a directory that has them, by `data_dir` or
-    ``UNSPOOL_DATA_DIR``.
+    Raised by the loaders of data sets that are not included in the package. Name a directory that has them with
+    `data_dir` or ``UNSPOOL_DATA_DIR``.
     """

@@ -20,7 +20,7 @@ from ._ts import read_ts
 
 
 def read_sequences(path: str | Path) -> list[Tensor]:
-    """Read sequences from a file; its name's ending says what it holds.
+    """Read sequences from a file, in the format given by its extension.
 
     Parameters
     ----------
@@ -33,12 +33,12 @@ def read_sequences(path: str | Path) -> list[Tensor]:
     Returns
     -------
     list of Tensor of shape (T, C)
-        The sequences: uint8 where the file holds bytes, else float32.
+        The sequences: uint8 if the file holds bytes, else float32.
 
     Raises
     ------
     DataError
-        If the file does not exist, its ending is not known, or its content is not sequences of numbers.
+        If the file does not exist, its extension is unknown, or its content is not sequences of numbers.
     """
     path = Path(path)
     if not path.is_file():

@@ -33,7 +33,7 @@ def parse_idx(content: bytes, path: Path) -> np.ndarray:
     Raises
     ------
     DataError
-        If the content does not start as an IDX file does, or is shorter or longer than its header says.
+        If the content does not start like an IDX file, or is shorter or longer than its header says.
     """
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _DTYPES or content[3] == 0:
         raise DataError(

@@ -25,7 +25,7 @@ class LabelledTexts:
     labels : Tensor of shape (R,), int64
         The class of each text, from 0.
     class_names : tuple of str
-        What each class is called, at least two.
+        The name of each class, at least two.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def read_labelled_texts(
     class_names: Sequence[str] | None = None,
     encoding: str = "utf-8",
 ) -> LabelledTexts:
-    """Read texts and their labels from a table; its name's ending says what kind of table.
+    """Read texts and their labels from a table, in the format given by the file's extension.
 
     Parameters
     ----------
@@ -86,10 +86,10 @@ def read_labelled_texts(
     label_column : str
         The column, or the key, of the labels: words or numbers.
     class_names : sequence of str, optional
-        The labels that there may be, in the order of their classes: pass those of the training texts when reading
-        test texts. By default the labels of the file, sorted: as numbers if all are, else by their characters.
+        The allowed labels, in the order of their classes: pass those of the training texts when reading test texts. By
+        default the labels of the file, sorted: as numbers if all are, else by their characters.
     encoding : str
-        How the file's characters are written.
+        The file's character encoding.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def labelled_texts(
 
 
 def check_text(text: Any, where: str) -> None:
-    """Refuse what is no text, or an empty one.
+    """Refuse anything that is not a text, or an empty text.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def check_text(text: Any, where: str) -> None:
     Raises
     ------
     DataError
-        If `text` is no str, has nothing but blanks, or has half a character.
+        If `text` is not a str, has only blanks, or has half a character.
     """
     if not isinstance(text, str):
         raise DataError(f"{where}: {text!r:.40} of type {type(text).__name__}; expected a text")

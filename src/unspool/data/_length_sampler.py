@@ -12,38 +12,38 @@ from ._shard import divide, full_steps
 
 
 class LengthBatchSampler(ResumableSampler[list[int]]):
-    """Batches of rows of like length: what `BucketBatchSampler` and `SameLengthBatchSampler` have in common.
+    """Sample batches of similar length: the common base of `BucketBatchSampler` and `SameLengthBatchSampler`.
 
-    Every row is in one batch of an epoch. Rows are divided into groups and batches are cut within a group. With
-    `shuffle`, which rows share a batch and the order of the batches are drawn anew for every epoch, from the seed
-    and the epoch alone. The number of batches is the same in every epoch.
+    Every sequence is in one batch of an epoch. Sequences are divided into groups, and batches are cut within a group.
+    With `shuffle`, the composition and the order of the batches are drawn for every epoch, from the seed and the epoch
+    alone. The number of batches is the same in every epoch.
 
-    It serves as the ``batch_sampler`` of a `torch.utils.data.DataLoader`, which consumes it in the main process
-    also where it has workers, or as the sampler of a `BatchLoader`.
+    Use it as the ``batch_sampler`` of a `torch.utils.data.DataLoader`, which consumes it in the main process even if it
+    has workers, or as the sampler of a `BatchLoader`.
 
     Parameters
     ----------
     lengths : sequence of int, ndarray or Tensor of shape (N,)
-        The number of steps of each row of the data set.
+        The number of steps of each sequence of the data set.
     groups : ndarray of shape (N,), int64
-        The group of each row, from 0.
+        The group of each sequence, from 0.
     batch_sizes : ndarray of shape (G,), int64
-        The largest number of rows of a batch, for each group.
+        The most sequences of a batch, for each group.
     shuffle : bool
-        Whether every epoch has an order of its own. Otherwise rows come in order, group after group.
+        Whether every epoch has a different order. Otherwise sequences come in order, group after group.
     seed : int
-        What the orders are drawn from.
+        Seed of the orders.
     rank, num_replicas : int
-        The share of this process where several train together: one whole batch of every step. All have equally
-        many batches, and the batches of one step have nearly equally many tokens. What is left after the last
-        full step is made a full one by halving the largest batches.
+        The share of this process if several train together: one whole batch of every step. All have the same number of
+        batches, and the batches of one step have nearly the same number of valid steps. The remainder after the last
+        full step is filled up by halving the largest batches.
     drop_uneven : bool
-        Whether batches of the epoch that do not make a full step are left out instead.
+        Whether to drop the batches that do not make a full step instead.
 
     Raises
     ------
     ValueError
-        If an argument is out of range, or there are too few rows to give every replica equally many batches.
+        If an argument is out of range, or there are too few sequences to give every replica the same number of batches.
     """
 
     _must_be_equal = "arguments (batching is a checksum of lengths, bounds and batch sizes)"
@@ -82,7 +82,7 @@ class LengthBatchSampler(ResumableSampler[list[int]]):
             )
 
     def __len__(self) -> int:
-        """Return the number of this process's batches of a whole epoch, also after a position was loaded."""
+        """Return the number of this process's batches in a whole epoch, even after a position was loaded."""
         return self._steps
 
     def _batches(self, start: int) -> Iterator[list[int]]:
@@ -90,7 +90,7 @@ class LengthBatchSampler(ResumableSampler[list[int]]):
             yield batch.tolist()
 
     def batches(self, epoch: int) -> list[np.ndarray]:
-        """Return this process's batches of an epoch, in order: an int64 array of rows for each.
+        """Return this process's batches of an epoch, in order: an int64 array of indices for each.
 
         Parameters
         ----------
@@ -134,12 +134,12 @@ def as_lengths(lengths: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
     Parameters
     ----------
     lengths : sequence of int, ndarray or Tensor of shape (N,)
-        The number of steps of each row.
+        The number of steps of each sequence.
 
     Raises
     ------
     ValueError
-        If there is none, one is negative, or they are no whole numbers.
+        If there is none, one is negative, or they are not integers.
     """
     array = lengths.numpy(force=True) if isinstance(lengths, Tensor) else np.asarray(lengths)
     if array.ndim != 1 or len(array) == 0 or array.dtype.kind not in "iu":

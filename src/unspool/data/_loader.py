@@ -22,14 +22,14 @@ class Rows(Protocol[SampleOf]):
 
 
 class BatchLoader(ResumableLoader[Batch]):
-    """Iterate over a data set in batches; the data lie in memory, so no worker process is needed.
+    """Iterate over a data set in batches, without worker processes, for data in memory.
 
     Parameters
     ----------
     dataset : SequenceDataset
-        The sequences; anything whose items `collate_fn` takes will do.
+        The sequences, or anything whose items `collate_fn` accepts.
     sampler : ResumableBatchSampler or LengthBatchSampler
-        The order of the rows. Its state is the loader's state.
+        The order of the sequences. Its state is the loader's state.
     collate_fn : callable
         Makes a batch of the data set's items: by default a `SequenceBatch` of (sequence, label) pairs.
     """

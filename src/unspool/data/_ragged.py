@@ -12,12 +12,12 @@ from ._errors import DataError
 
 
 def ragged_from_padded(inputs: Tensor, lengths: Tensor, labels: Tensor | None = None) -> RaggedBatch:
-    """Make a ragged batch of a padded one, and leave the padding behind.
+    """Convert a padded batch to a ragged one, without the padding.
 
     Parameters
     ----------
     inputs : Tensor of shape (B, T, ...)
-        The padded rows.
+        The padded sequences.
     lengths : Tensor of shape (B,), int64
         The number of steps of each, from 0 to T.
     labels : Tensor of shape (B,), optional
@@ -47,7 +47,7 @@ def collate_ragged(samples: Iterable[tuple[Tensor, int]], *, longest_first: bool
     samples : iterable of (Tensor of shape (T, ...), int)
         What a data set yields. T may differ and may be zero; the other sizes and the type may not.
     longest_first : bool
-        Whether rows are put in order of their lengths; `RaggedBatch.restore` undoes it for results.
+        Whether to sort the sequences by length; `RaggedBatch.restore` undoes it for results.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Epochs that are interrupted and continued: what all samplers and loaders have in common."""
+"""Interrupt and resume epochs: the common base of all samplers and loaders."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ Batch = TypeVar("Batch", covariant=True)
 
 
 class ResumableSampler(Sampler[Item], ABC):
-    """Batches in an order that can be continued: it follows from the sampler's arguments and the epoch alone.
+    """Sample batches in an order that can be resumed: it depends only on the sampler's arguments and the epoch.
 
-    A subclass makes the batches (`_batches`, `__len__`) and names what their order depends on (`_identity`). It serves
-    as the ``batch_sampler`` of a `torch.utils.data.DataLoader`, or as the sampler of a `ResumableLoader`.
+    A subclass makes the batches (`_batches`, `__len__`) and names what their order depends on (`_identity`). Use it as
+    the ``batch_sampler`` of a `torch.utils.data.DataLoader`, or as the sampler of a `ResumableLoader`.
     """
 
     _must_be_equal: ClassVar[str] = "arguments"
@@ -27,7 +27,7 @@ class ResumableSampler(Sampler[Item], ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Return the number of this process's batches of a whole epoch, also after a position was loaded."""
+        """Return the number of this process's batches in a whole epoch, even after a position was loaded."""
 
     @abstractmethod
     def _batches(self, start: int) -> Iterator[Item]:
@@ -45,7 +45,7 @@ class ResumableSampler(Sampler[Item], ABC):
             yield batch
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration; a loaded position holds for its own epoch only.
+        """Set the epoch of the next iteration; a loaded position applies only to its own epoch.
 
         Parameters
         ----------
@@ -57,13 +57,13 @@ class ResumableSampler(Sampler[Item], ABC):
         self.epoch = epoch
 
     def state_dict(self, *, position: int | None = None) -> dict[str, Any]:
-        """Return where this epoch stands, with what its order depends on. It is the same for all replicas.
+        """Return the position in this epoch, with what its order depends on. It is the same for all replicas.
 
         Parameters
         ----------
         position : int, optional
             How many batches of the epoch were trained on, counted from its start; by default the number that was
-            handed out. The two differ where a `DataLoader` has workers, since these fetch batches ahead.
+            handed out. The two differ if a `DataLoader` has workers, since these fetch batches ahead.
 
         Raises
         ------
@@ -76,7 +76,7 @@ class ResumableSampler(Sampler[Item], ABC):
         return {"epoch": self.epoch, "position": done, **self._identity()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state: the next iteration starts with the batch after those that it counts.
+        """Resume from a state: the next iteration starts with the batch after those it counts.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class ResumableSampler(Sampler[Item], ABC):
         Raises
         ------
         ValueError
-            If the state is of a sampler with another order.
+            If the state is that of a sampler with another order.
         """
         for name, value in self._identity().items():
             if state.get(name) != value:
@@ -99,7 +99,7 @@ class ResumableSampler(Sampler[Item], ABC):
 
 
 class ResumableLoader(Generic[Batch], ABC):
-    """Batches of data, in the order of a sampler whose state is the loader's state.
+    """Iterate over batches of data in the order of a sampler, whose state is the loader's state.
 
     Parameters
     ----------

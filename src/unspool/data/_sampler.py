@@ -9,29 +9,29 @@ from ._resumable import ResumableSampler
 
 
 class ResumableBatchSampler(ResumableSampler[list[int]]):
-    """Batches of row numbers whose order depends on the seed and the epoch alone.
+    """Sample batches of indices whose order depends only on the seed and the epoch.
 
-    An interrupted epoch continues with the next batch: save `state_dict` with the model, load it, iterate.
-    It serves as the ``batch_sampler`` of a `torch.utils.data.DataLoader`, which consumes it in the main process
-    also where it has workers, or as the sampler of a `BatchLoader`.
+    An interrupted epoch resumes with the next batch: save `state_dict` with the model, load it, iterate. Use it as the
+    ``batch_sampler`` of a `torch.utils.data.DataLoader`, which consumes it in the main process even if it has workers,
+    or as the sampler of a `BatchLoader`.
 
     Parameters
     ----------
     size : int
-        Number of rows of the data set.
+        Number of sequences of the data set.
     batch_size : int
-        Rows per batch, over all replicas together; the last batch of an epoch may be smaller.
+        Sequences per batch, over all replicas together; the last batch of an epoch may be smaller.
     shuffle : bool
-        Whether every epoch has an order of its own. Otherwise rows come in order.
+        Whether every epoch has a different order. Otherwise sequences come in order.
     seed : int
-        What the orders are drawn from.
+        Seed of the orders.
     rank, num_replicas : int
-        The share of this process where several train together: every `num_replicas`-th row of each batch.
+        The share of this process if several train together: every `num_replicas`-th sequence of each batch.
 
     Raises
     ------
     ValueError
-        If an argument is out of range, or a batch would leave a replica without rows.
+        If an argument is out of range, or a batch would leave a replica without sequences.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ResumableBatchSampler(ResumableSampler[list[int]]):
         self.num_replicas = num_replicas
 
     def __len__(self) -> int:
-        """Return the number of batches of a whole epoch, also after a position was loaded."""
+        """Return the number of batches in a whole epoch, even after a position was loaded."""
         return -(-self.size // self.batch_size)
 
     def _batches(self, start: int) -> Iterator[list[int]]:
@@ -72,7 +72,7 @@ class ResumableBatchSampler(ResumableSampler[list[int]]):
             yield order[first + self.rank : min(first + self.batch_size, self.size) : self.num_replicas].tolist()
 
     def order(self, epoch: int) -> np.ndarray:
-        """Return the order of the rows in an epoch, an int64 array of shape (size,).
+        """Return the order of the sequences in an epoch, an int64 array of shape (size,).
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Batches divided among processes that train together."""
+"""Divide batches among processes that train together."""
 
 import heapq
 
@@ -6,14 +6,14 @@ import numpy as np
 
 
 def full_steps(batches: list[np.ndarray], num_replicas: int) -> list[np.ndarray]:
-    """Halve the largest batches until every replica can have equally many.
+    """Halve the largest batches until every replica can have the same number.
 
     Parameters
     ----------
     batches : list of ndarray of int64
         The rows of each batch. Together they have at least as many rows as the result has batches.
     num_replicas : int
-        What the number of batches becomes a multiple of.
+        The number of batches becomes a multiple of this.
 
     Returns
     -------
@@ -38,19 +38,19 @@ def full_steps(batches: list[np.ndarray], num_replicas: int) -> list[np.ndarray]
 
 
 def divide(tokens: np.ndarray, num_replicas: int) -> np.ndarray:
-    """Give every replica one batch per step, such that the batches of a step are of like size.
+    """Give every replica one batch per step, such that the batches of a step are of similar size.
 
-    The batches are sorted by tokens and each step takes the next `num_replicas` of them, so that nobody waits long
-    for the others. Totals of two replicas differ by at most the sum of the steps' ranges, thus by no more than the
-    largest and the smallest batch do, whoever gets which batch of a step; giving the largest to the replica with the
-    least so far brings them closer still.
+    The batches are sorted by their number of valid steps, and each training step takes the next `num_replicas` of them,
+    so that no process waits long for the others. Totals of two replicas differ by at most the sum of the steps' ranges,
+    thus by no more than the largest and the smallest batch do, whoever gets which batch of a step; giving the largest
+    to the replica with the least so far brings them closer still.
 
     Parameters
     ----------
     tokens : ndarray of shape (K,), int64
-        The tokens of each batch; K is a multiple of `num_replicas`.
+        The number of valid steps of each batch; K is a multiple of `num_replicas`.
     num_replicas : int
-        How many processes share the batches.
+        Number of processes that share the batches.
 
     Returns
     -------

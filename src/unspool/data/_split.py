@@ -10,17 +10,17 @@ from ._errors import DataError
 
 
 def stratified_split(labels: Tensor, held_out: int, *, seed: int = 0) -> tuple[list[int], list[int]]:
-    """Hold rows out, from every class its share.
+    """Hold out rows, a proportional share of every class.
 
     Parameters
     ----------
     labels : Tensor of shape (N,), int64
         The class of each row.
     held_out : int
-        Rows to hold out, from 1 to N - 1. Where the shares are no whole numbers, the classes with the largest
-        remainders give one more.
+        Rows to hold out, from 1 to N - 1. If the shares are not integers, the classes with the largest remainders give
+        one more.
     seed : int
-        Which rows of a class are held out is drawn from it.
+        Seed of the choice of rows within a class.
 
     Returns
     -------
@@ -53,19 +53,19 @@ def stratified_split(labels: Tensor, held_out: int, *, seed: int = 0) -> tuple[l
 def grouped_split(
     keys: Sequence[Hashable], labels: Sequence[int], share: float, *, seed: int = 0
 ) -> tuple[list[int], list[int]]:
-    """Hold rows out such that rows with equal keys stay together.
+    """Hold out rows such that rows with equal keys stay together.
 
     Parameters
     ----------
     keys : sequence of hashable, N of them
-        What must not be on both sides: the text of a row, the speaker of a recording.
+        Values that must not be on both sides: the text of a row, the speaker of a recording.
     labels : sequence of int, N of them
         The class of each row. Of every class, its share of the keys is held out; a key counts for the class of its
         first row.
     share : float
         The share of the distinct keys to hold out, between 0 and 1.
     seed : int
-        Which keys of a class are held out is drawn from it.
+        Seed of the choice of keys within a class.
 
     Returns
     -------
@@ -91,16 +91,16 @@ def grouped_split(
 
 
 def stratified_folds(labels: Tensor, folds: int, *, seed: int = 0) -> Tensor:
-    """Divide rows into folds for cross-validation, with nearly equally many rows of each class in each.
+    """Divide rows into folds for cross-validation, with nearly the same number of rows of each class in each.
 
     Parameters
     ----------
     labels : Tensor of shape (N,), int64
         The class of each row.
     folds : int
-        How many folds, from 2 to N; with N each row is one.
+        Number of folds, from 2 to N; with N, each row is one fold.
     seed : int
-        Which rows of a class go together is drawn from it.
+        Seed of the grouping of rows within a class.
 
     Returns
     -------

@@ -24,11 +24,11 @@ class StepLabelledDataset:
     Parameters
     ----------
     inputs : sequence of Tensor of shape (T, I)
-        What a model sees; every sequence has its own number of steps T.
+        The inputs of a model; every sequence has its own number of steps T.
     targets : sequence of Tensor of shape (T, K)
-        What it should say at each step.
+        The targets at each step.
     class_names : sequence of str, K of them, optional
-        What each value of a target stands for; their numbers by default.
+        Names of the values of a target; their indices by default.
 
     Raises
     ------

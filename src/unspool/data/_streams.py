@@ -14,8 +14,8 @@ from ._resumable import ResumableLoader, ResumableSampler
 class StreamBatch(NamedTuple):
     """Windows of parallel streams: ``inputs`` (B, T) int64, ``targets`` (B, T) int64, and whether they are the first.
 
-    Targets are the tokens that follow the inputs. Row b goes on where row b of the batch before ended, so a model
-    keeps its state from batch to batch; where `first` is True it starts anew.
+    Targets are the tokens that follow the inputs. Stream b continues where stream b of the previous batch ended, so a
+    model keeps its state from batch to batch; if `first` is True, it starts over.
     """
 
     inputs: Tensor
@@ -24,12 +24,12 @@ class StreamBatch(NamedTuple):
 
 
 class StreamBatchSampler(ResumableSampler[list[slice]]):
-    """Windows of one long sequence, cut into streams that are read side by side.
+    """Sample windows of one long sequence, cut into streams that are read side by side.
 
     The sequence's N tokens are cut into B contiguous streams that predict L = (N - 1) // B tokens each: all but the
-    first of the N, which nothing comes before, and the last (N - 1) % B of them. Every window covers `steps` tokens
-    of each stream and the one after, which is the last one's target; the last window of an epoch covers what is left.
-    All epochs have the same windows in the same order.
+    first of the N, which has no predecessor, and the last (N - 1) % B of them. Every window covers `steps` tokens of
+    each stream and the one after, which is the last one's target; the last window of an epoch covers what is left. All
+    epochs have the same windows in the same order.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ class StreamBatchSampler(ResumableSampler[list[slice]]):
     batch_size : int
         Number of streams B, over all replicas together.
     steps : int
-        Number of steps of a window.
+        Number of steps per window.
     rank, num_replicas : int
-        The share of this process where several train together: every `num_replicas`-th stream.
+        The share of this process if several train together: every `num_replicas`-th stream.
 
     Raises
     ------
@@ -70,7 +70,7 @@ class StreamBatchSampler(ResumableSampler[list[slice]]):
         self.stream_length = (size - 1) // batch_size
 
     def __len__(self) -> int:
-        """Return the number of windows of a whole epoch, also after a position was loaded."""
+        """Return the number of windows in a whole epoch, even after a position was loaded."""
         return -(-self.stream_length // self.steps)
 
     def _batches(self, start: int) -> Iterator[list[slice]]:
@@ -89,7 +89,7 @@ class StreamLoader(ResumableLoader[StreamBatch]):
     Parameters
     ----------
     tokens : Tensor or ndarray of shape (N,), whole numbers
-        The sequence; an array may be mapped from a file.
+        The sequence; an array may be memory-mapped.
     batch_size, steps, rank, num_replicas : int
         As in `StreamBatchSampler`. The sampler's state is the loader's state.
 

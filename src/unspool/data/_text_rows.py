@@ -15,14 +15,14 @@ from ._errors import DataError
 
 
 class Row(NamedTuple):
-    """``place`` says where the row is, for errors; ``values`` holds its columns by name."""
+    """``place`` locates the row in errors; ``values`` holds its columns by name."""
 
     place: str
     values: dict[str, Any]
 
 
 def read_rows(path: Path, encoding: str = "utf-8", *, line_column: str | None = None) -> list[Row]:
-    """Read the rows of a table; its name's ending says what it is.
+    """Read the rows of a table, in the format given by the file's extension.
 
     Parameters
     ----------
@@ -30,9 +30,9 @@ def read_rows(path: Path, encoding: str = "utf-8", *, line_column: str | None = 
         ``.csv`` or ``.tsv``, whose first row names the columns, or ``.jsonl``, an object a line; each also with
         ``.gz`` or ``.xz``.
     encoding : str
-        How the file's characters are written.
+        The file's character encoding.
     line_column : str, optional
-        The column of the texts in a ``.txt`` file, which has a text a line; by default there are no such files.
+        The column of the texts in a ``.txt`` file, which has one text per line; by default, such files are refused.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def _objects(text: str, path: Path) -> list[Row]:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names for a message, quoted and not too long: what should be names may be texts."""
+    """Return names for a message, quoted and shortened: what should be names may be whole texts."""
     return ", ".join(repr(name if len(name) <= 40 else f"{name[:37]}...") for name in names)
 
 

@@ -7,16 +7,16 @@ from ._text_rows import read_rows
 
 
 def read_texts(path: str | Path, *, text_column: str = "text", encoding: str = "utf-8") -> list[str]:
-    """Read texts without labels; the file's ending says how they are kept.
+    """Read texts without labels, in the format given by the file's extension.
 
     Parameters
     ----------
     path : str or Path
-        ``.txt``, a text a line, or a table that `read_labelled_texts` knows; each also with ``.gz`` or ``.xz``.
+        ``.txt`` with one text per line, or a table as in `read_labelled_texts`; each also with ``.gz`` or ``.xz``.
     text_column : str
         The column, or the key, of the texts in a table.
     encoding : str
-        How the file's characters are written.
+        The file's character encoding.
 
     Returns
     -------

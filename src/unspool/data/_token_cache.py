@@ -1,4 +1,4 @@
-"""Texts as arrays of numbers, kept in a folder without pickles and mapped from there."""
+"""Store texts as arrays of numbers in a folder, without pickles, and map them from there."""
 
 import shutil
 import tempfile
@@ -22,16 +22,16 @@ class TokenArrays(NamedTuple):
 
 
 def keep(parts: Mapping[str, TokenArrays], folder: Path, *, called: str) -> None:
-    """Write arrays into a folder that appears whole or not at all.
+    """Write arrays into a folder, which appears whole or not at all.
 
     Parameters
     ----------
     parts : mapping of str to TokenArrays
-        What is kept, by the name of its part.
+        The arrays to keep, by the name of their part.
     folder : Path
-        Where; its name must follow from the content, because a folder that is there already is left as it is.
+        The folder. Its name must follow from the content, because an existing folder is left as it is.
     called : str
-        What errors call the data.
+        Name of the data in errors.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def map_arrays(folder: Path, part: str) -> TokenArrays:
     Parameters
     ----------
     folder : Path
-        Where it was kept.
+        The folder that `keep` wrote.
     part : str
         The name of the part.
 

@@ -25,23 +25,23 @@ def token_dataset(
     truncation: Literal["pre", "post"] = "pre",
     cache_dir: str | Path | None = None,
 ) -> TokenDataset:
-    """Return labelled texts as numbers, which are made once and then mapped from a cache.
+    """Encode labelled texts as numbers, once; later calls map them from a cache.
 
-    The cache has a folder for them, named by a checksum of the texts, the labels and the tokenizer; it appears whole
-    or not at all. Whole texts are kept, so that `maxlen` can be another one later.
+    The cache folder is named by a checksum of the texts, the labels and the tokenizer, and appears whole or not at all.
+    Whole texts are kept, so `maxlen` may differ later.
 
     Parameters
     ----------
     texts : LabelledTexts
         The texts, such as `read_labelled_texts` returns.
     tokenizer : TextTokenizer
-        Turns them into numbers.
+        The tokenizer that encodes them.
     maxlen : int, optional
         The most steps of a text; the whole text by default.
     truncation : {"pre", "post"}
-        Whether a text that is too long loses its beginning, with the start mark, or its end.
+        Whether to cut the beginning of a long text, including the start mark, or its end.
     cache_dir : str or Path, optional
-        Where the arrays are kept; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
+        Directory of the cache; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
 
     Returns
     -------

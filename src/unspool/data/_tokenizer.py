@@ -1,4 +1,4 @@
-"""Texts to numbers."""
+"""Encode texts as numbers."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _BYTES = 256
 
 
 class TextTokenizer:
-    """Turns texts into numbers, in the numbering of Keras's IMDB reviews.
+    """Encode texts as numbers, in the numbering of Keras's IMDB reviews.
 
-    Number 0 is left for padding, every text starts with 1, 2 stands for a word that is not in the vocabulary, 3 is
-    never used, and words, or pieces of words, have the numbers from 4 on. Make one with `train`, `from_word_index` or
-    `from_json`; it needs the package tokenizers (``pip install 'unspool[text]'``).
+    Number 0 is reserved for padding, every text starts with 1, 2 is a word outside the vocabulary, 3 is never used, and
+    words, or pieces of words, have numbers from 4. Make one with `train`, `from_word_index` or `from_json`; it needs
+    the package tokenizers (``pip install 'unspool[text]'``).
 
     Parameters
     ----------
     tokenizer : tokenizers.Tokenizer
-        Does the work, with these numbers; 3 is a word that is left out.
+        The underlying tokenizer, with these numbers; 3 marks a word to leave out.
     vocabulary_size : int
-        All numbers are below it; a higher one becomes 2.
+        All numbers are below it; higher ones become 2.
     """
 
     def __init__(self, tokenizer: Tokenizer, vocabulary_size: int) -> None:
@@ -53,7 +53,7 @@ class TextTokenizer:
     def train(
         cls, texts: Sequence[str], *, kind: Literal["word", "bpe"] = "word", num_words: int | None = None
     ) -> TextTokenizer:
-        """Make a vocabulary from texts.
+        """Build a vocabulary from texts.
 
         Parameters
         ----------
@@ -61,12 +61,12 @@ class TextTokenizer:
             The texts to train on.
         kind : {"word", "bpe"}
             "word": texts are split as by Keras's ``text_to_word_sequence`` (lower case, no punctuation but
-            apostrophes); words are numbered by falling frequency, those of one frequency in the order of their
-            characters. "bpe": pieces of words by byte-pair encoding of UTF-8 bytes; case and punctuation stay, and
-            no text has anything that is not in the vocabulary.
+            apostrophes); words are numbered by falling frequency, words of equal frequency in the order of their
+            characters. "bpe": pieces of words by byte-pair encoding of UTF-8 bytes; case and punctuation stay, and no
+            text has anything that is not in the vocabulary.
         num_words : int, optional
-            The numbers are below it, as in `load_imdb`: there are four words less than that. All words by default;
-            "bpe" needs it, from 260 on (four, and one for each byte), and may use fewer.
+            All numbers are below it, as in `load_imdb`: the vocabulary has four words fewer. All words by default;
+            "bpe" requires it, at least 260 (four, and one for each byte), and may use fewer.
 
         Raises
         ------
@@ -91,16 +91,16 @@ class TextTokenizer:
 
     @classmethod
     def from_word_index(cls, word_index: Mapping[str, int], *, num_words: int | None = None) -> TextTokenizer:
-        """Make a tokenizer of words whose ranks are known, such as those of `load_imdb_word_index`.
+        """Build a tokenizer from words with known ranks, such as those of `load_imdb_word_index`.
 
-        Texts become what Keras made of its IMDB reviews: a word that is not in `word_index` at all is left out.
+        Texts are encoded as Keras encoded its IMDB reviews: a word that is not in `word_index` is left out.
 
         Parameters
         ----------
         word_index : mapping of str to int
-            The rank of each word: 1 for the first, and every number after it once.
+            The rank of each word, each number from 1 once.
         num_words : int, optional
-            The numbers are below it; a word with a higher one (its rank and 3) becomes 2. All words by default.
+            All numbers are below it; a word with a higher one (its rank plus 3) becomes 2. All words by default.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class TextTokenizer:
         Raises
         ------
         DataError
-            If `text` is no text.
+            If `text` is not a text.
         """
         return self.encode_batch([text])[0]
 
@@ -153,7 +153,7 @@ class TextTokenizer:
         Raises
         ------
         DataError
-            If one of them is no text.
+            If one of them is not a text.
         """
         _refuse_one_text(texts)
         with damage_as(DataError, "received something that is no text, or half a character in one"):
@@ -165,13 +165,13 @@ class TextTokenizer:
         return numbers.masked_fill_(numbers >= self.vocabulary_size, OUT_OF_VOCABULARY)
 
     def to_json(self) -> str:
-        """Return the tokenizer as a string; its ``"tokenizer"`` is what Hugging Face's library reads."""
+        """Return the tokenizer as a JSON string, whose ``"tokenizer"`` Hugging Face's library can read."""
         content = json.loads(self._tokenizer.to_str())
         return json.dumps({"format": _FORMAT, "vocabulary_size": self.vocabulary_size, "tokenizer": content})
 
     @classmethod
     def from_json(cls, content: str) -> TextTokenizer:
-        """Return the tokenizer that `to_json` made a string of.
+        """Return the tokenizer from the string that `to_json` returned.
 
         Parameters
         ----------
@@ -181,7 +181,7 @@ class TextTokenizer:
         Raises
         ------
         DataError
-            If it is no such string, or tokenizers is not installed.
+            If it is not such a string, or tokenizers is not installed.
         """
         read, expected = library().Tokenizer.from_str, "expected what to_json returned"
         with damage_as(DataError, "received no tokenizer of unspool", expected):

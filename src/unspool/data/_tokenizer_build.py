@@ -22,7 +22,7 @@ _FINAL_SIGMA = r"(?<=\p{L})Σ(?!\p{L})"
 
 
 def library() -> ModuleType:
-    """Return the package tokenizers, which only texts need.
+    """Import the package tokenizers, which only texts need.
 
     Raises
     ------
@@ -40,14 +40,14 @@ def library() -> ModuleType:
 
 
 def count_words(texts: Sequence[str], limit: int | None) -> list[str]:
-    """Return the words of texts by falling frequency; those of one frequency by their characters.
+    """Return the words of texts by falling frequency; words of equal frequency by their characters.
 
     Parameters
     ----------
     texts : sequence of str
         The texts.
     limit : int, optional
-        Return so many at most.
+        Return at most this many.
 
     Raises
     ------
@@ -64,14 +64,14 @@ def count_words(texts: Sequence[str], limit: int | None) -> list[str]:
 
 
 def word_level(ranks: Mapping[str, int], unknown: int) -> Tokenizer:
-    """Return a tokenizer of words, which are their rank plus 3.
+    """Return a tokenizer of words, whose numbers are their rank plus 3.
 
     Parameters
     ----------
     ranks : mapping of str to int
         The rank of each word, from 1.
     unknown : int
-        The number of every other word: that of one of the marks.
+        The number of every other word, one of the marks.
 
     Raises
     ------

@@ -14,32 +14,32 @@ from ._errors import DataError
 class TokenDataset:
     """Labelled texts as numbers of words, in Keras's numbering.
 
-    Words are stored by their rank, 1 for the most frequent. A text becomes `start_char`, then ``rank + index_from``
-    for every word; what is `num_words` or more becomes `oov_char`. A text is cut to `maxlen` after that, so 'pre'
-    cuts the start mark too. Number 0 is left for padding.
+    Words are stored by their rank, 1 for the most frequent. A text becomes `start_char`, then ``rank + index_from`` for
+    every word; numbers of `num_words` or more become `oov_char`. The text is cut to `maxlen` after that, so 'pre' also
+    cuts the start mark. Number 0 is reserved for padding.
 
     Parameters
     ----------
     tokens : ndarray of shape (N,)
-        The ranks of all texts, one text after the other; it may be mapped from a file.
+        The ranks of all texts, one text after the other; it may be memory-mapped.
     offsets : ndarray of shape (R + 1,), int64
         Where each text starts, and where the last one ends.
     labels : Tensor of shape (R,), int64
         The class of each text.
     class_names : sequence of str
-        What each class is called.
+        The name of each class.
     num_words : int, optional
-        The numbers are below it; all words by default.
+        All numbers are below it; all words by default.
     start_char : int, optional
-        What every text starts with, or None.
+        The number that every text starts with, or None.
     oov_char : int
-        What stands for a word beyond `num_words`.
+        The number of a word beyond `num_words`.
     index_from : int
-        What is added to the ranks.
+        The number added to the ranks.
     maxlen : int, optional
         The most steps of a text; the whole text by default.
     truncation : {"pre", "post"}
-        Whether a text that is too long loses its beginning or its end.
+        Whether to cut the beginning or the end of a long text.
 
     Raises
     ------

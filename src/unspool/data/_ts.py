@@ -9,7 +9,7 @@ from ._errors import DataError
 
 
 def read_ts(path: str | Path) -> tuple[list[np.ndarray], list[str] | None]:
-    """Read a ``.ts`` file of the UEA and UCR archives: one multivariate series a line.
+    """Read a ``.ts`` file of the UEA and UCR archives: one multivariate series per line.
 
     Parameters
     ----------
@@ -22,12 +22,12 @@ def read_ts(path: str | Path) -> tuple[list[np.ndarray], list[str] | None]:
     sequences : list of ndarray of shape (T, C), float64
         The series, time first.
     labels : list of str, or None
-        Their class labels, where the file has them.
+        Their class labels, if the file has them.
 
     Raises
     ------
     DataError
-        If the file cannot be read, or a line is no series; the message gives the file and the line.
+        If the file cannot be read, or a line is not a series; the message gives the file and the line.
     """
     path = Path(path)
     labelled = False

@@ -1,4 +1,4 @@
-"""Weights in and out: PyTorch, Keras 3, TensorFlow 1, Flax, Haiku, and safetensors files. Nothing is ever unpickled.
+"""Convert weights: PyTorch, Keras 3, TensorFlow 1, Flax, Haiku, and safetensors files. Nothing is ever unpickled.
 
 Files need the extra: ``pip install 'unspool[interop]'``. The other libraries themselves are not needed.
 """

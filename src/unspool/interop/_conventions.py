@@ -1,7 +1,7 @@
-"""What the converters share: the table of gate orders, and the ways between arrays and parameters.
+"""Shared by the converters: the table of gate orders, and conversions between arrays and parameters.
 
-Letters: I input size, H hidden size, G number of gates. Other libraries multiply inputs from the left, so that their
-kernels are [I, G H] where a parameter here is [G H, I].
+Letters: I input size, H hidden size, G number of gates. Other libraries multiply inputs from the left, so their kernels
+are [I, G H] where a parameter here is [G H, I].
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ A capital is a gate that stands for one minus ours: since 1 - sigmoid(a) = sigmo
 
 
 def to_ours(library: str, kind: str, array: Tensor) -> Tensor:
-    """Bring a kernel or bias of another library, [..., G H], into the form of our parameters, [G H, ...]."""
+    """Convert a kernel or bias of another library, [..., G H], to the form of our parameters, [G H, ...]."""
     theirs = ORDERS[library][kind]
     if array.shape[-1] % len(theirs):
         raise ValueError(
@@ -80,7 +80,7 @@ def as_array(tensor: Tensor) -> np.ndarray:
 
 
 def with_parameters(make: Callable[[], Module], parameters: Mapping[str, Tensor]) -> Module:
-    """Build a module around copies of given parameters: none is drawn at random, and dtype and device are theirs."""
+    """Build a module around copies of given parameters, with their dtype and device; nothing is drawn at random."""
     with torch.device("meta"):
         module = make()
     expected = {name: list(value.shape) for name, value in module.state_dict().items()}
@@ -103,7 +103,7 @@ def with_parameters(make: Callable[[], Module], parameters: Mapping[str, Tensor]
 
 
 def builtin_cell_of(module: nn.Module) -> BuiltinCell:
-    """Return the one built-in cell of a layer, or the cell that was given."""
+    """Return the single built-in cell of a layer, or the given cell."""
     if isinstance(module, RNN):
         module = module.cell
     if isinstance(module, SimpleRNN | LSTM | GRU):
@@ -127,7 +127,7 @@ def kind_of(cell: BuiltinCell) -> str:
 
 
 def require(cell: nn.Module, library: str, **expected: Any) -> None:
-    """Refuse a module with options that another library has not. Options that the module has not are left out."""
+    """Refuse a module with options that another library lacks. Options that the module lacks are ignored."""
     for name, value in expected.items():
         if getattr(cell, name, value) != value:
             raise ValueError(
@@ -141,7 +141,7 @@ PLAIN_LSTM: dict[str, Any] = {"peephole": False, "coupled": False, "proj_size": 
 
 
 def joined_bias(cell: BuiltinCell, added_at_run_time: float = 0.0) -> Tensor:
-    """Return the sum of all biases of a cell: both vectors, and the forget bias but for what the other library adds."""
+    """Return the sum of all biases of a cell: both vectors, and the forget bias minus what the other library adds."""
     parts = [bias.detach() for bias in (cell.bias_ih, cell.bias_hh) if bias is not None]
     bias = torch.stack(parts).sum(0) if parts else cell.weight_ih.new_zeros(cell.weight_ih.shape[0])
     if isinstance(cell, LSTMCell) and cell.forget_bias != added_at_run_time:
@@ -150,7 +150,7 @@ def joined_bias(cell: BuiltinCell, added_at_run_time: float = 0.0) -> Tensor:
 
 
 def split_joint(kernel: Tensor, output_size: int) -> tuple[Tensor, Tensor]:
-    """Cut a kernel that multiplies [x, h] into that of x and that of h, which has `output_size` rows."""
+    """Split a kernel that multiplies [x, h] into those of x and of h; the latter has `output_size` rows."""
     if kernel.dim() != 2 or kernel.shape[0] <= output_size:
         raise ValueError(
             f"received a kernel of shape {list(kernel.shape)}; expected one that multiplies inputs and "

@@ -1,4 +1,4 @@
-"""A module as plain data: its class and the arguments that it was built with."""
+"""Describe a module as plain data: its class and the arguments it was built with."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ OTHER_NAMES = {"input_dropout": "dropout", "layer": "forward_layer"}
 
 
 def describe_module(module: nn.Module) -> dict[str, Any]:
-    """Return a module's class and arguments, such that JSON can hold them and `build_module` undoes it.
+    """Return a module's class and arguments in a form that fits JSON and that `build_module` inverts.
 
     Raises
     ------
     TypeError
-        If the module, or one inside of it, is not one of `CLASSES`, or an argument is a function.
+        If the module, or one inside it, is not one of `CLASSES`, or an argument is a function.
     """
     kind = type(module)
     if CLASSES.get(kind.__name__) is not kind:
@@ -55,7 +55,7 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
 
 
 def _argument(module: nn.Module, name: str) -> Any:
-    """Return what a module was given; its cells know what is not the layer's."""
+    """Return an argument of a module, from its cells if the layer does not keep it."""
     if isinstance(module, SimpleRNN | LSTM | GRU) and (name == "input_dropout" or not hasattr(module, name)):
         return getattr(module._cells[0][1], OTHER_NAMES.get(name, name))
     return getattr(module, OTHER_NAMES.get(name, name) if isinstance(module, Bidirectional) else name)
@@ -77,7 +77,7 @@ def build_module(description: Mapping[str, Any]) -> nn.Module:
     Raises
     ------
     ValueError
-        If the class is unknown, or has no such arguments.
+        If the class is unknown, or does not take these arguments.
     """
     kind = description.get("class")
     if kind not in CLASSES:

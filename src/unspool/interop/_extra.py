@@ -1,4 +1,4 @@
-"""Packages that only some converters need."""
+"""Import packages that only some converters need."""
 
 from __future__ import annotations
 

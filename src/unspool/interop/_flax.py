@@ -1,4 +1,4 @@
-"""From and to the parameter trees of Flax's cells."""
+"""Convert from and to the parameter trees of Flax's cells."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Tree = Mapping[str, Any]
 
 
 def from_flax(params: Tree, *, activation: str = "tanh", recurrent_activation: str = "sigmoid") -> BuiltinCell:
-    """Convert the parameters of one Flax cell; what kind of cell it is stands in their names.
+    """Convert the parameters of one Flax cell; their names tell the kind of cell.
 
     | cell | tree |
     | --- | --- |
@@ -38,8 +38,8 @@ def from_flax(params: Tree, *, activation: str = "tanh", recurrent_activation: s
     | `linen.SimpleCell` | `i h`, a bias in `i` |
     | `nnx.OptimizedLSTMCell`, `GRUCell`, `SimpleCell` | `dense_i dense_h`, all gates in one kernel |
 
-    Every entry has a `kernel` [I, H] or [H, H], and a `bias` where there is one. Flax's state of an LSTM is (c, h),
-    here it is (h, c). A residual `SimpleCell` cannot be told from a plain one, and has no counterpart here.
+    Every entry has a `kernel` [I, H] or [H, H], and possibly a `bias`. Flax's LSTM state is (c, h); here it is (h, c).
+    A residual `SimpleCell` cannot be distinguished from a plain one, and has no counterpart here.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def from_flax(params: Tree, *, activation: str = "tanh", recurrent_activation: s
         The tree of the cell alone: `variables["params"]` of a linen cell, `variables["params"]["cell"]` of a
         `linen.RNN`, `nnx.state(cell, nnx.Param)`.
     activation, recurrent_activation : str
-        The cell's `activation_fn` and `gate_fn`, which the tree does not tell.
+        The cell's `activation_fn` and `gate_fn`, which are not in the tree.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def from_flax(params: Tree, *, activation: str = "tanh", recurrent_activation: s
     Raises
     ------
     ValueError
-        If the names are not those of a cell above, or the shapes do not fit.
+        If the names are not those of a cell above, or the shapes do not match.
     TypeError
         If an array does not hold floating-point numbers.
     """
@@ -94,7 +94,7 @@ def from_flax(params: Tree, *, activation: str = "tanh", recurrent_activation: s
 def to_flax(module: nn.Module) -> dict[str, dict[str, np.ndarray]]:
     """Return the parameters of a cell as the tree of the linen cell of its kind, `nnx.LSTMCell`'s but for `if_`.
 
-    Both biases are added where Flax has one, and `forget_bias` is added to the forget gate's.
+    Where Flax has one bias, both are added, and `forget_bias` is added to the forget gate's.
 
     Parameters
     ----------
@@ -104,14 +104,14 @@ def to_flax(module: nn.Module) -> dict[str, dict[str, np.ndarray]]:
     Returns
     -------
     dict
-        By the names in `from_flax`, with NumPy arrays: `cell.apply({"params": tree}, carry, x)`.
+        NumPy arrays by the names in `from_flax`, for `cell.apply({"params": tree}, carry, x)`.
 
     Raises
     ------
     TypeError
         If it is another module, or the weights are bfloat16.
     ValueError
-        If it has options that Flax's cells have not: a peephole, a projection, `reset_after=False`, ...
+        If it has options that Flax's cells lack: a peephole, a projection, `reset_after=False`, ...
     """
     cell = builtin_cell_of(module)
     kind = kind_of(cell)
@@ -150,7 +150,7 @@ def _entry(tree: Tree, name: str) -> dict[str, Tensor]:
 
 
 def _merge(entries: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Join the entries of all gates; a bias that only some gates have is zero for the others."""
+    """Join the entries of all gates; gates without a bias get zeros if others have one."""
     merged = {"kernel": torch.cat([entry["kernel"] for entry in entries], -1)}
     if any("bias" in entry for entry in entries):
         zeros = entries[0]["kernel"].new_zeros(entries[0]["kernel"].shape[-1])
@@ -159,7 +159,7 @@ def _merge(entries: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _kind_of_kernel(kernel: Tensor) -> str:
-    """Tell the kind of a cell from its recurrent kernel, [H, G H]."""
+    """Infer the kind of a cell from its recurrent kernel, [H, G H]."""
     hidden_size, columns = kernel.shape if kernel.dim() == 2 else (0, 0)
     for kind, gates in ORDERS["flax"].items():
         if columns == len(gates) * hidden_size > 0:

@@ -1,4 +1,4 @@
-"""From Keras 3's recurrent layers and cells."""
+"""Convert from Keras 3's recurrent layers and cells."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def from_keras(
     | `go_backwards`, `return_sequences`, `return_state`, `unroll` | the same options |
     | `zero_output_for_mask` | `pad_output="zero"`, else `"repeat"` |
 
-    Layers come out with `batch_first=True`. A mask that `Masking` or `Embedding` would pass on is passed here as `mask`
-    or `lengths`. Final states are `torch.nn`'s: (h, c) of shape (1, B, H). Initialisers, regularizers, constraints and
+    Converted layers have `batch_first=True`. Pass a mask that `Masking` or `Embedding` would propagate as `mask` or
+    `lengths`. Final states are `torch.nn`'s: (h, c) of shape (1, B, H). Initialisers, regularizers, constraints and
     seeds are left out; `reset_parameters` draws as Keras does by default.
 
     Parameters
@@ -63,8 +63,8 @@ def from_keras(
     Raises
     ------
     ValueError
-        If the layer is not built, is of another kind, of Keras 2, stateful, has an option without a counterpart here,
-        or the weights do not fit.
+        If the layer is not built, is of another kind, from Keras 2, stateful, or has an option without a counterpart
+        here, or if the weights do not fit.
     TypeError
         If an array does not hold floating-point numbers.
 
@@ -92,7 +92,7 @@ def from_keras(
 
 
 def parameters_of(kind: str, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
-    """Return a cell's weights as parameters of ours; gradients are taken the same way."""
+    """Return a cell's weights as our parameters; gradients convert the same way."""
     parameters = {
         "weight_ih": to_ours("keras", kind, kernel),
         "weight_hh": to_ours("keras", kind, recurrent_kernel),
@@ -104,7 +104,7 @@ def parameters_of(kind: str, kernel: Tensor, recurrent_kernel: Tensor, bias: Ten
 
 
 class _Reader:
-    """Builds modules of serialised layers, taking the weights as they come."""
+    """Build modules from serialised layers, consuming the weights in order."""
 
     def __init__(self, weights: Iterator[Tensor], activations: Activations) -> None:
         self.weights = weights
@@ -184,7 +184,7 @@ class _Reader:
         return with_parameters(lambda: LAYERS[kind](*sizes, **keywords, **options), named)
 
     def _activation(self, spec: Any) -> str | Callable[[Tensor], Tensor]:
-        """Return the activation that a name or a serialised function stands for; None is linear."""
+        """Return the activation of a name or a serialised function; None is linear."""
         name = "linear" if spec is None else spec
         if isinstance(name, Mapping):
             name = name["config"] if isinstance(name.get("config"), str) else name.get("class_name", "lambda")
@@ -199,7 +199,7 @@ class _Reader:
 
 
 def _options(config: Config) -> dict[str, Any]:
-    """Return the options of a layer here, and refuse those that it has not."""
+    """Return the options of a layer here, and refuse those without a counterpart."""
     if config.get("stateful"):
         raise ValueError(
             "received a layer with stateful=True; expected stateful=False. Its weights are the same: set it to False "

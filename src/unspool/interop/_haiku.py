@@ -1,4 +1,4 @@
-"""From and to the parameters of Haiku's recurrent cores."""
+"""Convert from and to the parameters of Haiku's recurrent cores."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RUN_TIME_FORGET_BIAS = 1.0
 
 
 def from_haiku(params: Mapping[str, Mapping[str, Any]], name: str) -> BuiltinCell:
-    """Convert the parameters of one Haiku core; what kind of core it is stands in the names of its modules.
+    """Convert the parameters of one Haiku core; the names of its modules tell the kind of core.
 
     | core | modules | how it differs |
     | --- | --- | --- |
@@ -105,7 +105,7 @@ def _vanilla(inputs: Mapping[str, Tensor], hidden: Mapping[str, Tensor]) -> Buil
 def to_haiku(module: nn.Module, name: str) -> dict[str, dict[str, np.ndarray]]:
     """Return the parameters of a cell as those of the Haiku core of its kind.
 
-    Both biases are added where Haiku has one, and so is what `forget_bias` has above Haiku's 1.
+    Where Haiku has one bias, both are added, and so is any `forget_bias` beyond Haiku's 1.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def to_haiku(module: nn.Module, name: str) -> dict[str, dict[str, np.ndarray]]:
     TypeError
         If it is another module, or the weights are bfloat16.
     ValueError
-        If it has options that Haiku's cores have not: other activations, a peephole, `reset_after=True`, ...
+        If it has options that Haiku's cores lack: other activations, a peephole, `reset_after=True`, ...
     """
     cell = builtin_cell_of(module)
     kind = kind_of(cell)

@@ -1,4 +1,4 @@
-"""Arrays of an HDF5 file that somebody else may have written: those that lie in it, and no larger than it can hold."""
+"""Read arrays of an untrusted HDF5 file: only those stored in it, and no larger than it can hold."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from unspool._reading import check_unpacked
 
 
 class Arrays:
-    """Reads data sets of an open file.
+    """Read data sets of an open file.
 
-    An HDF5 file may say that an item lies in another file (external links, external storage, virtual data sets), which
-    would put the content of any file of this machine among the weights. None of that is followed.
+    An HDF5 file may refer to another file (external links, external storage, virtual data sets), which would put the
+    content of any file of this machine among the weights. Such references are not followed.
 
     Parameters
     ----------
     h5py : module
     file : h5py.File
     size : int
-        Bytes of the file; all that is read of it together is within the bound of `unspool._reading`.
+        Bytes of the file; everything read from it together is within the bound of `unspool._reading`.
     """
 
     def __init__(self, h5py: ModuleType, file: Any, size: int) -> None:
@@ -32,7 +32,7 @@ class Arrays:
         self.read = 0
 
     def find(self, path: str) -> Any | None:
-        """Return the item at a path, or None where there is none.
+        """Return the item at a path, or None if there is none.
 
         Raises
         ------
@@ -55,12 +55,12 @@ class Arrays:
         return item
 
     def names(self, path: str, most: int) -> list[str]:
-        """Return the names in a group of numbered data sets, in the order of their numbers; none where it is absent.
+        """Return the names in a group of numbered data sets, in the order of their numbers; none if it is absent.
 
         Raises
         ------
         ValueError
-            If there are more than `most`, or a name is no number.
+            If there are more than `most`, or a name is not a number.
         """
         group = self.find(path)
         if group is None:
@@ -75,7 +75,7 @@ class Arrays:
         Raises
         ------
         ValueError
-            If there is none, it lies in another file, or is larger than the file can hold.
+            If there is none, it is stored in another file, or it is larger than the file can hold.
         TypeError
             If it does not hold numbers.
         """

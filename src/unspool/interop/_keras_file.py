@@ -1,4 +1,4 @@
-"""The recurrent layers of a `.keras` file, read without Keras."""
+"""Read the recurrent layers of a `.keras` file without Keras."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ VARIABLES = 3
 
 
 class KerasFile(NamedTuple):
-    """What `load_keras` found.
+    """The result of `load_keras`.
 
     Attributes
     ----------
     layers : dict of str to Module
-        The recurrent layers by name, in the order of the model. A layer of a model within the model has that model's
-        name before its own: `"encoder/lstm"`.
+        The recurrent layers by name, in the order of the model. A layer of a nested model is prefixed with that model's
+        name: `"encoder/lstm"`.
     left_out : dict of str to str
         The kinds of all other layers, by name.
     """
@@ -44,20 +44,20 @@ class KerasFile(NamedTuple):
 def load_keras(
     path: str | os.PathLike[str], names: Collection[str] | None = None, *, activations: Activations | None = None
 ) -> KerasFile:
-    """Convert every recurrent layer of a Sequential or functional model that Keras 3 has saved.
+    """Convert every recurrent layer of a Sequential or functional model saved by Keras 3.
 
     A `.keras` file is an archive of a configuration, which is read and never run, and an HDF5 file with the weights.
-    Weights that the HDF5 file says lie in another file are refused, as are archives and arrays of more than 64 times
-    the size of the file (and 64 MiB).
+    References from the HDF5 file to other files are refused, as are archives and arrays of more than 64 times the size
+    of the file (and 64 MiB).
 
     Parameters
     ----------
     path : path
         The file.
     names : collection of str, optional
-        Convert these layers alone: a way past one that cannot be converted.
+        Convert only these layers, for example to skip one that cannot be converted.
     activations : mapping of str to callable, optional
-        See `from_keras`, which says what becomes of each option.
+        See `from_keras`, which lists how each option is converted.
 
     Returns
     -------
@@ -66,10 +66,10 @@ def load_keras(
     Raises
     ------
     ValueError
-        If it is not such a file or a damaged one, a name is not there, weights lie in another file, or a recurrent
+        If it is not such a file or is damaged, a name is missing, weights are stored in another file, or a recurrent
         layer cannot be converted: see `from_keras`.
     TypeError
-        If weights are not of floating-point numbers.
+        If weights are not floating-point numbers.
     FileNotFoundError
         If there is no such file.
     ImportError
@@ -114,7 +114,7 @@ def _check_class(model: Mapping[str, Any]) -> None:
 
 
 def _layers(model: Mapping[str, Any], prefix: str, group: str) -> Iterator[tuple[str, Mapping[str, Any], str]]:
-    """Yield name, configuration and HDF5 group of every layer of a model and of the models within it."""
+    """Yield name, configuration and HDF5 group of every layer of a model and of its nested models."""
     # Operations on tensors stand among the layers, and have no weights and no group.
     layers = [layer for layer in model["config"]["layers"] if not str(layer.get("module")).startswith("keras.src.ops")]
     for layer, key in zip(layers, _keys(layers), strict=True):
@@ -153,7 +153,7 @@ def _keys(layers: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _check_name(arrays: Arrays, group: str, name: str) -> None:
-    """Refuse the weights of another layer: newer files have the names beside the weights."""
+    """Refuse the weights of another layer: newer files store the names with the weights."""
     variables = arrays.find(f"{group}/vars")
     stored = name if variables is None else variables.attrs.get("name", name)
     if stored != name:

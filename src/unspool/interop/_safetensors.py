@@ -1,4 +1,4 @@
-"""Modules in safetensors files: the parameters, and in the header what was built and with which arguments."""
+"""Store modules in safetensors files: the parameters, and in the header the class and its arguments."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ VERSION = "1"
 
 
 def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Write a layer or cell to a safetensors file, which `load` makes it from again.
+    """Write a layer or cell to a safetensors file, for `load`.
 
-    Any reader of safetensors finds the state dict in it, under PyTorch's names. The file is written beside its place
-    and moved, so it is there as a whole or not at all.
+    Any reader of safetensors finds the state dict in it, under PyTorch's names. The file is written next to its
+    destination and then moved, so it appears whole or not at all.
 
     Parameters
     ----------
     module : SimpleRNN, LSTM, GRU, RNN, Bidirectional, or a cell
         Cells: SimpleRNNCell, LSTMCell, GRUCell, StackedRNNCells, ResidualCell, HighwayCell.
     path : path
-        The file. Its directory must be there.
+        The file. Its directory must exist.
 
     Raises
     ------
     TypeError
-        If the module, or one inside of it, is of another class (PyTorch makes one for parametrisations), or an argument
-        is a function.
+        If the module, or one inside it, is of another class (PyTorch makes one for parametrisations), or an argument is
+        a function.
     ValueError
-        If two parameters are one, or the module is pruned.
+        If two parameters are the same, or the module is pruned.
     ImportError
         If safetensors is not installed: it is in the extra `interop`.
     """
@@ -66,7 +66,7 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> nn.Module:
-    """Make a layer or cell from a file that `save` has written.
+    """Load a layer or cell from a file written by `save`.
 
     Parameters
     ----------
@@ -81,9 +81,9 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
     Raises
     ------
     ValueError
-        If the file is damaged, was not written by `save` or by a later version of it.
+        If the file is damaged, was not written by `save`, or was written by a later version of it.
     TypeError
-        If it holds a parameter that is not of floating-point numbers.
+        If it holds a parameter that is not floating-point.
     FileNotFoundError
         If there is no such file.
     ImportError

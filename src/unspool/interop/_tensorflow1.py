@@ -1,4 +1,4 @@
-"""From and to the variables of TensorFlow 1's `rnn_cell.*`."""
+"""Convert from and to the variables of TensorFlow 1's `rnn_cell.*`."""
 
 from __future__ import annotations
 
@@ -65,35 +65,35 @@ def from_tensorflow1(
     | `CudnnCompatibleLSTMCell` | `kernel` [I + H, 4H], `bias` | adds no forget bias |
     | `GRUCell` | `gates/kernel` [I + H, 2H], `candidate/kernel` [I + H, H], biases | resets before the product |
 
-    The kernels multiply inputs and state joined. `forget_bias` is no variable: TensorFlow adds it at run time, and so
-    does the cell here. TensorFlow's state of an LSTM is (c, h), here it is (h, c). Names below `scope` that no cell
-    has are refused, but for the slots of optimizers, `kernel/Adam`.
+    The kernels multiply the concatenation of inputs and state. `forget_bias` is not a variable: TensorFlow adds it at
+    run time, and so does the cell here. TensorFlow's LSTM state is (c, h); here it is (h, c). Names below `scope` that
+    no cell has are refused, except the slots of optimizers, `kernel/Adam`.
 
     Parameters
     ----------
     variables : mapping of str to array, or path
-        By name, with `:0` or without; or a checkpoint, for which TensorFlow must be installed.
+        By name, with or without `:0`; or a checkpoint, for which TensorFlow must be installed.
     scope : str
-        Where the cell lies: `"rnn/lstm_cell"`, or a scope around it, `"rnn"`, `"bidirectional_rnn/fw"`,
+        The scope of the cell, `"rnn/lstm_cell"`, or a scope around it, `"rnn"`, `"bidirectional_rnn/fw"`,
         `"rnn/multi_rnn_cell"`.
     kind : {"rnn", "lstm", "gru"}, optional
-        By default it is told by TensorFlow's own scopes (`basic_lstm_cell`, ...); to be given for others.
+        Inferred from TensorFlow's own scopes (`basic_lstm_cell`, ...); required for others.
     forget_bias : float, optional
-        What an LSTM was built with: the variables do not tell. By default what TensorFlow's cell has by default: 1.0,
-        and 0.0 in a scope `cudnn_compatible_lstm_cell`.
+        The value an LSTM was built with, which is not among the variables. TensorFlow's default by default: 1.0, and
+        0.0 in a scope `cudnn_compatible_lstm_cell`.
     activation, cell_clip, proj_clip
-        What the cells were built with. Clips are for LSTMs.
+        The values the cells were built with. Clips are for LSTMs.
 
     Returns
     -------
     SimpleRNNCell, LSTMCell or GRUCell; or StackedRNNCells
-        To be run by `dynamic_rnn`, or as `RNN(cell)`.
+        Run it with `dynamic_rnn`, or as `RNN(cell)`.
 
     Raises
     ------
     ValueError
-        If there is no cell in that scope, or more than one without a `MultiRNNCell`, or its kind is not known or has
-        no counterpart, or shapes do not fit.
+        If there is no cell in that scope, or more than one without a `MultiRNNCell`, or its kind is unknown or has no
+        counterpart, or shapes do not match.
     TypeError
         If a variable does not hold floating-point numbers.
     ImportError
@@ -121,7 +121,7 @@ def from_tensorflow1(
 
 
 def parameters_of(kind: str, weights: Mapping[str, Tensor], output_size: int) -> dict[str, Tensor]:
-    """Return a cell's variables as parameters of ours; gradients are taken the same way."""
+    """Return a cell's variables as our parameters; gradients convert the same way."""
     if kind == "gru":
         kernel = torch.cat([weights["gates/kernel"], weights["candidate/kernel"]], -1)
         bias = torch.cat([weights["gates/bias"], weights["candidate/bias"]])
@@ -206,7 +206,7 @@ def _kind_of_scope(prefix: str, weights: Iterable[str]) -> str:
 
 
 def _open_checkpoint(path: str | os.PathLike[str]) -> tuple[list[str], Callable[[str], Any]]:
-    """Return the names of the variables in a checkpoint, and what reads one."""
+    """Return the names of the variables in a checkpoint, and a function that reads one."""
     try:
         import tensorflow as tf  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
     except ModuleNotFoundError as error:
@@ -224,8 +224,8 @@ def _open_checkpoint(path: str | os.PathLike[str]) -> tuple[list[str], Callable[
 def to_tensorflow1(module: nn.Module, scope: str) -> dict[str, np.ndarray]:
     """Return the parameters of a cell, or of stacked cells, as TensorFlow 1's variables.
 
-    Both biases are added; where there are none they are zeros. Build TensorFlow's cell with the activation, the clips
-    and the `forget_bias` of the cell here.
+    Both biases are added; missing biases become zeros. Build TensorFlow's cell with the activation, the clips and the
+    `forget_bias` of the cell here.
 
     Parameters
     ----------
@@ -236,14 +236,14 @@ def to_tensorflow1(module: nn.Module, scope: str) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of array
-        By name, without `:0`. Cell k of a stack lies in `{scope}/cell_{k}/lstm_cell` (`gru_cell`, `basic_rnn_cell`).
+        By name, without `:0`. Cell k of a stack is in `{scope}/cell_{k}/lstm_cell` (`gru_cell`, `basic_rnn_cell`).
 
     Raises
     ------
     TypeError
         If it is another module, or the weights are bfloat16.
     ValueError
-        If it has options that TensorFlow's cells have not: `reset_after=True`, another recurrent activation, ...
+        If it has options that TensorFlow's cells lack: `reset_after=True`, another recurrent activation, ...
     """
     stack = module.cell if isinstance(module, RNN) else module
     if isinstance(stack, StackedRNNCells):

@@ -1,4 +1,4 @@
-"""To Keras 3's recurrent layers and cells."""
+"""Convert to Keras 3's recurrent layers and cells."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class KerasLayer(NamedTuple):
     Attributes
     ----------
     config : dict
-        What `keras.layers.serialize` gives and `keras.layers.deserialize` takes.
+        The result of `keras.layers.serialize`, for `keras.layers.deserialize`.
     weights : list of array
         In the order of `layer.get_weights()` and `layer.set_weights()`.
     """
@@ -40,8 +40,8 @@ class KerasLayer(NamedTuple):
 def to_keras(module: nn.Module) -> KerasLayer:
     """Return a layer or cell as a Keras 3 layer's configuration and weights.
 
-    Where Keras has one bias both are added, and `forget_bias` is added to the forget gate's. A missing second bias of a
-    GRU with `reset_after` becomes zeros.
+    Where Keras has one bias, both are added, and `forget_bias` is added to the forget gate's. A missing second bias of
+    a GRU with `reset_after` becomes zeros.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def to_keras(module: nn.Module) -> KerasLayer:
     TypeError
         If it is another module, or the weights are bfloat16.
     ValueError
-        If it has options that Keras has not: a peephole, a projection, several layers, `reverse`, ...
+        If it has options that Keras lacks: a peephole, a projection, several layers, `reverse`, ...
     """
     if isinstance(module, StackedRNNCells):
         cells = [to_keras(cell) for cell in module.cells]

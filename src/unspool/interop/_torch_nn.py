@@ -1,4 +1,4 @@
-"""From and to `torch.nn`'s own modules."""
+"""Convert from and to `torch.nn`'s modules."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ THEIRS = {ours: theirs for theirs, ours in OURS.items()}
 def from_torch(module: nn.Module) -> nn.Module:
     """Convert a recurrent module of `torch.nn`.
 
-    Names, gate order and both biases are PyTorch's here too, so the parameters are copied as they are. Device, dtype,
+    Names, gate order and both biases are PyTorch's here too, so the parameters are copied unchanged. Device, dtype,
     training mode and `requires_grad` are kept. One parameter under two names becomes two.
 
     Parameters
@@ -38,7 +38,7 @@ def from_torch(module: nn.Module) -> nn.Module:
     Raises
     ------
     TypeError
-        If it is another module, or one of a derived class, as PyTorch makes them for parametrisations: remove those.
+        If it is another module, or of a derived class, which PyTorch makes for parametrisations: remove those first.
     ValueError
         If it is pruned.
 
@@ -84,7 +84,7 @@ def to_torch(module: nn.Module) -> nn.Module:
     TypeError
         If it is another module.
     ValueError
-        If it has an option that `torch.nn` has not: another activation, a peephole, recurrent dropout, `reverse`, ...
+        If it has an option that `torch.nn` lacks: another activation, a peephole, recurrent dropout, `reverse`, ...
     """
     if type(module) not in THEIRS:
         raise TypeError(f"received {type(module).__name__}; expected unspool's {_names(THEIRS)}.")
@@ -113,7 +113,7 @@ def to_torch(module: nn.Module) -> nn.Module:
 
 
 def _parameters(cell: BuiltinCell, layer: bool) -> dict[str, Tensor]:
-    """Return a cell's parameters as `torch.nn` has them, with two biases or none."""
+    """Return a cell's parameters in `torch.nn`'s form, with two biases or none."""
     kind = kind_of(cell)
     require(cell, "torch.nn", dropout=0.0, recurrent_dropout=0.0)
     if kind == "rnn" and cell.activation not in ("tanh", "relu"):
@@ -133,7 +133,7 @@ def _parameters(cell: BuiltinCell, layer: bool) -> dict[str, Tensor]:
 
 
 def _in_the_state_of(source: nn.Module, converted: nn.Module) -> nn.Module:
-    """Give the converted module the training mode of its source, and each parameter `requires_grad` of its own."""
+    """Copy the training mode to the converted module, and `requires_grad` to each parameter."""
     wanted = {name: parameter.requires_grad for name, parameter in source.named_parameters()}
     for name, parameter in converted.named_parameters():
         parameter.requires_grad_(wanted.get(name, True))

@@ -1,4 +1,4 @@
-"""Data sets: one that the package ships, and those that it finds or fetches."""
+"""Data sets: one is included in the package, the others are found or downloaded."""
 
 from .chorales import load_chorales as load_chorales
 from .dna import NUCLEOTIDES as NUCLEOTIDES

@@ -26,7 +26,7 @@ def character_numbers(texts: Sequence[str], alphabet: str, *, first: int) -> lis
 def character_dataset(
     texts: Sequence[str], labels: Sequence[int], class_names: Sequence[str], alphabet: str, *, first: int
 ) -> TokenDataset:
-    """Return texts as a data set of numbers; 0 is left for padding.
+    """Return texts as a data set of numbers; 0 is reserved for padding.
 
     Parameters
     ----------
@@ -35,11 +35,11 @@ def character_dataset(
     labels : sequence of int
         The class of each.
     class_names : sequence of str
-        What each class is called.
+        The name of each class.
     alphabet : str
-        The characters that have numbers of their own, in the order of their numbers.
+        The characters with their own numbers, in the order of these numbers.
     first : int
-        The number of the alphabet's first character. The one before it stands for any other character.
+        The number of the alphabet's first character. The number before it is any other character.
     """
     return TokenDataset(
         torch.cat(character_numbers(texts, alphabet, first=first)).to(torch.uint8).numpy(),

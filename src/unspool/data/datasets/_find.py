@@ -1,4 +1,4 @@
-"""Where the files of a data set are: a directory that is named, else the cache, else a download into it."""
+"""Find the files of a data set: in a directory that the user names, else in the cache, else by download."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +10,10 @@ from .._errors import MissingDataError
 
 
 class Address(NamedTuple):
-    """Where one file is published, and how it is known.
+    """Where one file is published, and its checksum.
 
-    `mirrors` are addresses that end in ``/``, tried in order; `checksum` is that of the file as they serve it, after
-    the name of the algorithm and a colon. Without one, nothing is downloaded.
+    `mirrors` are addresses that end in ``/``, tried in order; `checksum` is that of the file as served, after the name
+    of the algorithm and a colon. Without a checksum, nothing is downloaded.
     """
 
     mirrors: Sequence[str]
@@ -21,11 +21,11 @@ class Address(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What is looked for.
+    """What to look for.
 
-    `called` is the data set's name in errors, `folder` its folder in a directory of data sets, `names` are names of
-    files or directories of which one is enough, the best first, `source` says where people get it, and `address` where
-    the first of `names` is downloaded from, if anywhere.
+    `called` is the data set's name in errors, `folder` its folder in a directory of data sets,
+    `names` are alternative names of files or directories, the best first, `source` says where to get it, and `address`
+    is the download of the first of `names`, if there is one.
     """
 
     called: str
@@ -43,17 +43,17 @@ def find(wanted: Wanted, data_dir: str | Path | None, cache_dir: str | Path | No
     wanted : Wanted
         What is looked for.
     data_dir : str or Path, optional
-        A directory with the data set or with its folder; ``UNSPOOL_DATA_DIR`` by default. Where there is either,
-        nothing else is looked at.
+        A directory with the data set or with its folder; ``UNSPOOL_DATA_DIR`` by default. If either is given, nothing
+        else is searched.
     cache_dir : str or Path, optional
         The cache; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
 
     Raises
     ------
     MissingDataError
-        If there is none, and none can be downloaded.
+        If there is none, and it cannot be downloaded.
     DataError
-        If a download needs pooch, which is not installed, or cannot be kept.
+        If a download needs pooch, which is not installed, or cannot be stored.
     """
     directory = find_data_dir(data_dir)
     cache = cache_folder(cache_dir, wanted.folder)

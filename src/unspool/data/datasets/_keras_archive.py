@@ -1,7 +1,7 @@
 """Keras's archive of IMDB reviews, read without trusting it.
 
-Its arrays of lists are pickles, and a pickle can name any function to be called on loading. Here the few names that an
-array of lists needs have stand-ins that do nothing, and any other name is refused before anything is called.
+Its arrays of lists are pickles, and a pickle can name any function to be called on loading. Here, the few names that an
+array of lists needs are replaced by delegates that do nothing, and any other name is refused before anything is called.
 """
 
 import io
@@ -32,8 +32,8 @@ def read_archive(path: Path, split: str) -> TokenArrays:
     Raises
     ------
     DataError
-        If the archive is damaged or not of this layout, its pickle wants anything but lists of whole numbers, a
-        review is empty, or a rank or a label is out of range.
+        If the archive is damaged or has another layout, its pickle needs anything but lists of integers, a review is
+        empty, or a rank or a label is out of range.
     """
     with (
         damage_as(DataError, f"{path}: damaged or truncated archive", "fetch the file again"),
@@ -98,7 +98,7 @@ def _reviews(items: list[Any], labels: np.ndarray, path: Path, split: str, size:
 
 
 class _Array:
-    """Stands for an array or a dtype in a pickle. An array of objects keeps its list."""
+    """The delegate of an array or a dtype in a pickle. An array of objects keeps its list."""
 
     __slots__ = ("items",)
 
@@ -110,7 +110,7 @@ class _Array:
 
 
 class _Name:
-    """Stands for a class or function in a pickle: called, it makes a stand-in; nothing can be set on it."""
+    """The delegate of a class or function in a pickle: calling it makes a delegate; nothing can be set on it."""
 
     __slots__ = ()
 
@@ -122,7 +122,7 @@ class _Name:
 
 
 class ListUnpickler(pickle.Unpickler):
-    """Reads a pickled array of lists of numbers; no name is known but those of NumPy's array constructors.
+    """Read a pickled array of lists of numbers; the only known names are those of NumPy's array constructors.
 
     Parameters
     ----------
@@ -140,17 +140,17 @@ class ListUnpickler(pickle.Unpickler):
     )
 
     def find_class(self, module_name: str, global_name: str, /) -> Callable[..., _Array]:
-        """Return a stand-in for a name in the pickle, or refuse it.
+        """Return a delegate for a name in the pickle, or refuse it.
 
         Parameters
         ----------
         module_name, global_name : str
-            What the pickle asks for.
+            The name in the pickle.
 
         Raises
         ------
         pickle.UnpicklingError
-            If an array of lists has no use for it.
+            If an array of lists does not need it.
         """
         if (module_name, global_name) not in self.ADMITTED:
             raise pickle.UnpicklingError(

@@ -1,4 +1,4 @@
-"""Files of data sets, checked."""
+"""Read and check files of data sets."""
 
 import hashlib
 from pathlib import Path
@@ -11,19 +11,19 @@ REMEDY = "Fetch the file again"
 
 
 def read_verified(path: Path, address: Address) -> bytes:
-    """Return a file's bytes, which must be those that are published.
+    """Return a file's bytes, after comparing them with the published checksum.
 
     Parameters
     ----------
     path : Path
         The file.
     address : Address
-        Where it is published, with its sha256.
+        The published address, with its sha256.
 
     Raises
     ------
     DataError
-        If the file cannot be read, or its checksum is another.
+        If the file cannot be read, or its checksum differs.
     """
     content = read_bytes(path)
     received = f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -36,7 +36,7 @@ def read_verified(path: Path, address: Address) -> bytes:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file, without blanks at their ends; empty ones are kept, so that numbers are right.
+    """Return the lines of a text file, stripped; empty lines are kept, so that line numbers are right.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def read_lines(path: Path) -> list[str]:
     Raises
     ------
     DataError
-        If it cannot be read, is no UTF-8, or has control characters in it.
+        If it cannot be read, is not UTF-8, or has control characters in it.
     """
     lines = [line.strip() for line in read_text(path, remedy=REMEDY).split("\n")]
     for number, line in enumerate(lines, start=1):

@@ -1,4 +1,4 @@
-"""The Free Spoken Digit Dataset as it is found: one archive of arrays, or the 3,000 WAV files of its repository."""
+"""The Free Spoken Digit Dataset: one archive of arrays, or the 3,000 WAV files of its repository."""
 
 import wave
 from dataclasses import dataclass, fields, replace
@@ -33,7 +33,7 @@ NAMES = [field.name for field in fields(Recordings)]
 
 
 def read_recordings(path: Path) -> Recordings:
-    """Return all recordings, checked.
+    """Read and check all recordings.
 
     Parameters
     ----------

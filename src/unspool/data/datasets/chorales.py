@@ -35,30 +35,30 @@ def load_chorales(
 ) -> StepLabelledDataset:
     """Load Bach's chorales in steps of a quarter note, to predict each chord from those before it.
 
-    ``jsb-chorales-quarter.json`` is looked for in `data_dir` or ``UNSPOOL_DATA_DIR`` where one is named (in its folder
-    ``jsb_chorales`` or in itself), and nowhere else then; without one in the cache; else it is downloaded into the
-    cache with pooch. Its sha256 is verified.
+    ``jsb-chorales-quarter.json`` is looked for in `data_dir` or ``UNSPOOL_DATA_DIR``, directly or in the folder
+    ``jsb_chorales``; if neither is given, in the cache; if it is not there, it is downloaded into the cache with pooch.
+    Its sha256 is verified.
 
     Parameters
     ----------
     split : {"train", "validation", "test"}
-        The division of Boulanger-Lewandowski et al. (2012): 229, 76 and 77 chorales.
+        The split of Boulanger-Lewandowski et al. (2012): 229, 76 and 77 chorales.
     data_dir : str or Path, optional
         A directory that has the file.
     cache_dir : str or Path, optional
-        Where the download is kept; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
+        Directory of the download; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
 
     Returns
     -------
     StepLabelledDataset
         float32 inputs and targets of shape (T, 88): 1 for each key that sounds, column 0 for MIDI pitch 21. Inputs are
-        a chorale without its last chord, targets the same chorale without its first; rests are rows of zeros. T is
-        24 to 159. Keys are called A0 to C8. Collate them with `collate_steps`.
+        a chorale without its last chord, targets the same chorale without its first; rests are rows of zeros. T is 24
+        to 159. Keys are named A0 to C8. Batch them with `collate_steps`.
 
     Raises
     ------
     DataError
-        If the file is not there, cannot be downloaded or is another one.
+        If the file is missing, cannot be downloaded or has another checksum.
 
     Notes
     -----

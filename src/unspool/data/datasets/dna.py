@@ -45,25 +45,25 @@ def load_splice(
 ) -> TokenDataset:
     """Load 3,190 stretches of 60 bases around, or away from, boundaries between exons and introns.
 
-    ``splice.data`` is looked for in `data_dir` or ``UNSPOOL_DATA_DIR`` where one is named (in its folder ``splice``
-    or in itself), and nowhere else then; else in the cache. Nothing is downloaded; the error says where it is from.
+    ``splice.data`` is looked for in `data_dir` or ``UNSPOOL_DATA_DIR``, directly or in the folder ``splice``; if
+    neither is given, in the cache. It is not downloaded; the error says where to get it.
 
-    The set has no split of its own. 310 rows are copies of 125 sequences (one of them under two classes); equal
-    sequences are all in the same part, and each class gives its share. Related genes remain: 73 of the 635 rows of the
-    default test part share 30 bases in a row with one that is trained on.
+    The set has no split of its own. 310 rows are copies of 125 sequences (one of them under two classes). Equal
+    sequences stay in the same part, and each class gives a proportional share. Related genes remain: 73 of the 635 rows
+    of the default test part share 30 consecutive bases with a training row.
 
     Parameters
     ----------
     split : {"train", "test"}
         Which part.
     test_share : float
-        The share of the distinct sequences that are tested on, between 0 and 1.
+        The share of the distinct sequences in the test part, between 0 and 1.
     seed : int
-        What the split is drawn from.
+        Seed of the split.
     data_dir : str or Path, optional
         A directory that has the file.
     cache_dir : str or Path, optional
-        Where else it may be; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
+        The cache to search; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def load_splice(
     Raises
     ------
     DataError
-        If the file is not there or is not the archive's, or an argument is out of range.
+        If the file is missing or not the archive's, or an argument is out of range.
     """
     if split not in ("train", "test"):
         raise DataError(f"received split={split!r}; expected 'train' or 'test'")
@@ -92,30 +92,29 @@ def load_promoters(
     data_dir: str | Path | None = None,
     cache_dir: str | Path | None = None,
 ) -> TokenDataset:
-    """Load one fold of 106 stretches of 57 bases, half of them promoters: too few to test on one part of them.
+    """Load one fold of 106 stretches of 57 bases, half of them promoters: too few for a single test part.
 
-    ``promoters.data`` is looked for in `data_dir` or ``UNSPOOL_DATA_DIR`` where one is named (in its folder
-    ``promoters`` or in itself), and nowhere else then; else in the cache. Nothing is downloaded; the error says where
-    it is from.
+    ``promoters.data`` is looked for in `data_dir` or ``UNSPOOL_DATA_DIR``, directly or in the folder ``promoters``; if
+    neither is given, in the cache. It is not downloaded; the error says where to get it.
 
-    Every row is tested on in one fold. No two rows are equal, but the 53 others are windows of one piece of 1,500
-    bases, and 44 of them share 30 bases in a row with another, so a model may know parts of what it is tested on.
+    Every row is in the test part of one fold. No two rows are equal, but the 53 rows that are not promoters are windows
+    of one piece of 1,500 bases, and 44 of them share 30 consecutive bases with another, so a model may know parts of
+    what it is tested on.
 
     Parameters
     ----------
     split : {"train", "test"}
-        The rows outside of the fold, or those in it.
+        The rows outside the fold, or those in it.
     fold : int
-        The fold that is tested on, from 0.
+        The test fold, from 0.
     folds : int
-        Into how many the rows are divided, each with nearly equally many of both classes; 106 leaves one row out at
-        a time.
+        Number of folds, each with nearly the same number of rows of both classes; 106 leaves one row out at a time.
     seed : int
-        What the division is drawn from.
+        Seed of the folds.
     data_dir : str or Path, optional
         A directory that has the file.
     cache_dir : str or Path, optional
-        Where else it may be; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
+        The cache to search; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
 
     Returns
     -------
@@ -125,7 +124,7 @@ def load_promoters(
     Raises
     ------
     DataError
-        If the file is not there or is not the archive's, or an argument is out of range.
+        If the file is missing or not the archive's, or an argument is out of range.
     """
     if split not in ("train", "test"):
         raise DataError(f"received split={split!r}; expected 'train' or 'test'")
@@ -138,12 +137,12 @@ def load_promoters(
 
 
 def encode_nucleotides(sequences: Sequence[str]) -> list[Tensor]:
-    """Return DNA as the numbers that `load_splice` and `load_promoters` make of it.
+    """Encode DNA as `load_splice` and `load_promoters` do.
 
     Parameters
     ----------
     sequences : sequence of str
-        Letters of ``NUCLEOTIDES``, large or small; blanks around them are dropped.
+        Letters of ``NUCLEOTIDES``, in upper or lower case; surrounding blanks are dropped.
 
     Returns
     -------

@@ -40,10 +40,10 @@ def load_imdb(
 ) -> TokenDataset:
     """Load film reviews as numbers of words, with the conventions of ``keras.datasets.imdb``.
 
-    The archive ``imdb.npz`` is looked for in `data_dir`, or in what ``UNSPOOL_DATA_DIR`` names, where one of them is
-    named (in its folder ``imdb`` or in itself), and nowhere else then; without one in the cache; else it is downloaded
-    into the cache with pooch. It is read once, by an unpickler that knows nothing but lists and numbers; arrays
-    without pickles are kept in the cache, in a folder named by the archive's checksum, and mapped from there.
+    The archive ``imdb.npz`` is looked for in `data_dir` or ``UNSPOOL_DATA_DIR``, directly or in the folder ``imdb``; if
+    neither is given, in the cache; if it is not there, it is downloaded into the cache with pooch. It is read once, by
+    an unpickler that knows only lists and numbers. Arrays without pickles are stored in the cache, in a folder named by
+    the archive's checksum, and mapped from there.
 
     Parameters
     ----------
@@ -51,16 +51,16 @@ def load_imdb(
         25,000 reviews each.
     num_words, start_char, oov_char, index_from, maxlen, truncation
         As in `TokenDataset`. Reviews longer than `maxlen` are cut, as Keras's ``pad_sequences(maxlen=...)`` does;
-        the argument of this name of Keras's ``load_data`` leaves such reviews out instead.
+        Keras's ``load_data(maxlen=...)`` drops such reviews instead.
     data_dir : str or Path, optional
-        A directory that has the archive; by default what ``UNSPOOL_DATA_DIR`` names.
+        A directory that has the archive; ``UNSPOOL_DATA_DIR`` by default.
     cache_dir : str or Path, optional
-        Where the download and the arrays are kept; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
+        Directory of the download and the arrays; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
     mirrors : sequence of str, optional
         Addresses to download from, tried in order; each ends in ``/``. Keras's own by default.
     sha256 : collection of str, optional
-        The checksums that an archive may have, that of the download first; None admits any archive of the layout,
-        and then downloads nothing.
+        The allowed checksums of the archive, that of the download first. None allows any archive of this layout, and
+        then nothing is downloaded.
 
     Returns
     -------
@@ -70,8 +70,8 @@ def load_imdb(
     Raises
     ------
     DataError
-        If the archive is not there, cannot be downloaded, has another checksum or another content, or the cache
-        cannot be written; the message says what to do.
+        If the archive is missing, cannot be downloaded, or has another checksum or content, or the cache cannot be
+        written; the message says what to do.
     """
     if split not in SPLITS:
         raise DataError(f"received split={split!r}; expected 'train' or 'test'")
@@ -102,18 +102,18 @@ def load_imdb(
 
 
 def of_keras(called: str, name: str, mirrors: Sequence[str] | None, checksum: str | None) -> Wanted:
-    """Return what `find` looks for: a file that Keras publishes.
+    """Return the description of a file published by Keras, for `find`.
 
     Parameters
     ----------
     called : str
-        What errors call it.
+        Its name in errors.
     name : str
         The file's name.
     mirrors : sequence of str, optional
         As in `load_imdb`.
     checksum : str, optional
-        What a download must have: the name of an algorithm, a colon and the checksum. None downloads nothing.
+        The checksum of the download, after the name of the algorithm and a colon. With None, nothing is downloaded.
     """
     address = Address(MIRRORS if mirrors is None else mirrors, checksum)
     return Wanted(called, "imdb", [name], f"Keras publishes it at {MIRRORS[0]}{name}", address)

@@ -32,27 +32,26 @@ WORD_INDEX_MD5 = "bfafd718b763782e994055a2d397834f"
 def load_imdb_texts(split: Literal["train", "test"], *, data_dir: str | Path | None = None) -> LabelledTexts:
     """Load the texts of IMDB's film reviews, from one file or from the folders of the published archive.
 
-    They are looked for in `data_dir`, or in what ``UNSPOOL_DATA_DIR`` names, where one of them is named (in its folder
-    ``imdb`` or in itself), and nowhere else then; else in the cache: first ``imdb_reviews.jsonl``, also with ``.xz`` or
-    ``.gz``, each line an object with ``split``, ``text`` and ``label`` (0 or 1), then the folder ``aclImdb``. Nothing
-    is downloaded.
+    They are looked for in `data_dir` or ``UNSPOOL_DATA_DIR``, directly or in the folder ``imdb``; if neither is given,
+    in the cache. The first choice is ``imdb_reviews.jsonl``, also with ``.xz`` or ``.gz``, each line an object with
+    ``split``, ``text`` and ``label`` (0 or 1); the second is the folder ``aclImdb``. Nothing is downloaded.
 
     Parameters
     ----------
     split : {"train", "test"}
         25,000 reviews each.
     data_dir : str or Path, optional
-        A directory that has the reviews; by default what ``UNSPOOL_DATA_DIR`` names.
+        A directory that has the reviews; ``UNSPOOL_DATA_DIR`` by default.
 
     Returns
     -------
     LabelledTexts
-        Labels 0 (negative) and 1 (positive); of ``imdb_reviews.jsonl`` in the order of the file.
+        Labels 0 (negative) and 1 (positive); from ``imdb_reviews.jsonl``, in the order of the file.
 
     Raises
     ------
     DataError
-        If the reviews are not there, or are damaged.
+        If the reviews are missing or damaged.
     """
     _check_split(split)
     path = find(REVIEWS, data_dir, None)
@@ -71,8 +70,8 @@ def load_acl_imdb_texts(directory: str | Path, split: Literal["train", "test"]) 
     Parameters
     ----------
     directory : str or Path
-        Has ``{split}/neg`` and ``{split}/pos`` with a ``.txt`` file for each review, itself or in its folder
-        ``aclImdb``.
+        A directory with ``{split}/neg`` and ``{split}/pos``, which have one ``.txt`` file per review, directly or in
+        its folder ``aclImdb``.
     split : {"train", "test"}
         25,000 reviews each.
 
@@ -112,28 +111,28 @@ def load_imdb_word_index(
 ) -> dict[str, int]:
     """Load the ranks of the words of `load_imdb`, as ``keras.datasets.imdb.get_word_index`` does.
 
-    ``imdb_word_index.json`` is looked for in the places of `load_imdb`, and downloaded likewise.
+    ``imdb_word_index.json`` is looked for in the same places as in `load_imdb`, and downloaded likewise.
 
     Parameters
     ----------
     data_dir : str or Path, optional
-        A directory that has the file; by default what ``UNSPOOL_DATA_DIR`` names.
+        A directory that has the file; ``UNSPOOL_DATA_DIR`` by default.
     cache_dir : str or Path, optional
-        Where the download is kept; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
+        Directory of the download; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
     mirrors : sequence of str, optional
         Addresses to download from, tried in order; each ends in ``/``. Keras's own by default.
     md5 : str, optional
-        The checksum that the file must have; None admits any, and then downloads nothing.
+        The checksum of the file. None allows any file, and then nothing is downloaded.
 
     Returns
     -------
     dict of str to int
-        The rank of each word, 1 for the most frequent; `TextTokenizer.from_word_index` takes it.
+        The rank of each word, 1 for the most frequent, for `TextTokenizer.from_word_index`.
 
     Raises
     ------
     DataError
-        If the file is not there, cannot be downloaded, or is another one.
+        If the file is missing, cannot be downloaded, or has another checksum.
     """
     checksum = None if md5 is None else f"md5:{md5}"
     path = find(of_keras("IMDB word index", WORD_INDEX, mirrors, checksum), data_dir, cache_dir)

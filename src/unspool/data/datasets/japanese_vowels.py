@@ -1,4 +1,4 @@
-"""Japanese Vowels, which the package ships."""
+"""Japanese Vowels, included in the package."""
 
 from pathlib import Path
 from typing import Literal
@@ -14,12 +14,12 @@ SPEAKERS = tuple(str(speaker) for speaker in range(1, 10))
 
 
 def load_japanese_vowels(split: Literal["train", "test"]) -> SequenceDataset:
-    """Load the utterances of nine speakers that come with the package.
+    """Load the utterances of nine speakers included in the package.
 
     Parameters
     ----------
     split : {"train", "test"}
-        The archive's own division: 270 utterances to train on, 370 to test on.
+        The archive's own split: 270 utterances for training, 370 for testing.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def load_japanese_vowels(split: Literal["train", "test"]) -> SequenceDataset:
     Notes
     -----
     M. Kudo, J. Toyama and M. Shimbo, "Multidimensional Curve Classification Using Passing-Through Regions", Pattern
-    Recognition Letters 20 (1999). Licence CC BY 4.0; ``japanese_vowels.ATTRIBUTION.txt`` beside this module says more.
+    Recognition Letters 20 (1999). Licence CC BY 4.0; see ``japanese_vowels.ATTRIBUTION.txt`` next to this module.
     """
     if split not in ("train", "test"):
         raise DataError(f"received split={split!r}; expected 'train' or 'test'")

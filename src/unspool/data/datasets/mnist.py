@@ -1,4 +1,4 @@
-"""MNIST: found in a directory or a cache, or downloaded; always checked."""
+"""MNIST, from a directory, the cache or a download; always checked."""
 
 import hashlib
 from collections.abc import Sequence
@@ -50,18 +50,18 @@ def load_mnist(
 ) -> SequenceDataset:
     """Load MNIST's images, each as a sequence of 28 rows of 28 pixels.
 
-    The four IDX files, compressed or not, are looked for in `data_dir`, or in what ``UNSPOOL_DATA_DIR`` names, where
-    one of them is named (in its folder ``mnist`` or in itself), and nowhere else then; without one in the cache; else
-    they are downloaded into the cache with pooch. The md5 of the uncompressed bytes must be the official one.
+    The four IDX files, compressed or not, are looked for in `data_dir` or ``UNSPOOL_DATA_DIR``, directly or in the
+    folder ``mnist``; if neither is given, in the cache; if they are not there, they are downloaded into the cache with
+    pooch. The md5 of the uncompressed bytes must be the official one.
 
     Parameters
     ----------
     split : {"train", "test"}
-        60,000 images to train on, 10,000 to test on.
+        60,000 images for training, 10,000 for testing.
     data_dir : str or Path, optional
-        A directory that has the files; by default what ``UNSPOOL_DATA_DIR`` names.
+        A directory that has the files; ``UNSPOOL_DATA_DIR`` by default.
     cache_dir : str or Path, optional
-        Where downloads are kept; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
+        Directory of the downloads; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
     mirrors : sequence of str, optional
         Addresses to download from, tried in order; each ends in ``/``. The usual public ones by default.
 
@@ -73,7 +73,7 @@ def load_mnist(
     Raises
     ------
     DataError
-        If the files are not there, cannot be downloaded, or are not MNIST's; the message says what to do.
+        If the files are missing, cannot be downloaded, or are not MNIST's; the message says what to do.
     """
     if split not in FILES:
         raise DataError(f"received split={split!r}; expected 'train' or 'test'")

@@ -55,38 +55,39 @@ def load_names(
 ) -> TokenDataset:
     """Load surnames of 18 languages as numbers of their characters.
 
-    The 18 text files, one surname a line, are looked for in `data_dir` or ``UNSPOOL_DATA_DIR`` where one is named (in
-    its folder ``names`` or in itself), and nowhere else then; else in the cache. Nothing is downloaded: they are
-    published within an archive, and the error says where.
+    The 18 text files, one surname per line, are looked for in `data_dir` or ``UNSPOOL_DATA_DIR``, directly or in the
+    folder ``names``; if neither is given, in the cache. They are not downloaded, since they are published within an
+    archive; the error says where.
 
     The set has no split of its own. The same surname occurs several times in a language (Arabic: 2,000 rows of 108
-    surnames) and in several languages. Equal surnames are all in the same part, and each language gives its share of
-    distinct ones. Blanks around a surname are dropped: they occur in two languages only, and would give these away.
+    surnames) and in several languages. Equal surnames stay in the same part, and each language gives a proportional
+    share of its distinct ones. Blanks around a surname are dropped: they occur only in two languages, and would give
+    these away.
 
     Parameters
     ----------
     split : {"train", "test"}
         Which part.
     test_share : float
-        The share of the distinct surnames that are tested on, between 0 and 1.
+        The share of the distinct surnames in the test part, between 0 and 1.
     seed : int
-        What the split is drawn from.
+        Seed of the split.
     data_dir : str or Path, optional
         A directory that has the files.
     cache_dir : str or Path, optional
-        Where else they may be; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
+        The cache to search; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
 
     Returns
     -------
     TokenDataset
-        int64 sequences of shape (T,); labels count the languages in alphabetical order. Number 0 is left for padding,
-        1 is any character beyond ``NAME_CHARACTERS``, and the others follow in the order of this string: blank,
-        apostrophe, hyphen, A to Z, a to z, letters with marks by code point.
+        int64 sequences of shape (T,); labels number the languages in alphabetical order. Number 0 is reserved for
+        padding, 1 is any character outside ``NAME_CHARACTERS``, and the others follow in the order of this string:
+        blank, apostrophe, hyphen, A to Z, a to z, letters with marks by code point.
 
     Raises
     ------
     DataError
-        If a file is not there, is damaged or has fewer rows than it should, or an argument is out of range.
+        If a file is missing, damaged or has too few rows, or an argument is out of range.
     """
     if split not in ("train", "test"):
         raise DataError(f"received split={split!r}; expected 'train' or 'test'")
@@ -108,12 +109,12 @@ def load_names(
 
 
 def encode_names(names: Sequence[str]) -> list[Tensor]:
-    """Return surnames as the numbers that `load_names` makes of them.
+    """Encode surnames as `load_names` does.
 
     Parameters
     ----------
     names : sequence of str
-        The surnames; blanks around them are dropped.
+        The surnames; surrounding blanks are dropped.
 
     Returns
     -------

@@ -35,28 +35,28 @@ def load_spoken_digits(
 ) -> SequenceDataset:
     """Load 3,000 recordings of digits by six speakers, at 8,000 samples a second, as sequences of frames.
 
-    They are looked for in `data_dir` or ``UNSPOOL_DATA_DIR`` where one is named (in its folder ``fsdd`` or in itself),
-    and nowhere else then; else in the cache. Either of two forms will do: the directory ``recordings`` of the data
-    set's repository, with files like ``7_theo_12.wav``, or an archive ``fsdd.npz`` with the arrays ``samples`` (int16,
-    all recordings one after the other), ``offsets``, ``labels``, ``speakers``, ``index`` and ``rate``. Nothing is
-    downloaded: they are published as many files, and the error says where.
+    They are looked for in `data_dir` or ``UNSPOOL_DATA_DIR``, directly or in the folder ``fsdd``; if neither is given,
+    in the cache. Two forms are accepted: the directory ``recordings`` of the data set's repository, with files like
+    ``7_theo_12.wav``, or an archive ``fsdd.npz`` with the arrays ``samples`` (int16, all recordings one after the
+    other), ``offsets``, ``labels``, ``speakers``, ``index`` and ``rate``. They are not downloaded, since they are
+    published as many files; the error says where.
 
     Parameters
     ----------
     split : {"train", "test"}
-        The data set's own division: of each digit by each speaker, the recordings 0 to 4 are tested on (300 in all)
-        and 5 to 49 trained on (2,700). So all voices of the test are known from training.
+        The data set's own split: of each digit by each speaker, recordings 0 to 4 are for testing (300 in all) and 5 to
+        49 for training (2,700). All test speakers are therefore known from training.
     features : {"log_mel", "frames"}
-        What a step is: the logarithm of the power in mel bands (as in `log_mel`: HTK's formula, floor 1e-8), or the
-        samples of a frame as they are, from -1 to 1.
+        Features of a step: the logarithm of the power in mel bands (as in `log_mel`: HTK's formula, floor 1e-8), or the
+        raw samples of a frame, from -1 to 1.
     window_ms, hop_ms : float
-        Length of a frame, and from one frame's start to the next one's, in milliseconds: 200 and 80 samples by default.
+        Length of a frame, and distance between starts of frames, in milliseconds: 200 and 80 samples by default.
     bands : int
         Number of mel bands.
     data_dir : str or Path, optional
         A directory that has the recordings.
     cache_dir : str or Path, optional
-        Where else they may be; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
+        The cache to search; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def load_spoken_digits(
     Raises
     ------
     DataError
-        If the recordings are not there, damaged or incomplete, or an argument is out of range.
+        If the recordings are missing, damaged or incomplete, or an argument is out of range.
     """
     if split not in ("train", "test"):
         raise DataError(f"received split={split!r}; expected 'train' or 'test'")

@@ -21,7 +21,7 @@ SPLITS = {"train": (0, 90), "validation": (90, 95), "test": (95, 100)}
 class CharacterText(NamedTuple):
     """A text as numbers.
 
-    `tokens` is int64 of shape (N,), the place of each character in `characters`, a string without repetitions.
+    `tokens` is int64 of shape (N,), the index of each character in `characters`, a string without repetitions.
     """
 
     tokens: Tensor
@@ -34,11 +34,11 @@ def load_tiny_shakespeare(
     data_dir: str | Path | None = None,
     cache_dir: str | Path | None = None,
 ) -> CharacterText:
-    """Load a part of the 1,115,394 characters of Shakespeare's plays that Karpathy's char-rnn comes with.
+    """Load a part of the 1,115,394 characters of Shakespeare's plays published with Karpathy's char-rnn.
 
-    ``input.txt`` is looked for in `data_dir` or ``UNSPOOL_DATA_DIR`` where one is named (in its folder
-    ``tinyshakespeare`` or in itself), and nowhere else then; without one in the cache; else it is downloaded into the
-    cache with pooch. Its sha256 is verified. For batches of it, see `StreamLoader`.
+    ``input.txt`` is looked for in `data_dir` or ``UNSPOOL_DATA_DIR``, directly or in the folder ``tinyshakespeare``; if
+    neither is given, in the cache; if it is not there, it is downloaded into the cache with pooch. Its sha256 is
+    verified. Batch it with `StreamLoader`.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def load_tiny_shakespeare(
     data_dir : str or Path, optional
         A directory that has the file.
     cache_dir : str or Path, optional
-        Where the download is kept; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
+        Directory of the download; ``UNSPOOL_CACHE_DIR`` or the user's cache directory by default.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def load_tiny_shakespeare(
     Raises
     ------
     DataError
-        If the file is not there, cannot be downloaded or is another one.
+        If the file is missing, cannot be downloaded or has another checksum.
     """
     if split not in SPLITS:
         raise DataError(f"received split={split!r}; expected 'train', 'validation' or 'test'")
