@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 train_app = typer.Typer(
     no_args_is_help=True,
-    help="Train a recipe. It writes its log and its checkpoints to a directory under runs/.",
+    help="Train a recipe; the log and the checkpoints go to a directory under runs/.",
 )
 
 
@@ -91,7 +91,7 @@ def _changes(
     checkpoint_every: CheckpointEvery = None,
     precision: Precision = "32-true",
 ) -> None:
-    """Have the options that are fields of every recipe."""
+    """Declare the options that are fields of every recipe."""
 
 
 def recipe_command(*, needs_data: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -100,7 +100,7 @@ def recipe_command(*, needs_data: bool = True) -> Callable[[Callable[..., None]]
     Parameters
     ----------
     needs_data : bool
-        Whether the data lie in a directory that can be named.
+        Whether the user can name the directory of the data.
     """
 
     def decorate(declared: Callable[..., None]) -> Callable[..., None]:
@@ -129,18 +129,18 @@ def recipe_command(*, needs_data: bool = True) -> Callable[[Callable[..., None]]
 
 @recipe_command(needs_data=False)
 def vowels(model: Model = "lstm", execution: Execution = "dynamic", hidden_size: HiddenSize = None) -> None:
-    """Tell nine speakers apart by two spoken vowels: Japanese Vowels, which comes with the package.
+    """Classify nine speakers by two spoken vowels: Japanese Vowels, included in the package.
 
-    It takes less than a minute. The test figures are those of 370 utterances that took no part in training.
+    This takes less than a minute. The test results are on 370 utterances that took no part in training.
     """
 
 
 @recipe_command()
 def mnist(model: Model = "lstm", execution: Execution = "dynamic") -> None:
-    """Read handwritten digits row by row: MNIST as 28 steps of 28 pixels.
+    """Classify handwritten digits row by row: MNIST as 28 steps of 28 pixels.
 
     The models have 206,858 (simple_rnn), 819,722 (lstm) and 369,162 (gru) parameters; on a CPU an epoch takes
-    some 10 to 40 seconds. The test figures are those of the 10,000 test images.
+    some 10 to 40 seconds. The test results are on the 10,000 test images.
     """
 
 
@@ -151,7 +151,7 @@ def imdb(
     batching: RecipesBatching = None,
     variant: Variant = "published",
 ) -> None:
-    """Tell positive film reviews from negative ones: IMDB, 25,000 reviews to learn from and as many to test.
+    """Classify film reviews as positive or negative: IMDB, 25,000 reviews for training and as many for testing.
 
     The published models have 1,411,713 (lstm), 1,379,201 (gru) and 1,313,025 (simple_rnn) parameters and are trained
     for two epochs; `--variant improved` reads whole reviews.
@@ -172,10 +172,10 @@ def text(
     execution: Execution = "dynamic",
     batching: Batching = "ragged",
 ) -> None:
-    """Tell your own texts apart: a file with a text and its label in every row.
+    """Classify your own texts: a file with a text and its label in every row.
 
-    Without `--test` a tenth of the texts is kept for the test figures and takes no part in training; a tenth of the
-    others is held out to choose the best epoch. The checkpoint knows the words, for `unspool predict --text`.
+    Without `--test`, a tenth of the texts is kept for testing, and a tenth of the others is held out to choose the best
+    epoch. The checkpoint contains the vocabulary, for `unspool predict --text`.
     """
 
 
@@ -187,9 +187,9 @@ def digits(
     features: Features = "log_mel",
     hidden_size: HiddenSize = None,
 ) -> None:
-    """Understand spoken digits: 3,000 recordings of six speakers, as mel bands or as samples.
+    """Classify spoken digits: 3,000 recordings of six speakers, as mel bands or as samples.
 
-    The test figures are those of 300 recordings of the same speakers that took no part in training.
+    The test results are on 300 recordings of the same speakers that took no part in training.
     """
 
 
@@ -200,9 +200,9 @@ def names(
     batching: RecipesBatching = None,
     hidden_size: HiddenSize = None,
 ) -> None:
-    """Tell the language of a surname by its characters: 20,050 surnames of 18 languages.
+    """Classify the language of a surname by its characters: 20,050 surnames of 18 languages.
 
-    The test figures are those of 3,998 surnames, none of which was trained on.
+    The test results are on 3,998 surnames, none of which was trained on.
     """
 
 
@@ -215,7 +215,7 @@ def splice(
 ) -> None:
     """Find where exons begin and end in DNA: 3,190 stretches of 60 bases, three classes.
 
-    The test figures are those of 635 stretches, none of which was trained on.
+    The test results are on 635 stretches, none of which was trained on.
     """
 
 
@@ -228,9 +228,9 @@ def promoters(
     folds: Folds = 10,
     hidden_size: HiddenSize = None,
 ) -> None:
-    """Tell promoters from other DNA: 106 stretches of 57 bases, tested by cross-validation.
+    """Classify DNA as promoters or not: 106 stretches of 57 bases, tested by cross-validation.
 
-    A run tests one of the folds; the figure to compare is that over all of them.
+    A run tests one of the folds; compare the result over all of them.
     """
 
 
@@ -241,9 +241,9 @@ def chorales(
     batching: StepBatching = None,
     hidden_size: HiddenSize = None,
 ) -> None:
-    """Guess the next chord of Bach's chorales: 382 pieces as sets of piano keys.
+    """Predict the next chord of Bach's chorales: 382 pieces as sets of piano keys.
 
-    The loss is the negative log-likelihood of a chord, in nats; the accuracy that of music transcription.
+    The loss is the negative log-likelihood of a chord, in nats; the accuracy is that of music transcription.
     """
 
 
@@ -254,7 +254,7 @@ def shakespeare(
     steps: Steps = None,
     hidden_size: HiddenSize = None,
 ) -> None:
-    """Guess the next character of Shakespeare's plays, by truncated backpropagation through time.
+    """Predict the next character of Shakespeare's plays, with truncated backpropagation through time.
 
-    The loss is in nats per character. `unspool generate` lets the model go on with a text.
+    The loss is in nats per character. `unspool generate` continues a text with the model.
     """

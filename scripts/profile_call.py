@@ -1,0 +1,57 @@
+"""Count the Python calls and files of unspool that a warm forward call of `dynamic_rnn` enters.
+
+    python scripts/profile_call.py [--list]
+
+A call that is not traced yet costs more: the second one and all later ones of the same form are meant.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+import unspool
+
+PLACE = str(Path(unspool.__file__).parent)
+
+
+def calls_of(run: Any) -> list[tuple[str, str]]:
+    """Return file and function of every call of the package's code, in order."""
+    found = []
+
+    def see(frame: FrameType, event: str, _arg: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(PLACE):
+            found.append((code.co_filename[len(PLACE) + 1 :], code.co_qualname))
+
+    before = sys.getprofile()
+    sys.setprofile(see)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    return found
+
+
+def main() -> None:
+    """Print a line for a batch of whole sequences, and one for a ragged batch."""
+    torch.manual_seed(0)
+    cell, x = unspool.LSTMCell(16, 16), torch.randn(4, 10, 16)
+    for name, lengths in {"whole": None, "with lengths": torch.tensor([10, 3, 5, 7])}.items():
+        with torch.no_grad():
+            for _ in range(3):
+                unspool.dynamic_rnn(cell, x, lengths)
+            calls = calls_of(lambda lengths=lengths: unspool.dynamic_rnn(cell, x, lengths))
+        files = [file for file, _ in calls]
+        changes = sum(a != b for a, b in zip(files, files[1:], strict=False))
+        print(f"{name}: {len(calls)} calls in {len(set(files))} files, {changes} changes of file")
+        if "--list" in sys.argv:
+            print("\n".join(f"  {file}: {function}" for file, function in calls))
+
+
+if __name__ == "__main__":
+    main()
