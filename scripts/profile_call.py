@@ -7,6 +7,7 @@ A call that is not traced yet costs more: the second one and all later ones of t
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from types import FrameType
@@ -47,7 +48,7 @@ def main() -> None:
                 unspool.dynamic_rnn(cell, x, lengths)
             calls = calls_of(lambda lengths=lengths: unspool.dynamic_rnn(cell, x, lengths))
         files = [file for file, _ in calls]
-        changes = sum(a != b for a, b in zip(files, files[1:], strict=False))
+        changes = sum(a != b for a, b in itertools.pairwise(files))
         print(f"{name}: {len(calls)} calls in {len(set(files))} files, {changes} changes of file")
         if "--list" in sys.argv:
             print("\n".join(f"  {file}: {function}" for file, function in calls))
