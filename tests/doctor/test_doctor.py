@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import unspool
 from tests.refusal import refused
 from unspool import GRU, LSTM, RNN, Bidirectional, GRUCell, RaggedBatch, accelerate, doctor
+from unspool._reason import Reason
 from unspool.backends import Decision, dispatch, recording
 from unspool.doctor import Diagnosis, Padding, SampleError
 from unspool.doctor._findings import _who
@@ -324,10 +325,10 @@ def test_scripted_layers_are_said_to_be_out_of_sight():
 class Elsewhere:
     """A backend for another kind of device, or one of a vendor's."""
 
-    def __init__(self, name: str, *reasons: str) -> None:
+    def __init__(self, name: str, *reasons: Reason) -> None:
         self.name, self._reasons = name, list(reasons)
 
-    def reasons(self, call: Any) -> list[str]:
+    def reasons(self, call: Any) -> list[Reason]:
         return self._reasons
 
     def run(self, call: Any) -> Any:
@@ -340,7 +341,7 @@ def test_what_acceleration_would_not_gain_is_not_advised(monkeypatch):
     assert fine(doctor(model, full))
     model, full, padded = model.double(), full.double(), X.double()
     assert doctor(model, full).changes == ("model = unspool.accelerate(model)",)
-    monkeypatch.setattr(dispatch, "BACKENDS", (Elsewhere("far", "tensors are on cpu, not on CUDA"), reference))
+    monkeypatch.setattr(dispatch, "BACKENDS", (Elsewhere("far", Reason("on cpu", of_device=True)), reference))
     (finding,) = doctor(model, padded).findings
     assert finding.held_up_by == ("accelerated, it would run on reference, which is no gain",)
     assert finding.changes == ()

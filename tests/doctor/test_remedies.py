@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from tests.backends.test_native_refusals import ALL_REFUSED, X
-from unspool import RNN, Cell, GRUCell, ZoneoutCell, doctor
-from unspool.doctor._remedies import is_of_other_device, remedy
+from unspool import LSTM, RNN, Cell, GRUCell, ZoneoutCell, doctor
+from unspool.backends import dispatch, native
+from unspool.backends.cudnn import CudnnBackend
 
 
 @pytest.mark.parametrize("cell", ALL_REFUSED)
@@ -118,29 +120,26 @@ def test_hooks_and_autocast_are_told_to_go():
 
 
 @pytest.mark.parametrize(
-    ("reason", "line"),
+    ("options", "mask", "line"),
     [
-        ("the activation is relu; cuDNN has tanh", "build model.rnn with what cuDNN has: tanh, sigmoid"),
-        ("recurrent_dropout is 0.2, in training", "build model.rnn without recurrent_dropout"),
-        ("the call is unrolled (static)", "build model.rnn with unroll=False"),
-        ("the mask is not right-padded", "give model.rnn lengths in place of a mask with gaps"),
+        ({"activation": "relu"}, None, "build model with what cuDNN has: tanh, sigmoid"),
+        ({"recurrent_dropout": 0.2}, None, "build model without recurrent_dropout"),
+        ({"unroll": True}, None, "build model with unroll=False"),
+        ({}, [[False, True, True, True, True]] * len(X), "give model lengths in place of a mask with gaps"),
     ],
 )
-def test_the_conditions_of_cudnn_have_lines_too(reason, line):
-    found = remedy(reason, "model.rnn")
-    assert found is not None
-    assert found.startswith(line)
-
-
-def test_what_no_line_changes_has_none():
-    assert remedy("tensors are on cuda:0, not on the CPU", "model") is None
-    assert is_of_other_device("tensors are on cuda:0, not on the CPU")
-    assert not is_of_other_device("inputs, state and parameters have several dtypes")
+def test_the_conditions_of_cudnn_have_lines_too(options: dict[str, Any], mask, line, monkeypatch):
+    monkeypatch.setattr(dispatch, "BACKENDS", (CudnnBackend("cpu"), dispatch.BACKENDS[-1]))
+    (change,) = doctor(LSTM(3, 4, batch_first=True, **options), X, mask=mask).changes
+    assert change.startswith(line)
 
 
 def test_an_absent_engine_is_told_to_be_installed(monkeypatch):
-    from unspool.backends import native
+    def absent(name: str) -> None:
+        raise ModuleNotFoundError(name=name)
 
-    monkeypatch.setattr(native, "engine", None)
-    monkeypatch.setattr(native, "missing", "there is no engine; to have it, reinstall unspool where there is one")
+    monkeypatch.setattr(native, "import_module", absent)
+    engine, missing = native.load_engine()
+    monkeypatch.setattr(native, "engine", engine)
+    monkeypatch.setattr(native, "missing", missing)
     assert doctor(GRUCell(3, 4), X).changes == ("reinstall unspool with its engine",)

@@ -301,7 +301,7 @@ def test_dropout_may_change_over_time():
     for probability in (0.5, 0.25, 0.125):
         module.dropout = probability
         assert module(x)[0].shape == (6, 4, 7)
-        programs.append(_accelerated._make_stand_in.cache_info().currsize)
+        programs.append(_accelerated._make_delegate.cache_info().currsize)
     assert programs == [programs[0]] * 3
 
 
@@ -363,7 +363,7 @@ def test_a_model_of_which_one_module_cannot_be_swapped_stays_whole():
 
 
 def test_the_first_call_may_be_under_vmap():
-    _accelerated._make_stand_in.cache_clear()
+    _accelerated._make_delegate.cache_clear()
     models = [us.accelerate(nn.GRU(3, 5)) for _ in range(2)]
     x = torch.randn(60, 4, 3)
     parameters, _ = torch.func.stack_module_state(models)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from unspool.backends.base import Call as Call
 from unspool.backends.base import Refusal as Refusal
 from unspool.backends.base import Result as Result
 from unspool.backends.base import Run as Run
+from unspool.backends.dispatch import TORCH as TORCH
 from unspool.backends.dispatch import Decision as Decision
 from unspool.backends.dispatch import check_backend as check_backend
 from unspool.backends.dispatch import is_recording as is_recording

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from unspool._nest import describe, leaves_of
-from unspool.backends.base import UNLISTED, Call
+from unspool._reason import Reason
+from unspool.backends.base import SEVERAL_DTYPES, TO_FLOAT, UNLISTED, Call
 from unspool.cells import GRUCell, LSTMCell, ResetCell, SimpleRNNCell, WithStates, activation, around, inside
 from unspool.cells._activations import activation_name
 from unspool.program.hooks import hook_reason
 
 CELLS = (LSTMCell, GRUCell, SimpleRNNCell)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_BUILD = "build {code} with what cuDNN has: tanh, sigmoid, biases, reset_after=True, nothing more"
 
 
 def missing() -> str:
@@ -26,7 +28,7 @@ def missing() -> str:
     return "" if torch.backends.cudnn.enabled else "cuDNN is switched off (torch.backends.cudnn.enabled is False)"
 
 
-def reasons_of_cell(cell: Any) -> Iterator[str]:
+def reasons_of_cell(cell: Any) -> Iterator[Reason]:
     """Yield why cuDNN does not have the step of a cell.
 
     Parameters
@@ -38,22 +40,24 @@ def reasons_of_cell(cell: Any) -> Iterator[str]:
     if type(cell) is SimpleRNNCell:
         known[torch.relu] = "relu"
     elif activation(cell.recurrent_activation) is not torch.sigmoid:
-        yield f"the recurrent activation is {activation_name(cell.recurrent_activation)}; cuDNN has sigmoid"
+        name = activation_name(cell.recurrent_activation)
+        yield Reason(f"the recurrent activation is {name}; cuDNN has sigmoid", _BUILD)
     if phi not in known:
-        yield f"the activation is {activation_name(cell.activation)}; cuDNN has {' and '.join(known.values())}"
+        name = activation_name(cell.activation)
+        yield Reason(f"the activation is {name}; cuDNN has {' and '.join(known.values())}", _BUILD)
     if not cell.bias:
-        yield "the cell has no bias; cuDNN has biases"
+        yield Reason("the cell has no bias; cuDNN has biases", _BUILD)
     if type(cell) is GRUCell and not cell.reset_after:
-        yield "reset_after is False; cuDNN resets after the recurrent product"
+        yield Reason("reset_after is False; cuDNN resets after the recurrent product", _BUILD)
     if type(cell) is LSTMCell:
         for name in ("peephole", "coupled", "cell_clip", "proj_clip", "forget_bias"):
             if getattr(cell, name):
-                yield f"{name} is {getattr(cell, name)}; cuDNN has none"
+                yield Reason(f"{name} is {getattr(cell, name)}; cuDNN has none", _BUILD)
         if cell.proj_size >= cell.hidden_size:
-            yield f"proj_size is {cell.proj_size}; cuDNN projects to less than hidden_size ({cell.hidden_size})"
+            yield Reason(f"proj_size is {cell.proj_size}; cuDNN projects to less than hidden_size ({cell.hidden_size})")
 
 
-def reasons_of_call(call: Call) -> Iterator[str]:
+def reasons_of_call(call: Call) -> Iterator[Reason]:
     """Yield why cuDNN cannot run one of its cells in this way.
 
     Parameters
@@ -62,16 +66,17 @@ def reasons_of_call(call: Call) -> Iterator[str]:
         Of a cell among `CELLS`.
     """
     if call.row_inputs is not None and "hidden" in call.row_inputs:
-        yield f"recurrent_dropout is {inside(call.cell).recurrent_dropout}, in training"
+        dropout = inside(call.cell).recurrent_dropout
+        yield Reason(f"recurrent_dropout is {dropout}, in training", "build {code} without recurrent_dropout")
     if call.static:
-        yield "the call is unrolled (static)"
+        yield Reason("the call is unrolled (static)", "build {code} with unroll=False")
     if not call.schedule.right_padded:
-        yield "the mask is not right-padded"
+        yield Reason("the mask is not right-padded", "give {code} lengths in place of a mask with gaps")
     if isinstance(call.cell, WithStates) and type(inside(call.cell)) is LSTMCell:
-        yield "all states are wanted, and cuDNN gives the last c alone"
+        yield Reason("all states are wanted, and cuDNN gives the last c alone")
 
 
-def reasons_of(call: Call, device_type: str) -> Iterator[str]:
+def reasons_of(call: Call, device_type: str) -> Iterator[Reason]:
     """Yield why cuDNN cannot run a call.
 
     Parameters
@@ -87,13 +92,13 @@ def reasons_of(call: Call, device_type: str) -> Iterator[str]:
         yield UNLISTED
         return
     if resets:
-        yield "there are resets"
+        yield Reason("there are resets")
         return
     if type(cell) not in CELLS:  # a subclass, too, may have another step
-        yield f"the cell is {type(cell).__name__}; cuDNN has LSTMCell, GRUCell and SimpleRNNCell"
+        yield Reason(f"the cell is {type(cell).__name__}; cuDNN has LSTMCell, GRUCell and SimpleRNNCell")
         return
     if not (isinstance(x, Tensor) and x.shape[2:] == (cell.input_size,)):
-        yield f"the input is {describe(x)}; expected {cell.input_size} features"
+        yield Reason(f"the input is {describe(x)}; expected {cell.input_size} features")
     yield from reasons_of_cell(cell)
     yield from reasons_of_call(call)
 
@@ -104,7 +109,7 @@ def _tensors(call: Call) -> Iterator[Tensor]:
     yield from (p for p in inside(call.cell)._parameters.values() if p is not None)
 
 
-def reasons_of_tensors(call: Call, device_type: str) -> Iterator[str]:
+def reasons_of_tensors(call: Call, device_type: str) -> Iterator[Reason]:
     """Yield why cuDNN cannot run a call on its tensors, or in the surroundings that it is made in.
 
     Parameters
@@ -115,16 +120,17 @@ def reasons_of_tensors(call: Call, device_type: str) -> Iterator[str]:
     """
     away = next((t.device for t in _tensors(call) if t.device.type != device_type), None)
     if away is not None:
-        yield f"tensors are on {away}, not on a CUDA device"
+        yield Reason(f"tensors are on {away}, not on a CUDA device", of_device=True)
     if why := missing():
-        yield why
+        yield Reason(why)
     dtypes = {t.dtype for t in _tensors(call)}
     if not dtypes <= {*DTYPES}:
-        yield f"there are tensors of {', '.join(sorted(map(str, dtypes - {*DTYPES})))}; cuDNN has float16 to float64"
+        strange = ", ".join(sorted(map(str, dtypes - {*DTYPES})))
+        yield Reason(f"there are tensors of {strange}; cuDNN has float16 to float64", TO_FLOAT)
     elif len(dtypes) > 1 and (torch.float64 in dtypes or not torch.is_autocast_enabled(device_type)):
-        yield "inputs, state and parameters have several dtypes"
+        yield SEVERAL_DTYPES
     if torch._C._functorch.maybe_current_level() is not None:  # type: ignore[attr-defined]
-        yield "a torch.func transform is active"
+        yield Reason("a torch.func transform is active", "call {code} outside of torch.func's transforms")
     hooks = hook_reason(call.cell)
     if hooks:
         yield hooks

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import to_dlpack  # type: ignore[reportPrivateImportUsage]
 
+from unspool._reason import Reason
 from unspool.backends._buffers import DYNAMIC, BufferPool
 from unspool.backends._layout import TokenLayout
 from unspool.backends._loop_in_torch import run_loop
@@ -59,13 +60,13 @@ class CompiledStep:
         What is computed before the loop, of parameters and per sequence: by a function of PyTorch, or by `evaluate`.
     starts : dict of str to int
         Where the tensors of a run (see `EngineRun`) begin that a plan takes for arrays of a role.
-    batches : dict of int to str
+    batches : dict of int to Reason
         Numbers of rows with which the cell has been tried, and why its program does not hold there, or "".
     """
 
     def __init__(self, step: StepProgram, engine: Any) -> None:
         self.step, self.engine = step, engine
-        self.batches: dict[int, str] = {}
+        self.batches: dict[int, Reason] = {}
         self._plans: dict[object, NativePlan] = {}
         self.static_plans = StaticPlans(engine)
         loop, program = step.loop, step.loop.program

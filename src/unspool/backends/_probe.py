@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from unspool._nest import Nest, leaves_of, map_leaves
+from unspool._reason import Reason
 from unspool.backends._difference import GROWTH, UNITS
 from unspool.backends._schedule import Schedule
 from unspool.backends.base import Call, Result
@@ -40,6 +41,8 @@ SLOPES = (1e4, 1e-4)
 
 FEW, MANY = (1, 2, 3, 4), 64
 """Numbers of rows."""
+
+SAME_FOR_ALL = "let the step do the same for each row, in a batch of any size"
 
 SHAKES = 3
 """How often a cell is run with values that are slightly off, where a value differs."""
@@ -139,8 +142,8 @@ class Batches:
         run = self._prepared(MANY)
         self._many = run() if path is None else path.record(run)
 
-    def difference(self, rows: int, strided: bool = False) -> str:
-        """Run the step on some rows, side by side in memory or apart; say what differs, or "".
+    def difference(self, rows: int, strided: bool = False) -> Reason:
+        """Run the step on some rows, side by side in memory or apart; say what differs, or nothing.
 
         Whatever the step raises is raised: it may have no values for so many rows.
         """
@@ -149,14 +152,15 @@ class Batches:
         found = run() if self._path is None else self._path.follow(run)
         if found is None:
             assert self._path is not None
-            return f"the step does something else {where} ({self._path.left_at})"
+            at = self._path.left_at
+            return Reason(f"the step does something else {where} ({at})", SAME_FOR_ALL, at)
         which = torch.arange(rows) % len(LENGTHS)
         for mine, wanted in zip(found, self._many, strict=True):
             if mine.shape[:1] != (rows,) or mine.shape[1:] != wanted.shape[1:]:
                 continue  # not one value per row: whoever runs the step says so
             if not all(_close(mine[which == k], wanted[k]) for k in which.unique().tolist()):
-                return f"the step gives a row other values {where}"
-        return ""
+                return Reason(f"the step gives a row other values {where}", SAME_FOR_ALL)
+        return Reason()
 
     def _prepared(self, rows: int, strided: bool = False) -> Callable[[], list[Tensor]]:
         small = self._small
@@ -171,8 +175,8 @@ class Batches:
         return lambda: [leaf.detach() for leaf in leaves_of(self._step(x, state, own))]
 
 
-def probe_batches(call: Call, reading: Reading) -> str:
-    """Say where a step that has just been read gives a row other values in small batches, or apart in memory; or "".
+def probe_batches(call: Call, reading: Reading) -> Reason:
+    """Say where a step that has just been read gives a row other values in small batches, or apart in memory.
 
     Parameters
     ----------
@@ -190,11 +194,11 @@ def probe_batches(call: Call, reading: Reading) -> str:
                 continue
             if different:
                 return different
-    return ""
+    return Reason()
 
 
-def probe_batch(call: Call) -> str:
-    """Say why a cell is not run by its program in a batch as large as that of a call; or "".
+def probe_batch(call: Call) -> Reason:
+    """Say why a cell is not run by its program in a batch as large as that of a call.
 
     The step itself is run, which leaves no trace: it has been read, and is stopped where it leaves the path.
 
@@ -203,12 +207,12 @@ def probe_batch(call: Call) -> str:
     call : Call
     """
 
-    def look() -> str:
+    def look() -> Reason:
         with torch.no_grad():
             try:
                 return Batches(call, partial(step, call.cell), Path()).difference(call.schedule.batch)
             except EXPECTED as error:
-                return f"the step raises an error in a batch of {call.schedule.batch}: {error!r}"
+                return Reason(f"the step raises an error in a batch of {call.schedule.batch}: {error!r}")
 
     with turn():
         return apart(look)

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from unspool._nest import Nest, describe
+from unspool._reason import Reason
 from unspool.backends._schedule import Schedule
 from unspool.cells import ResetCell, around, name_of
+
+SEVERAL_DTYPES = Reason("inputs, state and parameters have several dtypes", "model = model.to(x.dtype)")
+TO_FLOAT = "model, x = model.float(), x.float()"
 
 
 class BackendError(ValueError):
@@ -82,7 +86,7 @@ class Refusal:
 
     Attributes
     ----------
-    reasons : iterable of str
+    reasons : iterable of Reason
         One sentence each, at least one. Choosing a backend needs none of them, so they may be found as they are asked
         for, once.
     """
@@ -115,5 +119,5 @@ class Backend(Protocol):
         ...
 
 
-UNLISTED = "lengths, mask or resets have no values here: the run is exported, or vmap gives each sample its own"
+UNLISTED = Reason("lengths, mask or resets have no values here: the run is exported, or vmap gives each sample its own")
 """The reason of backends that ask which rows are valid at which step, where a schedule is not listed."""

@@ -19,6 +19,8 @@ from unspool.program.rehearse import rehearsed
 BACKENDS: tuple[Backend, ...] = (CudnnBackend(), NativeBackend(), ReferenceBackend(), MaskedBackend())
 """All backends in the order of preference."""
 
+TORCH = "torch.nn"
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -29,7 +31,7 @@ class Decision:
     call : str
         The cell, its inputs and the mode in words.
     chosen : str
-        Name of the backend that runs the call.
+        Name of the backend that runs the call; `TORCH` where an accelerated module leaves it to PyTorch's own kernel.
     reasons : dict of str to list of str
         For each backend why it cannot run the call; empty lists for those that can.
     asked : str

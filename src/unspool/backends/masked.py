@@ -15,6 +15,7 @@ from torch import Tensor
 from torch._higher_order_ops.scan import scan_op
 
 from unspool._nest import Nest, Spec, flatten, leaves_of, map_leaves, unflatten
+from unspool._reason import Reason
 from unspool.backends._onnx_operators import has_operator, run_operator
 from unspool.backends._swap import call_with
 from unspool.backends.base import Call, Refusal, Result, Run
@@ -40,7 +41,7 @@ class MaskedBackend:
     def prepare(self, call: Call) -> Run | Refusal:
         """Return what runs the call, or why this backend cannot."""
         if call.schedule.ragged:
-            return Refusal(["the arrays are ragged, and it needs padded ones"])
+            return Refusal([Reason("the arrays are ragged, and it needs padded ones")])
         return partial(self.run, call)
 
     def run(self, call: Call) -> Result:

@@ -15,13 +15,14 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
 from unspool._nest import Nest, flatten, leaves_of, map_leaves, unflatten
+from unspool._reason import Reason
 from unspool.backends._engine_run import CompiledStep, EngineRun, Request
 from unspool.backends._layout import TokenLayout, layout_of
 from unspool.backends._probe import probe, probe_batch, probe_batches
-from unspool.backends.base import UNLISTED, Call, Refusal, Result, Run
+from unspool.backends.base import SEVERAL_DTYPES, TO_FLOAT, UNLISTED, Call, Refusal, Result, Run
 from unspool.cells import AroundCell, around
 from unspool.program.evaluate import evaluate
-from unspool.program.foreign import is_plain
+from unspool.program.foreign import is_plain, strange
 from unspool.program.guard import Guard
 from unspool.program.hooks import hook_reason, reason_for_all
 from unspool.program.ir import Value
@@ -39,26 +40,38 @@ CHECKED = 256
 """Programs that have been checked and are kept for other cells that compute the same, the latest ones."""
 
 
-def load_engine() -> tuple[Any, str]:
+def load_engine() -> tuple[Any, Reason]:
     """Return the native module, or None and why it cannot be used; `info()` and `explain()` then say so."""
+    remedy = "reinstall unspool with its engine"
     try:
         module: Any = import_module("unspool._engine")
     except ModuleNotFoundError as error:
         if error.name != "unspool._engine":
             raise
         found = "there is no engine: unspool was installed without it, or for another Python"
-        return None, f"{found}; to have it, reinstall unspool where there is a C++20 compiler"
+        return None, Reason(f"{found}; to have it, reinstall unspool where there is a C++20 compiler", remedy)
     except ImportError as error:
-        return None, f"the engine cannot be loaded: {error}; reinstall unspool on this machine"
+        return None, Reason(f"the engine cannot be loaded: {error}; reinstall unspool on this machine", remedy)
     interface = getattr(module, "interface", None)
     if interface != INTERFACE:
         found = f"the engine has interface {interface}, and this version of unspool needs {INTERFACE}"
-        return None, f"{found}; reinstall unspool, so that both are of one version"
+        return None, Reason(f"{found}; reinstall unspool, so that both are of one version", remedy)
     module.active_isa()  # raises where UNSPOOL_ISA names an instruction set that cannot run here
-    return module, ""
+    return module, Reason()
 
 
 engine, missing = load_engine()
+
+_INTEGERS = Reason(
+    "row inputs or constants hold integers, which the engine would take for floating-point numbers",
+    "compute what depends on integers before {code}, and pass it floating-point numbers or booleans",
+)
+_AUTOCAST = Reason("torch.autocast is on", "call {code} with torch.autocast off: torch.autocast('cpu', enabled=False)")
+_TRANSFORMED = Reason(
+    "a torch.func transform, forward-mode differentiation or a function mode is active",
+    "call {code} outside of torch.func's transforms and of function modes",
+)
+_TRACING = Reason("torch.jit.trace is recording, which sees no operation of the engine")
 
 
 class NativeBackend:
@@ -68,7 +81,7 @@ class NativeBackend:
     device = "cpu"
 
     def __init__(self) -> None:
-        self.kept: Kept[CompiledStep | str] = Kept()
+        self.kept: Kept[CompiledStep | Reason] = Kept()
         self._checked: OrderedDict[bytes, CompiledStep] = OrderedDict()
 
     def prepare(self, call: Call) -> Run | Refusal:
@@ -77,14 +90,14 @@ class NativeBackend:
         if found:
             return Refusal(found)
         compiled, tensors = self.compiled(call)
-        if isinstance(compiled, str):
+        if isinstance(compiled, Reason):
             return Refusal([compiled])
         different = compiled.batches.get(call.schedule.batch)
         if different is None:
             different = compiled.batches[call.schedule.batch] = probe_batch(call)
         return Refusal([different]) if different else partial(self._run, call, compiled, tensors)
 
-    def compiled(self, call: Call) -> tuple[CompiledStep | str, tuple[Tensor, ...]]:
+    def compiled(self, call: Call) -> tuple[CompiledStep | Reason, tuple[Tensor, ...]]:
         """Return the cell's program, read and checked at its first use, and the tensors that it takes; or why not."""
         forms = []
         for tree, axes in ((call.inputs, 2), (call.initial_state, 1)):
@@ -98,7 +111,7 @@ class NativeBackend:
         form = (*forms, torch.get_default_dtype())
         return self.kept.find(call.cell, form, partial(self._read, call), _changes_too_often)
 
-    def _read(self, call: Call) -> tuple[Guard | None, CompiledStep | str]:
+    def _read(self, call: Call) -> tuple[Guard | None, CompiledStep | Reason]:
         hooks = hook_reason(call.cell)
         if hooks:
             return None, hooks
@@ -111,7 +124,7 @@ class NativeBackend:
         def check(traced: Trace, reading: Reading) -> CompiledStep:
             problems = _wrong_tensors(traced.parameters, leaves_of(state))
             if problems:
-                raise TraceError(f"of the cell's tensors: {problems[0]}")
+                raise TraceError(problems[0].about("of the cell's tensors:"))
             different = probe_batches(call, reading)
             if different:
                 raise TraceError(different)
@@ -206,14 +219,15 @@ def _form_of(tree: Nest) -> Any:
     return spec, tuple((leaf.shape[1:], leaf.dtype) for leaf in leaves)
 
 
-def _changes_too_often(what: str) -> str:
-    return (
+def _changes_too_often(what: str) -> Reason:
+    return Reason(
         f"{what} changes from run to run, and reading the step again each time costs more than it saves; a tensor in "
-        "its place may change freely"
+        "its place may change freely",
+        "hold what changes from run to run in a tensor",
     )
 
 
-def _reasons(call: Call) -> list[str]:
+def _reasons(call: Call) -> list[Reason]:
     """Return what keeps the engine from a call, but for the cell's step."""
     if engine is None:
         return [missing]
@@ -224,40 +238,40 @@ def _reasons(call: Call) -> list[str]:
     found = _wrong_tensors([*leaves_of(call.inputs), *states, *rows], states)
     for tensor in rows:
         if not (tensor.is_floating_point() or tensor.dtype == torch.bool):
-            found.append(
-                "row inputs or constants hold integers, which the engine would take for floating-point numbers"
-            )
+            found.append(_INTEGERS)
             break
     if torch.is_autocast_enabled("cpu"):
-        found.append("torch.autocast is on")
+        found.append(_AUTOCAST)
     if is_transformed():
-        found.append("a torch.func transform, forward-mode differentiation or a function mode is active")
+        found.append(_TRANSFORMED)
     if torch._C._get_tracing_state() is not None:
-        found.append("torch.jit.trace is recording, which sees no operation of the engine")
+        found.append(_TRACING)
     if _has_any_global_hook():
         hooks = reason_for_all()
         found += [hooks] if hooks else []
     return found
 
 
-def _wrong_tensors(tensors: list[Tensor], states: list[Tensor]) -> list[str]:
+def _wrong_tensors(tensors: list[Tensor], states: list[Tensor]) -> list[Reason]:
     """Return what keeps the engine from computing with tensors."""
-    found, dtype, several = [], states[0].dtype if states else None, False
+    found: list[Reason] = []
+    dtype, several = states[0].dtype if states else None, False
     for tensor in tensors:
         if not tensor.is_cpu:
-            found.append(f"tensors are on {tensor.device}, not on the CPU")
+            found.append(Reason(f"tensors are on {tensor.device}, not on the CPU", of_device=True))
             break
     for tensor in tensors:
         several = several or (tensor.dtype != dtype and tensor.is_floating_point())
         plain = (type(tensor) is Tensor or type(tensor) is nn.Parameter) and tensor.layout == torch.strided
         if not (plain or is_plain(tensor)):
-            kind = type(tensor).__name__ if tensor.layout == torch.strided else f"a {tensor.layout} tensor"
-            found.append(f"a tensor is of a kind that the engine does not read: {kind}")
+            found.append(strange(tensor).about("a tensor"))
             break
-    if dtype not in (torch.float32, torch.float64):
-        found.append(f"the state is {dtype or 'empty'}; the engine has float32 and float64")
+    if dtype is None:
+        found.append(Reason("the state is empty; the engine has float32 and float64"))
+    elif dtype not in (torch.float32, torch.float64):
+        found.append(Reason(f"the state is {dtype}; the engine has float32 and float64", TO_FLOAT))
     elif several:
-        found.append("inputs, state and parameters have several dtypes")
+        found.append(SEVERAL_DTYPES)
     return found
 
 

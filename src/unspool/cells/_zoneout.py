@@ -66,6 +66,9 @@ class ZoneoutCell(WrappedCell):
             )
         self.variational = variational
 
+    # What to do where the step cannot be read, since it draws.
+    _remedy = "take recurrent_dropout, which draws once per sequence, in place of ZoneoutCell"
+
     def _own_rows(
         self, batch_size: int, dtype: torch.dtype | None, device: torch.device | str | None
     ) -> dict[str, Nest]:

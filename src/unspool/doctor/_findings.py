@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import Any
 
 from torch import nn
 
-from unspool.backends import Decision
+from unspool._reason import Reason
+from unspool.backends import TORCH, Decision
 from unspool.doctor._diagnosis import Finding, Timing
 from unspool.doctor._observer import Seen
-from unspool.doctor._remedies import is_of_other_device, remedy
 from unspool.layers import RNN, Bidirectional, is_scripted
 
-TORCH = "torch.nn"
-"""What an accelerated layer chooses where PyTorch's own kernel is faster than any backend."""
-
 ACCELERATE = "model = unspool.accelerate(model)"
+PADDED = "what looks like padding is computed, since no lengths are given"
 
 
 def kind_of(module: nn.Module) -> str:
@@ -30,12 +29,11 @@ def kind_of(module: nn.Module) -> str:
     if is_scripted(module):
         return f"scripted {module.original_name}"
     cls = type(module)
-    inner = {"cell": module.cell} if isinstance(module, RNN) else {}
-    if isinstance(module, Bidirectional):
-        inner = {"layer": module.forward_layer}
+    inner = module.cell if isinstance(module, RNN) else None
+    inner = module.forward_layer if isinstance(module, Bidirectional) else inner
     package = "torch.nn." if cls.__module__.startswith("torch.nn.") else ""
     package = "unspool." if cls.__module__.startswith("unspool.") else package
-    return f"{package}{cls.__name__}" + "".join(f"({kind_of(part)})" for part in inner.values())
+    return f"{package}{cls.__name__}" + ("" if inner is None else f"({kind_of(inner)})")
 
 
 def code_of(model: nn.Module, path: str) -> str:
@@ -79,13 +77,13 @@ def _run_over_time(seen: Seen, code: str) -> Finding:
     is_layer = seen.role == "layer"
     held_up, changes = _against(seen.decisions, code)
     for decision in seen.decisions:
-        asked = [name for name in _faster(decision) if not decision.reasons[name]]
+        asked = [name for name, reasons in _faster(decision).items() if not reasons]
         held_up += [f"{name} could run it, but {decision.chosen} was asked for" for name in asked]
         if asked:
             auto = f"unspool.dynamic_rnn({code}, x, backend='auto')"
             changes.append(_with_auto_backend(seen.module, code) if is_layer else auto)
     if _looks_padded(seen):
-        held_up.append("what looks like padding is computed, since no lengths are given")
+        held_up.append(PADDED)
         with_lengths = f"unspool.dynamic_rnn({code}, x, sequence_length=lengths)"
         changes.append(f"{code}(x, lengths=lengths)" if is_layer else with_lengths)
     if seen.packed:
@@ -113,8 +111,7 @@ def _torch_layer(seen: Seen, code: str, timing: Timing | None) -> Finding:
     found = seen.examined
     assert found is not None
     if found.refusal is not None:
-        line = f"let {kind_of(seen.module)} hold a layer of torch.nn in place of being one, and accelerate that"
-        return _finding(seen, found.kernel, [f"it {found.refusal}"], [line])
+        return _finding(seen, found.kernel, [f"it {found.refusal}"], [found.refusal.change(code)])
     chosen = {decision.chosen for decision in found.would_run}
     padded = _looks_padded(seen)
     if "reference" in chosen:
@@ -127,7 +124,7 @@ def _torch_layer(seen: Seen, code: str, timing: Timing | None) -> Finding:
         return _finding(seen, found.kernel, [], [], timing)
     held_up, changes = ["it is not accelerated"], [ACCELERATE]
     if padded:
-        held_up.append("what looks like padding is computed, since no lengths are given")
+        held_up.append(PADDED)
         changes.append(f"{code}(x, lengths=lengths)")
     return _finding(seen, found.kernel, held_up, changes, timing)
 
@@ -163,22 +160,17 @@ def _who(decisions: list[Decision]) -> str:
     return ", ".join(f"{name} ({count} of {len(decisions)} runs)" for name, count in counts.items())
 
 
-def _faster(decision: Decision) -> list[str]:
-    """Return the backends that come before the one that was chosen and are for this device."""
+def _faster(decision: Decision) -> dict[str, list[Reason]]:
+    """Return the backends that come before the one that was chosen and are for this device, with their reasons."""
     if decision.chosen == TORCH:
-        return []
-    names = list(decision.reasons)
-    names = names[: names.index(decision.chosen)]
-    return [name for name in names if not any(map(is_of_other_device, decision.reasons[name]))]
+        return {}
+    earlier = takewhile(lambda name: name != decision.chosen, decision.reasons)
+    found = {name: list(map(Reason.of, decision.reasons[name])) for name in earlier}
+    return {name: reasons for name, reasons in found.items() if not any(reason.of_device for reason in reasons)}
 
 
 def _against(decisions: list[Decision], code: str) -> tuple[list[str], list[str]]:
     """Return the reasons of faster backends, and what removes them."""
-    held_up, changes = [], []
-    for decision in decisions:
-        for name in _faster(decision):
-            for reason in decision.reasons[name]:
-                held_up.append(f"{name}: {reason}")
-                line = remedy(reason, code)
-                changes += [] if line is None else [line]
-    return held_up, changes
+    found = [(name, r) for decision in decisions for name, reasons in _faster(decision).items() for r in reasons]
+    changes = [reason.change(code) for _, reason in found]
+    return [f"{name}: {reason}" for name, reason in found], [line for line in changes if line]

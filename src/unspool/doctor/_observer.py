@@ -172,6 +172,6 @@ class Observer:
             seen.calls += 1
             seen.decisions.append(self._decisions[place])
             seen.saw(padding_of_call(call))
-        elif self._runs == 0:  # the other layers and directions of a module see the same rows
+        elif self._runs == 0:  # the other layers and directions of a module see the same sequences
             seen.saw(padding_of_call(call))
         self._runs += 1

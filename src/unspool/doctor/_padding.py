@@ -22,12 +22,12 @@ class Padding:
     Attributes
     ----------
     steps : int
-        Steps of all rows, padding among them: B T.
+        Steps of all sequences, padding among them: B T.
     padding : int
         How many of them are padding.
     known : bool
-        Whether this was counted (lengths, a mask, a packed or a ragged batch) or guessed: rows that end in steps of
-        zeros, or in the same step again and again, look padded.
+        Whether this was counted (lengths, a mask, a packed or a ragged batch) or guessed: sequences that end in steps
+        of zeros, or in the same step again and again, look padded.
     computed : bool
         Whether the padding is computed like real steps.
     """
@@ -104,7 +104,7 @@ def time_major(x: Tensor, batch_first: bool) -> Tensor:
 
 
 def trailing_padding(x: Tensor) -> Tensor:
-    """Return how many steps at the end of each row look like padding: one and the same vector, zeros or repeated.
+    """Return how many steps at the end of each sequence look like padding: one vector, zeros or repeated.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def trailing_padding(x: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (B,), int64
-        Zeros where every row is constant, since nothing can be told of such a sample.
+        Zeros where every sequence is constant, since nothing can be told of such a sample.
     """
     none = torch.zeros(x.shape[1], dtype=torch.long, device=x.device)
     if not x.numel():

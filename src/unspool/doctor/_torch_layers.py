@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from unspool._reason import Reason
 from unspool.backends import Decision, recording
 from unspool.doctor._diagnosis import Timing
 from unspool.doctor._padding import time_major, trailing_padding
@@ -63,7 +64,7 @@ class Examined:
         What it was called with first.
     kernel : str
         What runs it, in words.
-    refusal : str or None
+    refusal : Reason or None
         Why it cannot be accelerated.
     would_run : list of Decision
         What decides who runs it if it is changed; empty where it cannot be.
@@ -72,7 +73,7 @@ class Examined:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     kernel: str
-    refusal: str | None
+    refusal: Reason | None
     would_run: list[Decision]
 
 

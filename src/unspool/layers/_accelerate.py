@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from unspool._reason import Reason
 from unspool.backends import check_backend
 from unspool.cells import Cell, check_probability
 from unspool.layers._accelerated import Accelerated, AcceleratedGRU, AcceleratedLSTM, AcceleratedRNN
@@ -157,7 +158,7 @@ def is_scripted(module: nn.Module) -> bool:
     return isinstance(module, torch.jit.ScriptModule) and module.original_name in ("RNN", "LSTM", "GRU")
 
 
-def reason_against(module: nn.Module) -> str | None:
+def reason_against(module: nn.Module) -> Reason | None:
     """Return why a recurrent module stays as it is; None for one that can be accelerated, and for any other module.
 
     Parameters
@@ -165,15 +166,20 @@ def reason_against(module: nn.Module) -> str | None:
     module : Module
     """
     if isinstance(module, nn.RNNCellBase):
-        return "is one step; where a loop of the model's own calls it, run unspool.RNN(cell) in place of the loop"
+        return Reason(
+            "is one step; where a loop of the model's own calls it, run unspool.RNN(cell) in place of the loop"
+        )
     if is_scripted(module):
-        return "is scripted: accelerate the model in place of scripting it"
+        return Reason("is scripted: accelerate the model in place of scripting it")
     if not isinstance(module, nn.RNNBase):
         return None
     kind = next((cls for cls in (nn.RNN, nn.LSTM, nn.GRU) if isinstance(module, cls)), None)
     torchs = kind is not None and (isinstance(module, Accelerated) or type(module).forward is kind.forward)
     if not torchs or "forward" in vars(module):
-        return "has a forward of its own, which may compute something else"
+        return Reason(
+            "has a forward of its own, which may compute something else",
+            f"let {type(module).__name__} hold a layer of torch.nn in place of being one, and accelerate that",
+        )
     return None
 
 

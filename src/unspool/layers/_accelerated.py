@@ -1,7 +1,7 @@
 """`torch.nn`'s recurrent modules with a forward of ours: the classes that `accelerate` gives to modules.
 
-What computes is a *stand-in*: a layer of this library with the module's arguments and no parameters, which is lent the
-module's tensors at every call. Stand-ins are shared by all modules of the same arguments, so nothing has to be copied,
+What computes is a *delegate*: a layer of this library with the module's arguments and no parameters, which is lent the
+module's tensors at every call. Delegates are shared by all modules of the same arguments, so nothing has to be copied,
 pickled or kept in step with a module.
 """
 
@@ -19,11 +19,10 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from unspool._nest import Nest
 from unspool._ragged import RaggedBatch
-from unspool.backends import Decision, is_recording, is_transformed, note
 from unspool.execution import BoolArray, IntArray
 from unspool.layers._base import RecurrentLayer
 from unspool.layers._gru import GRU
-from unspool.layers._left_to_torch import as_torch_can_take, reason_for_torch
+from unspool.layers._left_to_torch import as_torch_can_take, is_left_to_torch
 from unspool.layers._lstm import LSTM
 from unspool.layers._simple_rnn import SimpleRNN
 from unspool.layers._torch_like import TorchLikeLayer
@@ -93,7 +92,7 @@ class Accelerated(nn.RNNBase):
         """
         hx = tuple(hx) if isinstance(hx, list) else hx  # which PyTorch takes too
         options = self.unspool_options
-        if options.backend == "auto" and self._is_left_to_torch(options, input, lengths, mask, resets):
+        if is_left_to_torch(self, options, input, lengths, mask, resets):
             return super().forward(*as_torch_can_take(self, input, hx))  # type: ignore[misc]
         # As PyTorch does; and no attribute is read again, since to read one may mean to compute it, and what is done at
         # each reading in training, such as a step of the power iteration of `spectral_norm`, would be done once more.
@@ -109,7 +108,7 @@ class Accelerated(nn.RNNBase):
             output, state = trace_layer(
                 self,
                 tensors,
-                _run_stand_in,
+                _run_delegate,
                 (input, hx, lengths, mask, resets, None),
                 batch_first=self.batch_first,
                 without_batch=isinstance(input, Tensor) and input.dim() == 2,
@@ -119,30 +118,12 @@ class Accelerated(nn.RNNBase):
             # torch.compile breaks its graph at any torch.nn.LSTM, and would go on to compile what is called below.
             from unspool.execution._traced import undisturbed
 
-            output, state = undisturbed(_run_stand_in, self, tensors, input, hx, lengths, mask, resets)
+            output, state = undisturbed(_run_delegate, self, tensors, input, hx, lengths, mask, resets)
         else:
-            output, state = _run_stand_in(self, tensors, input, hx, lengths, mask, resets)
+            output, state = _run_delegate(self, tensors, input, hx, lengths, mask, resets)
         return output, tuple(state) if isinstance(state, tuple) else state
 
     __prepare_scriptable__ = RecurrentLayer.__prepare_scriptable__
-
-    def _is_left_to_torch(self, options: Options, input: Any, *about_steps: Any) -> bool:
-        """Tell whether PyTorch's own kernel shall run, and note that it is chosen."""
-        if (
-            any(value is not None for value in about_steps)
-            or (self.training and (options.recurrent_dropout or options.input_dropout))
-            or torch.compiler.is_compiling()
-            or is_transformed()
-        ):
-            return False
-        reason = reason_for_torch(self, input)
-        if reason is None:
-            return False
-        if is_recording():
-            values = input.data if isinstance(input, PackedSequence) else input
-            what = f"{self.torch_class.__name__} over {type(input).__name__} {list(values.shape)}"
-            note(Decision(what, "torch.nn", {"cudnn" if values.is_cuda else "native": [reason]}))
-        return True
 
     def _check(self, input: Any, hx: Any) -> None:
         """Refuse what `torch.nn` refuses, in its words."""
@@ -208,7 +189,7 @@ class AcceleratedGRU(Accelerated, nn.GRU):
     __module__ = "unspool.layers"  # which pickles name
 
 
-def _stand_in(module: Accelerated) -> TorchLikeLayer:
+def _delegate(module: Accelerated) -> TorchLikeLayer:
     """Return the layer that computes for a module: its arguments as they are now, without parameters."""
     names = ("input_size", "hidden_size", "bias", "batch_first")
     arguments = {name: getattr(module, name) for name in names} | module.unspool_options._asdict()
@@ -216,7 +197,7 @@ def _stand_in(module: Accelerated) -> TorchLikeLayer:
     arguments |= {"bidirectional": bool(module.bidirectional), "num_layers": int(module.num_layers)}
     if module.mode == "LSTM":
         arguments["proj_size"] = int(module.proj_size)
-    found = _make_stand_in(module.mode, module.training, **arguments)
+    found = _make_delegate(module.mode, module.training, **arguments)
     if module.dropout and module.num_layers > 1:  # it is no part of the cells, which may stay as it changes
         found = copy.copy(found)
         found.dropout = module.dropout
@@ -224,7 +205,7 @@ def _stand_in(module: Accelerated) -> TorchLikeLayer:
 
 
 @lru_cache(maxsize=256)
-def _make_stand_in(mode: str, training: bool, **arguments: Any) -> TorchLikeLayer:
+def _make_delegate(mode: str, training: bool, **arguments: Any) -> TorchLikeLayer:
     kinds: dict[str, Any] = {"LSTM": LSTM, "GRU": GRU}
     if mode not in kinds:
         arguments["nonlinearity"] = mode.removeprefix("RNN_").lower()
@@ -240,9 +221,9 @@ def _left_alone(name: str, parameter: Tensor) -> None:
     del name, parameter
 
 
-def _run_stand_in(
+def _run_delegate(
     module: Accelerated, tensors: dict[str, Tensor], *arguments: Any, settings: Any = None
 ) -> tuple[Any, Any]:
     """Run an accelerated module with these tensors."""
     del settings  # of a trace, which is made anew when they change
-    return _stand_in(module).run_with(tensors, *arguments)
+    return _delegate(module).run_with(tensors, *arguments)

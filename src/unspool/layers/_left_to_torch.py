@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+
+from unspool._reason import Reason
+from unspool.backends import TORCH, Decision, is_recording, is_transformed, note
+
+if TYPE_CHECKING:
+    from unspool.layers._accelerated import Accelerated, Options
 
 
 class _Limits(NamedTuple):
@@ -30,15 +36,39 @@ _LIMITS = {
 }
 
 
-def reason_for_torch(module: nn.RNNBase, input: object) -> str | None:
-    """Return why PyTorch's own kernel shall run a batch without lengths, mask or resets; None if it shall not.
+def is_left_to_torch(module: Accelerated, options: Options, input: Any, *about_steps: Any) -> bool:
+    """Tell whether PyTorch's own kernel shall run a batch, and note that decision.
 
     Parameters
     ----------
     module : RNN, LSTM or GRU
+    options : Options
+        Of the module.
     input : Tensor of shape (T, B, I), (B, T, I) or (T, I), or PackedSequence
         Of anything else the engine says what is wrong with it.
+    *about_steps
+        Lengths, mask and resets, or None, with which PyTorch can do nothing.
     """
+    if (
+        options.backend != "auto"
+        or any(value is not None for value in about_steps)
+        or (module.training and (options.recurrent_dropout or options.input_dropout))
+        or torch.compiler.is_compiling()
+        or is_transformed()
+    ):
+        return False
+    reason = _reason_for_torch(module, input)
+    if reason is None:
+        return False
+    if is_recording():
+        values = input.data if isinstance(input, PackedSequence) else input
+        what = f"{module.torch_class.__name__} over {type(input).__name__} {list(values.shape)}"
+        note(Decision(what, TORCH, {"cudnn" if values.is_cuda else "native": [Reason(reason)]}))
+    return True
+
+
+def _reason_for_torch(module: nn.RNNBase, input: object) -> str | None:
+    """Return why PyTorch's own kernel shall run a batch without lengths, mask or resets; None if it shall not."""
     values = input.data if isinstance(input, PackedSequence) else input
     if not isinstance(values, Tensor) or values.dim() not in (2, 3):
         return None

@@ -16,9 +16,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unspool._nest import leaves_of, map_leaves
+from unspool._reason import Reason
 from unspool.program.guard_code import Look
 from unspool.program.observe import Observer
-from unspool.program.source import source_line
+from unspool.program.source import DRAWS, here, source_line
 
 
 class Foreign:
@@ -58,10 +59,8 @@ class Foreign:
         """Return what stands for a tensor: the same values in the same memory, without graph and hooks."""
         if id(tensor) not in self._standing:
             if not is_plain(tensor):
-                kind = type(tensor).__name__ if tensor.layout == torch.strided else f"a {tensor.layout} tensor"
-                self.observer.refuse(
-                    f"{self.name(tensor)} is of a kind that the engine does not read: {kind} ({source_line()})"
-                )
+                found, where = strange(tensor).about(self.name(tensor)), source_line()
+                self.observer.refuse(Reason(f"{found} ({where})", found.remedy, where))
             other = tensor.clone() if tensor.is_inference() else tensor
             other = other.detach().requires_grad_(tensor.requires_grad)
             self._standing[id(tensor)] = tensor, other
@@ -90,6 +89,12 @@ def is_plain(tensor: Tensor) -> bool:
         or (kind.__torch_function__ is plain.__torch_function__ and kind.__torch_dispatch__ is plain.__torch_dispatch__)
     )
     return known and tensor.layout == torch.strided
+
+
+def strange(tensor: Tensor) -> Reason:
+    """Return why a tensor that is not plain cannot be read."""
+    kind = type(tensor).__name__ if tensor.layout == torch.strided else f"a {tensor.layout} tensor"
+    return Reason(f"is of a kind that the engine does not read: {kind}", "take a dense torch.Tensor in its place")
 
 
 def storage_of(tensor: Tensor) -> int:
@@ -152,12 +157,13 @@ class NothingWritten(TorchDispatchMode):
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         operator = _operator(func)
         if operator.draws and not self._draws_nothing(func, args, kwargs):
-            self.foreign.observer.refuse(f"{func} ({source_line()}) draws random numbers inside of the step")
+            self.foreign.observer.refuse(here(str(func), DRAWS))
         for place, name in operator.written:
             for tensor in leaves_of(args[place] if place < len(args) else kwargs.get(name)):
                 into = self.foreign.writes_into(tensor) if isinstance(tensor, Tensor) else ""
                 if into:
-                    self.foreign.observer.refuse(f"{func} ({source_line()}) writes into {into}")
+                    remedy = "keep what changes from step to step in the cell's state"
+                    self.foreign.observer.refuse(here(str(func), f"writes into {into}", remedy))
         result = func(*args, **kwargs)
         if not any(isinstance(leaf, Tensor) for leaf in leaves_of((args, kwargs))):
             self.foreign.made |= {storage_of(leaf) for leaf in leaves_of(result) if isinstance(leaf, Tensor)}

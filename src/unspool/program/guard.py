@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
+from unspool._reason import Reason
 from unspool.program.code import with_nested
 from unspool.program.guard_code import Look, Writer
 from unspool.program.observe import Observer
@@ -110,10 +111,12 @@ def guard_of(
         writer.write(cell)
     lost = [tensor for key, tensor in taken.items() if key not in writer.reached]
     if lost:
-        raise TraceError(f"a tensor of shape {list(lost[0].shape)} is reached in a way that cannot be followed")
+        what = f"a tensor of shape {list(lost[0].shape)} is reached in a way that cannot be followed"
+        raise TraceError(what, "keep the tensor in an attribute of the cell")
     nested = set().union(*map(with_nested, writer.codes))
     for code, (_, whose) in codes:
         if whose == "user" and code not in nested:
             where = f"{code.co_filename.rpartition('/')[2]}:{code.co_firstlineno}"
-            raise TraceError(f"{code.co_qualname} ({where}) is called in a way that cannot be followed")
+            what = Reason("is called in a way that cannot be followed", "keep it in an attribute of the cell")
+            raise TraceError(what.about(code.co_qualname, where))
     return Guard(writer, tensors)

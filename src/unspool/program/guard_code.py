@@ -213,7 +213,7 @@ class Writer:
             return
         closed = is_closed(thing)
         if closed and not is_generator(thing):
-            raise TraceError(f"the step reads {path}, {closed}")
+            raise TraceError(closed.about(f"the step reads {path},"))
         register = self.register(expression)
         self._registers[id(thing)] = thing, register
         if isinstance(thing, type):
@@ -366,7 +366,8 @@ class Writer:
 
     def _array(self, array: np.ndarray, register: str, path: str) -> None:
         if array.dtype.hasobject:
-            raise TraceError(f"the step reads {path}, a NumPy array of objects, whose contents cannot be seen")
+            what = f"the step reads {path}, a NumPy array of objects, whose contents cannot be seen"
+            raise TraceError(what, "keep a list, or an array of numbers, in its place")
         shape, dtype = self.constant(array.shape), self.constant(array.dtype)
         self.check(f"{register}.shape == {shape} and {register}.dtype == {dtype}", path)
         self.check(f"{register}.tobytes() == {self.constant(array.tobytes())}", path)

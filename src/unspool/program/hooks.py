@@ -14,6 +14,8 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from unspool._reason import Reason
+
 _KINDS = {
     "_forward_pre_hooks": "forward pre-hook",
     "_forward_hooks": "forward hook",
@@ -22,7 +24,7 @@ _KINDS = {
 }
 
 
-def hook_reason(cell: nn.Module) -> str:
+def hook_reason(cell: nn.Module) -> Reason:
     """Return why a cell with hooks cannot be read.
 
     Parameters
@@ -31,27 +33,28 @@ def hook_reason(cell: nn.Module) -> str:
 
     Returns
     -------
-    str
+    Reason
         The module, by its path and class, the kind of hook, and what to do about it; empty without hooks.
     """
     for path, module in cell.named_modules():
         name = f"its part {path!r} ({type(module).__name__})" if path else f"the cell ({type(module).__name__})"
         for kind, hook in _hooks_of(module):
-            return f"{name} {_what_it_is(kind, hook)}"
+            return _what_it_is(kind, hook).about(name)
     return reason_for_all()
 
 
-def reason_for_all() -> str:
+def reason_for_all() -> Reason:
     """Return why no cell can be read now: a hook on all modules, but for those that unspool watches with."""
     for attribute, kind in _KINDS.items():
         for hook in getattr(_modules, f"_global{attribute}").values():
             if getattr(hook, "__module__", None) and hook.__module__.startswith("unspool."):
                 continue
-            return (
+            return Reason(
                 f"there is a {kind} on all modules{_called(hook)}, which expects to see every call; remove it around "
-                "the run, by the handle that registering it returned"
+                "the run, by the handle that registering it returned",
+                f"remove the {kind} on all modules around the run, by the handle that registering it returned",
             )
-    return ""
+    return Reason()
 
 
 def _hooks_of(module: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -60,22 +63,25 @@ def _hooks_of(module: nn.Module) -> Iterator[tuple[str, Any]]:
             yield kind, hook
 
 
-def _what_it_is(kind: str, hook: Any) -> str:
+def _what_it_is(kind: str, hook: Any) -> Reason:
     if isinstance(hook, WeightNorm | SpectralNorm):
         norm = "weight_norm" if isinstance(hook, WeightNorm) else "spectral_norm"
-        return (
+        return Reason(
             f"has a hook of torch.nn.utils.{norm}, which computes its {hook.name} before every call; use "
-            f"torch.nn.utils.parametrizations.{norm} in its place"
+            f"torch.nn.utils.parametrizations.{norm} in its place",
+            "use torch.nn.utils.parametrizations in place of torch.nn.utils",
         )
     if isinstance(hook, BasePruningMethod):
         tensor = hook._tensor_name
-        return (
+        return Reason(
             f"has a hook of torch.nn.utils.prune, which masks its {tensor} before every call; make that permanent with "
-            f"torch.nn.utils.prune.remove(module, {tensor!r})"
+            f"torch.nn.utils.prune.remove(module, {tensor!r})",
+            "make the pruning permanent with torch.nn.utils.prune.remove",
         )
-    return (
+    return Reason(
         f"has a {kind}{_called(hook)}, which expects to see every step; remove it by the handle that registering it "
-        "returned, or register it on the layer that runs the cell"
+        "returned, or register it on the layer that runs the cell",
+        "remove the hooks of the cell in {code}, or let them listen to {code} itself",
     )
 
 

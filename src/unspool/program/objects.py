@@ -24,7 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unspool._reason import Reason
 from unspool.program.code import owner_of, owner_of_module
+from unspool.program.source import DRAWS
+
+DRAWN_FROM = Reason("which draws random numbers", DRAWS.remedy)
 
 MISSING: Any = type("Missing", (), {"__repr__": lambda _: "nothing"})()
 """Stands where there is no such attribute or item."""
@@ -89,27 +93,30 @@ def is_generator(thing: Any) -> bool:
     return isinstance(thing, random.Random | torch.Generator) or type(thing).__module__.startswith("numpy.random")
 
 
-def is_closed(thing: Any) -> str:
-    """Return why something cannot be looked into (an iterator, a file, a lock), or an empty string.
+def is_closed(thing: Any) -> Reason:
+    """Return why something cannot be looked into (an iterator, a file, a lock), or an empty reason.
 
     What such an object gives may change from one look to the next, and nobody would notice.
     """
     if isinstance(thing, torch.jit.ScriptModule | torch.jit.ScriptFunction):
-        return "compiled by torch.jit, which shows none of its operations; keep the module that it was made from"
+        what = "compiled by torch.jit, which shows none of its operations"
+        return Reason.ending(what, "keep the module that it was made from")
     if is_generator(thing):
-        return "which draws random numbers"
+        return DRAWN_FROM
     if isinstance(thing, operator.attrgetter | operator.methodcaller):
-        return "which looks up attributes by names that cannot be seen; write x.name"
+        return Reason.ending("which looks up attributes by names that cannot be seen", "write x.name")
     if isinstance(thing, functools._lru_cache_wrapper):
-        return "a function that remembers its results (functools.lru_cache or cache); call the function itself"
+        what = "a function that remembers its results (functools.lru_cache or cache)"
+        return Reason.ending(what, "call the function itself")
     if is_atom(thing) or by_identity(thing) or type(thing) in _PARTS:
-        return ""
+        return Reason()
     if isinstance(thing, type | types.BuiltinFunctionType | enum.Enum):
-        return ""
+        return Reason()
     for kind in type(thing).__mro__:
         if _is_in_c(kind) and kind not in _KNOWN_BASES:
-            return f"of type {kind.__module__}.{kind.__qualname__}, whose contents cannot be seen"
-    return ""
+            what = f"of type {kind.__module__}.{kind.__qualname__}, whose contents cannot be seen"
+            return Reason(what, "keep numbers, tensors, lists and dicts of them, or objects of classes in Python")
+    return Reason()
 
 
 def _told_once(tell: Callable[[type], bool]) -> Callable[[type], bool]:

@@ -19,9 +19,10 @@ from typing import Any, NoReturn
 
 import torch
 
+from unspool._reason import Reason
 from unspool.program.code import owner_of, reads_of
-from unspool.program.objects import MISSING, is_atom, is_closed, is_generator, is_users
-from unspool.program.source import TraceError, line_of, source_line
+from unspool.program.objects import DRAWN_FROM, MISSING, is_atom, is_closed, is_generator, is_users
+from unspool.program.source import DRAWS, TraceError, here, line_of
 from unspool.program.untouched import Snapshot
 
 _PURE = frozenset(
@@ -78,6 +79,8 @@ _UNDOING = frozenset({"__exit__", "release"})
 _DRAWING = ("numpy.random",)
 """Its functions are of a kind that no profiler is told of."""
 
+_OUTSIDE = "call it outside of the step, and keep what it gives in an attribute of the cell"
+
 
 class Stopped(BaseException):
     """Leaves a step that must not go on, past any handler of `Exception` in it."""
@@ -97,9 +100,9 @@ class Observer:
         The code that was run, with its globals, and whose it is; `"library"` is Python's, called by the user's.
     by_name : bool
         Whether attributes were read by names that do not stand in the code.
-    asks_for_gradients : str
+    asks_for_gradients : Reason
         Where the step has asked whether gradients are wanted, or "".
-    refusal : str
+    refusal : Reason
         Why the step was stopped, or "".
     """
 
@@ -107,8 +110,8 @@ class Observer:
         self.snapshot = snapshot
         self.codes: dict[CodeType, tuple[dict[str, Any], str]] = {}
         self.by_name = False
-        self.asks_for_gradients = ""
-        self.refusal = ""
+        self.asks_for_gradients = Reason()
+        self.refusal = Reason()
 
     def run(self, function: Callable[[], Any]) -> Any:
         """Call a function under watch.
@@ -143,7 +146,7 @@ class Observer:
         finally:
             sys.setprofile(before)
 
-    def refuse(self, reason: str) -> NoReturn:
+    def refuse(self, reason: Reason) -> NoReturn:
         """Stop the step."""
         self.refusal = self.refusal or reason
         raise Stopped(reason)
@@ -157,11 +160,11 @@ class Observer:
     def _enter(self, frame: FrameType) -> None:
         code = frame.f_code
         if code is _FUNCTION_APPLY:
-            name = frame.f_locals["cls"].__name__
-            self.refuse(
-                f"{name} ({source_line(frame)}) is a torch.autograd.Function, whose backward pass a program cannot "
-                "read; write it in PyTorch's own functions (x + (y - x).detach() for a straight-through estimate)"
+            what = Reason.ending(
+                "is a torch.autograd.Function, whose backward pass a program cannot read",
+                "write it in PyTorch's own functions (x + (y - x).detach() for a straight-through estimate)",
             )
+            self.refuse(here(frame.f_locals["cls"].__name__, what, frame=frame))
         whose = owner_of(code, frame.f_globals)
         if code in _SETTINGS:
             self._refuse_setting(code.co_qualname, frame)
@@ -178,17 +181,18 @@ class Observer:
         self.codes[code] = frame.f_globals, whose
         reads = reads_of(code)
         if reads.written:
-            self.refuse(f"{code.co_qualname} ({line_of(frame)}) writes the global {reads.written[0]}")
+            what = Reason(f"writes the global {reads.written[0]}", "keep what changes in the cell's state")
+            self.refuse(what.about(code.co_qualname, line_of(frame)))
         self.by_name |= reads.by_pattern or not _NAMING.isdisjoint(reads.attributes | reads.globals)
         for name in reads.attributes & self.snapshot.closed.keys():
-            self.refuse(f"{code.co_qualname} ({line_of(frame)}) reads {self.snapshot.closed[name]}")
+            self._refuse_reading(self.snapshot.closed[name], frame)
         for name in reads.globals:
             self._reach(frame.f_globals.get(name), name, name, frame)
         for name in reads.globals:
             module = frame.f_globals.get(name)
             if isinstance(module, types.ModuleType):
                 if module.__name__ in _DRAWING:
-                    self.refuse(f"{code.co_qualname} ({line_of(frame)}) reads {name}, which draws random numbers")
+                    self._refuse_reading(DRAWN_FROM.about(f"{name},"), frame)
                 for attribute in reads.attributes & vars(module).keys():
                     path = f"{name}.{attribute}"
                     self._reach(vars(module)[attribute], attribute, path, frame)
@@ -201,12 +205,15 @@ class Observer:
             return
         closed = is_closed(thing)
         if not closed and (getattr(thing, "__module__", None) or getattr(thing, "__name__", "")).startswith(_DRAWING):
-            closed = "which draws random numbers"
+            closed = DRAWN_FROM
         if closed:
-            self.refuse(f"{frame.f_code.co_qualname} ({line_of(frame)}) reads {path}, {closed}")
+            self._refuse_reading(closed.about(f"{path},"), frame)
         self.snapshot.add(thing, path, name)
         if name in self.snapshot.closed:
-            self.refuse(f"{frame.f_code.co_qualname} ({line_of(frame)}) reads {self.snapshot.closed[name]}")
+            self._refuse_reading(self.snapshot.closed[name], frame)
+
+    def _refuse_reading(self, what: Reason, frame: FrameType) -> NoReturn:
+        self.refuse(what.about("reads").about(frame.f_code.co_qualname, line_of(frame)))
 
     def _call(self, frame: FrameType, function: Any) -> None:
         whose = owner_of(frame.f_code, frame.f_globals)
@@ -215,12 +222,12 @@ class Observer:
         of = getattr(function, "__self__", None)
         name = getattr(function, "__name__", repr(function))
         if is_generator(of):
-            self.refuse(f"{name} of {type(of).__name__} ({source_line(frame)}) draws random numbers inside of the step")
+            self.refuse(here(f"{name} of {type(of).__name__}", DRAWS, frame=frame))
         module = of.__name__ if isinstance(of, types.ModuleType) else getattr(function, "__module__", None) or ""
         kind = type(of).__module__ if not isinstance(of, types.ModuleType | type(None) | types.GeneratorType) else ""
         if {module.split(".")[0], kind} & _IMPURE_MODULES or module.startswith("numpy.random"):
             module = module or type(of).__qualname__
-            reason = f"{module}.{name} ({source_line(frame)}) may give another answer at the next call"
+            reason = here(f"{module}.{name}", "may give another answer at the next call", _OUTSIDE, frame=frame)
             if name not in _UNDOING:
                 self.refuse(reason)
             self.refusal = self.refusal or reason
@@ -230,20 +237,22 @@ class Observer:
         if function in _SETTINGS:
             self._refuse_setting(name, frame)
         if function in _GLOBAL_STATE:
-            self.asks_for_gradients = self.asks_for_gradients or f"{name} ({line_of(frame)})"
+            line = line_of(frame)
+            self.asks_for_gradients = self.asks_for_gradients or Reason(f"{name} ({line})", where=line)
         elif not self._is_pure(of, module, name):
-            where = f"{module}.{name}" if module else f"{name} of {type(of).__name__}"
-            reason = f"{where} ({line_of(frame)}) may read or change what a program does not see"
+            which = f"{module}.{name}" if module else f"{name} of {type(of).__name__}"
+            what = Reason("may read or change what a program does not see", _OUTSIDE)
+            reason = what.about(which, line_of(frame))
             if name not in _UNDOING:
                 self.refuse(reason)
             self.refusal = self.refusal or reason
 
     def _refuse_setting(self, name: str, frame: FrameType) -> None:
         if _asked_by(frame.f_back if frame.f_code in _SETTINGS else frame) == "user":
-            self.refuse(
-                f"{name} ({source_line(frame)}) asks for a setting of PyTorch, or changes it; keep what depends on it "
-                "in an attribute of the cell"
+            what = Reason.ending(
+                "asks for a setting of PyTorch, or changes it", "keep what depends on it in an attribute of the cell"
             )
+            self.refuse(here(name, what, frame=frame))
 
     @staticmethod
     def _is_pure(of: Any, module: str, name: str) -> bool:

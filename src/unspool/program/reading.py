@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from unspool._nest import Nest
+from unspool._reason import Reason
 from unspool.cells import step
 from unspool.program.foreign import Foreign, StandIns
 from unspool.program.guard import Guard, guard_of
 from unspool.program.observe import Observer, apart
-from unspool.program.source import TraceError
+from unspool.program.source import DRAWS, TraceError
 from unspool.program.trace import PRIMES, Trace, difference, sizes_in, trace
 from unspool.program.turns import begin, turn
 from unspool.program.untouched import RandomStates, Snapshot
@@ -36,8 +37,8 @@ class Read:
     ----------
     trace : Trace or None
         None where the step was refused.
-    reason : str
-        Why it was refused, or "".
+    reason : Reason
+        Why it was refused; empty if it was not.
     guard : Guard or None
         Whether that still stands; None where it cannot be told, so that the step has to be read again.
     result : object
@@ -45,7 +46,7 @@ class Read:
     """
 
     trace: Trace | None
-    reason: str
+    reason: Reason
     guard: Guard | None
     result: Any = None
 
@@ -108,11 +109,14 @@ class Reading:
                 result = None if check is None else self._checked(check, traced)
                 self._require_unchanged(states)
                 tensors = [t for t, made in zip(traced.parameters, traced.made, strict=True) if not made]
-                return Read(traced, "", self._guard(tensors), result)
+                return Read(traced, Reason(), self._guard(tensors), result)
             except TraceError as error:
-                reason = str(error)
+                reason = error.reason
             except EXPECTED as error:
-                reason = f"the cell cannot be run on sample rows: {error!r}"
+                # Perhaps for this: what is held of each row is that of as many rows as the run has.
+                held = isinstance(error, RuntimeError) and any(type(t) is Tensor for t in self.foreign.met)
+                remedy = "pass what the cell holds for each row of a batch, if it does, to {code} as constants="
+                reason = Reason(f"the cell cannot be run on sample rows: {error!r}", remedy if held else "")
             written = list(self._snapshot.changes())
         finally:
             self._snapshot.restore()
@@ -136,14 +140,16 @@ class Reading:
             other = self._trace(inputs, state, rows, second, wild)
         different = difference(one, other)
         if different:
-            raise TraceError(f"two calls of the step differ: {different}, by the number of rows or from call to call")
+            what = f"two calls of the step differ: {different}, by the number of rows or from call to call"
+            raise TraceError(what, "let every call do the same, for any number of rows", different.where)
         if self._observer.asks_for_gradients:
             with torch.no_grad():
                 other = self._trace(inputs, state, rows, first, gentle)
             different = difference(one, other)
             if different:
-                where = self._observer.asks_for_gradients
-                raise TraceError(f"the step asks whether gradients are wanted ({where}), and does something else then")
+                asked = self._observer.asks_for_gradients
+                what = f"the step asks whether gradients are wanted ({asked}), and does something else then"
+                raise TraceError(what, "do the same whether gradients are wanted or not", asked.where)
         return one
 
     def _trace(self, inputs: Nest, state: Nest, rows: Nest | None, batch: int, sample: Any) -> Trace:
@@ -151,12 +157,10 @@ class Reading:
 
     def _require_unchanged(self, states: RandomStates) -> None:
         for path in self._snapshot.changes():
-            raise TraceError(
-                f"the step changes {path}, which a program would not do at every call; return what changes as a part "
-                "of the state"
-            )
+            what = f"the step changes {path}, which a program would not do at every call"
+            raise TraceError(Reason.ending(what, "return what changes as a part of the state"))
         for whose in states.changes():
-            raise TraceError(f"the step draws random numbers inside of the step, from {whose} random state")
+            raise TraceError(f"the step {DRAWS}, from {whose} random state", DRAWS.remedy)
 
     def _guard(self, tensors: list[Tensor]) -> Guard:
         foreign = self.foreign

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from unspool._nest import flatten, leaves_of, map_leaves
+from unspool._reason import Reason
 from unspool.program import rules
 from unspool.program.calls import find_function, function_name, remember
 from unspool.program.foreign import Foreign, StandIns, storage_of
@@ -22,8 +23,12 @@ from unspool.program.guard_code import Look
 from unspool.program.ir import LEVELS, Program, Value
 from unspool.program.objects import is_atom
 from unspool.program.rules import kinds
-from unspool.program.source import TraceError, source_line
+from unspool.program.source import DRAWS, TraceError, here, source_line
 from unspool.program.tape import Tape
+
+_NO_OPERATION = Reason("is not an operation of a program", "use what is read natively (docs/backends.md)")
+_MEMORY = Reason("hands out the memory of a tensor", "compute with the tensor itself in place of its memory")
+_NEW_TENSOR = "compute a new tensor in place of writing into one"
 
 
 @dataclass
@@ -84,20 +89,21 @@ class Recorder(StandIns):
         if thing not in self.foreign:
             ours = id(thing) not in self._given  # a rule has made it
             if not ours and id(thing) not in self.constants and storage_of(thing) not in self.foreign.made:
-                raise TraceError(
-                    f"a tensor of shape {list(thing.shape)} ({source_line()}) comes from where it cannot be followed; "
-                    "make it with one of PyTorch's functions (torch.tensor, torch.zeros), or keep it in the cell"
+                reason = Reason.ending(
+                    "comes from where it cannot be followed",
+                    "make it with one of PyTorch's functions (torch.tensor, torch.zeros), or keep it in the cell",
                 )
+                raise TraceError(here(f"a tensor of shape {list(thing.shape)}", reason))
             uniform = self.uniform(thing)
             if uniform is not None:
                 return self.bind(thing, uniform)
             if thing.dim() and thing.shape[0] == self.batch and bool((thing == thing[:1]).all()):
                 return self.bind(thing, self.value(thing[0].clone()))  # one row, again and again
             if thing.dim() and thing.shape[0] == self.batch:
-                raise TraceError(
-                    f"a tensor of shape {list(thing.shape)} that is made inside of the step and differs from row to "
-                    f"row ({source_line()}) is not an operation of a program"
+                what = (
+                    f"a tensor of shape {list(thing.shape)} that is made inside of the step and differs from row to row"
                 )
+                raise TraceError(here(what, Reason(_NO_OPERATION, "make it in the cell's row_inputs")))
         value = self.program.add("param", (), tuple(thing.shape), "param")
         self.made.append(thing not in self.foreign)
         self.parameters.append(thing.detach().clone() if self.made[-1] else thing)
@@ -130,7 +136,7 @@ class Recorder(StandIns):
                     self.tape.call(function_name(func), args, kwargs, result)
                 return result
         except TraceError as error:
-            self.foreign.observer.refuse(str(error))  # no handler of the step's own may go on from here
+            self.foreign.observer.refuse(error.reason)  # no handler of the step's own may go on from here
 
     def _record(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = [t for t in leaves_of((args, kwargs)) if isinstance(t, Tensor)]
@@ -143,7 +149,7 @@ class Recorder(StandIns):
         level = max(map(LEVELS.index, tracked), default=0)
         objection = self._objection(name, short, level, tensors, args, kwargs)
         if objection:
-            raise TraceError(f"{name} ({source_line()}) {objection}")
+            raise TraceError(here(name, objection))
         functional = kinds.functional_name(short, kwargs)
         if functional is not None:
             return self._in_place(func, name, functional, args, kwargs, level)
@@ -168,17 +174,19 @@ class Recorder(StandIns):
     ) -> Any:
         """Run a function that looks at a tensor's form and not at what is in it."""
         if short in kinds.MEMORY:
-            raise TraceError(f"{short} ({source_line()}) hands out the memory of a tensor")
+            raise TraceError(here(short, _MEMORY))
         if short in kinds.GRADIENTS:
             observer = self.foreign.observer
-            observer.asks_for_gradients = observer.asks_for_gradients or f"{short} ({source_line()})"
+            where = source_line()
+            observer.asks_for_gradients = observer.asks_for_gradients or Reason(f"{short} ({where})", where=where)
         foreign = [t for t in tensors if t in self.foreign]
         self.foreign.shaped |= {id(t): t for t in foreign}
         if not foreign or short in kinds.FORM:
             return func(*self.foreign.own(args), **self.foreign.own(kwargs))
         answer = func(*args, **kwargs)
         if kwargs or args[0] is not foreign[0] or not is_atom((answer, args[1:])):
-            raise TraceError(f"{short} ({source_line()}) asks for more than what is in {self.foreign.name(foreign[0])}")
+            what = f"asks for more than what is in {self.foreign.name(foreign[0])}"
+            raise TraceError(here(short, what, _NO_OPERATION.remedy))
         self.foreign.looks.append(Look(foreign[0], func, short, args[1:], answer))
         return answer
 
@@ -188,47 +196,54 @@ class Recorder(StandIns):
         try:
             recorded = None if rule is None else rules.apply(rule, self, result, args, kwargs)
             if recorded is None and level > 0 and short in kinds.BATCHWISE:
-                raise TraceError(f"{name} ({source_line()}) lets the rows of a batch influence each other")
+                remedy = "apply it to features (dim=1 or higher) and not to the batch"
+                raise TraceError(here(name, "lets the rows of a batch influence each other", remedy))
         except rules.CannotRead as error:
             if level == LEVELS.index("state"):
-                raise TraceError(f"{name} ({source_line()}) {error}") from None
+                raise TraceError(here(name, error.reason)) from None
         return self._call(name, level, result, args, kwargs) if recorded is None else recorded
 
     def _objection(
         self, name: str, short: str, level: int, tensors: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> str:
-        """Return why no program can express a call that has not been run yet, or ""."""
+    ) -> Reason | None:
+        """Return why no program can express a call that has not been run yet, or None."""
         if short in kinds.RANDOM and not kinds.draws_nothing(short, args, kwargs):
-            return "draws random numbers inside of the step"
+            return DRAWS
         if kinds.writes_statistics(short, args, kwargs):
-            return (
+            return Reason(
                 "lets the rows of a batch influence each other and writes its running statistics, as norms in training "
-                "do; use layer_norm, or cell.eval()"
+                "do; use layer_norm, or cell.eval()",
+                rules.STATISTICS,
             )
         if short in kinds.HOOKS:
-            return (
-                "has a function called in the backward pass, which a program cannot read; clip or change gradients "
-                "after the backward pass, or write what it does in PyTorch's own functions"
+            return Reason.ending(
+                "has a function called in the backward pass, which a program cannot read",
+                "clip or change gradients after the backward pass, or write what it does in PyTorch's own functions",
             )
         if short in kinds.BACKWARD or name == "torch.autograd.grad":
-            return "asks for gradients inside of the step"
-        if short in kinds.MEMORY and any(map(self._seen, tensors)):
-            return "hands out the memory of a tensor"
-        if short == "__set__":
-            return "writes into an attribute of a tensor"
-        if name.startswith("aten.") and any(map(self._seen, tensors)):
-            return (
-                "is called by code that torch.jit has compiled, which cannot be read; call the function or module that "
-                "it was made from"
+            return Reason(
+                "asks for gradients inside of the step", "write the gradient out, or take it outside of the step"
             )
+        if short in kinds.MEMORY and any(map(self._seen, tensors)):
+            return _MEMORY
+        if short == "__set__":
+            return Reason("writes into an attribute of a tensor", _NEW_TENSOR)
+        if name.startswith("aten.") and any(map(self._seen, tensors)):
+            return Reason.ending(
+                "is called by code that torch.jit has compiled, which cannot be read",
+                "call the function or module that it was made from",
+            )
+        if short in kinds.DATA_DEPENDENT and level > 0:
+            return Reason("makes the step depend on the values in it", rules.BRANCH)
         if short in kinds.DATA_DEPENDENT:
-            return "makes the step depend on the values in it" if level > 0 else self._read_values(tensors)
+            return self._read_values(tensors)
         if kwargs.get("out") is not None:
-            return "with out= writes into a tensor in place"
+            return Reason("with out= writes into a tensor in place", _NEW_TENSOR)
         unread = next((self.unread[id(t)][1] for t in tensors if id(t) in self.unread), "")
-        return f"takes {unread}, which no program has" if unread else ""
+        remedy = "compare values (h == h.amax(1, keepdim=True)) in place of taking indices"
+        return Reason(f"takes {unread}, which no program has", remedy) if unread else None
 
-    def _read_values(self, tensors: list[Tensor]) -> str:
+    def _read_values(self, tensors: list[Tensor]) -> Reason | None:
         """Note the tensors of the cell whose values the step turns into numbers of Python's; object to large ones."""
         waiting = [self.value(t) for t in tensors if self._seen(t)]
         leaves = self.program.leaves("param")
@@ -239,12 +254,13 @@ class Recorder(StandIns):
                 continue
             tensor = self.parameters[leaves.index(value)]
             if tensor.numel() > kinds.FEW_VALUES:
-                return (
+                return Reason(
                     f"makes the step depend on the values of {self.foreign.name(tensor)}, of shape "
-                    f"{list(tensor.shape)}; compute with the tensor itself"
+                    f"{list(tensor.shape)}; compute with the tensor itself",
+                    "compute with the tensor itself, or let it be an attribute that is a number",
                 )
             self.foreign.contents[id(tensor)] = tensor
-        return ""
+        return None
 
     def _seen(self, tensor: Tensor) -> bool:
         return id(tensor) in self.known or tensor in self.foreign
@@ -279,7 +295,8 @@ class Recorder(StandIns):
         entry = self.known.get(id(target))
         into = self.foreign.name(target) if target in self.foreign else self.foreign.writes_into(target)
         if into:
-            raise TraceError(f"{name} ({source_line()}) writes in place into {into}")
+            remedy = "keep what changes from step to step in the cell's state"
+            raise TraceError(here(name, f"writes in place into {into}", remedy))
         if entry is None and not any(self._seen(t) for t in leaves_of((args, kwargs)) if isinstance(t, Tensor)):
             return func(*self.foreign.own(args), **self.foreign.own(kwargs))
         storage = storage_of(target)
@@ -288,15 +305,18 @@ class Recorder(StandIns):
         others = [*(t for t, _ in self.known.values()), *self.fresh.values()]
         shared = any(storage_of(t) == storage for t in others if t is not target)
         if entry is None or entry[1].op in ("param", "input", "state", "row") or shared:
-            raise TraceError(f"{name} ({source_line()}) writes in place into a tensor that others see")
+            raise TraceError(here(name, "writes in place into a tensor that others see", _NEW_TENSOR))
         before = target.clone()
         self.bind(before, entry[1])
         result = func(*self.foreign.own(args), **self.foreign.own(kwargs))
         kwargs = {key: value for key, value in kwargs.items() if key != "inplace"}
         rule = (rules.RULES if level > 0 else rules.BROADCASTS).get(functional)
-        value = None if rule is None else rules.apply(rule, self, target, (before, *args[1:]), kwargs)
+        try:
+            value = None if rule is None else rules.apply(rule, self, target, (before, *args[1:]), kwargs)
+        except rules.CannotRead as error:
+            raise TraceError(here(name, error.reason)) from None
         if value is None:
-            raise TraceError(f"{name} ({source_line()}) is not an operation of a program")
+            raise TraceError(here(name, _NO_OPERATION))
         self.bind(target, value)
         return result
 
@@ -305,7 +325,7 @@ class Recorder(StandIns):
         where = source_line()
         find_function(name)
         if level == LEVELS.index("state"):
-            raise TraceError(f"{name} ({where}) is not an operation of a program; docs/backends.md lists what is")
+            raise TraceError(here(name, f"{_NO_OPERATION}; docs/backends.md lists what is", _NO_OPERATION.remedy))
         leaves, spec = flatten((args, kwargs))
         values: list[Value] = []
         template: list[Any] = []
@@ -320,13 +340,16 @@ class Recorder(StandIns):
                 template.append(["batch", None])
         results = [result] if isinstance(result, Tensor) else list(result) if isinstance(result, tuple | list) else None
         if results is None or not all(isinstance(r, Tensor) for r in results):
-            raise TraceError(f"{name} ({where}) returns {type(result).__name__}, which is not a tensor")
+            what = f"returns {type(result).__name__}, which is not a tensor"
+            raise TraceError(here(name, what, _NO_OPERATION.remedy))
         batched = level > 0
         per_row = (rules.is_per_row(self, x, self.value(x)) for x in leaves if isinstance(x, Tensor))
         if not batched and (any(r.dim() and r.shape[0] == self.batch for r in results) or any(per_row)):
-            raise TraceError(f"{name} ({where}) repeats a parameter for every row; let it be broadcast instead")
+            what = "repeats a parameter for every row; let it be broadcast instead"
+            raise TraceError(here(name, what, rules.BROADCAST))
         if batched and any(r.dim() == 0 or r.shape[0] != self.batch for r in results):
-            raise TraceError(f"{name} ({where}) does not keep the batch as the first axis")
+            what = "does not keep the batch as the first axis"
+            raise TraceError(here(name, what, "keep the batch as the first axis"))
         out = []
         for index, part in enumerate(results):
             shape = tuple(part.shape[1:] if batched else part.shape)

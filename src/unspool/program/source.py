@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from unspool._reason import Reason
 from unspool.program.code import owner
 
 
@@ -18,8 +19,19 @@ class TraceError(Exception):
 
     `unspool.program` raises it. A run does not: there it is the native backend's reason, the reference backend runs
     the cell, and `unspool.explain` says so.
+
+    Attributes
+    ----------
+    reason : Reason
+        The message, with what to change.
     """
 
+    def __init__(self, text: str, remedy: str = "", where: str = "") -> None:
+        super().__init__(text)
+        self.reason = Reason.of(text, remedy, where)
+
+
+DRAWS = Reason("draws random numbers inside of the step", "draw once per sequence, in the cell's row_inputs")
 
 _UNSPOOL = Path(__file__).parents[1]
 _CELLS = str(_UNSPOOL / "cells")
@@ -38,21 +50,46 @@ def source_line(frame: FrameType | None = None, of_module: bool = True) -> str:
     cells; what was installed beside them (a package of tensor operations, say) counts where there is nothing else.
     After the step it is where the cell's `forward` begins.
     """
-    frame = sys._getframe(1) if frame is None else frame
+    return _place(sys._getframe(1) if frame is None else frame, of_module)[0]
+
+
+def here(subject: str, text: str, remedy: str = "", frame: FrameType | None = None) -> Reason:
+    """Return a reason about what the user's code calls, with its line.
+
+    Nobody is to change a line of this library: where that is one of a cell of unspool's, the cell has its own remedy.
+
+    Parameters
+    ----------
+    subject : str
+        What is called.
+    text, remedy : str
+        See `Reason`; the text may be one.
+    frame : frame, optional
+        See `source_line`.
+    """
+    where, cell = _place(sys._getframe(1) if frame is None else frame)
+    found = Reason.of(text, remedy).about(subject, where)
+    return found if cell is None else Reason(found, getattr(cell, "_remedy", found.remedy))
+
+
+def _place(frame: FrameType | None, of_module: bool = True) -> tuple[str, Any]:
+    """Return a line of the user's code as `source_line` does, and the cell if it is one of unspool's own."""
     installed = module = ""
     while frame is not None:
         code, name = frame.f_code, frame.f_code.co_filename
         if _is_start(code):
-            return installed or _beginning(frame.f_locals.get("cell"))
+            return installed or _beginning(frame.f_locals.get("cell")), None
         if name.startswith(_MODULES) and of_module and not module and code.co_name == "forward":
             module = f", {type(frame.f_locals.get('self')).__name__}"
         if _is_cell(name) or not name.startswith(_OURS):
             where = line_of(frame) + module
-            if _is_cell(name) or not (owner(name) == "python" or any(part in name for part in _INSTALLED)):
-                return where
+            if _is_cell(name):
+                return where, frame.f_locals.get("self", code)
+            if owner(name) != "python" and not any(part in name for part in _INSTALLED):
+                return where, None
             installed = installed or where
         frame = frame.f_back
-    return installed
+    return installed, None
 
 
 def line_of(frame: FrameType) -> str:

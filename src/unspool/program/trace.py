@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unspool._nest import Nest, Spec, flatten, leaves_of, map_leaves
+from unspool._reason import Reason
 from unspool.cells import match_state, step
 from unspool.program.foreign import Foreign, NothingWritten
 from unspool.program.guard_code import bytes_of
@@ -98,9 +99,11 @@ def trace(
     new_states, state_spec = flatten(new_state)
     for leaf in (*outputs, *new_states):
         if not isinstance(leaf, Tensor) or leaf.dim() < 1 or leaf.shape[0] != batch:
-            raise TraceError("an output or new state is not a tensor with the batch as its first axis")
+            what = "an output or new state is not a tensor with the batch as its first axis"
+            raise TraceError(what, "return tensors with the batch as their first axis")
         if not leaf.is_floating_point():
-            raise TraceError(f"an output or new state is of dtype {leaf.dtype}, not a floating-point one")
+            what = f"an output or new state is of dtype {leaf.dtype}, not a floating-point one"
+            raise TraceError(what, "return floating-point outputs and states")
     recorder.expect(*outputs, *new_states)
     program.outputs = [recorder.value(leaf) for leaf in outputs]
     program.new_states = [recorder.value(leaf) for leaf in new_states]
@@ -114,18 +117,18 @@ def trace(
 Sampler = Callable[[Tensor, int], Tensor]
 
 
-def difference(one: Trace, other: Trace) -> str:
-    """Return the first operation in which two readings of one step differ, or ""."""
+def difference(one: Trace, other: Trace) -> Reason:
+    """Return the first operation in which two readings of one step differ, with its line, or an empty reason."""
     if len(one.program.values) != len(other.program.values):
         pairs = zip(one.program.values, other.program.values, strict=False)
     else:
         pairs = zip(one.program.values, other.program.values, strict=True)
     for a, b in pairs:
         if _form(a) != _form(b):
-            return f"{a.op} ({a.source})" if a.source else a.op
+            return Reason(f"{a.op} ({a.source})" if a.source else a.op, where=a.source)
     same = len(one.program.values) == len(other.program.values) and _ends(one) == _ends(other)
     same = same and one.made == other.made and all(map(_same_parameter, one.parameters, other.parameters, one.made))
-    return "" if same else "what it takes or gives"
+    return Reason("" if same else "what it takes or gives")
 
 
 def _form(value: Value) -> tuple[Any, ...]:

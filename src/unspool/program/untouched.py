@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.utils._python_dispatch import _disable_current_modes
 
+from unspool._reason import Reason
 from unspool.program.objects import (
     MISSING,
     all_atoms,
@@ -62,13 +63,13 @@ class Snapshot:
     ----------
     tensors : dict of int to (Tensor, str)
         All tensors that were met, by identity, and how they are reached.
-    closed : dict of str to str
+    closed : dict of str to Reason
         Of what cannot be looked into: the last attribute on the way to it, and what it is.
     """
 
     def __init__(self) -> None:
         self.tensors: dict[int, tuple[Tensor, str]] = {}
-        self.closed: dict[str, str] = {}
+        self.closed: dict[str, Reason] = {}
         self._met: dict[int, Any] = {}  # keeps alive what is known by its address
         self._places: list[_Place] = []
         self._globals: set[tuple[int, str]] = set()
@@ -92,7 +93,7 @@ class Snapshot:
             self._met[id(thing)] = thing
             closed = is_closed(thing)
             if closed and name != "_abc_impl":
-                self.closed.setdefault(name, f"{path}, {closed}")
+                self.closed.setdefault(name, closed.about(f"{path},"))
                 if not is_generator(thing):
                     continue
             waiting.extend(self._look(thing, path, name))

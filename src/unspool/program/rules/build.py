@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from unspool._nest import flatten
+from unspool._reason import Reason
 from unspool.program.calls import remember
 from unspool.program.evaluate import constant
 from unspool.program.ir import Value
 from unspool.program.rules.registry import Recorder
-from unspool.program.source import source_line
+from unspool.program.source import TraceError, source_line
 
 PIECES = 128
 """What would take more instructions than this is refused, or done another way."""
@@ -23,9 +24,22 @@ PIECES = 128
 NARROW = 8
 """Features are moved in pieces only where these are this wide on average, or few: else by a table of places."""
 
+BRANCH = "choose with torch.where in place of branching on values or taking them out"
+BROADCAST = "let the parameter be broadcast"
+PLACES = Reason(
+    "takes its places from a tensor; numbers, slices and lists of numbers are read as places",
+    "take places by numbers, slices or lists of numbers",
+)
 
-class CannotRead(Exception):
+
+class CannotRead(TraceError):
     """A rule knows its function, but no program can do what is asked: the text goes on after the function's name."""
+
+
+def too_many(vectors: int, how: str = "") -> Reason:
+    """Return the reason against a product of so many vectors of each row; `how` says how to have fewer."""
+    what = f"multiplies {vectors} vectors of each row with a parameter, one after the other"
+    return Reason.ending(f"{what}, and at most {PIECES} are read", f"multiply fewer and longer ones{how}")
 
 
 def add(rec: Recorder, op: str, args: Iterable[Value], shape: tuple[int, ...], **attrs: Any) -> Value:
@@ -105,7 +119,8 @@ def pointwise(rec: Recorder, op: str, args: list[Any], result: Tensor, **attrs: 
     """Append a function of values that PyTorch has broadcast to the shape of its result."""
     if any(isinstance(a, int) and a == rec.batch and not isinstance(a, bool) for a in args):
         raise CannotRead(
-            "takes the number of rows as a number; it differs from step to step, as rows come to their ends"
+            "takes the number of rows as a number; it differs from step to step, as rows come to their ends",
+            "compute without the number of rows",
         )
     values = [a if isinstance(a, Value) else rec.value(a) for a in args]
     ranks = {len(v.shape) for v in values if v.level != "param"}
@@ -232,7 +247,9 @@ def feature_axes(value: Value, dim: Any) -> list[int]:
     if axes is None:
         raise CannotRead(
             "takes the rows of the batch together, which must not influence each other: give it axes of features "
-            "(dim=1 or higher). What a branch or a loop asks of all rows is not read either; torch.where chooses by row"
+            "(dim=1 or higher). What a branch or a loop asks of all rows is not read either; torch.where chooses "
+            "by row",
+            "give it axes of features (dim=1 or higher), and choose with torch.where in place of branching on it",
         )
     return axes
 

@@ -24,6 +24,7 @@ from unspool.program.rules.build import (
     pointwise,
     reduced,
     reshaped,
+    too_many,
 )
 from unspool.program.rules.registry import Recorder, rule
 
@@ -145,10 +146,7 @@ def _weighted(rec: Recorder, given: Operand, weight: Operand, out: str) -> Value
     sizes = {**dict(zip(w_term, w.shape, strict=True)), **dict(zip(x_term, x.shape, strict=True))}
     count, taken, made = (math.prod(sizes[c] for c in letters) for letters in (outer, inner, new))
     if count > PIECES:
-        raise CannotRead(
-            f"multiplies {count} vectors of each row with a parameter, one after the other, and at most {PIECES} are "
-            "read; multiply fewer and longer ones, by another order of the axes"
-        )
+        raise CannotRead(too_many(count, ", by another order of the axes"))
     parts = math.prod(sizes[c] for c in shared)
     if shared or w_term not in (new + inner, inner + new) or len(w_term) != 2:
         w = _ordered(rec, w, w_term, shared + new + inner)

@@ -16,7 +16,7 @@ from torch import Tensor
 from unspool._nest import leaves_of
 from unspool.program.calls import find_function
 from unspool.program.ir import LEAVES, Value
-from unspool.program.rules.build import CannotRead, add, expanded, filled, fitted, gathered, number, reshaped
+from unspool.program.rules.build import PLACES, CannotRead, add, expanded, filled, fitted, gathered, number, reshaped
 from unspool.program.rules.kinds import BATCHWISE
 from unspool.program.rules.registry import BROADCASTS, Recorder, Rule, rule
 
@@ -56,7 +56,7 @@ def _moving(name: str) -> Rule:
         if value.level == "param":
             return None
         if _holds_tensors(args, kwargs):
-            raise CannotRead("takes its places from a tensor; numbers, slices and lists of numbers are read as places")
+            raise CannotRead(PLACES)
         moved = method(numbered(rec, [value])[0], *args, **kwargs)
         found = []
         for part in [moved] if isinstance(moved, Tensor) else moved:
@@ -66,7 +66,8 @@ def _moving(name: str) -> Rule:
             if order is None:
                 raise CannotRead(
                     "moves or takes rows of the batch, which must stay the first axis; features alone may be moved "
-                    "(torch.einsum multiplies per head without moving any)"
+                    "(torch.einsum multiplies per head without moving any)",
+                    "move features alone, and keep the batch as the first axis",
                 )
             found.append(gathered(rec, [value], order, tuple(part.shape[1:])))
         return found[0] if isinstance(moved, Tensor) else found

@@ -22,6 +22,8 @@ from unspool.program.rules.build import (
 )
 from unspool.program.rules.registry import Recorder, Rule, rule
 
+STATISTICS = "normalise with the running statistics (model.eval()), or take LayerNorm or GroupNorm"
+
 
 def share(rec: Recorder, value: Value, axes: list[int]) -> Value:
     """Append a softmax."""
@@ -142,8 +144,10 @@ def _batch_norm(
     value = rec.value(x)
     if training or running_mean is None or running_var is None:
         raise CannotRead(
-            "normalises by the mean and variance of the batch, so that its rows influence each other; in evaluation "
-            "(model.eval()) it takes the running statistics and is read, and LayerNorm or GroupNorm are always"
+            "normalises by the mean and variance of the batch, so that its rows influence each other; in "
+            "evaluation (model.eval()) it takes the running statistics and is read, and LayerNorm or GroupNorm are "
+            "always",
+            STATISTICS,
         )
     deviation = unary(rec, "sqrt", both(rec, "add", rec.value(running_var), eps))
     factor = unary(rec, "reciprocal", deviation)
@@ -163,7 +167,9 @@ def _instance_norm(
     if not use_input_stats:
         return _batch_norm(rec, result, x, running_mean, running_var, weight, bias, eps=eps)
     if running_mean is not None:
-        raise CannotRead("writes its running statistics in training; in evaluation (model.eval()) it is read")
+        raise CannotRead(
+            "writes its running statistics in training; in evaluation (model.eval()) it is read", STATISTICS
+        )
     value = rec.value(x)
     features = _joined(rec, value, len(value.shape) - 1)
     out = reshaped(rec, _divided(rec, _centred(rec, features), eps), value.shape)

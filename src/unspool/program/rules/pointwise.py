@@ -268,7 +268,10 @@ def _to(rec: Recorder, result: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> 
     # A program holds what was compared as 0 and 1, and what was counted as whole numbers, in floats.
     if computed and not x.is_floating_point() and result.is_floating_point():
         return value
-    raise CannotRead(f"changes the dtype from {x.dtype} to {result.dtype}, and a program has that of the state alone")
+    raise CannotRead(
+        f"changes the dtype from {x.dtype} to {result.dtype}, and a program has that of the state alone",
+        "compute in the dtype of the state",
+    )
 
 
 @rule("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full")

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from unspool.program.ir import Value
-from unspool.program.rules.build import PIECES, CannotRead, add, both, flat_slice, pointwise
+from unspool.program.rules.build import PIECES, CannotRead, add, both, flat_slice, pointwise, too_many
 from unspool.program.rules.contractions import LETTERS, contracted, lettered
 from unspool.program.rules.norms import share
 from unspool.program.rules.registry import Recorder, rule
@@ -23,10 +23,7 @@ def product(rec: Recorder, x: Value, weight: Value, bias: Value | None) -> Value
         return None
     outer = math.prod(x.shape[:-1])
     if outer > PIECES:
-        raise CannotRead(
-            f"multiplies {outer} vectors of each row with a parameter, one after the other, and at most {PIECES} are "
-            "read; multiply fewer and longer ones"
-        )
+        raise CannotRead(too_many(outer))
     size = x.shape[-1]
     rows = [x] if len(x.shape) == 1 else [flat_slice(rec, x, k * size, (k + 1) * size) for k in range(outer)]
     outs = [add(rec, "product", [row, weight], (weight.shape[0],)) for row in rows]
@@ -72,7 +69,9 @@ def _attention(
     dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
 ) -> Value | None:  # fmt: skip
     if attn_mask is not None or is_causal or dropout_p:
-        raise CannotRead("is read without a mask and without dropout")
+        raise CannotRead(
+            "is read without a mask and without dropout", "call it without both, or write it out as two products"
+        )
     outer = LETTERS[: query.dim() - 2]
     weights = lettered(rec, [query, key], [outer + "xz", outer + "yz"], outer + "xy")
     if weights is None:

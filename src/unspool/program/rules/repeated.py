@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from unspool._nest import flatten, unflatten
+from unspool._reason import Reason
 from unspool.program.calls import find_function
 from unspool.program.evaluate import constant
 from unspool.program.ir import Value
-from unspool.program.rules.build import called, reshaped
+from unspool.program.rules.build import BROADCAST, called, reshaped
 from unspool.program.rules.contractions import is_per_row
 from unspool.program.rules.registry import BROADCASTS, RULES, Recorder, Rule
-from unspool.program.source import TraceError, source_line
+from unspool.program.source import TraceError, here
 
 
 def _one_row(names: list[str]) -> Rule:
@@ -38,10 +39,12 @@ def _one_row(names: list[str]) -> Rule:
         all_of = [x.expand(rec.batch, *x.shape[1:]) if is_row else x for x, is_row in zip(samples, rows, strict=True)]
         found = _agreeing(rec, names, unflatten(one, spec), unflatten(all_of, spec))
         if found is None and any(rows):
-            raise TraceError(
-                f"{names[0] if names else 'a function'} ({source_line()}) takes something that is the same for every "
-                "row, and does not treat the rows alike; let parameters be broadcast in place of being repeated"
+            reason = Reason(
+                "takes something that is the same for every row, and does not treat the rows alike; let parameters be "
+                "broadcast in place of being repeated",
+                BROADCAST,
             )
+            raise TraceError(here(names[0] if names else "a function", reason))
         if found is None:
             return None
         name, parts, whole = found
