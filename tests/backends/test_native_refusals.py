@@ -149,6 +149,15 @@ class ElementWriteCell(_Base):
         return y, y
 
 
+class FillCell(_Base):
+    """Writes into a tensor of its own, at places that stand in a tensor."""
+
+    def forward(self, x, h):
+        y = torch.tanh(self.sum(x, h))
+        y.index_fill_(1, torch.tensor([1]), 0.5)
+        return y, y
+
+
 class ArgmaxCell(_Base):
     def forward(self, x, h):
         y = torch.tanh(self.sum(x, h) + h.argmax(1, keepdim=True))
@@ -205,6 +214,7 @@ REFUSED = [
     (ElementWriteCell, "__setitem__", "self.seen[0]"),
     (SortCell, "sort", "h.sort"),
     (FlippedRowsCell, "flip", "y.flip(0)"),
+    (FillCell, "index_fill_", "y.index_fill_"),
     (ArgmaxCell, "argmax", "h.argmax"),
     (ConvolutionCell, "conv1d", "self.convolution(h"),
     (ErfinvCell, "erfinv", "torch.erfinv"),
