@@ -19,7 +19,7 @@ from unspool._nest import leaves_of, map_leaves
 from unspool._reason import Reason
 from unspool.program.guard_code import Look
 from unspool.program.observe import Observer
-from unspool.program.source import DRAWS, here, source_line
+from unspool.program.source import DRAWS, IN_STATE, here, source_line
 
 
 class Foreign:
@@ -59,8 +59,8 @@ class Foreign:
         """Return what stands for a tensor: the same values in the same memory, without graph and hooks."""
         if id(tensor) not in self._standing:
             if not is_plain(tensor):
-                found, where = strange(tensor).about(self.name(tensor)), source_line()
-                self.observer.refuse(Reason(f"{found} ({where})", found.remedy, where))
+                found = strange(tensor).about(self.name(tensor))
+                self.observer.refuse(Reason(f"{found} ({source_line()})", found.remedy))
             other = tensor.clone() if tensor.is_inference() else tensor
             other = other.detach().requires_grad_(tensor.requires_grad)
             self._standing[id(tensor)] = tensor, other
@@ -162,8 +162,7 @@ class NothingWritten(TorchDispatchMode):
             for tensor in leaves_of(args[place] if place < len(args) else kwargs.get(name)):
                 into = self.foreign.writes_into(tensor) if isinstance(tensor, Tensor) else ""
                 if into:
-                    remedy = "keep what changes from step to step in the cell's state"
-                    self.foreign.observer.refuse(here(str(func), f"writes into {into}", remedy))
+                    self.foreign.observer.refuse(here(str(func), f"writes into {into}", IN_STATE))
         result = func(*args, **kwargs)
         if not any(isinstance(leaf, Tensor) for leaf in leaves_of((args, kwargs))):
             self.foreign.made |= {storage_of(leaf) for leaf in leaves_of(result) if isinstance(leaf, Tensor)}

@@ -22,7 +22,7 @@ import torch
 from unspool._reason import Reason
 from unspool.program.code import owner_of, reads_of
 from unspool.program.objects import DRAWN_FROM, MISSING, is_atom, is_closed, is_generator, is_users
-from unspool.program.source import DRAWS, TraceError, here, line_of
+from unspool.program.source import DRAWS, IN_STATE, TraceError, here, line_of
 from unspool.program.untouched import Snapshot
 
 _PURE = frozenset(
@@ -181,7 +181,7 @@ class Observer:
         self.codes[code] = frame.f_globals, whose
         reads = reads_of(code)
         if reads.written:
-            what = Reason(f"writes the global {reads.written[0]}", "keep what changes in the cell's state")
+            what = Reason(f"writes the global {reads.written[0]}", IN_STATE)
             self.refuse(what.about(code.co_qualname, line_of(frame)))
         self.by_name |= reads.by_pattern or not _NAMING.isdisjoint(reads.attributes | reads.globals)
         for name in reads.attributes & self.snapshot.closed.keys():

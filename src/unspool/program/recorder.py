@@ -23,7 +23,7 @@ from unspool.program.guard_code import Look
 from unspool.program.ir import LEVELS, Program, Value
 from unspool.program.objects import is_atom
 from unspool.program.rules import kinds
-from unspool.program.source import DRAWS, TraceError, here, source_line
+from unspool.program.source import DRAWS, IN_STATE, STATISTICS, TraceError, here, source_line
 from unspool.program.tape import Tape
 
 _NO_OPERATION = Reason("is not an operation of a program", "use what is read natively (docs/backends.md)")
@@ -213,7 +213,7 @@ class Recorder(StandIns):
             return Reason(
                 "lets the rows of a batch influence each other and writes its running statistics, as norms in training "
                 "do; use layer_norm, or cell.eval()",
-                rules.STATISTICS,
+                STATISTICS,
             )
         if short in kinds.HOOKS:
             return Reason.ending(
@@ -295,8 +295,7 @@ class Recorder(StandIns):
         entry = self.known.get(id(target))
         into = self.foreign.name(target) if target in self.foreign else self.foreign.writes_into(target)
         if into:
-            remedy = "keep what changes from step to step in the cell's state"
-            raise TraceError(here(name, f"writes in place into {into}", remedy))
+            raise TraceError(here(name, f"writes in place into {into}", IN_STATE))
         if entry is None and not any(self._seen(t) for t in leaves_of((args, kwargs)) if isinstance(t, Tensor)):
             return func(*self.foreign.own(args), **self.foreign.own(kwargs))
         storage = storage_of(target)

@@ -9,6 +9,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 import torch
+from torch.nn.modules.batchnorm import _NormBase
 
 from unspool._reason import Reason
 from unspool.program.code import owner
@@ -31,6 +32,8 @@ class TraceError(Exception):
         self.reason = Reason.of(text, remedy, where)
 
 
+IN_STATE = "keep what changes from step to step in the cell's state"
+STATISTICS = "normalise with the running statistics (model.eval()), or take LayerNorm or GroupNorm"
 DRAWS = Reason("draws random numbers inside of the step", "draw once per sequence, in the cell's row_inputs")
 
 _UNSPOOL = Path(__file__).parents[1]
@@ -57,6 +60,7 @@ def here(subject: str, text: str, remedy: str = "", frame: FrameType | None = No
     """Return a reason about what the user's code calls, with its line.
 
     Nobody is to change a line of this library: where that is one of a cell of unspool's, the cell has its own remedy.
+    What a norm of `torch.nn` does in training, it does not do in evaluation.
 
     Parameters
     ----------
@@ -67,29 +71,31 @@ def here(subject: str, text: str, remedy: str = "", frame: FrameType | None = No
     frame : frame, optional
         See `source_line`.
     """
-    where, cell = _place(sys._getframe(1) if frame is None else frame)
+    where, cell, module = _place(sys._getframe(1) if frame is None else frame)
     found = Reason.of(text, remedy).about(subject, where)
+    if isinstance(module, _NormBase):
+        found = Reason(found, STATISTICS, where)
     return found if cell is None else Reason(found, getattr(cell, "_remedy", found.remedy))
 
 
-def _place(frame: FrameType | None, of_module: bool = True) -> tuple[str, Any]:
-    """Return a line of the user's code as `source_line` does, and the cell if it is one of unspool's own."""
-    installed = module = ""
+def _place(frame: FrameType | None, of_module: bool = True) -> tuple[str, Any, Any]:
+    """Return a line as `source_line` does, unspool's own cell that it is in, if any, and the module of `torch.nn`."""
+    installed, module = "", None
     while frame is not None:
         code, name = frame.f_code, frame.f_code.co_filename
         if _is_start(code):
-            return installed or _beginning(frame.f_locals.get("cell")), None
-        if name.startswith(_MODULES) and of_module and not module and code.co_name == "forward":
-            module = f", {type(frame.f_locals.get('self')).__name__}"
+            return installed or _beginning(frame.f_locals.get("cell")), None, module
+        if name.startswith(_MODULES) and of_module and module is None and code.co_name == "forward":
+            module = frame.f_locals.get("self")
         if _is_cell(name) or not name.startswith(_OURS):
-            where = line_of(frame) + module
+            where = line_of(frame) + ("" if module is None else f", {type(module).__name__}")
             if _is_cell(name):
-                return where, frame.f_locals.get("self", code)
+                return where, frame.f_locals.get("self", code), module
             if owner(name) != "python" and not any(part in name for part in _INSTALLED):
-                return where, None
+                return where, None, module
             installed = installed or where
         frame = frame.f_back
-    return installed, None
+    return installed, None, module
 
 
 def line_of(frame: FrameType) -> str:

@@ -26,7 +26,6 @@ from unspool.program.rules.build import BRANCH as BRANCH
 from unspool.program.rules.build import BROADCAST as BROADCAST
 from unspool.program.rules.build import CannotRead as CannotRead
 from unspool.program.rules.contractions import is_per_row as is_per_row
-from unspool.program.rules.norms import STATISTICS as STATISTICS
 from unspool.program.rules.registry import BROADCASTS as BROADCASTS
 from unspool.program.rules.registry import RULES as RULES
 from unspool.program.rules.registry import apply as apply

@@ -21,8 +21,7 @@ from unspool.program.rules.build import (
     where,
 )
 from unspool.program.rules.registry import Recorder, Rule, rule
-
-STATISTICS = "normalise with the running statistics (model.eval()), or take LayerNorm or GroupNorm"
+from unspool.program.source import STATISTICS
 
 
 def share(rec: Recorder, value: Value, axes: list[int]) -> Value:
