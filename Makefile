@@ -38,7 +38,7 @@ $(BIN)/pip:
 	@echo "Creating $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-NATIVE := CMakeLists.txt $(wildcard native/*.txt native/*.hpp native/*.cpp)
+NATIVE := CMakeLists.txt $(wildcard native/*.txt native/*.hpp native/*.cpp native/*.def)
 
 $(VENV)/.train: pyproject.toml constraints.txt $(NATIVE) | $(BIN)/pip
 	@echo "Installing unspool and what training needs into $(VENV) (PyTorch is large, the engine is compiled: some minutes)"

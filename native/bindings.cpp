@@ -11,6 +11,7 @@
 
 #include "executor.hpp"
 #include "isa.hpp"
+#include "operation_names.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -141,12 +142,23 @@ void run(const unspool::Plan& plan, const OwnedLayout& layout, const std::vector
   }
 }
 
+template <size_t N>
+std::vector<std::string> listed(const char* const (&names)[N]) {
+  return {names, names + N};
+}
+
 }  // namespace
 
 NB_MODULE(_engine, m) {
   m.doc() = "The native CPU engine: runs plans over ragged batches.";
   nb::set_leak_warnings(false);  // plans are kept for the life of the process
   m.attr("interface") = 5;  // changes whenever the tables do
+  nb::dict operations;  // by kind, each at its number
+  operations["unary"] = listed(unspool::kUnaryNames);
+  operations["binary"] = listed(unspool::kBinaryNames);
+  operations["ternary"] = listed(unspool::kTernaryNames);
+  operations["reduce"] = listed(unspool::kReduceNames);
+  m.attr("operations") = operations;
   nb::class_<unspool::Plan>(m, "Plan", "A checked plan: what one step does, in terms of arrays.");
   m.def("make_plan", &make_plan, "storages"_a, "instructions"_a, "constants"_a, "indices"_a, "arrays"_a,
         "weights"_a, "backward"_a, "Check tables and make a plan of them. Raises ValueError where they do not fit.");

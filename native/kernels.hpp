@@ -17,81 +17,30 @@ enum class Operand : uint8_t {
   scalar,      // one value
 };
 
-// For unary operations imm0 and imm1 mean what the comment says; NaN gives NaN, except where torch says otherwise.
+// What the operations give: see operations.def.
 enum class Unary : uint8_t {
-  copy,
-  neg,
-  reciprocal,
-  exp,
-  log,
-  log1p,
-  expm1,
-  sqrt,
-  rsqrt,
-  square,
-  abs,
-  sign,  // 0 for NaN, as torch
-  sigmoid,
-  tanh,
-  relu,
-  leaky_relu,  // slope imm0
-  elu,         // alpha imm0
-  gelu,        // x * Phi(x) by erf
-  gelu_tanh,
-  silu,
-  softplus,  // beta imm0, threshold imm1
-  softsign,
-  hard_sigmoid,  // clamp(x / 6 + 1/2, 0, 1), as torch
-  hard_tanh,     // clamp to [imm0, imm1]
-  erf,
-  sin,
-  cos,
-  clamp,  // clamp to [imm0, imm1]; infinities where there is no bound
-  floor,
-  ceil,
-  round,  // halves to the even one
-  trunc,
-  asin,
-  acos,
-  atan,
-  sinh,
-  cosh,
-  asinh,
-  acosh,
-  atanh,
+#define UNSPOOL_UNARY(name, ...) name,
+#include "operations.def"
   count_,
 };
 
-// Comparisons give 1 and 0. minimum and maximum are NaN where either operand is.
 enum class Binary : uint8_t {
-  add,
-  sub,
-  mul,
-  div,
-  minimum,
-  maximum,
-  pow,
-  eq,
-  ne,
-  lt,
-  le,
-  gt,
-  ge,
-  sigmoid_grad,  // a b (1 - b): a the gradient of b = sigmoid(x)
-  tanh_grad,     // a (1 - b^2)
-  fmod,          // of the sign of a
-  atan2,
+#define UNSPOOL_BINARY(name, ...) name,
+#include "operations.def"
   count_,
 };
 
 enum class Ternary : uint8_t {
-  where,  // a != 0 ? b : c
-  fma,    // a * b + c, rounded once where the instruction set can
-  clamp,  // minimum(maximum(a, b), c)
+#define UNSPOOL_TERNARY(name, ...) name,
+#include "operations.def"
   count_,
 };
 
-enum class Reduce : uint8_t { sum, mean, max, count_ };
+enum class Reduce : uint8_t {
+#define UNSPOOL_REDUCE(name, ...) name,
+#include "operations.def"
+  count_,
+};
 
 template <class T>
 struct Source {  // a read-only operand of a pointwise operation

@@ -124,53 +124,12 @@ void unary(Unary op, int64_t rows, int64_t width, T* dst, int64_t ldd, Source<T>
   using V = Vec<T>;
   const Block<T> block{rows, width, dst, ldd};
   const V zero{}, one = splat<T>(T(1));
-#define UNSPOOL_CASE(name, expression) \
-  case Unary::name: return map(block, a, [=](V x) __attribute__((always_inline)) -> V { return expression; })
   switch (op) {
-    UNSPOOL_CASE(copy, x);
-    UNSPOOL_CASE(neg, -x);
-    UNSPOOL_CASE(reciprocal, one / x);
-    UNSPOOL_CASE(exp, vector_exp<T>(x));
-    UNSPOOL_CASE(log, vector_log<T>(x));
-    UNSPOOL_CASE(log1p, vector_log1p<T>(x));
-    UNSPOOL_CASE(expm1, vector_expm1<T>(x));
-    UNSPOOL_CASE(sqrt, square_root(x));
-    UNSPOOL_CASE(rsqrt, one / square_root(x));
-    UNSPOOL_CASE(square, x * x);
-    UNSPOOL_CASE(abs, absolute<T>(x));
-    UNSPOOL_CASE(sign, (x > zero ? one : zero) - (x < zero ? one : zero));
-    UNSPOOL_CASE(sigmoid, vector_sigmoid<T>(x));
-    UNSPOOL_CASE(tanh, vector_tanh<T>(x));
-    UNSPOOL_CASE(relu, larger(zero, x));
-    UNSPOOL_CASE(leaky_relu, x > zero ? x : x * imm0);
-    UNSPOOL_CASE(elu, x > zero ? x : vector_expm1<T>(x) * imm0);
-    UNSPOOL_CASE(gelu, x * T(0.5) * (vector_erf(x * T(0.70710678118654752440)) + T(1)));
-    UNSPOOL_CASE(gelu_tanh,
-                 x * T(0.5) * (vector_tanh<T>((x + x * x * x * T(0.044715)) * T(0.79788456080286535588)) + T(1)));
-    UNSPOOL_CASE(silu, x / (vector_exp<T>(-x) + T(1)));
-    UNSPOOL_CASE(softplus, x * imm0 > splat<T>(imm1) ? x : vector_log1p<T>(vector_exp<T>(x * imm0)) / imm0);
-    UNSPOOL_CASE(softsign, x / (absolute<T>(x) + T(1)));
-    UNSPOOL_CASE(hard_sigmoid, clamped<T>(x + T(3), T(0), T(6)) / T(6));
-    UNSPOOL_CASE(hard_tanh, clamped<T>(x, imm0, imm1));
-    UNSPOOL_CASE(erf, vector_erf(x));
-    UNSPOOL_CASE(sin, lane_by_lane<T>(x, [](T v) { return scalar_sin(v); }));
-    UNSPOOL_CASE(cos, lane_by_lane<T>(x, [](T v) { return scalar_cos(v); }));
-    UNSPOOL_CASE(clamp, clamped<T>(x, imm0, imm1));
-    UNSPOOL_CASE(floor, lane_by_lane<T>(x, [](T v) { return scalar_floor(v); }));
-    UNSPOOL_CASE(ceil, lane_by_lane<T>(x, [](T v) { return scalar_ceil(v); }));
-    UNSPOOL_CASE(round, lane_by_lane<T>(x, [](T v) { return scalar_round(v); }));
-    UNSPOOL_CASE(trunc, lane_by_lane<T>(x, [](T v) { return scalar_trunc(v); }));
-    UNSPOOL_CASE(asin, lane_by_lane<T>(x, [](T v) { return scalar_asin(v); }));
-    UNSPOOL_CASE(acos, lane_by_lane<T>(x, [](T v) { return scalar_acos(v); }));
-    UNSPOOL_CASE(atan, lane_by_lane<T>(x, [](T v) { return scalar_atan(v); }));
-    UNSPOOL_CASE(sinh, lane_by_lane<T>(x, [](T v) { return scalar_sinh(v); }));
-    UNSPOOL_CASE(cosh, lane_by_lane<T>(x, [](T v) { return scalar_cosh(v); }));
-    UNSPOOL_CASE(asinh, lane_by_lane<T>(x, [](T v) { return scalar_asinh(v); }));
-    UNSPOOL_CASE(acosh, lane_by_lane<T>(x, [](T v) { return scalar_acosh(v); }));
-    UNSPOOL_CASE(atanh, lane_by_lane<T>(x, [](T v) { return scalar_atanh(v); }));
+#define UNSPOOL_UNARY(name, ...) \
+  case Unary::name: return map(block, a, [=](V x) __attribute__((always_inline)) -> V { return __VA_ARGS__; });
+#include "operations.def"
     case Unary::count_: break;
   }
-#undef UNSPOOL_CASE
 }
 
 template <class T>
@@ -178,29 +137,12 @@ void binary(Binary op, int64_t rows, int64_t width, T* dst, int64_t ldd, Source<
   using V = Vec<T>;
   const Block<T> block{rows, width, dst, ldd};
   const V zero{}, one = splat<T>(T(1));
-#define UNSPOOL_CASE(name, expression) \
-  case Binary::name: return map(block, a, b, [=](V x, V y) __attribute__((always_inline)) -> V { return expression; })
   switch (op) {
-    UNSPOOL_CASE(add, x + y);
-    UNSPOOL_CASE(sub, x - y);
-    UNSPOOL_CASE(mul, x * y);
-    UNSPOOL_CASE(div, x / y);
-    UNSPOOL_CASE(minimum, minimum<T>(x, y));
-    UNSPOOL_CASE(maximum, maximum<T>(x, y));
-    UNSPOOL_CASE(pow, lane_by_lane<T>(x, y, [](T v, T w) { return scalar_pow(v, w); }));
-    UNSPOOL_CASE(eq, x == y ? one : zero);
-    UNSPOOL_CASE(ne, x != y ? one : zero);
-    UNSPOOL_CASE(lt, x < y ? one : zero);
-    UNSPOOL_CASE(le, x <= y ? one : zero);
-    UNSPOOL_CASE(gt, x > y ? one : zero);
-    UNSPOOL_CASE(ge, x >= y ? one : zero);
-    UNSPOOL_CASE(sigmoid_grad, x * (y * (one - y)));
-    UNSPOOL_CASE(tanh_grad, x * (one - y * y));
-    UNSPOOL_CASE(fmod, lane_by_lane<T>(x, y, [](T v, T w) { return scalar_fmod(v, w); }));
-    UNSPOOL_CASE(atan2, lane_by_lane<T>(x, y, [](T v, T w) { return scalar_atan2(v, w); }));
+#define UNSPOOL_BINARY(name, ...) \
+  case Binary::name: return map(block, a, b, [=](V x, V y) __attribute__((always_inline)) -> V { return __VA_ARGS__; });
+#include "operations.def"
     case Binary::count_: break;
   }
-#undef UNSPOOL_CASE
 }
 
 template <class T>
@@ -208,16 +150,12 @@ void ternary(Ternary op, int64_t rows, int64_t width, T* dst, int64_t ldd, Sourc
   using V = Vec<T>;
   const Block<T> block{rows, width, dst, ldd};
   const V zero{};
-#define UNSPOOL_CASE(name, expression) \
-  case Ternary::name:                  \
-    return map(block, a, b, c, [=](V x, V y, V z) __attribute__((always_inline)) -> V { return expression; })
   switch (op) {
-    UNSPOOL_CASE(where, x != zero ? y : z);
-    UNSPOOL_CASE(fma, x * y + z);
-    UNSPOOL_CASE(clamp, minimum<T>(maximum<T>(x, y), z));
+#define UNSPOOL_TERNARY(name, ...) \
+  case Ternary::name: return map(block, a, b, c, [=](V x, V y, V z) __attribute__((always_inline)) -> V { return __VA_ARGS__; });
+#include "operations.def"
     case Ternary::count_: break;
   }
-#undef UNSPOOL_CASE
 }
 
 }  // namespace

@@ -65,9 +65,9 @@ void reduce(Reduce op, int64_t rows, int64_t groups, int64_t n, T* dst, int64_t 
       const T* group = a + r * lda + g * n;
       T& out = dst[r * ldd + g];
       switch (op) {
-        case Reduce::sum: out = reduced<T, Add>(group, n); break;
-        case Reduce::mean: out = reduced<T, Add>(group, n) / T(n); break;
-        case Reduce::max: out = reduced<T, Larger>(group, n); break;
+#define UNSPOOL_REDUCE(name, ...) \
+  case Reduce::name: out = __VA_ARGS__; break;
+#include "operations.def"
         case Reduce::count_: break;
       }
     }

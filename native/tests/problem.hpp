@@ -212,8 +212,6 @@ inline Real plain(Binary op, Real a, Real b) {
 inline Real plain(Ternary op, Real a, Real b, Real c) {
   switch (op) {
     case Ternary::where: return a != 0 ? b : c;
-    case Ternary::fma: return a * b + c;
-    case Ternary::clamp: return std::min(std::max(a, b), c);
     default: return NAN;
   }
 }

@@ -24,7 +24,8 @@ LSTM lstm(Problem<T>& p, int64_t H, bool transposed) {
   p.unary(Unary::tanh, p.at(s.gates, 2 * H), H, p.at(sums, 2 * H));
   p.unary(Unary::sigmoid, p.at(s.gates, 3 * H), H, p.at(sums, 3 * H));
   p.binary(Binary::mul, p.at(scratch), H, p.at(s.gates), p.at(s.gates, 2 * H));
-  p.ternary(Ternary::fma, p.at(s.cells), H, p.at(s.gates, H), p.at(s.c), p.at(scratch));
+  p.binary(Binary::mul, p.at(s.cells), H, p.at(s.gates, H), p.at(s.c));
+  p.binary(Binary::add, p.at(s.cells), H, p.at(s.cells), p.at(scratch));
   p.unary(Unary::tanh, p.at(scratch), H, p.at(s.cells));
   p.binary(Binary::mul, p.at(s.hidden), H, p.at(scratch), p.at(s.gates, 3 * H));
   p.unary(Unary::copy, p.at(s.h), H, p.at(s.hidden));
@@ -107,7 +108,8 @@ void layer_norm(Problem<T>& p, int64_t H, bool transposed) {
   p.binary(Binary::add, p.at(deviation), 1, p.at(deviation), p.at(eps, 0, scalar));
   p.unary(Unary::rsqrt, p.at(deviation), 1, p.at(deviation));
   p.binary(Binary::mul, p.at(centred), H, p.at(centred), p.at(deviation, 0, row_scalar));
-  p.ternary(Ternary::fma, p.at(z), H, p.at(centred), p.at(gain, 0, vector), p.at(bias, 0, vector));
+  p.binary(Binary::mul, p.at(z), H, p.at(centred), p.at(gain, 0, vector));
+  p.binary(Binary::add, p.at(z), H, p.at(z), p.at(bias, 0, vector));
   p.binary(Binary::mul, p.at(z), H, p.at(z), p.at(gate, 0, scalar));
   p.binary(Binary::add, p.at(z), H, p.at(z), p.at(by_row, 0, row_scalar));
   p.unary(Unary::tanh, p.at(out), H, p.at(z));
@@ -213,10 +215,10 @@ void anything(Problem<T>& p, int length) {
         break;
       case 2: p.binary(Binary::add, p.at(dst), width, operand(dst, width), operand(dst, width)); break;
       case 3:
-        p.ternary(Ternary::fma, p.at(dst), width, operand(dst, width), operand(dst, width), operand(dst, width));
+        p.ternary(Ternary::where, p.at(dst), width, operand(dst, width), operand(dst, width), operand(dst, width));
         break;
       case 4: p.unary(Unary::sigmoid, p.at(dst), width, operand(dst, width)); break;
-      case 5: p.ternary(Ternary::clamp, p.at(dst), width, operand(dst, width), p.at(eps, 0, scalar), operand(dst, width)); break;
+      case 5: p.binary(Binary::maximum, p.at(dst), width, operand(dst, width), p.at(eps, 0, scalar)); break;
       case 6: p.gather(p.at(dst), width, p.at(from), width_of(from)); break;
       case 7: p.scatter(p.at(dst), width, p.at(from), width_of(from)); break;
       default: {  // the largest groups that fit into both

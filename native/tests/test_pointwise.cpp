@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "check.hpp"
+#include "operation_names.hpp"
 
 using namespace unspool;
 
@@ -73,8 +74,6 @@ template <class T>
 T expected(Ternary op, T a, T b, T c) {
   switch (op) {
     case Ternary::where: return a != 0 ? b : c;
-    case Ternary::fma: return a * b + c;
-    case Ternary::clamp: return expected(Binary::minimum, expected(Binary::maximum, a, b), c);
     case Ternary::count_: break;
   }
   return 0;
@@ -109,7 +108,7 @@ void check_binary(Binary op) {
           for (int64_t r = 0; r < rows; ++r)
             for (int64_t i = 0; i < width; ++i) {
               const T left = value(a, mode_a, r, i), right = value(b, mode_b, r, i), wanted = expected(op, left, right);
-              CHECK(same(out(r, i), wanted), "binary %d of %g, %g: %g, expected %g", int(op), double(left),
+              CHECK(same(out(r, i), wanted), "%s of %g, %g: %g, expected %g", kBinaryNames[int(op)], double(left),
                     double(right), double(out(r, i)), double(wanted));
             }
         };
@@ -136,7 +135,7 @@ void check_ternary(Ternary op) {
             for (int64_t r = 0; r < rows; ++r)
               for (int64_t i = 0; i < width; ++i) {
                 const T wanted = expected(op, value(a, mode_a, r, i), value(b, mode_b, r, i), value(c, mode_c, r, i));
-                CHECK(same(out(r, i), wanted), "ternary %d: %g, expected %g", int(op), double(out(r, i)),
+                CHECK(same(out(r, i), wanted), "%s: %g, expected %g", kTernaryNames[int(op)], double(out(r, i)),
                       double(wanted));
               }
           };

@@ -27,6 +27,10 @@ STATES = [
         ["the engine has interface 0", f"this version of unspool needs {native.INTERFACE}", "reinstall unspool"],
     ),
     (SimpleNamespace(), ["the engine has interface None", "reinstall unspool"]),
+    (
+        SimpleNamespace(interface=native.INTERFACE, operations={"unary": ["copy", "tanh"]}),
+        ["the engine is of another version: its unary operation 1 is tanh", "table of operations has neg", "reinstall"],
+    ),
 ]
 
 

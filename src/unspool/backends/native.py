@@ -28,6 +28,7 @@ from unspool.program.hooks import hook_reason, reason_for_all
 from unspool.program.ir import Value
 from unspool.program.kept import Kept
 from unspool.program.loop import Loop
+from unspool.program.operations import difference_from
 from unspool.program.reading import Reading
 from unspool.program.source import TraceError
 from unspool.program.step import StepProgram
@@ -55,6 +56,10 @@ def load_engine() -> tuple[Any, Reason]:
     interface = getattr(module, "interface", None)
     if interface != INTERFACE:
         found = f"the engine has interface {interface}, and this version of unspool needs {INTERFACE}"
+        return None, Reason(f"{found}; reinstall unspool, so that both are of one version", remedy)
+    different = difference_from(module)
+    if different:
+        found = f"the engine is of another version: {different}"
         return None, Reason(f"{found}; reinstall unspool, so that both are of one version", remedy)
     module.active_isa()  # raises where UNSPOOL_ISA names an instruction set that cannot run here
     return module, Reason()

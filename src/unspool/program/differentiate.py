@@ -11,19 +11,16 @@ rest.
 
 from __future__ import annotations
 
+import ast
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from unspool.program.evaluate import constant
-from unspool.program.ir import BINARY, TERNARY, Program, Value
+from unspool.program.ir import Program, Value
 from unspool.program.loop import Loop
-
-COSTLY = set(
-    "exp log log1p expm1 sigmoid tanh elu gelu gelu_tanh silu softplus erf sin cos pow sqrt rsqrt "
-    "asin acos atan sinh cosh asinh acosh atanh fmod atan2".split()
-)
+from unspool.program.operations import OPERATIONS
 
 
 @dataclass
@@ -85,7 +82,7 @@ class _Differentiator:
             if value in self.present:
                 continue
             given = all(a in self.present or a in self.again or constant(a) is not None for a in value.args)
-            cheap = value.op not in COSTLY and value.op != "product"
+            cheap = not OPERATIONS[value.op].costly and value.op != "product"
             from_free = given and not any(a in set(self.out.saved) for a in value.args)
             if given and (cheap or (from_free and value.op != "product")):
                 self.again.add(value)
@@ -214,13 +211,10 @@ class _Differentiator:
             self.give(args[0], self.emit("mul", at, share))
         elif op == "expand":
             self._give_expanded(args[0], value, g)
-        elif op in BINARY or op in TERNARY:
-            for arg, rule in zip(args, RULES[op], strict=True):
-                if rule is not None and constant(arg) is None:
-                    self.give(arg, rule(self, value, g))
         else:
-            (rule,) = RULES[op]
-            self.give(args[0], None if rule is None else rule(self, value, g))
+            for arg, formula in zip(args, OPERATIONS[op].gradients, strict=True):
+                if formula != "0" and constant(arg) is None:
+                    self.give(arg, _Formula(self, value, g).emit(_parsed(formula)))
 
     def _give_gathered(self, arg: Value, index: list[int], g: Value) -> None:
         """Put gradients back to where the features were taken from."""
@@ -249,117 +243,49 @@ class _Differentiator:
         self.give(arg, total)
 
 
-Rule = Callable[[_Differentiator, Value, Value], Value] | None
+# ------------------------------------------------------------------------------------------------ formulas
 
 
-def _through(*ops: object) -> Rule:
-    """Make a rule from a formula in reverse Polish: names of operations, `g`, `y`, `a`, `b`, `c`, `imm0`, numbers."""
-
-    def rule(d: _Differentiator, value: Value, g: Value) -> Value:
-        stack: list[Value] = []
-        for item in ops:
-            if item == "g":
-                stack.append(g)
-            elif item == "y":
-                stack.append(d.fwd(value))
-            elif item in ("a", "b", "c"):
-                stack.append(d.fwd(value.args["abc".index(str(item))]))
-            elif item in ("imm0", "imm1"):
-                stack.append(d.number(value.attrs["imm"][int(str(item)[-1])]))
-            elif isinstance(item, int | float):
-                stack.append(d.number(float(item)))
-            else:
-                count = 3 if item in TERNARY else 2 if item in BINARY else 1
-                args = [stack.pop() for _ in range(count)][::-1]
-                stack.append(d.emit(str(item), *args, shape=g.shape))
-        return stack[0]
-
-    return rule
+@cache
+def _parsed(formula: str) -> ast.expr:
+    return ast.parse(formula, mode="eval").body
 
 
-def _gate(*condition: object) -> Rule:
-    """G where a condition holds, else 0."""
-    return _through(*condition, "g", 0, "where")
-
-
-_SIGMOID_OF_A = ("a", "sigmoid")
-_SIXTH = 0.1666666716337204  # PyTorch's hardsigmoid multiplies its gradient by 1/6 in single precision, in any dtype
-RULES: dict[str, tuple[Rule, ...]] = {
-    "neg": (_through("g", "neg"),),
-    "reciprocal": (_through("g", "y", "square", "mul", "neg"),),
-    "exp": (_through("g", "y", "mul"),),
-    "log": (_through("g", "a", "div"),),
-    "log1p": (_through("g", "a", 1, "add", "div"),),
-    "expm1": (_through("g", "y", 1, "add", "mul"),),
-    "sqrt": (_through("g", 0.5, "mul", "y", "div"),),
-    "rsqrt": (_through("g", -0.5, "mul", "y", "y", "square", "mul", "mul"),),
-    "square": (_through("g", 2, "mul", "a", "mul"),),
-    "abs": (_through("g", "a", "sign", "mul"),),
-    "sign": (None,),
-    "sigmoid": (_through("g", "y", "sigmoid_grad"),),
-    "tanh": (_through("g", "y", "tanh_grad"),),
-    "relu": (_gate("a", 0, "gt"),),
-    "leaky_relu": (_through("a", 0, "gt", "g", "g", "imm0", "mul", "where"),),
-    "elu": (_through("a", 0, "gt", "g", "g", "y", "imm0", "add", "mul", "where"),),
-    "gelu": (
-        _through(
-            "g", "a", math.sqrt(0.5), "mul", "erf", 1, "add", 0.5, "mul",
-            "a", "square", -0.5, "mul", "exp", 1 / math.sqrt(2 * math.pi), "mul", "a", "mul", "add", "mul",
-        ),
-    ),
-    "gelu_tanh": (lambda d, value, g: _gelu_tanh(d, value, g),),
-    "silu": (_through("g", *_SIGMOID_OF_A, "a", *_SIGMOID_OF_A, 1, *_SIGMOID_OF_A, "sub", "mul", "mul", "add", "mul"),),
-    "softplus": (_through("a", "imm0", "mul", "imm1", "gt", "g", "g", "a", "imm0", "mul", "sigmoid", "mul", "where"),),
-    "softsign": (_through("g", "a", "abs", 1, "add", "square", "div"),),
-    "hard_sigmoid": (_through("a", -3, "gt", "a", 3, "lt", "mul", "g", _SIXTH, "mul", 0, "where"),),
-    "hard_tanh": (_gate("a", "imm0", "gt", "a", "imm1", "lt", "mul"),),
-    "clamp": (_gate("a", "imm0", "ge", "a", "imm1", "le", "mul"),),
-    "erf": (_through("g", 2 / math.sqrt(math.pi), "mul", "a", "square", "neg", "exp", "mul"),),
-    **dict.fromkeys(("floor", "ceil", "round", "trunc"), (None,)),
-    "asin": (_through("g", 1, "a", "square", "sub", "rsqrt", "mul"),),
-    "acos": (_through("g", 1, "a", "square", "sub", "rsqrt", "mul", "neg"),),
-    "atan": (_through("g", "a", "square", 1, "add", "div"),),
-    "sinh": (_through("g", "a", "cosh", "mul"),),
-    "cosh": (_through("g", "a", "sinh", "mul"),),
-    "asinh": (_through("g", "a", "square", 1, "add", "rsqrt", "mul"),),
-    "acosh": (_through("g", "a", "square", 1, "sub", "rsqrt", "mul"),),
-    "atanh": (_through("g", 1, "a", "square", "sub", "div"),),
-    "sin": (_through("g", "a", "cos", "mul"),),
-    "cos": (_through("g", "a", "sin", "mul", "neg"),),
-    "add": (_through("g"), _through("g")),
-    "sub": (_through("g"), _through("g", "neg")),
-    "mul": (_through("g", "b", "mul"), _through("g", "a", "mul")),
-    "div": (_through("g", "b", "div"), _through("g", "y", "mul", "b", "div", "neg")),
-    "minimum": (
-        _through("g", "a", "b", "lt", "a", "b", "eq", 0.5, "mul", "add", "mul"),
-        _through("g", "b", "a", "lt", "a", "b", "eq", 0.5, "mul", "add", "mul"),
-    ),
-    "maximum": (
-        _through("g", "a", "b", "gt", "a", "b", "eq", 0.5, "mul", "add", "mul"),
-        _through("g", "b", "a", "gt", "a", "b", "eq", 0.5, "mul", "add", "mul"),
-    ),
-    "pow": (
-        _through("b", 0, "eq", 0, "g", "b", "mul", "a", "b", 1, "sub", "pow", "mul", "where"),
-        _through("a", 0, "eq", "b", 0, "ge", "mul", 0, "g", "y", "mul", "a", "log", "mul", "where"),
-    ),
-    "fmod": (_through("g"), _through("g", "a", "b", "div", "trunc", "mul", "neg")),
-    "atan2": (
-        _through("g", "b", "mul", "a", "square", "b", "square", "add", "div"),
-        _through("g", "a", "mul", "a", "square", "b", "square", "add", "div", "neg"),
-    ),
-    "where": (None, _through("a", "g", 0, "where"), _through("a", 0, "g", "where")),
-    **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), (None, None)),
+_OPERATORS = {
+    ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div", ast.USub: "neg",
+    ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge",
 }  # fmt: skip
-"""For each pointwise operation, the gradient of each argument, given that of the result."""
 
 
-def _gelu_tanh(d: _Differentiator, value: Value, g: Value) -> Value:
-    """The derivative of x/2 (1 + tanh(k (x + 0.044715 x^3)))."""
-    k = math.sqrt(2 / math.pi)
-    t = ("a", "a", "square", 0.044715, "mul", 1, "add", "mul", k, "mul", "tanh")
-    slope = ("a", "square", 3 * 0.044715, "mul", 1, "add", k, "mul")
-    formula = _through(
-        "g", *t, 1, "add", 0.5, "mul", *slope, *t, "tanh_grad", "a", "mul", 0.5, "mul", "add", "mul"
-    )  # fmt: skip
-    assert formula is not None
-    return formula(d, value, g)
+class _Formula:
+    """What the formula of a gradient (see `operations.py`) becomes, for one value of the forward program."""
+
+    def __init__(self, differentiator: _Differentiator, value: Value, g: Value) -> None:
+        self.differentiator, self.value, self.g = differentiator, value, g
+
+    def emit(self, node: ast.expr) -> Value:
+        """Append what a part of the formula says, in the order in which it is written."""
+        match node:
+            case ast.Constant(value=int() | float() as number):
+                return self.differentiator.number(float(number))
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+                return self.differentiator.number(-float(number))
+            case ast.Name(id=name):
+                return self._named(name)
+            case ast.Call(func=ast.Name(id=op), args=parts):
+                return self._apply(op, *parts)
+            case ast.BinOp(left=left, op=sign, right=right) | ast.Compare(left=left, ops=[sign], comparators=[right]):
+                return self._apply(_OPERATORS[type(sign)], left, right)
+            case ast.UnaryOp(op=sign, operand=operand):
+                return self._apply(_OPERATORS[type(sign)], operand)
+        raise ValueError(f"the formula of a gradient of {self.value.op} has {ast.unparse(node)}, which means nothing")
+
+    def _named(self, name: str) -> Value:
+        if name == "g":
+            return self.g
+        if name in ("imm0", "imm1"):
+            return self.differentiator.number(self.value.attrs["imm"][int(name[-1])])
+        return self.differentiator.fwd(self.value if name == "y" else self.value.args["abc".index(name)])
+
+    def _apply(self, op: str, *parts: ast.expr) -> Value:
+        return self.differentiator.emit(op, *map(self.emit, parts), shape=self.g.shape)

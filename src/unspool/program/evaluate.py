@@ -10,32 +10,8 @@ from torch.nn import functional as F
 
 from unspool._nest import unflatten
 from unspool.program.calls import find_function, spec_of
-from unspool.program.ir import BINARY, TERNARY, UNARY, Value
-
-
-def _compared(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a comparison that gives 1 and 0."""
-    compare = getattr(torch, name)
-    return lambda a, b: compare(a, b).to(max((a, b), key=Tensor.dim).dtype)
-
-
-FUNCTIONS: dict[str, Callable[..., Tensor]] = {
-    "leaky_relu": F.leaky_relu,
-    "elu": F.elu,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "silu": F.silu,
-    "softplus": F.softplus,
-    "softsign": F.softsign,
-    "hard_sigmoid": F.hardsigmoid,
-    "hard_tanh": F.hardtanh,
-    "clamp": lambda x, low, high: x.clamp(low, high),
-    "where": lambda condition, a, b: torch.where(condition != 0, a, b),
-    **{name: _compared(name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
-    "sigmoid_grad": lambda g, y: g * y * (1 - y),
-    "tanh_grad": lambda g, y: g * (1 - y * y),
-}
-"""Those that are not functions of `torch` by the same name."""
+from unspool.program.ir import Value
+from unspool.program.operations import OPERATIONS, POINTWISE
 
 
 def _linear(x: Tensor, weight: Tensor, addend: Tensor | None) -> Tensor:
@@ -43,9 +19,6 @@ def _linear(x: Tensor, weight: Tensor, addend: Tensor | None) -> Tensor:
     if addend is None or addend.dim() == 1:
         return F.linear(x, weight, addend)
     return torch.addmm(addend, x, weight.t())
-
-
-_OF_NUMBERS = {*UNARY, *BINARY, *TERNARY}
 
 
 def evaluate(values: Iterable[Value], known: dict[Value, Tensor], batch: int) -> dict[Value, Tensor]:
@@ -129,7 +102,9 @@ def _pointwise(value: Value, args: list[Tensor]) -> Tensor:
 
 
 def _function(value: Value) -> Callable[..., Tensor]:
-    return FUNCTIONS.get(value.op) or getattr(torch, value.op)
+    function = OPERATIONS[value.op].compute
+    assert function is not None, value.op
+    return function
 
 
 def function_of(value: Value) -> Callable[..., Tensor] | None:
@@ -164,7 +139,7 @@ def constant(value: Value) -> float | None:
         return None
     if value.op in ("expand", "reshape"):
         return constant(value.args[0])
-    if value.op not in _OF_NUMBERS:
+    if value.op not in POINTWISE:
         return None
     numbers = [constant(arg) for arg in value.args]
     if None in numbers:

@@ -19,35 +19,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from unspool.program.operations import OPERATIONS
+
 LEVELS = ("param", "row", "token", "state")
 
 LEAVES = ("param", "row", "input", "state", "constant", "forward", "grad_output", "grad_state")
 """The last three are leaves of backward programs: values of the forward program, and gradients that come in."""
-
-UNARY = (
-    "neg reciprocal exp log log1p expm1 sqrt rsqrt square abs sign sigmoid tanh relu leaky_relu elu gelu gelu_tanh "
-    "silu softplus softsign hard_sigmoid hard_tanh clamp erf sin cos floor ceil round trunc asin acos atan sinh cosh "
-    "asinh acosh atanh"
-).split()
-"""Functions of one value. Constants of a function stand in `attrs["imm"]`, two at most."""
-
-BINARY = "add sub mul div minimum maximum pow eq ne lt le gt ge sigmoid_grad tanh_grad fmod atan2".split()
-"""`sigmoid_grad(g, y)` is g y (1 - y) and `tanh_grad(g, y)` is g (1 - y^2): the commonest two of backward programs."""
-TERNARY = ("where",)
-REDUCTIONS = ("sum", "mean", "max")
-"""Over the last feature axis, which stays as an axis of size 1."""
-
-VIEWS = ("slice", "reshape", "expand", "detach")
-"""What lies in the place of its argument. `detach` is its argument, but for the gradient, which ends there."""
-
-MOVES = ("concat", "gather", "scatter", *VIEWS)
-PARAMETRIC = ("transpose", "columns", "stack_rows")
-OPERATIONS = (*UNARY, *BINARY, *TERNARY, *REDUCTIONS, *MOVES, *PARAMETRIC, "product", "call")
-"""`slice` takes features in their order in memory; `gather` takes those whose places stand
-in `attrs["index"]`, and `scatter` adds features up at these places. `columns` and `stack_rows` cut and stack weights
-`[out, in]`.
-`product` is x W^T for a weight of level `param`, plus a third argument where there is one: the value it is added to.
-`call` is any PyTorch function below level `state`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +39,7 @@ class Value:
         One of `LEAVES` or `OPERATIONS`.
     args : tuple of Value
     attrs : dict
-        Constants of the operation.
+        What the operation takes beside its arguments: its constants as `imm`, the places of features.
     shape : tuple of int
         Features, without the batch; for level `param` the whole shape.
     level : str
@@ -178,7 +155,7 @@ class Program:
             data = json.loads(text)
             program = Program()
             for entry in data["values"]:
-                if entry["op"] not in (*LEAVES, *OPERATIONS) or entry["level"] not in LEVELS:
+                if entry["op"] not in {*LEAVES, *OPERATIONS} or entry["level"] not in LEVELS:
                     raise ValueError(f"unknown operation {entry['op']!r} or level {entry['level']!r}")
                 args = [program.values[_earlier(i, program)] for i in entry["args"]]
                 program.add(entry["op"], args, tuple(entry["shape"]), entry["level"], entry["source"], **entry["attrs"])

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from unspool.program.evaluate import constant
-from unspool.program.ir import BINARY, LEAVES, MOVES, REDUCTIONS, TERNARY, UNARY, Program, Value
+from unspool.program.ir import LEAVES, Program, Value
+from unspool.program.operations import OPERATIONS
 
-NATIVE = {*UNARY, *BINARY, *TERNARY, *REDUCTIONS, *MOVES, "product"}
+NATIVE = {name for name, operation in OPERATIONS.items() if operation.kind not in ("weights", "call")}
 """Operations that the engine has."""
 
 

@@ -13,20 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from unspool.program.evaluate import constant
-from unspool.program.ir import VIEWS, Value
-from unspool.program.tables import (
-    BINARY_CODES,
-    REDUCE_CODES,
-    TERNARY_CODES,
-    UNARY_CODES,
-    Kind,
-    Mode,
-    Operand,
-    Phase,
-    Place,
-    Storage,
-    Tables,
-)
+from unspool.program.ir import Value
+from unspool.program.operations import NUMBERS, OPERATIONS, VIEWS
+from unspool.program.tables import Kind, Mode, Operand, Phase, Place, Storage, Tables
 
 
 @dataclass
@@ -156,7 +145,7 @@ class Planner:
         if at is None or at.mode is not Mode.FULL:
             source = self.operand(value, value.width)
             at = self._scratch(value)
-            self.emit(Kind.UNARY, UNARY_CODES["copy"], at, value.width, a=source)
+            self.emit(Kind.UNARY, NUMBERS["copy"], at, value.width, a=source)
             self._at[value] = at
         return at
 
@@ -196,7 +185,7 @@ class Planner:
         self.phase = Phase.STEP
         self._crossing.add(value)
         at, source = self._scratch(value), self.operand(value, value.width)
-        self.emit(Kind.UNARY, UNARY_CODES["copy"], at, value.width, a=source)
+        self.emit(Kind.UNARY, NUMBERS["copy"], at, value.width, a=source)
         self.phase = Phase.AFTER
         return at
 
@@ -210,7 +199,7 @@ class Planner:
         """Append a copy of a value to a storage."""
         dst = Operand(self.storage(storage), 0, Mode.FULL)
         if self.locate(value) != dst:
-            self.emit(Kind.UNARY, UNARY_CODES["copy"], dst, value.width, a=self.operand(value, value.width))
+            self.emit(Kind.UNARY, NUMBERS["copy"], dst, value.width, a=self.operand(value, value.width))
 
     def weight(self, value: Value, transposed: bool) -> int:
         """Return the place of a weight."""
@@ -324,10 +313,9 @@ class Planner:
                 addend = self.matrix(third[0])
             weight = self.weight(args[1], bool(value.attrs.get("transposed")))
             self.emit(Kind.PRODUCT, 0, self._destination(value), width, a=x, b=addend, weight=weight)
-        elif op in REDUCE_CODES:
+        elif OPERATIONS[op].kind == "reduce":
             x = self.matrix(args[0])
-            groups = value.width
-            self.emit(Kind.REDUCE, REDUCE_CODES[op], self._destination(value), args[0].width, groups=groups, a=x)
+            self.emit(Kind.REDUCE, NUMBERS[op], self._destination(value), args[0].width, groups=value.width, a=x)
         elif op == "expand":
             self._expand(value)
         elif op in ("gather", "scatter"):
@@ -340,15 +328,13 @@ class Planner:
             for part in args:
                 place = Operand(at.storage, at.column + start, Mode.FULL)
                 if self.locate(part) != place:
-                    self.emit(Kind.UNARY, UNARY_CODES["copy"], place, part.width, a=self.operand(part, part.width))
+                    self.emit(Kind.UNARY, NUMBERS["copy"], place, part.width, a=self.operand(part, part.width))
                 start += part.width
-        elif op in UNARY_CODES:
-            a = self.operand(args[0], width)
-            self.emit(Kind.UNARY, UNARY_CODES[op], self._destination(value), width, a=a, imm=value.attrs.get("imm", ()))
         else:
-            kind, code = (Kind.BINARY, BINARY_CODES[op]) if op in BINARY_CODES else (Kind.TERNARY, TERNARY_CODES[op])
-            a, b, c = [*(self.operand(x, width) for x in args), None][:3]
-            self.emit(kind, code, self._destination(value), width, a=a, b=b, c=c)
+            kind = Kind[OPERATIONS[op].kind.upper()]
+            a, b, c = [*(self.operand(x, width) for x in args), None, None][:3]
+            constants = value.attrs.get("imm", ())
+            self.emit(kind, NUMBERS[op], self._destination(value), width, a=a, b=b, c=c, imm=constants)
 
     def _expand(self, value: Value) -> None:
         """Plan a repetition: of each feature, or of all of them."""
@@ -360,7 +346,7 @@ class Planner:
         a, dst = self.operand(source, source.width), self._destination(value)
         for start in range(0, width, source.width):
             place = Operand(dst.storage, dst.column + start, Mode.FULL)
-            self.emit(Kind.UNARY, UNARY_CODES["copy"], place, source.width, a=a)
+            self.emit(Kind.UNARY, NUMBERS["copy"], place, source.width, a=a)
 
     def tables(self) -> Tables:
         """Return the finished tables."""

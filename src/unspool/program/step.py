@@ -8,10 +8,11 @@ from typing import Any
 
 from unspool.program.differentiate import Backward, differentiate
 from unspool.program.hoist import hoist
-from unspool.program.ir import VIEWS, Value
+from unspool.program.ir import Value
 from unspool.program.loop import Loop, extract_loop
+from unspool.program.operations import NUMBERS, VIEWS
 from unspool.program.plan import Planner
-from unspool.program.tables import BINARY_CODES, Kind, Mode, Operand, Phase, Place, Storage, Tables
+from unspool.program.tables import Kind, Mode, Operand, Phase, Place, Storage, Tables
 from unspool.program.trace import Trace
 
 Key = tuple[str, int]
@@ -218,9 +219,7 @@ def backward_plan(step: StepProgram, wanted: Wanted) -> StepPlan:
         place = Operand(
             planner.storage(Storage(Place.ROW, named("grad_row", i, value.width), value.width)), 0, Mode.FULL
         )
-        planner.emit(
-            Kind.BINARY, BINARY_CODES["add"], place, value.width, a=place, b=planner.operand(value, value.width)
-        )
+        planner.emit(Kind.BINARY, NUMBERS["add"], place, value.width, a=place, b=planner.operand(value, value.width))
     for i, value in vectors:
         slot = Storage(Place.SLOT, named("grad_vector", i, value.width), value.width)
         at = planner.per_token(value)

@@ -1,4 +1,4 @@
-"""What plans are made of: places, instructions and their codes, as the engine's tables have them."""
+"""What plans are made of: places and instructions, as the engine's tables have them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from unspool.program.ir import BINARY, REDUCTIONS, TERNARY, UNARY, Value
+from unspool.program.ir import Value
 
 
 class Place(IntEnum):
@@ -34,21 +34,6 @@ class Mode(IntEnum):
     """How an operand covers rows and features."""
 
     FULL, ROW_SCALAR, VECTOR, SCALAR = range(4)
-
-
-UNARY_CODES = {
-    name: code
-    for code, name in enumerate(
-        "copy neg reciprocal exp log log1p expm1 sqrt rsqrt square abs sign sigmoid tanh relu leaky_relu elu gelu "
-        "gelu_tanh silu softplus softsign hard_sigmoid hard_tanh erf sin cos clamp floor ceil round trunc asin acos "
-        "atan sinh cosh asinh acosh atanh".split()
-    )
-}
-BINARY_CODES = {name: code for code, name in enumerate(BINARY)}
-TERNARY_CODES = {"where": 0}
-REDUCE_CODES = {name: code for code, name in enumerate(REDUCTIONS)}
-assert set(UNARY) == UNARY_CODES.keys() - {"copy"}
-assert set(TERNARY) == TERNARY_CODES.keys()
 
 
 @dataclass(frozen=True)

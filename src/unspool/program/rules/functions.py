@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unspool.program.ir import Value
+from unspool.program.operations import Operation, of_kind
 from unspool.program.rules.build import axes_of, both, gathered, number, reshaped, unary, where
 from unspool.program.rules.registry import Recorder, Rule, rule
 
@@ -20,21 +21,20 @@ def _function(make: Callable[[Recorder, Value], Value]) -> Rule:
     return apply
 
 
-def _operation(op: str) -> Rule:
-    return _function(lambda rec, x: unary(rec, op, x))
+def _operation(op: Operation) -> Rule:
+    def apply(
+        rec: Recorder, result: Tensor, x: Tensor, *given: float, inplace: bool = False, **named: float
+    ) -> Value | None:
+        constants = {**op.constants, **dict(zip(op.constants, given, strict=False)), **named}
+        if len(given) > len(op.constants) or len(constants) > len(op.constants):
+            return None
+        return unary(rec, op.name, x, *constants.values())
+
+    return apply
 
 
-for _op, _names in {
-    "neg": "neg negative __neg__", "reciprocal": "reciprocal", "exp": "exp", "log": "log", "log1p": "log1p",
-    "expm1": "expm1", "sqrt": "sqrt", "rsqrt": "rsqrt", "square": "square", "abs": "abs absolute __abs__",
-    "sign": "sign sgn",
-    "sigmoid": "sigmoid expit", "tanh": "tanh", "softsign": "softsign", "hard_sigmoid": "hardsigmoid",
-    "silu": "silu", "erf": "erf", "sin": "sin", "cos": "cos", "relu": "relu",
-    "floor": "floor", "ceil": "ceil", "trunc": "trunc fix", "asin": "asin arcsin", "acos": "acos arccos",
-    "atan": "atan arctan", "sinh": "sinh", "cosh": "cosh", "asinh": "asinh arcsinh", "acosh": "acosh arccosh",
-    "atanh": "atanh arctanh",
-}.items():  # fmt: skip
-    rule(*_names.split())(_operation(_op))
+for _op in of_kind("unary").values():
+    rule(*_op.reads)(_operation(_op))
 
 # ------------------------------------------------------------------------------------------------ made of operations
 
@@ -88,29 +88,12 @@ def _hardswish(rec: Recorder, result: Tensor, x: Tensor, inplace: bool = False) 
     )
 
 
-@rule("hardtanh")
-def _hardtanh(
-    rec: Recorder, result: Tensor, x: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
-) -> Value:
-    return unary(rec, "hard_tanh", x, min_val, max_val)
-
-
-@rule("leaky_relu")
-def _leaky_relu(rec: Recorder, result: Tensor, x: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Value:
-    return unary(rec, "leaky_relu", x, negative_slope)
-
-
 @rule("prelu")
 def _prelu(rec: Recorder, result: Tensor, x: Tensor, weight: Tensor) -> Value | None:
     value, slope = rec.value(x), rec.value(weight)
     if slope.width != 1:  # they are those of the first feature axis
         slope = reshaped(rec, slope, (slope.width, *[1] * (len(value.shape) - 1)))
     return where(rec, both(rec, "gt", value, 0.0), value, both(rec, "mul", value, slope))
-
-
-@rule("elu")
-def _elu(rec: Recorder, result: Tensor, x: Tensor, alpha: float = 1.0, inplace: bool = False) -> Value:
-    return unary(rec, "elu", x, alpha)
 
 
 @rule("celu")
@@ -127,11 +110,6 @@ def _selu(rec: Recorder, result: Tensor, x: Tensor, inplace: bool = False) -> Va
 @rule("gelu")
 def _gelu(rec: Recorder, result: Tensor, x: Tensor, *, approximate: str = "none") -> Value:
     return unary(rec, "gelu" if approximate == "none" else "gelu_tanh", x)
-
-
-@rule("softplus")
-def _softplus(rec: Recorder, result: Tensor, x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Value:
-    return unary(rec, "softplus", x, beta, threshold)
 
 
 @rule("threshold")

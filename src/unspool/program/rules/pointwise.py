@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unspool.program.ir import LEAVES, Value
+from unspool.program.operations import of_kind
 from unspool.program.rules.build import CannotRead, add, both, expanded, fitted, number, pointwise, unary, where
 from unspool.program.rules.registry import Recorder, Rule, rule
 
@@ -34,13 +35,8 @@ def binary(op: str) -> Rule:
     return apply
 
 
-for _op, _names in {
-    "add": "add __add__ __radd__", "sub": "sub subtract __sub__", "mul": "mul multiply __mul__ __rmul__",
-    "minimum": "minimum", "maximum": "maximum", "fmod": "fmod", "atan2": "atan2 arctan2",
-    "eq": "eq __eq__", "ne": "ne not_equal __ne__", "lt": "lt less __lt__", "le": "le less_equal __le__",
-    "gt": "gt greater __gt__", "ge": "ge greater_equal __ge__",
-}.items():  # fmt: skip
-    rule(*_names.split())(binary(_op))
+for _op in of_kind("binary").values():
+    rule(*_op.reads)(binary(_op.name))
 rule("rsub", "__rsub__")(_reversed(binary("sub")))
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unspool.program.ir import Value
+from unspool.program.operations import of_kind
 from unspool.program.rules.build import (
     add,
     axes_of,
@@ -33,8 +34,8 @@ def _reduction(op: str) -> Rule:
     return apply
 
 
-for _op, _name in (("sum", "sum"), ("mean", "mean"), ("max", "amax")):
-    rule(_name)(_reduction(_op))
+for _op in of_kind("reduce").values():
+    rule(*_op.reads)(_reduction(_op.name))
 
 
 def _smallest(rec: Recorder, value: Value, axes: list[int], keepdim: bool = True) -> Value:
