@@ -46,10 +46,11 @@ _TORCH_NAMES = {"axis": "dim", "keepdims": "keepdim"}
 
 
 def rule(*names: str, table: dict[str, Rule] = RULES) -> Callable[[Rule], Rule]:
-    """Register a rule under names."""
+    """Register a rule under names, which have none so far."""
 
     def register(function: Rule) -> Rule:
         for name in names:
+            assert name not in table, f"{name} has two rules"
             table[name] = function
         return function
 

@@ -1,0 +1,67 @@
+"""Who follows the page on adding an operation has one: its edits are made in a copy, all but the engine's compilation."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.docs.pages import PAGES, ROOT
+
+PAGE = PAGES["docs/dev/adding-an-operation.md"]
+EDIT = re.compile(r"^## \d\. .*: `(?P<file>.+)`$|^```diff\n(?P<lines>.*?)^```$", re.MULTILINE | re.DOTALL)
+FOLDERS = ("src", "tests", "docs", "native")
+CHECKS = """
+import math, torch
+from tests.program import test_differentiate, test_operations
+from tests.program.rules import test_rules
+from unspool.backends.native import load_engine
+from unspool.program.operations import OPERATIONS
+
+torch.set_default_dtype(torch.float64)
+for text in ("(h.abs() + 1).log2()", "torch.log2(h * h + 0.5)"):
+    assert text in test_rules.EXPRESSIONS
+    assert "log2" in test_operations.made_of(text)
+    test_rules.test_a_spelling_gives_the_numbers_of_pytorch(text)
+    test_differentiate.test_gradients_of_a_spelling(text)
+test_operations.test_a_pointwise_operation_has_a_gradient_for_each_argument(OPERATIONS["log2"])
+test_operations.test_what_is_read_is_on_the_page(OPERATIONS["log2"])
+test_operations.test_the_engine_has_the_operations_in_the_same_order()
+print(load_engine())
+"""
+
+
+def edits() -> list[tuple[str, str, str]]:
+    """Return the files that the page changes: what stands in them, and what takes its place."""
+    found, file = [], ""
+    for piece in EDIT.finditer(PAGE):
+        if piece["file"]:
+            file = piece["file"]
+            continue
+        lines = piece["lines"].splitlines(keepends=True)
+        before, after = ("".join(line[1:] for line in lines if line[0] in signs) for signs in (" -", " +"))
+        found.append((file, before, after))
+    return found
+
+
+def test_an_operation_that_is_added_as_the_page_says_is_one(tmp_path: Path):
+    for folder in FOLDERS:
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    (engine,) = (ROOT / "src/unspool").glob("_engine*.so")
+    (tmp_path / "src/unspool" / engine.name).symlink_to(engine)
+    assert len(edits()) == 5
+    for file, before, after in edits():
+        text = (tmp_path / file).read_text(encoding="utf-8")
+        assert text.count(before) == 1, f"{file} has not once: {before}"
+        (tmp_path / file).write_text(text.replace(before, after), encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path / "src"), str(tmp_path)])
+    done = subprocess.run(
+        [sys.executable, "-c", CHECKS], env={**os.environ, "PYTHONPATH": path}, cwd=tmp_path,
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "None, 'the engine is of another version: its unary operation 40 is None" in done.stdout
+    assert "table of operations has log2" in done.stdout
