@@ -30,7 +30,7 @@ from benchmarks.configurations import KINDS, SHAPES, Case, Kind, Lengths
 from benchmarks.contenders import Data
 from benchmarks.layers import layers
 from unspool.comparison.peers.protocol import CLEAR, memory, reset_peak
-from unspool.program.reading import read_step
+from unspool.program.read import read_step
 from unspool.program.step import StepProgram, forward_plan
 
 KEPT = ("saved", "output", "state_tokens")

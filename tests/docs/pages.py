@@ -19,7 +19,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")])
+    for path in sorted(
+        [
+            *ROOT.glob("*.md"),
+            *ROOT.glob("docs/**/*.md"),
+            *ROOT.glob("examples/*.md"),
+            *ROOT.glob("native/*.md"),
+            *ROOT.glob("src/**/README.md"),
+        ]
+    )
 }
 PIECE = re.compile(
     r"^<!-- python\n(?P<hidden>.*?)^-->$"

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from tests.program.steps import TRACED, Posed, StepCell
 from unspool import _engine
-from unspool.program.reading import read_step
+from unspool.program.read import read_step
 from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan
 from unspool.program.tables import Kind, Mode, Place
 
@@ -31,11 +31,11 @@ COUNTS = {"refused": 0, "ran": 0}
 
 def sources() -> list[tuple[StepPlan, bool]]:
     found: list[tuple[StepPlan, bool]] = []
-    traces = [Posed(TRACED[k % len(TRACED)]).trace for k in (0, 2, 4, 10, 26, 36)]
+    recordings = [Posed(TRACED[k % len(TRACED)]).recording for k in (0, 2, 4, 10, 26, 36)]
     moving = StepCell(lambda x, h, m: (h @ m.w).repeat(1, 2)[:, [0, 11, 1, 10, 0, 9, 1, 8, 0, 7]][:, :6] * x)
-    traces.append(read_step(moving, torch.zeros(1, 6).double(), torch.zeros(1, 6).double(), None))
-    for traced in traces:
-        step = StepProgram.of(traced)
+    recordings.append(read_step(moving, torch.zeros(1, 6).double(), torch.zeros(1, 6).double(), None))
+    for recording in recordings:
+        step = StepProgram.of(recording)
         loop = step.loop
         wanted = Wanted(
             *((True,) * len(part) for part in (loop.inputs, loop.tokens, loop.rows, loop.params, loop.states))

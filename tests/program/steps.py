@@ -19,8 +19,8 @@ from unspool._nest import map_leaves
 from unspool.cells import match_state, row_inputs_of, step
 from unspool.program.evaluate import evaluate
 from unspool.program.ir import LEAVES, Program, Value
-from unspool.program.reading import read_step
-from unspool.program.trace import Trace
+from unspool.program.read import read_step
+from unspool.program.recording import Recording
 
 H = 6
 
@@ -46,15 +46,15 @@ class StepCell(Cell):
         return self.function(x, h, self), h * 1.0
 
 
-def read(cell: Any, x: Any, state: Any, rows: Any = None) -> Trace:
+def read(cell: Any, x: Any, state: Any, rows: Any = None) -> Recording:
     return read_step(cell, x, state, rows)
 
 
 def known_leaves(
-    program: Program, traced: Trace, cell: Any, x: Any, state: Any, rows: Any = None
+    program: Program, recording: Recording, cell: Any, x: Any, state: Any, rows: Any = None
 ) -> dict[Value, Tensor]:
     """Return the leaves of a program with their tensors."""
-    known: dict[Value, Tensor] = dict(zip(program.leaves("param"), traced.parameters, strict=True))
+    known: dict[Value, Tensor] = dict(zip(program.leaves("param"), recording.parameters, strict=True))
     for op, tree in (("input", x), ("state", state), ("row", rows)):
         leaves = [] if tree is None else leaves_of(tree)
         known |= dict(zip(program.leaves(op), leaves, strict=True))
@@ -62,10 +62,10 @@ def known_leaves(
 
 
 def run_program(
-    program: Program, traced: Trace, cell: Any, x: Any, state: Any, rows: Any = None
+    program: Program, recording: Recording, cell: Any, x: Any, state: Any, rows: Any = None
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Run a program on a batch in plain PyTorch: leaves of the output and of the new state."""
-    known = known_leaves(program, traced, cell, x, state, rows)
+    known = known_leaves(program, recording, cell, x, state, rows)
     batch = leaves_of(state)[0].shape[0]
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)  # constants take it
@@ -95,14 +95,14 @@ class Posed:
         rows = row_inputs_of(self.cell, batch, torch.float64, None)
         if rows is not None:
             self.rows = map_leaves(lambda leaf: leaf.to(torch.float64), rows)
-        self.trace = read_step(self.cell, self.x, self.state, rows)
+        self.recording = read_step(self.cell, self.x, self.state, rows)
 
     def eager(self) -> tuple[list[Tensor], list[Tensor]]:
         output, state = step(self.cell, self.x, self.state, self.rows)
         return leaves_of(output), leaves_of(match_state(state, self.state, "state"))
 
     def run(self, program: Program) -> tuple[list[Tensor], list[Tensor]]:
-        return run_program(program, self.trace, self.cell, self.x, self.state, self.rows)
+        return run_program(program, self.recording, self.cell, self.x, self.state, self.rows)
 
 
 def assert_same(actual: tuple[list[Tensor], list[Tensor]], expected: tuple[list[Tensor], list[Tensor]]) -> None:

@@ -16,9 +16,9 @@ from tests.program.rules.spellings import EXPRESSIONS, KINKS, posed, spellings, 
 from tests.program.steps import TRACED, Posed, StepCell, known_leaves
 from unspool.program.evaluate import constant, evaluate
 from unspool.program.ir import Value
-from unspool.program.reading import read_step
+from unspool.program.read import read_step
+from unspool.program.recording import Recording
 from unspool.program.step import StepProgram
-from unspool.program.trace import Trace
 
 
 @pytest.fixture(autouse=True)
@@ -29,12 +29,12 @@ def constants_in_float64():
     torch.set_default_dtype(before)
 
 
-def compare(traced: Trace, cell: Any, x: Any, state: Any, rows: Any = None) -> None:
+def compare(recording: Recording, cell: Any, x: Any, state: Any, rows: Any = None) -> None:
     """Differentiate one step of the loop both ways."""
-    step = StepProgram.of(traced)
+    step = StepProgram.of(recording)
     loop, bw, program = step.loop, step.backward, step.loop.program
     batch = leaves_of(state)[0].shape[0]
-    known = known_leaves(program, traced, cell, x, state, rows)
+    known = known_leaves(program, recording, cell, x, state, rows)
     outside = [v for v in loop.outside if v not in known]
     evaluate(outside, known, batch)
     evaluate([v for v in program.live() if constant(v) is not None and v not in known], known, batch)
@@ -126,4 +126,4 @@ def test_gradients_at_kinks_and_ties_are_those_of_pytorch(text):
 @pytest.mark.parametrize("row", TRACED, ids=str)
 def test_gradients_of_a_cell(row):
     posed_cell = Posed(row)
-    compare(posed_cell.trace, posed_cell.cell, posed_cell.x, posed_cell.state, posed_cell.rows)
+    compare(posed_cell.recording, posed_cell.cell, posed_cell.x, posed_cell.state, posed_cell.rows)

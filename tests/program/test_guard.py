@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import unspool as us
 from unspool.backends.native import missing
 from unspool.program.guard import Guard
-from unspool.program.reading import Reading
+from unspool.program.read import Reading
 
 X, H = torch.ones(1, 3), 4
 
@@ -42,7 +42,7 @@ class Told(us.Cell):
 def guard_of(cell: nn.Module) -> Guard:
     """Return the guard of a cell that can be read."""
     found = Reading(cell).read(X, torch.ones(1, H), None)
-    assert found.trace is not None, found.reason
+    assert found.recording is not None, found.reason
     assert found.guard is not None
     assert found.guard(cell) is not None
     assert found.guard.changed(cell) == ""

@@ -13,13 +13,13 @@ from unspool import GRUCell, LSTMCell, SimpleRNNCell
 from unspool.program.hoist import hoist
 from unspool.program.ir import Program
 from unspool.program.loop import extract_loop
-from unspool.program.reading import read_step
+from unspool.program.read import read_step
 
 
 @pytest.mark.parametrize("row", TRACED, ids=str)
 def test_a_hoisted_program_gives_the_same_numbers(row):
     posed = Posed(row)
-    hoisted = hoist(posed.trace.program)
+    hoisted = hoist(posed.recording.program)
     assert_same(posed.run(hoisted), posed.eager())
     again = hoist(hoisted)
     assert_same(posed.run(again), posed.eager())
@@ -29,7 +29,7 @@ def test_a_hoisted_program_gives_the_same_numbers(row):
 @pytest.mark.parametrize("row", TRACED, ids=str)
 def test_a_hoisted_program_is_in_order_and_complete(row):
     posed = Posed(row)
-    before, after = posed.trace.program, hoist(posed.trace.program)
+    before, after = posed.recording.program, hoist(posed.recording.program)
     for op in ("param", "input", "row", "state"):
         assert [v.shape for v in after.leaves(op)] == [v.shape for v in before.leaves(op)]
     for k, value in enumerate(after.values):
@@ -41,8 +41,8 @@ def test_a_hoisted_program_is_in_order_and_complete(row):
 @pytest.mark.parametrize("text", EXPRESSIONS)
 def test_hoisting_changes_no_spelling(text):
     cell, (x, h) = StepCell(step_of(text)), posed()
-    traced = read_step(cell, x, h, None)
-    (got,), _ = run_program(hoist(traced.program), traced, cell, x, h)
+    recording = read_step(cell, x, h, None)
+    (got,), _ = run_program(hoist(recording.program), recording, cell, x, h)
     torch.testing.assert_close(got, cell(x, h)[0], rtol=1e-10, atol=1e-10)
 
 
@@ -122,14 +122,14 @@ def test_norms_of_the_input_leave_the_loop():
      (torch.nn.GRUCell, [(12, 4)]), (lambda i, h: GRUCell(i, h, reset_after=False), [(8, 4), (4, 4)])],
 )  # fmt: skip
 def test_the_usual_cells_have_the_products_that_one_expects(cell, in_loop):
-    program = hoist(Posed(CellRow("", cell)).trace.program)
+    program = hoist(Posed(CellRow("", cell)).recording.program)
     assert sorted(products(program, "state")) == sorted(in_loop)
     assert len(products(program, "token")) == 1
 
 
 @pytest.mark.parametrize("row", TRACED, ids=str)
 def test_the_loop_takes_only_what_it_needs(row):
-    loop = extract_loop(hoist(Posed(row).trace.program))
+    loop = extract_loop(hoist(Posed(row).recording.program))
     inside = set(loop.body)
     available = {*loop.inputs, *loop.tokens, *loop.rows, *loop.params, *loop.states}
     for value in loop.body:

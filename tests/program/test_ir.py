@@ -27,8 +27,8 @@ def same_program(a: Program, b: Program) -> bool:
 @pytest.mark.parametrize("row", TRACED, ids=str)
 def test_programs_survive_the_way_through_json(row):
     posed = Posed(row)
-    step = StepProgram.of(posed.trace)
-    for program in (posed.trace.program, hoist(posed.trace.program), step.backward.program):
+    step = StepProgram.of(posed.recording)
+    for program in (posed.recording.program, hoist(posed.recording.program), step.backward.program):
         text = program.to_json()
         again = Program.from_json(text)
         assert same_program(again, program)
@@ -39,7 +39,7 @@ def test_programs_survive_the_way_through_json(row):
 
 @pytest.mark.parametrize("row", TRACED, ids=str)
 def test_a_dump_is_readable(row):
-    text = Posed(row).trace.program.pretty()
+    text = Posed(row).recording.program.pretty()
     lines = text.splitlines()
     headings = [line[:-1] for line in lines if line in [f"{level}:" for level in LEVELS]]
     assert headings == [level for level in LEVELS if level in headings]
@@ -54,14 +54,14 @@ def test_a_dump_is_readable(row):
 def test_a_dump_shows_operations_shapes_and_lines():
     posed = Posed(TRACED[0])
     assert isinstance(posed.cell, LSTMCell)
-    text = posed.trace.program.pretty()
+    text = posed.recording.program.pretty()
     assert "product(" in text
     assert "sigmoid(" in text
     assert " : 16  # _lstm.py:" in text
     assert "= state() : 4" in text
 
 
-SMALL = [Posed(TRACED[k]).trace.program.to_json() for k in (0, 4, 10)]
+SMALL = [Posed(TRACED[k]).recording.program.to_json() for k in (0, 4, 10)]
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 400), st.floats(), st.text(max_size=5),

@@ -15,7 +15,7 @@ import unspool as us
 from unspool.backends.native import missing
 from unspool.program import kept
 from unspool.program.kept import ALWAYS, KEPT, SELDOM, Kept
-from unspool.program.reading import Reading
+from unspool.program.read import Reading
 
 pytestmark = pytest.mark.skipif(bool(missing), reason=missing)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import unspool as us
 from unspool.program.observe import Observer, apart
-from unspool.program.reading import Reading
+from unspool.program.read import Reading
 from unspool.program.source import TraceError
 from unspool.program.untouched import Snapshot
 

@@ -13,7 +13,7 @@ from tests.program.steps import StepCell
 from unspool.program.evaluate import evaluate
 from unspool.program.ir import Program
 from unspool.program.operations import NUMBERED, OPERATIONS, POINTWISE, of_kind
-from unspool.program.reading import read_step
+from unspool.program.read import read_step
 from unspool.program.step import StepProgram
 
 ARGUMENTS = {"unary": 1, "binary": 2, "ternary": 3}
@@ -37,7 +37,7 @@ def made_of(text: str) -> set[str]:
     """Return the operations of a spelling's program, its loop and its backward program."""
     cell, (x, h) = StepCell(step_of(text)), posed()
     step = StepProgram.of(read_step(cell, x, h, None))
-    programs: list[Program] = [step.trace.program, step.loop.program, step.backward.program]
+    programs: list[Program] = [step.recording.program, step.loop.program, step.backward.program]
     return {value.op for program in programs for value in program.values}
 
 
@@ -64,6 +64,5 @@ def test_an_operation_on_constants_gives_a_constant():
     program = Program()
     numbers = [program.add("constant", value=0.5) for _ in range(3)]
     for op in POINTWISE.values():
-        imm = {"imm": [*op.constants.values()]} if op.constants else {}
-        program.add(op.name, numbers[: ARGUMENTS[op.kind]], **imm)
+        program.add(op.name, numbers[: ARGUMENTS[op.kind]]).attrs["imm"] = [*op.constants.values()]
     assert all(value.dim() == 0 for value in evaluate(program.values, {}, 1).values())

@@ -17,7 +17,7 @@ from unspool.program.tables import Kind, Mode, Phase, Place
 
 
 def plans(row) -> list[tuple[StepPlan, bool]]:
-    step = StepProgram.of(Posed(row).trace)
+    step = StepProgram.of(Posed(row).recording)
     loop = step.loop
     found = [
         (forward_plan(step, training, everything), False) for training in (False, True) for everything in (False, True)
@@ -82,13 +82,13 @@ def test_nothing_is_written_where_it_is_only_taken(row):
 
 def test_without_gradients_nothing_is_saved():
     for row in TRACED:
-        step = StepProgram.of(Posed(row).trace)
+        step = StepProgram.of(Posed(row).recording)
         roles = {role for role, _ in forward_plan(step, False, False).arrays}
         assert not roles & {"saved", "state_tokens"}
 
 
 def test_unwanted_gradients_are_not_computed():
-    step = StepProgram.of(Posed(TRACED[0]).trace)
+    step = StepProgram.of(Posed(TRACED[0]).recording)
     loop = step.loop
     none = Wanted(*((False,) * len(part) for part in (loop.inputs, loop.tokens, loop.rows, loop.params, loop.states)))
     plan = backward_plan(step, none)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import unspool as us
-from unspool.program.reading import read_step
+from unspool.program.read import read_step
 
 H = 4
 

@@ -25,7 +25,7 @@ from unspool.backends.reference import ReferenceBackend
 from unspool.cells import beside, name_of, step
 from unspool.program.observe import apart
 from unspool.program.path import Path
-from unspool.program.reading import EXPECTED, Reading
+from unspool.program.read import EXPECTED, Reading
 from unspool.program.turns import turn
 
 if TYPE_CHECKING:
@@ -85,8 +85,9 @@ def probe(backend: NativeBackend, call: Call, compiled: CompiledStep, reading: R
     str
         What differs; empty if nothing does.
     """
-    traced = compiled.step.trace
-    tensors = [reading.foreign.stand_in(t) for t, made in zip(traced.parameters, traced.made, strict=True) if not made]
+    recording = compiled.step.recording
+    pairs = zip(recording.parameters, recording.made, strict=True)
+    tensors = [reading.foreign.stand_in(t) for t, made in pairs if not made]
     named = type(name_of(reading.cell), (_Stepping,), {})  # as errors call it
     stepping = replace(call, cell=named(reading))
 

@@ -29,10 +29,10 @@ from unspool.program.ir import Value
 from unspool.program.kept import Kept
 from unspool.program.loop import Loop
 from unspool.program.operations import difference_from
-from unspool.program.reading import Reading
+from unspool.program.read import Reading
+from unspool.program.recording import Recording
 from unspool.program.source import TraceError
 from unspool.program.step import StepProgram
-from unspool.program.trace import Trace
 
 INTERFACE = 5
 """The form of the tables that this version writes; the engine says which one it reads."""
@@ -126,39 +126,39 @@ class NativeBackend:
             lambda leaf: leaf.new_zeros((1, *leaf.shape[1:])), call.row_inputs
         )  # fmt: skip
 
-        def check(traced: Trace, reading: Reading) -> CompiledStep:
-            problems = _wrong_tensors(traced.parameters, leaves_of(state))
+        def check(recording: Recording, reading: Reading) -> CompiledStep:
+            problems = _wrong_tensors(recording.parameters, leaves_of(state))
             if problems:
                 raise TraceError(problems[0].about("of the cell's tensors:"))
             different = probe_batches(call, reading)
             if different:
                 raise TraceError(different)
-            known = self._known(traced)
+            known = self._known(recording)
             if known is not None:
                 return known
-            compiled = CompiledStep(StepProgram.of(traced), engine)
+            compiled = CompiledStep(StepProgram.of(recording), engine)
             different = probe(self, call, compiled, reading)
             if different:
                 raise TraceError(different)
-            if traced.key is not None:
-                self._checked[traced.key] = compiled.again()
+            if recording.key is not None:
+                self._checked[recording.key] = compiled.again()
             if len(self._checked) > CHECKED:
                 self._checked.popitem(last=False)
             return compiled
 
         read = Reading(call.cell).read(inputs, state, rows, check)
-        if read.trace is None:
+        if read.recording is None:
             return read.guard, read.reason
-        read.trace.let_go()
+        read.recording.let_go()
         return read.guard, read.result
 
-    def _known(self, traced: Trace) -> CompiledStep | None:
+    def _known(self, recording: Recording) -> CompiledStep | None:
         """Return what was made and checked for another cell, whose step has called the same."""
-        found = None if traced.key is None else self._checked.get(traced.key)
+        found = None if recording.key is None else self._checked.get(recording.key)
         if found is None:
             return None
-        known = found.step.trace
-        same = known.output_spec == traced.output_spec and known.state_spec == traced.state_spec
+        known = found.step.recording
+        same = known.output_spec == recording.output_spec and known.state_spec == recording.state_spec
         return found.again() if same else None
 
     def _run(self, call: Call, compiled: CompiledStep, tensors: Iterable[Tensor]) -> Result:
@@ -179,7 +179,7 @@ class NativeBackend:
         threads : int
         """
         step, schedule = compiled.step, call.schedule
-        loop, trace, leaves = step.loop, step.trace, compiled.leaves
+        loop, recording, leaves = step.loop, step.recording, compiled.leaves
         layout = schedule.layouts.get(threads) or layout_of(schedule, engine, threads)
         state, own = call.initial_state, call.row_inputs
         if layout.rows is not None:
@@ -194,7 +194,7 @@ class NativeBackend:
         for leaf, tensor in known.items():
             if tensor.dtype == torch.bool:  # the engine has 0 and 1
                 known[leaf] = tensor.to(dtype)
-        for leaf, tensor, made in zip(leaves["param"], trace.parameters, trace.made, strict=True):
+        for leaf, tensor, made in zip(leaves["param"], recording.parameters, recording.made, strict=True):
             known[leaf] = tensor if made else next(given)
         for value, function, args in compiled.before:
             if function is None:
@@ -212,10 +212,10 @@ class NativeBackend:
         static = compiled.static_plans.at(schedule.steps) if call.static else None
         results = EngineRun.apply(Request(compiled, layout, training, dtype, static), *tensors)
         count = len(loop.program.outputs)
-        final = unflatten(results[count:], trace.state_spec)
+        final = unflatten(results[count:], recording.state_spec)
         if layout.rows is not None:
             final = map_leaves(layout.put_rows, final)
-        return Result(unflatten(results[:count], trace.output_spec), final)
+        return Result(unflatten(results[:count], recording.output_spec), final)
 
 
 def _form_of(tree: Nest) -> Any:

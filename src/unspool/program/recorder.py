@@ -39,12 +39,12 @@ class Recorder(StandIns):
     ----------
     foreign : Foreign
     batch : int
-        The number of rows B of the trace: unlike every other size in sight, so that it can be told from them.
+        The number of rows B of the recording: unlike every other size in sight, so that it can be told from them.
     program : Program
     known : dict
         From the identity of a tensor to its value; the tensor is kept alive beside it.
     parameters, made
-        See `Trace`.
+        See `Recording`.
     constants : dict of int to Tensor
         Tensors that the step has made of numbers alone.
     fresh : dict of int to Tensor

@@ -39,6 +39,7 @@ DRAWS = Reason("draws random numbers inside of the step", "draw once per sequenc
 _UNSPOOL = Path(__file__).parents[1]
 _CELLS = str(_UNSPOOL / "cells")
 _CONTRACT = (str(_UNSPOOL / "cells" / "_contract.py"), str(_UNSPOOL / "cells" / "_step.py"))
+_RECORDING = str(Path(__file__).with_name("recording.py"))
 _OURS = (str(_UNSPOOL), str(Path(torch.__file__).parent))
 _MODULES = str(Path(torch.__file__).parent / "nn" / "modules")
 _INSTALLED = ("site-packages", "dist-packages")
@@ -109,7 +110,7 @@ def _is_cell(name: str) -> bool:
 
 def _is_start(code: CodeType) -> bool:
     """Tell whether this is the function that runs the step to read it."""
-    return code.co_name == "trace" and code.co_filename.startswith(str(Path(__file__).parent))
+    return code.co_name == "record" and code.co_filename == _RECORDING
 
 
 def _beginning(cell: Any) -> str:

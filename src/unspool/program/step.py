@@ -12,8 +12,8 @@ from unspool.program.ir import Value
 from unspool.program.loop import Loop, extract_loop
 from unspool.program.operations import NUMBERS, VIEWS
 from unspool.program.plan import Planner
+from unspool.program.recording import Recording
 from unspool.program.tables import Kind, Mode, Operand, Phase, Place, Storage, Tables
-from unspool.program.trace import Trace
 
 Key = tuple[str, int]
 
@@ -69,20 +69,20 @@ class StepProgram:
 
     Attributes
     ----------
-    trace : Trace
+    recording : Recording
     loop : Loop
     backward : Backward
     """
 
-    trace: Trace
+    recording: Recording
     loop: Loop
     backward: Backward
 
     @staticmethod
-    def of(trace: Trace) -> StepProgram:
-        """Hoist and differentiate a trace."""
-        loop = extract_loop(hoist(trace.program))
-        return StepProgram(trace, loop, differentiate(loop))
+    def of(recording: Recording) -> StepProgram:
+        """Hoist and differentiate a recording."""
+        loop = extract_loop(hoist(recording.program))
+        return StepProgram(recording, loop, differentiate(loop))
 
     def is_weight(self, value: Value) -> bool:
         """Tell whether a parameter is the weight of a product of the loop."""

@@ -7,7 +7,7 @@ import torch
 
 from tests.program.rules.spellings import STATEMENTS, posed, step_of
 from tests.program.steps import StepCell, run_program
-from unspool.program.reading import read_step
+from unspool.program.read import read_step
 from unspool.program.source import TraceError
 
 
@@ -16,10 +16,10 @@ def test_writing_in_place_is_right_or_refused(text):
     cell, (x, h) = StepCell(step_of(text)), posed()
     want = cell(x, h)[0].detach()
     try:
-        traced = read_step(cell, x, h, None)
+        recording = read_step(cell, x, h, None)
     except TraceError:
         return
-    (got,), _ = run_program(traced.program, traced, cell, x, h)
+    (got,), _ = run_program(recording.program, recording, cell, x, h)
     torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-11)
 
 

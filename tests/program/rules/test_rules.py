@@ -17,15 +17,15 @@ from tests.program.rules.test_kinds import REFUSED
 from tests.program.steps import H, StepCell, run_program
 from unspool import dynamic_rnn
 from unspool.program import rules
-from unspool.program.reading import read_step
+from unspool.program.read import read_step
 from unspool.program.source import TraceError
 
 
 @pytest.mark.parametrize("text", EXPRESSIONS)
 def test_a_spelling_gives_the_numbers_of_pytorch(text):
     cell, (x, h) = StepCell(step_of(text)), posed()
-    traced = read_step(cell, x, h, None)
-    (got,), _ = run_program(traced.program, traced, cell, x, h)
+    recording = read_step(cell, x, h, None)
+    (got,), _ = run_program(recording.program, recording, cell, x, h)
     want, _ = cell(x, h)
     torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-11)
 
@@ -35,10 +35,10 @@ def test_a_spelling_of_inputs_alone_leaves_the_loop(text):
     """With the input in place of the state: either a rule or a call to PyTorch."""
     function = step_of(text)
     cell, (x, h) = StepCell(lambda a, b, m: function(a * 0.5, a, m) + b), posed()
-    traced = read_step(cell, x, h, None)
-    (got,), _ = run_program(traced.program, traced, cell, x, h)
+    recording = read_step(cell, x, h, None)
+    (got,), _ = run_program(recording.program, recording, cell, x, h)
     torch.testing.assert_close(got, cell(x, h)[0], rtol=1e-10, atol=1e-11)
-    in_loop = [v.op for v in traced.program.live() if v.level == "state" and v.op not in ("state", "expand")]
+    in_loop = [v.op for v in recording.program.live() if v.level == "state" and v.op not in ("state", "expand")]
     assert in_loop == ["add", "mul"]  # the mul is the cell's own new state
 
 
@@ -50,9 +50,9 @@ def test_what_a_parameter_holds_is_not_read(text):
     with torch.no_grad():
         for parameter in cell.parameters():
             parameter.zero_()
-    traced = read_step(cell, x, h, None)
+    recording = read_step(cell, x, h, None)
     cell.load_state_dict(before)
-    (got,), _ = run_program(traced.program, traced, cell, x, h)
+    (got,), _ = run_program(recording.program, recording, cell, x, h)
     torch.testing.assert_close(got, cell(x, h)[0], rtol=1e-10, atol=1e-11)
 
 

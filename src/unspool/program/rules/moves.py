@@ -3,7 +3,7 @@
 What such a function does is found out by handing it numbered features: the result says which goes where. So any
 spelling will do, and any that lets rows of the batch influence each other is noticed.
 
-Letters: B rows of the trace.
+Letters: B rows of the recording.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Such a tensor has the batch as its first axis, and its value in the program is that of one row. A function of such
 tensors is run on one row, by a call to PyTorch. Whether it treats rows alike is found out on other numbers.
 
-Letters: B rows of the trace.
+Letters: B rows of the recording.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 import unspool as us
 from tests.trust.snapshots import differences, snapshot
 from unspool.backends.native import missing
-from unspool.program.reading import Reading, read_step
+from unspool.program.read import Reading, read_step
 from unspool.program.turns import turn
 
 H = 4
@@ -230,7 +230,7 @@ def test_an_error_of_the_step_is_a_reason() -> None:
     cell = Small()
     cell.lin = nn.Linear(2, 2)
     found = Reading(cell).read(torch.ones(1, 3), torch.ones(1, H), None)
-    assert found.trace is None
+    assert found.recording is None
     assert "cannot be run on sample rows: RuntimeError" in found.reason
     assert found.guard is not None
     assert found.guard(cell) == ()

@@ -1,6 +1,6 @@
-"""Reading a cell's step: it is run on a few rows, and what it calls is recorded.
+"""Running a cell's step once, on a few rows, and recording what it calls.
 
-Letters: B the number of rows of the trace.
+Letters: B the number of rows of the recording.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from unspool.program.source import TraceError
 
 
 @dataclass
-class Trace:
+class Recording:
     """A program together with what connects it to its cell.
 
     Attributes
@@ -60,9 +60,9 @@ def sizes_in(*trees: Any) -> set[int]:
 PRIMES = (61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167, 173)
 
 
-def trace(
+def record(
     cell: nn.Module, inputs: Nest, state: Nest, rows: Nest | None, foreign: Foreign, batch: int, sample: Sampler
-) -> Trace:
+) -> Recording:
     """Read a cell's step.
 
     Parameters
@@ -78,7 +78,7 @@ def trace(
 
     Returns
     -------
-    Trace
+    Recording
 
     Raises
     ------
@@ -111,13 +111,13 @@ def trace(
     own = [bytes_of(t).hex() for t, made in zip(recorder.parameters, recorder.made, strict=True) if made]
     parameters = recorder.parameters, recorder.made, own
     key = recorder.tape.key(inputs, state, rows, parameters, outputs, new_states, forms, repr(output_spec))
-    return Trace(program, recorder.parameters, recorder.made, output_spec, state_spec, key)
+    return Recording(program, recorder.parameters, recorder.made, output_spec, state_spec, key)
 
 
 Sampler = Callable[[Tensor, int], Tensor]
 
 
-def difference(one: Trace, other: Trace) -> Reason:
+def difference(one: Recording, other: Recording) -> Reason:
     """Return the first operation in which two readings of one step differ, with its line, or an empty reason."""
     if len(one.program.values) != len(other.program.values):
         pairs = zip(one.program.values, other.program.values, strict=False)
@@ -135,8 +135,8 @@ def _form(value: Value) -> tuple[Any, ...]:
     return value.op, tuple(a.id for a in value.args), repr(value.attrs), value.shape, value.level
 
 
-def _ends(traced: Trace) -> list[int]:
-    return [v.id for v in (*traced.program.outputs, *traced.program.new_states)]
+def _ends(recording: Recording) -> list[int]:
+    return [v.id for v in (*recording.program.outputs, *recording.program.new_states)]
 
 
 def _same_parameter(a: Tensor, b: Tensor, made: bool) -> bool:

@@ -14,21 +14,21 @@ from tests.program.rules.spellings import posed
 from tests.program.steps import TRACED, Posed, StepCell, assert_same, operations
 from unspool._nest import map_leaves
 from unspool.program.calls import find_function
-from unspool.program.reading import read_step
+from unspool.program.read import read_step
 from unspool.program.source import TraceError
 
 
 @pytest.mark.parametrize("row", TRACED, ids=str)
 def test_a_cell_gives_its_own_numbers(row):
     posed = Posed(row)
-    assert_same(posed.run(posed.trace.program), posed.eager())
+    assert_same(posed.run(posed.recording.program), posed.eager())
 
 
 def test_row_inputs_that_are_booleans():
     for row in ROWS:
         if "zoneout in training" in str(row):
             posed = Posed(row)
-            got = posed.run(posed.trace.program)
+            got = posed.run(posed.recording.program)
             rows = posed.rows
             posed.rows = None if rows is None else map_leaves(lambda leaf: leaf != 0, rows)
             assert_same(got, posed.eager())
@@ -55,5 +55,5 @@ def test_operations_carry_the_users_line():
     program = read_step(cell, x, h, None).program
     sources = {v.source for v in program.live() if v.op in ("tanh", "product")}
     assert len(sources) == 1
-    assert sources.pop().startswith("test_trace.py:")
+    assert sources.pop().startswith("test_recording.py:")
     assert operations(program, "param") == ["transpose"]
