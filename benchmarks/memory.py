@@ -52,7 +52,7 @@ def kept_features(kind: Kind, inputs: int, hidden: int) -> int:
     """
     cell = kind.cell(inputs, hidden)
     state = cell.initial_state(1)  # type: ignore[operator]
-    plan = forward_plan(StepProgram.of(read_step(cell, torch.zeros(1, inputs), state, None)), True, False)
+    plan = forward_plan(StepProgram.of(read_step(cell, torch.zeros(1, inputs), state, None)), True)
     return sum(width for (role, _), width in plan.widths.items() if role in KEPT)
 
 

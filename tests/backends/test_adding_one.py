@@ -31,7 +31,8 @@ def test_it_has_resets_and_all_states_without_knowing_of_them():
         dynamic_rnn(cell, x, resets=resets, return_all_states=True, backend=backend)
         for backend in ("dense", "reference")
     ]
-    assert_close(dict(enumerate(ran[0])), dict(enumerate(ran[1])), torch.float32)
+    names = ("outputs", "final state", "all states")
+    assert_close(dict(zip(names, ran[0], strict=True)), dict(zip(names, ran[1], strict=True)), torch.float32)
 
 
 @pytest.mark.parametrize("kind", [GRU, LSTM])

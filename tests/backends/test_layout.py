@@ -24,20 +24,17 @@ CPU = torch.device("cpu")
 def schedules(draw) -> Schedule:
     steps, batch = draw(st.integers(0, 6)), draw(st.integers(0, 7))
     cells = st.lists(st.booleans(), min_size=steps * batch, max_size=steps * batch)
-    live, resets = (
-        None if draw(st.booleans()) else torch.tensor(draw(cells), dtype=torch.bool).view(steps, batch)
-        for _ in range(2)
-    )
+    live = None if draw(st.booleans()) else torch.tensor(draw(cells), dtype=torch.bool).view(steps, batch)
     lengths = draw(st.one_of(st.none(), st.lists(st.integers(0, steps), min_size=batch, max_size=batch)))
     if lengths is not None:
         live = torch.arange(steps).unsqueeze(1) < torch.tensor(lengths, dtype=torch.long)
     ragged = (live is None or lengths is not None) and draw(st.booleans())
-    return Schedule(steps, batch, live, resets, reverse=draw(st.booleans()), device=CPU, ragged=ragged)
+    return Schedule(steps, batch, live, None, reverse=draw(st.booleans()), device=CPU, ragged=ragged)
 
 
 def place_of(schedule: Schedule) -> dict[tuple[int, int], int]:
     """Return where the tokens (t, b) stand in flattened arrays, told from the definition."""
-    live = schedule.live_in_order.flip(0) if schedule.reverse else schedule.live_in_order
+    live = schedule.valid
     if schedule.ragged:
         return {(t, b): n for n, (b, t) in enumerate(live.t().nonzero().tolist())}
     return {(t, b): t * schedule.batch + b for t, b in live.nonzero().tolist()}
@@ -65,14 +62,6 @@ def test_a_layout_has_every_token_once_and_in_order(schedule, threads):
         own = [token_at[place_in[t, b]] for t, row in live if row == b]
         assert [int(layout.row_of_token[n]) for n in own] == [place] * len(own)
         assert [int(layout.steps[n]) for n in own] == list(range(len(own)))
-    wanted = set()
-    for k, t in enumerate(schedule.order):
-        resets = schedule.resets(k)
-        if resets is not None:
-            wanted |= {
-                token_at[place_in[t, b]] for b, flag in zip(_rows(schedule, k), resets.tolist(), strict=True) if flag
-            }
-    assert set([] if layout.resets is None else layout.resets.nonzero().flatten().tolist()) == wanted
 
 
 def _rows(schedule: Schedule, k: int) -> list[int]:
@@ -92,8 +81,8 @@ def test_what_is_taken_is_put_back(schedule, threads):
     zeroed[layout.positions] = values.flatten()[layout.positions]
     assert torch.equal(layout.put_tokens(layout.take_tokens(values)).flatten(), zeroed)
     steps = list(layout.each_step())
-    assert sum(len(index) for index, _, _ in steps) == layout.tokens
-    for index, places, _ in steps:
+    assert sum(len(index) for index, _ in steps) == layout.tokens
+    for index, places in steps:
         assert torch.equal(layout.row_of_token[index], places)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unspool.backends import Schedule
+from unspool.backends import Schedule, repeated
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,9 @@ def rows_of(s: Schedule) -> list[list[int] | None]:
 
 
 def resets_of(s: Schedule) -> list[list[bool] | None]:
-    return [None if resets is None else resets.tolist() for resets in map(s.resets, range(len(s.order)))]
+    """Return which of the rows of each computed step are reset; None where none is."""
+    found = [s.resets[t] if rows is None else s.resets[t][rows] for t, rows in zip(s.order, rows_of(s), strict=True)]
+    return [flags.tolist() if bool(flags.any()) else None for flags in found]
 
 
 def test_steps_without_a_token_are_left_out():
@@ -39,7 +41,7 @@ def test_steps_without_a_token_are_left_out():
     assert not s.dense
     assert s.positions.tolist() == [0, 5, 6, 7]
     assert s.last.tolist() == [6, 7]
-    assert s.latest.tolist() == [[0, -1], [0, -1], [0, 1], [2, 3], [2, 3]]
+    assert s.latest.tolist() == [[0, -1], [0, -1], [0, 2], [3, 3], [3, 3]]
 
 
 def test_reverse_turns_the_order_of_computation():
@@ -48,7 +50,7 @@ def test_reverse_turns_the_order_of_computation():
     assert rows_of(s) == [None, [1], [0]]
     assert s.positions.tolist() == [6, 7, 5, 0]
     assert s.last.tolist() == [0, 5]
-    assert s.latest.tolist() == [[3, 2], [0, 2], [0, 2], [0, 1], [-1, -1]]
+    assert s.latest.tolist() == [[-1, -1], [1, 1], [1, 2], [1, 2], [4, 2]]  # steps in the order of computation
 
 
 def test_a_full_batch_is_dense_whichever_way_it_is_told():
@@ -97,8 +99,8 @@ def test_ragged_arrays_hold_rows_one_after_another():
         values = torch.arange(1.0, 7.0).view(6, 1, 1)
         steps = list(s.cut({"x": values}))
         assert [step["x"].flatten().tolist() for step in steps][1] == [2, 6]
-        for pad in ("zero", "repeat"):
-            assert torch.equal(s.spread(steps, {"x": torch.zeros(4, 1)}, pad)["x"], values)
+        assert torch.equal(s.scatter(steps, {"x": torch.zeros(4, 1)})["x"], values)
+        assert repeated(s, values) is values
         assert s.at_last(values).flatten().tolist() == [place + 1 for place in last]
 
 
@@ -107,7 +109,7 @@ def test_ragged_arrays_of_rows_of_one_length_are_not_time_major():
     assert s.dense
     values = torch.arange(6.0).view(6, 1)
     assert [step.tolist() for step in s.cut(values)] == [[0, 2, 4], [1, 3, 5]]
-    assert torch.equal(s.spread(list(s.cut(values)), torch.zeros(3), "zero"), values)
+    assert torch.equal(s.scatter(list(s.cut(values)), torch.zeros(3)), values)
     assert s.at_last(values).tolist() == [1, 3, 5]
 
 
@@ -118,5 +120,6 @@ def test_nothing_to_do_is_fine(reverse):
         assert s.order == []
         assert s.latest.shape == (steps, batch)
         assert s.at_last(torch.zeros(steps, batch, 5)).shape == (batch, 5)
-        for pad in ("zero", "repeat"):
-            assert s.spread([], torch.zeros(batch, 5), pad).shape == (steps, batch, 5)
+        scattered = s.scatter([], torch.zeros(batch, 5))
+        assert scattered.shape == (steps, batch, 5)
+        assert repeated(s, scattered).shape == (steps, batch, 5)

@@ -84,7 +84,7 @@ class Faulty:
             weight = dict(cell.named_parameters())[self.place]
             wrong = {**dict(cell.named_parameters()), self.place: Wrong.apply(weight, self.index)}
             return call_with(cell, wrong, lambda: loop.run(call))
-        rows = call.row_inputs  # of a cell with resets around it
+        rows: Any = call.row_inputs  # of a cell with resets around it
         changed = {
             "inputs": lambda: {"inputs": _first_changed(call.inputs, self.index)},
             "initial_state": lambda: {"initial_state": Wrong.apply(call.initial_state, self.index)},

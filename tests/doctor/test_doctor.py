@@ -18,7 +18,8 @@ import unspool
 from tests.refusal import refused
 from unspool import GRU, LSTM, RNN, Bidirectional, GRUCell, RaggedBatch, accelerate, doctor
 from unspool._reason import Reason
-from unspool.backends import Decision, dispatch, recording
+from unspool.backends import Decision, Refusal, dispatch, recording
+from unspool.backends.reference import ReferenceBackend
 from unspool.doctor import Diagnosis, Padding, SampleError
 from unspool.doctor._findings import _who
 from unspool.doctor._torch_layers import kernel_of
@@ -326,17 +327,14 @@ class Elsewhere:
     """A backend for another kind of device, or one of a vendor's."""
 
     def __init__(self, name: str, *reasons: Reason) -> None:
-        self.name, self._reasons = name, list(reasons)
+        self.name, self.device, self._reasons = name, None, list(reasons)
 
-    def reasons(self, call: Any) -> list[Reason]:
-        return self._reasons
-
-    def run(self, call: Any) -> Any:
-        return dispatch.BACKENDS[-1].run(call)
+    def prepare(self, call: Any) -> Any:
+        return Refusal(self._reasons) if self._reasons else ReferenceBackend().prepare(call)
 
 
 def test_what_acceleration_would_not_gain_is_not_advised(monkeypatch):
-    reference = dispatch.BACKENDS[-1]
+    reference = ReferenceBackend()
     model, full = nn.LSTM(F, H, batch_first=True), torch.randn(B, T, F)
     assert fine(doctor(model, full))
     model, full, padded = model.double(), full.double(), X.double()

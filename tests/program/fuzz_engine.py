@@ -37,10 +37,8 @@ def sources() -> list[tuple[StepPlan, bool]]:
     for recording in recordings:
         step = StepProgram.of(recording)
         loop = step.loop
-        wanted = Wanted(
-            *((True,) * len(part) for part in (loop.inputs, loop.tokens, loop.rows, loop.params, loop.states))
-        )
-        found += [(forward_plan(step, True, True), False), (backward_plan(step, wanted), True)]
+        wanted = Wanted(*((True,) * len(part) for part in (loop.inputs, loop.tokens, loop.rows, loop.params)))
+        found += [(forward_plan(step, True), False), (backward_plan(step, wanted), True)]
     return found
 
 
@@ -50,7 +48,7 @@ NUMBERS = st.one_of(
 )
 
 
-PER_TOKEN = "token state_tokens saved grad_token grad_state_tokens".split()
+PER_TOKEN = "token state_tokens saved grad_token".split()
 PADDED = "input output grad_input grad_output".split()
 TIMES, SEQUENCES = np.repeat(np.arange(T), B), np.tile(np.arange(B), T)
 
@@ -100,25 +98,18 @@ def problems(draw: Any) -> dict[str, Any]:
     plan, backward = draw(st.sampled_from(PLANS))
     at = draw(st.sampled_from(["storages", "code", "both", "operands", "lists", "layout", "arrays", "weights", "flag"]))
     few = draw(st.integers(1, 3))
-    lists = [list(plan.carried), list(plan.reset)]
     constants = list(plan.tables.constants)
     indices = list(plan.tables.indices)
     if at == "lists":
-        which = draw(st.integers(0, 3))
-        if which < 2 and lists[which]:
-            lists[which][draw(st.integers(0, len(lists[which]) - 1))] = draw(NUMBERS)
-        if which < 2 and draw(st.booleans()):
-            lists[which] = lists[which][:-1]
-        if which == 2:
+        if draw(st.booleans()):
             constants = constants[: draw(st.integers(0, len(constants)))]
-        if which == 3 and indices:
+        elif indices:
             indices[draw(st.integers(0, len(indices) - 1))] = draw(NUMBERS)
             indices = indices[: draw(st.integers(0, len(indices)))] if draw(st.booleans()) else indices
     counts = np.array([[3, 2, 2, 1]], dtype=np.int64)
     offsets = np.array([[0, 3, 5, 7]], dtype=np.int64)
     starts, tokens, rows = np.array([0], dtype=np.int64), B * T, B
     times, sequences = TIMES, SEQUENCES
-    resets = np.array(draw(st.lists(st.integers(0, 1), min_size=B * T, max_size=B * T)), dtype=np.uint8)
     if at == "layout":
         counts, offsets = table(draw, counts, few - 1), table(draw, offsets, few)
         if draw(st.booleans()):
@@ -147,14 +138,12 @@ def problems(draw: Any) -> dict[str, Any]:
         "tables": (
             table(draw, plan.tables.storages, few if at in ("storages", "both") else 0),
             code,
-            constants, indices, *lists,
+            constants, indices,
             len(plan.arrays) + (draw(st.integers(-2, 3)) if at == "flag" else 0),
             len(plan.tables.weights) + (draw(st.integers(-1, 2)) if at == "flag" else 0),
             backward != (at == "flag" and draw(st.booleans())),
         ),
-        "layout": (
-            tokens, rows, starts, counts, offsets, resets if draw(st.booleans()) else resets[:0], times, sequences,
-        ),
+        "layout": (tokens, rows, starts, counts, offsets, times, sequences),
         "shapes": shapes, "weights": weights, "threads": draw(st.sampled_from([1, 1, 2])),
         "dtype": draw(st.sampled_from([torch.float32, torch.float64])),
     }  # fmt: skip
@@ -207,11 +196,8 @@ def main(number: int, cases: int) -> None:
     print(COUNTS)
 
 
-NO_RESETS = np.zeros(0, dtype=np.uint8)
 EMPTY: Any = (
     *(table[:0] for table in (PLANS[0][0].tables.storages, PLANS[0][0].tables.instructions)),
-    [],
-    [],
     [],
     [],
     0,
@@ -236,8 +222,6 @@ def attempt_code(plan: StepPlan, backward: bool, code: np.ndarray, threads: int)
             code,
             plan.tables.constants,
             plan.tables.indices,
-            plan.carried,
-            plan.reset,
             *sizes,
             backward,
         ),
@@ -247,7 +231,6 @@ def attempt_code(plan: StepPlan, backward: bool, code: np.ndarray, threads: int)
             np.zeros(1, dtype=np.int64),
             counts,
             offsets,
-            np.zeros(0, dtype=np.uint8),
             TIMES,
             SEQUENCES,
         ),
@@ -289,7 +272,7 @@ def once_crashed() -> None:
     # Without blocks there is nothing to do, on any number of threads.
     for threads in (1, 2):
         tables = [np.zeros(shape, dtype=np.int64) for shape in (0, (0, T), (0, T))]
-        nowhere: Any = (B * T, B, *tables, NO_RESETS, TIMES, SEQUENCES)
+        nowhere: Any = (B * T, B, *tables, TIMES, SEQUENCES)
         _engine.run_f32(_engine.make_plan(*EMPTY), _engine.Layout(*nowhere), [], [], threads)
     print(COUNTS)
 

@@ -19,13 +19,9 @@ from unspool.program.tables import Kind, Mode, Phase, Place
 def plans(row) -> list[tuple[StepPlan, bool]]:
     step = StepProgram.of(Posed(row).recording)
     loop = step.loop
-    found = [
-        (forward_plan(step, training, everything), False) for training in (False, True) for everything in (False, True)
-    ]
+    found = [(forward_plan(step, training), False) for training in (False, True)]
     for ask in (True, False):
-        wanted = Wanted(
-            *((ask,) * len(part) for part in (loop.inputs, loop.tokens, loop.rows, loop.params, loop.states))
-        )
+        wanted = Wanted(*((ask,) * len(part) for part in (loop.inputs, loop.tokens, loop.rows, loop.params)))
         found.append((backward_plan(step, wanted), True))
     return found
 
@@ -37,14 +33,13 @@ def test_every_index_is_valid(row):
         assert len(set(plan.arrays)) == arrays
         assert set(plan.widths) == set(plan.arrays)
         widths = [plan.widths[key] for key in plan.arrays]
-        for place, array, width, first, fresh in tables.storages.tolist():
+        for place, array, width, first in tables.storages.tolist():
             if place not in (Place.TEMP, Place.CHUNK, Place.SCALAR, Place.NONE):
                 assert 0 <= array < arrays
                 assert widths[array] == width
             if place in (Place.PREVIOUS, Place.PADDED_PREVIOUS):
                 assert 0 <= first < arrays
-                assert 0 <= fresh < arrays
-                assert widths[first] == widths[fresh] == width
+                assert widths[first] == width
             if place == Place.SCALAR:
                 assert 0 <= array < len(tables.constants)
         for kind, op, *rest in tables.instructions.tolist():
@@ -52,7 +47,7 @@ def test_every_index_is_valid(row):
             assert 0 <= op < max(1, len(of_kind(Kind(kind).name.lower())))
             for start in (0, 5, 8, 11):
                 storage, column, mode = rest[start : start + 3]
-                place, _, width, _, _ = tables.storages[storage].tolist()
+                place, _, width, _ = tables.storages[storage].tolist()
                 assert mode in list(Mode)
                 assert place in (Place.NONE, Place.SCALAR) or 0 <= column < max(width, 1)
             weight, *numbers, phase = rest[14:]
@@ -60,17 +55,15 @@ def test_every_index_is_valid(row):
             assert (weight >= 0) == (kind in (Kind.PRODUCT, Kind.GATHER, Kind.SCATTER))
             assert weight < len(tables.weights if kind == Kind.PRODUCT else tables.indices) or weight == -1
             assert all(-1 <= k < len(tables.constants) for k in numbers)
-        assert len(plan.carried) == len(plan.reset)
-        assert all(0 <= k < arrays for k in (*plan.carried, *plan.reset))
         _engine.make_plan(
-            tables.storages, tables.instructions, tables.constants, tables.indices, plan.carried, plan.reset, arrays,
-            len(tables.weights), backward,
+            tables.storages, tables.instructions, tables.constants, tables.indices, arrays, len(tables.weights),
+            backward,
         )  # fmt: skip
 
 
 @pytest.mark.parametrize("row", TRACED, ids=str)
 def test_nothing_is_written_where_it_is_only_taken(row):
-    taken = {"input", "token", "row", "vector", "fresh", "initial", "grad_output", "grad_state_tokens"}
+    taken = {"input", "token", "row", "vector", "initial", "grad_output"}
     for plan, backward in plans(row):
         read_only = taken | ({"output", "state_tokens", "saved"} if backward else set())
         for instruction in plan.tables.instructions.tolist():
@@ -83,14 +76,14 @@ def test_nothing_is_written_where_it_is_only_taken(row):
 def test_without_gradients_nothing_is_saved():
     for row in TRACED:
         step = StepProgram.of(Posed(row).recording)
-        roles = {role for role, _ in forward_plan(step, False, False).arrays}
+        roles = {role for role, _ in forward_plan(step, False).arrays}
         assert not roles & {"saved", "state_tokens"}
 
 
 def test_unwanted_gradients_are_not_computed():
     step = StepProgram.of(Posed(TRACED[0]).recording)
     loop = step.loop
-    none = Wanted(*((False,) * len(part) for part in (loop.inputs, loop.tokens, loop.rows, loop.params, loop.states)))
+    none = Wanted(*((False,) * len(part) for part in (loop.inputs, loop.tokens, loop.rows, loop.params)))
     plan = backward_plan(step, none)
     assert not {role for role, _ in plan.arrays} & {
         "grad_input",

@@ -109,7 +109,7 @@ def _function(value: Value) -> Callable[..., Tensor]:
 
 def function_of(value: Value) -> Callable[..., Tensor] | None:
     """Return the function of PyTorch that computes a value from its arguments as they are, if there is one."""
-    alike = value.op in _OF_NUMBERS and value.level == "param" and "imm" not in value.attrs
+    alike = value.op in POINTWISE and value.level == "param" and "imm" not in value.attrs
     return _function(value) if alike and constant(value) is None else None
 
 
