@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-gpu check fuzz native-test sanitize peers clean
+.PHONY: demo test test-gpu check fuzz mutants native-test sanitize peers clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # two installations into one environment would meet
 
@@ -12,7 +12,7 @@ demo: $(VENV)/.train
 	@$(BIN)/unspool demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not gpu'
 
 test-gpu: $(VENV)/.dev
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else f"make test-gpu needs a CUDA device, and PyTorch {torch.__version__} finds none. On a machine with one, install a PyTorch built for CUDA into $(VENV).")'
@@ -24,6 +24,10 @@ FUZZERS := tests.fuzz.cells tests.fuzz.readers
 
 fuzz: $(VENV)/.dev
 	@for program in $(FUZZERS); do $(BIN)/python -m $$program --minutes $(MINUTES) || exit 1; done
+
+# Mistakes that are made in the library, one at a time, to see whether the tests find them: make mutants WORDS=schedule
+mutants: $(VENV)/.dev
+	$(BIN)/python -m tests.mutants $(WORDS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

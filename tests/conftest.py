@@ -1,11 +1,18 @@
 """What all tests share."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed.tensor  # which `torch.testing` imports at its first comparison, with a warning
 from hypothesis import settings
+
+from unspool.backends._buffers import BufferPool
+from unspool.backends.native import missing
+
+if missing:  # most tests would test something else
+    raise pytest.UsageError(f"the tests need the engine, and {missing}")
 
 # The same examples everywhere, nothing kept between runs, and no limit of time: a busy machine is no failure.
 settings.register_profile("unspool", deadline=None, derandomize=True, database=None)
@@ -26,3 +33,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def memory_of_nan() -> Iterator[None]:
+    """Fill with NaN what PyTorch and the library hand out as empty memory: what nobody has written shows then."""
+
+    def empty(pool: BufferPool, *arguments: Any) -> torch.Tensor:
+        return undefined(pool, *arguments).fill_(float("nan"))
+
+    undefined = BufferPool.empty
+    assert torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BufferPool, "empty", empty)
+        torch.use_deterministic_algorithms(True)
+        yield
+        torch.use_deterministic_algorithms(False)

@@ -18,12 +18,9 @@ import unspool as us
 from tests.trust.snapshots import differences, global_randomness
 from unspool._nest import leaves_of
 from unspool.backends import Call, Result, Run, call_with, dispatch
-from unspool.backends.native import missing
 from unspool.backends.reference import ReferenceBackend
 from unspool.cells import inside
 from unspool.data import ragged_from_padded
-
-needs_engine = pytest.mark.skipif(bool(missing), reason=missing)
 
 LENGTHS = [5, 2, 0, 4, 5, 1]
 
@@ -201,7 +198,6 @@ class Chaotic(us.Cell):
         return h, h
 
 
-@needs_engine
 @pytest.mark.parametrize("reverse", [False, True])
 def test_what_rounding_alone_makes_of_a_chaotic_cell_is_no_error(reverse):
     cell, x = Chaotic(), torch.randn(6, 120, 16).requires_grad_()
@@ -278,7 +274,6 @@ def test_nothing_is_checked_that_the_loop_has_run():
     assert cell.calls == 5
 
 
-@needs_engine
 def test_results_may_be_written_into():
     with us.verified():
         outputs, _ = us.GRU(3, 4)(torch.randn(5, 6, 3))
@@ -287,7 +282,6 @@ def test_results_may_be_written_into():
     outputs.sum().backward()
 
 
-@needs_engine
 def test_derivatives_of_derivatives():
     layer, x = us.GRU(3, 4), torch.randn(5, 2, 3).requires_grad_()
 
@@ -300,7 +294,6 @@ def test_derivatives_of_derivatives():
     torch.testing.assert_close(got, penalty())
 
 
-@needs_engine
 def test_one_graph_may_be_taken_back_twice(monkeypatch):
     layer, x = us.GRU(3, 4), torch.randn(5, 2, 3).requires_grad_()
     with us.verified():
@@ -309,7 +302,6 @@ def test_one_graph_may_be_taken_back_twice(monkeypatch):
     final.square().sum().backward()
 
 
-@needs_engine
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_in_a_checkpoint(reentrant):
     layer, x = us.GRU(3, 4), torch.randn(5, 6, 3).requires_grad_()

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import pytest
 import torch
 
 import unspool
 from tests.conformance.cases import Case
 from tests.conformance.oracle import Problem, Run, live_steps, map_leaves, poison, with_gradient
-from unspool import BackendError
-
-T = TypeVar("T")
-
-
-def unless_refused(backend: str, run: Callable[[], T]) -> T:
-    """Run something; skip the test where the backend says why it cannot. The reference backend may not refuse."""
-    try:
-        return run()
-    except BackendError as refusal:
-        assert backend != "reference"
-        pytest.skip(str(refusal))
 
 
 def posed(case: Case) -> tuple[Problem, list[list[bool]]]:

@@ -230,7 +230,7 @@ def every_way() -> list[Any]:
         function = case.meta["function"]
         reason = DIFFERENCES.get(function)
         marks = [] if reason is None else [pytest.mark.xfail(reason=reason, raises=AssertionError, strict=True)]
-        kind = function, case.meta["lengths"] is None, case.meta["dtype"], *{c["kind"] for c in case.meta["cells"]}
+        kind = function, case.meta["lengths"] is None, case.meta["dtype"]
         own, *others = WAYS[function]
         for way in [own, *(way for way in others if (kind, way) not in met)]:
             met.add((kind, way))

@@ -119,7 +119,7 @@ class LogCell(Cell):
         self.product_h = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        h = torch.tanh(self.product_x(torch.log(x) + 1 / x) + self.product_h(state))
+        h = torch.tanh(self.product_x(torch.log(x.abs()) + 1 / x) + self.product_h(state))
         return h, h
 
 

@@ -19,7 +19,6 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import unspool as us
 from tests.conformance.cases import BACKENDS
 from tests.conformance.oracle import assert_close
-from tests.conformance.runs import unless_refused
 from tests.conformance.user_cells import MemoryCell
 from tests.refusal import refused
 
@@ -84,7 +83,7 @@ def test_every_cell_of_a_stack_that_takes_constants_gets_them():
 def test_rows_of_packed_and_ragged_batches_get_their_own(backend):
     layer = us.RNN(MemoryCell(I, H), batch_first=True, backend=backend)
     x, n, held = torch.randn(B, T, I), torch.tensor([2, 6, 1, 4]), memory()
-    expected, state = unless_refused(backend, lambda: layer(x, lengths=n, constants=held))
+    expected, state = layer(x, lengths=n, constants=held)
     packed = pack_padded_sequence(x, n, batch_first=True, enforce_sorted=False)
     outputs, after = layer(packed, constants=held)
     torch.testing.assert_close(pad_packed_sequence(outputs, batch_first=True)[0], expected)
@@ -114,7 +113,7 @@ def test_what_all_rows_share_is_repeated_without_a_copy(backend):
         outputs, _ = us.dynamic_rnn(cell, x, LENGTHS, constants=held, backend=backend)
         return outputs, torch.autograd.grad(outputs.square().sum(), one)[0]
 
-    expanded = unless_refused(backend, lambda: run(one.expand(B, S, H)))
+    expanded = run(one.expand(B, S, H))
     torch.testing.assert_close(expanded, run(torch.stack([one] * B)))
 
 
@@ -222,9 +221,7 @@ def test_a_cell_that_writes_into_its_constants_is_refused(backend):
 
     held = torch.zeros(2, 1)
     with refused(ValueError, "Writing wrote into the constants that it received", "expected a new one", "in-place"):
-        unless_refused(
-            backend, lambda: us.dynamic_rnn(Writing(1), torch.ones(2, 3, 1), constants=held, backend=backend)
-        )
+        us.dynamic_rnn(Writing(1), torch.ones(2, 3, 1), constants=held, backend=backend)
 
 
 # ------------------------------------------------------------------------------------------------ wrong use

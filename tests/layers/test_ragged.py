@@ -174,7 +174,6 @@ class LargestResult(TorchDispatchMode):
 @pytest.mark.parametrize("options", [{}, {"unroll": True, "num_steps": 70}], ids=["dynamic", "static"])
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 def test_nothing_of_the_size_of_the_padded_batch_is_made(reverse, options):
-    pytest.importorskip("unspool._engine")
     steps, rows, size = 64, 24, 8
     layer = LSTM(size, size, 2, reverse=reverse, backend="native", **options)
     batch = ragged([1] * 11 + [steps] + [1] * (rows - 12), size=size)

@@ -5,7 +5,9 @@ Letters: B batch, I input size, H hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -61,18 +63,25 @@ def known_leaves(
     return known
 
 
+@contextmanager
+def constants_in_float64() -> Iterator[None]:
+    """Give constants of programs, which take the default dtype, that of the tests."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def run_program(
     program: Program, recording: Recording, cell: Any, x: Any, state: Any, rows: Any = None
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Run a program on a batch in plain PyTorch: leaves of the output and of the new state."""
     known = known_leaves(program, recording, cell, x, state, rows)
     batch = leaves_of(state)[0].shape[0]
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)  # constants take it
-    try:
+    with constants_in_float64():
         evaluate([v for v in program.live() if v not in known], known, batch)
-    finally:
-        torch.set_default_dtype(before)
 
     def whole(value: Value) -> Tensor:
         return known[value].expand(batch, *value.shape)
@@ -108,6 +117,12 @@ class Posed:
 def assert_same(actual: tuple[list[Tensor], list[Tensor]], expected: tuple[list[Tensor], list[Tensor]]) -> None:
     for got, want in zip((*actual[0], *actual[1]), (*expected[0], *expected[1]), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-11)
+
+
+@cache
+def posed_cell(row: CellRow) -> Posed:
+    """Return a cell of the table with sample inputs, the same at every call: for tests that do not change it."""
+    return Posed(row)
 
 
 TRACED = [row for row in ROWS if "zoneout in training" not in str(row)]

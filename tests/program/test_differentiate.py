@@ -1,4 +1,4 @@
-"""Backward programs, run in PyTorch, against autograd.
+"""Backward programs, run in PyTorch, against autograd. Those of all spellings: `rules/test_rules.py`.
 
 Letters: B batch, H features.
 """
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from tests.conformance.oracle import leaves_of
-from tests.program.rules.spellings import EXPRESSIONS, KINKS, posed, spellings, step_of
-from tests.program.steps import TRACED, Posed, StepCell, known_leaves
+from tests.program.rules.spellings import KINKS, spellings, step_of
+from tests.program.steps import TRACED, StepCell, constants_in_float64, known_leaves, posed_cell
 from unspool.program.evaluate import constant, evaluate
 from unspool.program.ir import Value
 from unspool.program.read import read_step
@@ -21,15 +21,8 @@ from unspool.program.recording import Recording
 from unspool.program.step import StepProgram
 
 
-@pytest.fixture(autouse=True)
-def constants_in_float64():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
-
-
-def compare(recording: Recording, cell: Any, x: Any, state: Any, rows: Any = None) -> None:
+@constants_in_float64()
+def assert_differentiated(recording: Recording, cell: Any, x: Any, state: Any, rows: Any = None) -> None:
     """Differentiate one step of the loop both ways."""
     step = StepProgram.of(recording)
     loop, bw, program = step.loop, step.backward, step.loop.program
@@ -101,29 +94,14 @@ def compare(recording: Recording, cell: Any, x: Any, state: Any, rows: Any = Non
         )
 
 
-@pytest.mark.parametrize("text", EXPRESSIONS)
-def test_gradients_of_a_spelling(text):
-    cell, (x, h) = StepCell(step_of(text)), posed()
-    compare(read_step(cell, x, h, None), cell, x, h)
-
-
-@pytest.mark.parametrize("text", EXPRESSIONS)
-def test_gradients_through_what_is_computed_before_and_after(text):
-    """The function in the midst of others: its values are saved or computed again."""
-    function = step_of(text)
-    cell = StepCell(lambda x, h, m: torch.tanh(function(x, torch.tanh(h @ m.w) + 0.1, m)) * h)
-    x, h = posed()
-    compare(read_step(cell, x, h, None), cell, x, h)
-
-
 @pytest.mark.parametrize("text", spellings(KINKS))
 def test_gradients_at_kinks_and_ties_are_those_of_pytorch(text):
-    h = torch.tensor([[0.0, 1.0, -1.0, 1.0, 0.0, 2.0], [0.0] * 6, [1.0, 1.0, 1.0, -3.0, 3.0, 1.0]])
+    h = torch.tensor([[0.0, 1.0, -1.0, 1.0, 0.0, 2.0], [0.0] * 6, [1.0, 1.0, 1.0, -3.0, 3.0, 1.0]]).double()
     cell, x = StepCell(step_of(text)), h.flip(1)
-    compare(read_step(cell, x, h, None), cell, x, h)
+    assert_differentiated(read_step(cell, x, h, None), cell, x, h)
 
 
 @pytest.mark.parametrize("row", TRACED, ids=str)
 def test_gradients_of_a_cell(row):
-    posed_cell = Posed(row)
-    compare(posed_cell.recording, posed_cell.cell, posed_cell.x, posed_cell.state, posed_cell.rows)
+    posed = posed_cell(row)
+    assert_differentiated(posed.recording, posed.cell, posed.x, posed.state, posed.rows)

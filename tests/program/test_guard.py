@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 import unspool as us
-from unspool.backends.native import missing
 from unspool.program.guard import Guard
 from unspool.program.read import Reading
 
@@ -387,7 +386,6 @@ def by_identity() -> nn.Module:
     return holder.scale
 
 
-@pytest.mark.skipif(bool(missing), reason=missing)
 @pytest.mark.parametrize(
     "make",
     [
@@ -410,7 +408,6 @@ def test_a_cell_that_has_run_is_not_kept_alive(make: Callable[[], nn.Module]) ->
     assert gone() is None
 
 
-@pytest.mark.skipif(bool(missing), reason=missing)
 def test_tensors_that_were_replaced_are_not_kept_alive() -> None:
     cell = Told(torch.sum, torch.ones(1))
     before = [weakref.ref(t) for t in (cell.thing, cell.lin.weight)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.program.steps import TRACED, Posed
+from tests.program.steps import TRACED, Posed, posed_cell
 from unspool import LSTMCell
 from unspool.program.hoist import hoist
 from unspool.program.ir import LEVELS, Program
@@ -26,7 +26,7 @@ def same_program(a: Program, b: Program) -> bool:
 
 @pytest.mark.parametrize("row", TRACED, ids=str)
 def test_programs_survive_the_way_through_json(row):
-    posed = Posed(row)
+    posed = posed_cell(row)
     step = StepProgram.of(posed.recording)
     for program in (posed.recording.program, hoist(posed.recording.program), step.backward.program):
         text = program.to_json()
@@ -39,7 +39,7 @@ def test_programs_survive_the_way_through_json(row):
 
 @pytest.mark.parametrize("row", TRACED, ids=str)
 def test_a_dump_is_readable(row):
-    text = Posed(row).recording.program.pretty()
+    text = posed_cell(row).recording.program.pretty()
     lines = text.splitlines()
     headings = [line[:-1] for line in lines if line in [f"{level}:" for level in LEVELS]]
     assert headings == [level for level in LEVELS if level in headings]

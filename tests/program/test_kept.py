@@ -12,12 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import unspool as us
-from unspool.backends.native import missing
 from unspool.program import kept
 from unspool.program.kept import ALWAYS, KEPT, SELDOM, Kept
 from unspool.program.read import Reading
-
-pytestmark = pytest.mark.skipif(bool(missing), reason=missing)
 
 X = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
 

@@ -20,7 +20,6 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 import unspool as us
 from tests.trust.snapshots import differences, snapshot
-from unspool.backends.native import missing
 from unspool.program.read import Reading, read_step
 from unspool.program.turns import turn
 
@@ -194,7 +193,6 @@ def test_a_process_that_is_forked_while_somebody_reads_does_not_wait() -> None:
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-@pytest.mark.skipif(bool(missing), reason=missing)
 def test_the_first_run_of_one_cell_by_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     readings: list[nn.Module] = []
     read = Reading.read

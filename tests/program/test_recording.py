@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tests.backends.test_native import ROWS
 from tests.program.rules.spellings import posed
-from tests.program.steps import TRACED, Posed, StepCell, assert_same, operations
+from tests.program.steps import TRACED, Posed, StepCell, assert_same, operations, posed_cell
 from unspool._nest import map_leaves
 from unspool.program.calls import find_function
 from unspool.program.read import read_step
@@ -20,7 +20,7 @@ from unspool.program.source import TraceError
 
 @pytest.mark.parametrize("row", TRACED, ids=str)
 def test_a_cell_gives_its_own_numbers(row):
-    posed = Posed(row)
+    posed = posed_cell(row)
     assert_same(posed.run(posed.recording.program), posed.eager())
 
 

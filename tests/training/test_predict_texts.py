@@ -150,10 +150,9 @@ def test_the_real_reviews(tmp_path):
     same(predictions, module.eval(), [reviews[index] for index in indices])
 
 
-@pytest.mark.parametrize("execution", ["dynamic", "static"])
 @pytest.mark.parametrize(
-    ("name", "classes", "texts"),
-    [("names", 2, ["Novak", " de Berg ", "?"]), ("splice", 3, ["ACGTAC", "ggtacn"])],
+    ("name", "execution", "classes", "texts"),
+    [("names", "dynamic", 2, ["Novak", " de Berg ", "?"]), ("splice", "static", 3, ["ACGTAC", "ggtacn"])],
     ids=["names", "splice"],
 )
 def test_models_of_characters_need_no_tokenizer(name, classes, texts, execution, tmp_path, monkeypatch):

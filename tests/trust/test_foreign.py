@@ -15,7 +15,6 @@ from scripts.foreign_cells import RESULTS, decide, difference, make, missing, na
 
 from tests.trust.histories import Library, compare, history, plain_loop
 from tests.trust.worlds import FEATURES, World
-from unspool.backends.native import missing as no_engine
 
 CELLS: dict[str, Any] = {row["name"]: row for row in json.loads(RESULTS.read_text(encoding="utf-8"))["cells"]}
 
@@ -35,8 +34,7 @@ def test_a_cell_gives_what_its_own_layer_gives(name):
     features = size if name == "torchrecurrent.IntersectionRNN" else 5  # whose inputs and states are of one size
     cell, loop = make(name, features, size)
     x = torch.randn(3, 7, features)
-    if not no_engine:
-        assert decide(cell, x)[0] == CELLS[name]["backend"]
+    assert decide(cell, x)[0] == CELLS[name]["backend"]
     assert difference(cell, loop, x) < 1e-4
 
 

@@ -18,9 +18,6 @@ from torch import Tensor, nn
 
 import unspool as us
 from tests.trust.worlds import FEATURES, H, Small
-from unspool.backends.native import missing
-
-pytestmark = pytest.mark.skipif(bool(missing), reason=missing)
 
 
 class Attending(us.Cell):

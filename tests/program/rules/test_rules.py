@@ -15,31 +15,54 @@ from tests.conformance.oracle import leaves_of
 from tests.program.rules.spellings import EXPRESSIONS, KINKS, PRODUCTS, REPEATED, STATEMENTS, posed, spellings, step_of
 from tests.program.rules.test_kinds import REFUSED
 from tests.program.steps import H, StepCell, run_program
+from tests.program.test_differentiate import assert_differentiated
 from unspool import dynamic_rnn
 from unspool.program import rules
+from unspool.program.hoist import hoist
 from unspool.program.read import read_step
 from unspool.program.source import TraceError
 
 
 @pytest.mark.parametrize("text", EXPRESSIONS)
-def test_a_spelling_gives_the_numbers_of_pytorch(text):
-    cell, (x, h) = StepCell(step_of(text)), posed()
-    recording = read_step(cell, x, h, None)
-    (got,), _ = run_program(recording.program, recording, cell, x, h)
-    want, _ = cell(x, h)
-    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-11)
-
-
-@pytest.mark.parametrize("text", [text for text in EXPRESSIONS if "h.T" not in text])
-def test_a_spelling_of_inputs_alone_leaves_the_loop(text):
-    """With the input in place of the state: either a rule or a call to PyTorch."""
+def test_a_spelling_gives_the_numbers_and_gradients_of_pytorch(text):
+    """As it is read, hoisted, and differentiated in the midst of others: its values are saved or computed again."""
     function = step_of(text)
-    cell, (x, h) = StepCell(lambda a, b, m: function(a * 0.5, a, m) + b), posed()
-    recording = read_step(cell, x, h, None)
-    (got,), _ = run_program(recording.program, recording, cell, x, h)
-    torch.testing.assert_close(got, cell(x, h)[0], rtol=1e-10, atol=1e-11)
-    in_loop = [v.op for v in recording.program.live() if v.level == "state" and v.op not in ("state", "expand")]
-    assert in_loop == ["add", "mul"]  # the mul is the cell's own new state
+    cell = StepCell(lambda x, h, m: torch.tanh(function(x, torch.tanh(h @ m.w) + 0.1, m)) * h)
+    x, h = posed()
+    traced = read_step(cell, x, h, None)
+    want, _ = cell(x, h)
+    for program in (traced.program, hoist(traced.program)):
+        (got,), _ = run_program(program, traced, cell, x, h)
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
+    assert_differentiated(traced, cell, x, h)
+
+
+GROUPS = [EXPRESSIONS[start : start + 8] for start in range(0, len(EXPRESSIONS), 8)]
+"""Spellings that one cell has together, each for an output of its own."""
+
+
+def first_of(texts: list[str]) -> str:
+    return texts[0]
+
+
+@pytest.mark.parametrize("texts", GROUPS, ids=first_of)
+def test_spellings_of_inputs_alone_leave_the_loop(texts):
+    """With the input in place of the state: either a rule or a call to PyTorch."""
+    functions = {text: step_of(text) for text in texts if "h.T" not in text}
+
+    def outputs(a: Tensor, b: Tensor, m: Any) -> Any:
+        found = {}
+        for text, function in functions.items():
+            found[text] = function(a * 0.5, a, m) + b
+        return found
+
+    cell, (x, h) = StepCell(outputs), posed()
+    traced = read_step(cell, x, h, None)
+    got, _ = run_program(traced.program, traced, cell, x, h)
+    for text, one, want in zip(functions, got, cell(x, h)[0].values(), strict=True):
+        torch.testing.assert_close(one, want, rtol=1e-10, atol=1e-11, msg=lambda m, t=text: f"{t}: {m}")
+    in_loop = [v.op for v in traced.program.live() if v.level == "state" and v.op not in ("state", "expand")]
+    assert sorted(in_loop) == ["add"] * len(functions) + ["mul"]  # the mul is the cell's own new state
 
 
 @pytest.mark.parametrize("text", spellings(REPEATED + PRODUCTS))
@@ -57,11 +80,11 @@ def test_what_a_parameter_holds_is_not_read(text):
 
 
 class Recurrent(StepCell):
-    """What the function makes of input and state goes on into the next state."""
+    """What functions make of input and state goes on into the next state."""
 
-    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        y = self.function(x, h, self)
-        return y, torch.tanh(y + 0.3 * h)
+    def forward(self, x: Tensor, h: Tensor) -> tuple[list[Tensor], Tensor]:
+        outputs = self.function(x, h, self)
+        return outputs, torch.tanh(0.3 * h + sum(torch.tanh(y) for y in outputs) / len(outputs))
 
 
 def on_both(cell: Any, x: Tensor, h: Tensor) -> list[list[Tensor]]:
@@ -77,11 +100,22 @@ def on_both(cell: Any, x: Tensor, h: Tensor) -> list[list[Tensor]]:
     return found
 
 
-@pytest.mark.parametrize("text", EXPRESSIONS)
-def test_the_engine_gives_the_numbers_of_the_reference(text):
+@pytest.mark.parametrize("texts", GROUPS, ids=first_of)
+def test_the_engine_gives_the_numbers_of_the_reference(texts):
+    functions = [step_of(text) for text in texts]
+
+    def outputs(x: Tensor, h: Tensor, m: Any) -> list[Tensor]:
+        found = []
+        for function in functions:
+            found.append(function(x, h, m))  # noqa: PERF401 - a comprehension has a frame of its own
+        return found
+
+    cell = Recurrent(outputs)
     x = torch.randn(3, 2, H, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    for got, want in zip(*on_both(Recurrent(step_of(text)), x, posed()[1]), strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10 * max(1.0, float(want.abs().max())))
+    names = [*texts, "state", "gradient of x", "gradient of h", *(name for name, _ in cell.named_parameters())]
+    for name, got, want in zip(names, *on_both(cell, x, posed()[1]), strict=True):
+        atol = 1e-10 * max(1.0, float(want.abs().max()))
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.parametrize("text", spellings(KINKS))

@@ -1,0 +1,336 @@
+"""The list of mutants: a file, a text in it, another text, and the tests that must find the mistake.
+
+A text must stand in its file once. One that the code no longer has is an error of the run: change it with the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake.
+
+    Attributes
+    ----------
+    name : str
+        Its area and what goes wrong.
+    file : str
+        Where it is made.
+    old, new : str
+        What stands there, once, and what stands there then.
+    tests : str
+        Arguments of pytest: what is to find it.
+    equal : str
+        Why nobody can find it, where it changes nothing that can be seen.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+    equal: str = ""
+
+
+def _of(area: str, file: str, tests: str, *mistakes: tuple[str, ...]) -> Iterator[Mutant]:
+    """Yield the mistakes of a file; each is a name, an old and a new text, and why it changes nothing, if it does."""
+    for name, old, new, *equal in mistakes:
+        yield Mutant(f"{area}: {name}", file, old, new, tests, *equal)
+
+
+CASES = "tests/conformance/test_cases.py"
+"""Every cell against the oracle: what must find mistakes in how runs are run."""
+ENGINE = f"{CASES} tests/backends/test_native.py"
+"""Also cells of the literature, in sizes around those of vectors and blocks."""
+RULES = "tests/program/test_differentiate.py tests/program/rules/test_rules.py"
+BACKENDS, PROGRAM, DATA, TRAINING = (f"src/unspool/{name}" for name in ("backends", "program", "data", "training"))
+
+MUTANTS = [
+    *_of(
+        "schedule", f"{BACKENDS}/_schedule.py", CASES,
+        ("a mask goes beyond the lengths", "live if lengths is None else live & _within(lengths, steps)", "live"),
+        ("a gap is not seen", "bool((live[1:] > live[:-1]).any())", "bool((live[1:] > live[:-1]).all())"),
+        ("tokens in the wrong order", "key = self.steps - 1 - time if self.reverse else time", "key = time"),
+        ("steps in the wrong order", "times = times.flip(0) if self.reverse else times", ""),
+        ("first and last exchanged", "(ends[1], ends[0]) if self.reverse else (ends[0], ends[1])", "ends"),
+        ("a row without tokens ends at its first step", "return (self.lengths > 0).long() - 1, self.lengths - 1",
+         "return (self.lengths > 0).long() - 1, (self.lengths - 1).clamp(min=0)"),
+        ("the first token of a row with gaps", "torch.where(self.lengths > 0, first, -1), ", "0 * first, "),
+    ),
+    *_of(
+        "schedule", f"{BACKENDS}/_schedule.py", "tests/conformance/test_ragged.py tests/layers/test_ragged.py",
+        ("rows of a ragged batch lie apart", "return 1 if self.ragged else self.batch", "return self.batch"),
+        ("rows of a ragged batch begin one after another", "self.lengths.cumsum(0) - self.lengths if self.ragged",
+         "self.lengths.cumsum(0) if self.ragged"),
+    ),
+    *_of(
+        "schedule", f"{BACKENDS}/_schedule.py", "tests/layers tests/conformance/test_keras.py",
+        ("the last step of a reversed row", "self._ends[0 if self.reverse else 1]", "self._ends[1]"),
+        ("the last step of a dense reversed row", "return values[0 if self.reverse else -1]", "return values[-1]"),
+        ("a row without tokens has a last output", "found.masked_fill((self.last < 0).view(-1, *[1] * len(tail)), 0)",
+         "found"),
+    ),
+    *_of(
+        "resets", f"{BACKENDS}/_schedule.py", CASES,
+        ("a reset in a gap is lost", "self._resets if self._gaps is None else self._pending()", "self._resets"),
+        ("a reset in a gap is taken twice", "torch.cat([torch.zeros_like(used[:1]), used[:-1]])",
+         "torch.zeros_like(used)"),
+        ("one of the padding counts in reverse",
+         "resets if self.dense else resets & (self.live_in_order.cumsum(0) > 0)", "resets"),
+    ),
+    *_of(
+        "resets", f"{BACKENDS}/native.py", CASES,
+        ("rows of fresh states are not permuted", "layout.take_rows(call.reset_state)", "call.reset_state"),
+    ),
+    *_of(
+        "padding", f"{BACKENDS}/_schedule.py", CASES,
+        ("what is repeated in reverse", "value = first if self.reverse else _pick(", "value = _pick("),
+        ("zeros are repeated", 'if pad == "zero" or self.ragged:', "if True:"),
+        ("gaps repeat the next output", "return latest.flip(0) if reverse else latest", "return latest"),
+    ),
+    *_of(
+        "padding of the engine", f"{BACKENDS}/_layout.py", CASES,
+        ("what is repeated in reverse", "if layout.tokens and not layout.reverse:", "if layout.tokens:"),
+        ("a row without tokens repeats another's", "before = torch.where(none, before, ", "before = ("),
+    ),
+    *_of(
+        "padding", f"{BACKENDS}/_engine_run.py", CASES,
+        ("memory is not cleared", "(torch.zeros if self.layout.has_padding else torch.empty)", "torch.empty"),
+        ("memory of the static mode is not cleared",
+         "(self.buffers.zeros if self.layout.has_padding else self.buffers.empty)", "self.buffers.empty"),
+    ),
+    *_of(
+        "directions", "src/unspool/execution/_bidirectional.py", CASES,
+        ("both forward", "sequence_length, initial_state_bw, reverse=True, **options)\n    return (output_fw",
+         "sequence_length, initial_state_bw, **options)\n    return (output_fw"),
+        ("both forward, static", "sequence_length, initial_state_bw, reverse=True, **options)\n    both",
+         "sequence_length, initial_state_bw, **options)\n    both"),
+        ("states of the first layer for all", "initial_states_bw[k],", "initial_states_bw[0],"),
+        ("outputs exchanged", "torch.cat([a, b], dim=-1)", "torch.cat([b, a], dim=-1)"),
+    ),
+    *_of(
+        "directions", "src/unspool/layers/_base.py", "tests/conformance/test_keras.py",
+        ("go_backwards gives outputs in order", "leaf.flip(0), output) if self.go_backwards else output",
+         "leaf, output) if self.go_backwards else output"),
+    ),
+    *_of(
+        "layouts", f"{BACKENDS}/_layout.py", ENGINE,
+        ("rows come back in the wrong order", "torch.empty_like(leaf).index_copy(0, self.rows, leaf)",
+         "leaf.index_select(0, self.rows)"),
+        ("time in reverse", "time = lengths[row] - 1 - step if schedule.reverse else step", "time = step"),
+        ("times of rows with gaps", "time if schedule.right_padded else schedule.by_row[1].numpy()[by_row]", "time"),
+        ("a kept layout of the other direction",
+         "_dense_layout(schedule.steps, schedule.batch, schedule.reverse, schedule.ragged,",
+         "_dense_layout(schedule.steps, schedule.batch, False, schedule.ragged,"),
+        ("a kept layout without resets", "schedule.dense and not schedule.has_resets and", "schedule.dense and"),
+        ("a token misses its row", "(row_starts[:, None] - firsts).ravel()", "(0 * firsts - firsts).ravel()"),
+        ("the longest rows in one block", "[ranked[p::blocks] for p in range(blocks)]",
+         "np.array_split(ranked, blocks)"),
+    ),
+    *_of(
+        "layouts", f"{BACKENDS}/native.py", ENGINE,
+        ("boolean row inputs", "lambda leaf: leaf.to(dtype), layout.take_rows(call.row_inputs)",
+         "lambda leaf: leaf, layout.take_rows(call.row_inputs)"),
+        ("row inputs are not permuted", "layout.take_rows(call.row_inputs)", "call.row_inputs"),
+        ("states are not permuted", "states = layout.take_rows(call.initial_state)", "states = call.initial_state"),
+    ),
+    *_of(
+        "layouts", f"{BACKENDS}/_engine_run.py", ENGINE,
+        ("gradients of states per token", "bool(grad_tokens) and grad_tokens[i] is not None for", "False for"),
+        ("vectors' gradients of one block", '["grad_vector", i].sum(0)', '["grad_vector", i][0]'),
+        ("weights' gradients of one block", "sums.view(-1) if layout.blocks == 1 else sums.sum(0)", "sums[0]"),
+        ("transposed sums are not", "total.view(columns, rows).t()", "total.view(rows, columns)"),
+        ("a weight used twice", "part if before is None else before + part", "part"),
+        ("the caller's gradient is written to",
+         "g.reshape(batch, width).clone(memory_format=torch.contiguous_format)", "g.reshape(batch, width)"),
+        ("the caller's state is written to", "state.clone(memory_format=torch.contiguous_format)", "state"),
+        ("an output that nobody used", "g = torch.zeros((1, 1, *value.shape)", "g = torch.ones((1, 1, *value.shape)"),
+        ("a lazy minus sign", "return tensor.detach().resolve_neg()", "return tensor.detach()"),
+        ("a mask for all rows", "tensor.shape[0] <= 1 or tensor.stride(0) >= tensor.shape[1]", "True"),
+        ("features that lie apart", "tensor.shape[2] <= 1 or tensor.stride(2) == 1", "True"),
+    ),
+    *_of(
+        "loop", f"{BACKENDS}/_running.py", CASES,
+        ("rows come in out of order", "inside = inside[merged]", "inside = inside"),
+        ("the states of the rows that stay", "take_rows(new, going if len(staying) else None)",
+         "take_rows(new, staying if len(staying) else None)"),
+        ("a state in a gap", "old.index_copy(0, live, part)", "old.index_add(0, live, part)"),
+    ),
+    *_of(
+        "loop", f"{BACKENDS}/reference.py", "tests/execution/test_errors_in_cells.py",
+        ("a cell may write into its state", "if _versions(tree) != versions[name]:", "if False:"),
+    ),
+    *_of(
+        "masked", f"{BACKENDS}/masked.py", "tests/execution/test_export.py tests/execution/test_func.py",
+        ("a reset in a gap is lost", 'torch.maximum(carry["pending"], reset.to(carry["pending"].dtype))',
+         'reset.to(carry["pending"].dtype)'),
+        ("a reset never ends", "waiting * ~live", "waiting"),
+        ("all states of an unrolled run", "state=new if", 'state=carry["state"] if'),
+        ("padding is seen", "torch.where(live.view(*live.shape, *[1] * (leaf.dim() - 2)), leaf, filler)", "leaf"),
+        ("padding moves the state", 'new = choose_rows(live, new, carry["state"])', "pass"),
+        ("results in reverse", "results = map_leaves(lambda leaf: leaf.flip(0), results)", "pass"),
+    ),
+    *_of(
+        "dispatch", f"{BACKENDS}/dispatch.py", "tests/backends/test_dispatch.py tests/backends/test_native.py",
+        ("the backend that was asked for", 'if backend in ("auto", b.name)', 'if backend == "auto" or True'),
+        ("reasons are not asked for", "if next(iter(_reasons(candidate, call)), None) is None:", "if True:"),
+    ),
+    *_of(
+        "dispatch", f"{BACKENDS}/dispatch.py", "tests/execution/test_explain.py tests/backends/test_dispatch.py",
+        ("who asks has effects", 'nullcontext() if decision.chosen == "native" else rehearsed(call.cell)',
+         "nullcontext()"),
+    ),
+    *_of(
+        "dispatch", f"{BACKENDS}/native.py", "tests/backends/test_native_refusals.py tests/backends/test_native.py",
+        ("autocast is not seen", 'torch.is_autocast_enabled("cpu")', "False"),
+        ("hooks are not seen", "found.append(hooks)", "pass"),
+        ("hooks of the cell are not seen", "return None, hooks", "pass"),
+        ("a size of batch is not tried", "probe_batch(call)", '""'),
+        ("integers beside the rows", "t.is_floating_point() or t.dtype == torch.bool", "True"),
+        ("another cell's structure", "return found.again() if same else None", "return found.again()"),
+    ),
+    *_of(
+        "dispatch", f"{PROGRAM}/kept.py", "tests/program/test_kept.py tests/trust/test_cells.py",
+        ("what stands is not asked", "tensors = None if guard is None else guard(cell)",
+         "tensors = None if guard is None else guard(cell) or ()"),
+        ("a cell is read at every run", "shelf.readings > ALWAYS + shelf.runs // SELDOM", "False"),
+    ),
+    *_of(
+        "hoisting", f"{PROGRAM}/hoist.py", "tests/program/test_hoist.py",
+        ("columns of the first part", "start += part.width\n        return", "return"),
+        ("products are not split", 'if value.op != "product" or args[0].op != "concat":', "if True:"),
+        ("the first of merged products", "start = sum(v.width for v in group[: group.index(value)])", "start = 0"),
+        ("cuts of one value are one", "tuple(a.id for a in args), shape, repr(attrs))",
+         "tuple(a.id for a in args), shape)"),
+        ("one term is left out", "[t for a in value.args for t in terms(a, root=False)]",
+         "[t for a in value.args for t in terms(a, root=False)][:3]"),
+        ("sums are not regrouped", "if len(found) == 1:\n            return None", "if True:\n            return None"),
+    ),
+    *_of(
+        "differentiation", f"{PROGRAM}/differentiate.py", RULES,
+        ("tanh", '"tanh": (_through("g", "y", "tanh_grad"),)', '"tanh": (_through("g", "y", "sigmoid_grad"),)'),
+        ("relu at zero", '(_gate("a", 0, "gt"),)', '(_gate("a", 0, "ge"),)'),
+        ("clamp at its bounds", '"a", "imm0", "ge", "a", "imm1", "le"', '"a", "imm0", "gt", "a", "imm1", "le"'),
+        ("a sixth in single precision", "_SIXTH = 0.1666666716337204", "_SIXTH = 1 / 6"),
+        ("where", '_through("a", 0, "g", "where")', '_through("a", "g", 0, "where")'),
+        ("the smaller of equal ones", '"g", "a", "b", "lt", "a", "b", "eq", 0.5',
+         '"g", "a", "b", "lt", "a", "b", "eq", 1'),
+        ("the largest of equal ones", 'self.emit("div", g, count)', "g"),
+        ("powers of zero", '"a", 0, "eq", "b", 0, "ge", "mul", 0', '"a", 0, "lt", "b", 0, "ge", "mul", 0'),
+        ("mean", "self.number(1.0 / n)", "self.number(1.0)"),
+        ("softplus beyond its threshold", '"imm0", "mul", "imm1", "gt"', '"imm0", "mul", "imm1", "lt"'),
+        ("gather", "back[at] = place", "back[place] = at"),
+        ("a value that is used twice", 'self.emit("add", grads[value], gradient) if value in grads else', ""),
+        ("cuts that overlap", "pieces = rest", "pieces = []"),
+        ("what a product adds", "if len(args) == 3:", "if False:"),
+        ("repeated along outer axes", "range(0, value.width, arg.width)", "range(0, arg.width, arg.width)"),
+    ),
+    *_of(
+        "differentiation", f"{PROGRAM}/differentiate.py", ENGINE,
+        ("all is computed again", "if given and (cheap or (from_free and value.op != \"product\")):", "if given:",
+         "values that are computed again have the same gradients: the choice is one of time and memory"),
+    ),
+    *_of(
+        "planning", f"{PROGRAM}/plan.py", ENGINE,
+        ("memory is given away too early", "last[owner] = len(values)", "last.setdefault(owner, 0)"),
+        ("what a chunk needs lies at a step", "if self.phase is Phase.STEP and value not in self._crossing else",
+         "if self.phase is Phase.STEP else"),
+        ("memory is too narrow", "free and width <= w <= 2 * width", "free and w <= 2 * width"),
+        ("the place of a cut", 'base.column + value.attrs["start"]', "base.column"),
+        ("the place of a part", "base.column + start, Mode.FULL)\n        else",
+         "base.column, Mode.FULL)\n        else"),
+        ("parts of what is kept", "and part not in self.kept", ""),
+        ("rows are read where they lie", "Place.PREVIOUS, Place.ROW)", "Place.PREVIOUS)"),
+        ("one feature for all", "if value.width == 1 and width > 1 and at.mode is Mode.FULL:", "if False:"),
+    ),
+    *_of(
+        "planning", f"{PROGRAM}/step.py", ENGINE,
+        ("a state that moves is overwritten", "elif _root(value) in leaves:", "elif False:"),
+        ("a state that nobody reads keeps its gradient", "sources.append(planner.scalar(0.0))", "sources.append(None)"),
+        ("what reads carried gradients waits", 'any(_root(a).op == "grad_state" for a in v.args)', "False"),
+        ("new states that the gradient takes", "if old in taken or (new in taken and new not in outputs)",
+         "if old in taken"),
+        ("transposed blocks", "(x, gradient) if transposed else (gradient, x)", "(gradient, x)"),
+        ("long rows are not preferred", "x.width < min(NARROW, gradient.width)", "False",
+         "the gradient of a weight is the same, summed in its own form and not as its transpose"),
+        ("row inputs have the gradient of one step", "place, value.width, a=place, b=planner",
+         "place, value.width, a=planner.scalar(0.0), b=planner"),
+    ),
+    *_of(
+        "engine", "native/executor.cpp", CASES,
+        ("a reset leaves the gradient", "s[j] += g[j], g[j] = T(0);", "s[j] += g[j];"),
+        ("states beside a reset", "if (f.scattered) gather_previous(f, first, last);", ""),
+        ("steps of a chunk backward", "(plan_.backward ? steps - 1 - i : i)", "i"),
+        ("the first step of a chunk", "plan_.backward ? live - done - steps : done;", "done;"),
+        ("weights that have changed", "std::exchange(known, now) == now;", "std::exchange(known, now) != 0;"),
+        ("a part of the rows", "part.row_start += part.row;", ""),
+        ("the tokens of a part", "offset(whole.block, whole.first_step) + whole.row;",
+         "offset(whole.block, whole.first_step);"),
+    ),
+    *_of(
+        "engine", "native/instructions.hpp", ENGINE,
+        ("the first state after a reset", "array(reset ? s.fresh : s.first)", "array(s.first)"),
+        ("a row of an earlier step", "while (r - before >= count(f.block, step))", "if (r - before >= 8)"),
+        ("a part of the columns", "m0 * in.groups, in.groups, true,", "m0, in.groups, true,"),
+        ("few tokens", "layout_.tokens < kFew && w.stride_k == 1", "false",
+         "a packed weight gives the same products: for few tokens only later"),
+    ),
+    *_of(
+        "samplers", f"{DATA}/_sampler.py", "tests/data/test_sampler.py",
+        ("all epochs alike", "default_rng([self.seed, epoch])", "default_rng([self.seed])"),
+        ("the share of a process", "order[first + self.rank :", "order[first :"),
+        ("batches of a resumed epoch", "range(start * self.batch_size, self.size", "range(0, self.size"),
+    ),
+    *_of(
+        "samplers of lengths", f"{DATA}/_length_sampler.py", "tests/data/test_length_samplers.py",
+        ("all epochs alike", "default_rng([self.seed, epoch])", "default_rng([self.seed])"),
+        ("the share of a process", "steps[:, self.rank]", "steps[:, 0]"),
+        ("a batch goes beyond its group", "min(start + size, first + count)", "start + size"),
+        ("other lengths have the same state", "(self.lengths, self._groups, self._batch_sizes)",
+         "(self._groups, self._batch_sizes)"),
+    ),
+    *_of(
+        "samplers", f"{DATA}/_buckets.py", "tests/data/test_length_samplers.py",
+        ("a row as long as a boundary", 'side="right"', 'side="left"'),
+    ),
+    *_of(
+        "samplers", f"{DATA}/_shard.py", "tests/data/test_length_samplers.py",
+        ("one process has most", "totals += tokens[step]", "pass"),
+        ("halves are halved no more", "heapq.heappush(largest, (-half, index))", "pass"),
+    ),
+    *_of(
+        "samplers", f"{DATA}/_streams.py", "tests/data/test_streams.py",
+        ("the last target", "stream + last + 1)", "stream + last)"),
+        ("no stream begins", "windows[0].start % self._stream_length == 0", "False"),
+    ),
+    *_of(
+        "resume", f"{DATA}/_resumable.py", "tests/data",
+        ("every epoch starts where one was resumed", "start, self._start = self._start, 0", "start = self._start"),
+        ("the last batch is not counted", "self._position = done\n            yield batch",
+         "yield batch\n            self._position = done"),
+        ("a position holds for all epochs", "if epoch != self.epoch:", "if False:"),
+        ("another order is continued", "if state.get(name) != value:", "if False:"),
+    ),
+    *_of(
+        "resume", f"{TRAINING}/callbacks.py", "tests/training/test_resume.py tests/training/test_run.py",
+        ("random numbers of all steps", "[self.seed, trainer.global_step, trainer.global_rank]", "[self.seed]"),
+        ("the best epoch is forgotten", 'self.best = state_dict["best"]', "pass"),
+        ("rows of the log twice", "self._write_log(trainer)\n\n    @override\n    def on_train_epoch_start",
+         "\n\n    @override\n    def on_train_epoch_start"),
+        ("validation is left out", "if trainer.is_last_batch:", "if False:"),
+        ("the best of not a number", 'math.isnan(self.best["val_loss"])', "False"),
+    ),
+    *_of(
+        "resume", f"{TRAINING}/module.py", "tests/training/test_text_recipe.py tests/training/test_resume.py",
+        ("streams begin anew", 'self._carried["train"] = checkpoint["carried"]', "pass"),
+    ),
+    *_of(
+        "resume", f"{TRAINING}/checkpoint_io.py", "tests/training/test_checkpoint_io.py tests/training/test_resume.py",
+        ("half a file is left", 'path.with_name(f"{path.name}.part")', "path"),
+        ("checksums are not compared", "if damaged is not None:", "if False:"),
+    ),
+]  # fmt: skip
+"""All of them."""
