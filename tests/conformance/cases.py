@@ -374,6 +374,9 @@ EVERY_WAY = (
 )  # fmt: skip
 """Cells that are run in all ways on the engine: one for each kind of state, of gate and of what comes beside."""
 
+LONG: dict[str, Any] = {"lengths": "mixed", "mask": "left padding", "sizes": (5, 63, 2, 3)}
+"""More steps than others have, for the same cells."""
+
 LOST_RESET: dict[str, Any] = {"mask": "gaps", "resets": "resets", "reverse": False, "given_state": True}
 """A reset at a step that the mask leaves out: four values that must meet at once."""
 
@@ -388,9 +391,8 @@ def cases() -> list[Case]:
     ways = [{**way, "row": by_name[way["row"]]} for way in covering({"row": list(by_name), **FACTORS})]
     chosen = [Case(backend=backend, **way) for way in ways for backend in way["row"].backends]
     chosen += [Case(by_name[name], "native", **way) for name in EVERY_WAY for way in WAYS]
-    long: dict[str, Any] = {"lengths": "mixed", "mask": "left padding", "sizes": (5, 63, 2, 3)}
-    for more in (long, LOST_RESET):
-        chosen += [Case(row, backend, "dynamic_rnn", **more) for row in CELLS for backend in row.backends]
+    chosen += [Case(by_name[name], "native", "dynamic_rnn", **LONG) for name in EVERY_WAY]
+    chosen += [Case(row, backend, "dynamic_rnn", **LOST_RESET) for row in CELLS for backend in row.backends]
     return list(dict.fromkeys(chosen))
 
 

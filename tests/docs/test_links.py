@@ -16,25 +16,27 @@ PLACES = ("", "src/unspool", "native", "benchmarks")  # where a path in a page m
 FILE = re.compile(r"[\w.*/-]+/[\w.*-]*\.(?:py|cpp|hpp|md|json|svg|toml|txt)$")
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page):
-    for link in links(PAGES[page]):
-        if re.match(r"https?://", link):
-            continue
+def test_links_lead_somewhere():
+    wrong = []
+    for page, link in ((page, link) for page, text in PAGES.items() for link in links(text)):
         path, _, anchor = link.partition("#")
         target = ((ROOT / page).parent / path).resolve() if path else ROOT / page
-        assert target.exists(), f"{link}: no such file"
-        if anchor:
-            known = anchors(PAGES[str(target.relative_to(ROOT))])
-            assert anchor in known, f"{link}: the page has {sorted(known)}"
+        if re.match(r"https?://", link):
+            continue
+        if not target.exists():
+            wrong.append(f"{page}: {link}: no such file")
+        elif anchor and anchor not in (known := anchors(PAGES[str(target.relative_to(ROOT))])):
+            wrong.append(f"{page}: {link}: the page has {sorted(known)}")
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_files_are_there(page):
-    for code in inline_code(PAGES[page]):
-        if FILE.match(code) and not code.startswith(("path/to", "runs/")):
-            found = [place for place in PLACES if list((ROOT / place).glob(code))]
-            assert found, f"{page} speaks of {code}, which is nowhere"
+def test_files_are_there():
+    wrong = []
+    for page, code in ((page, code) for page, text in PAGES.items() for code in inline_code(text)):
+        named = FILE.match(code) and not code.startswith(("path/to", "runs/"))
+        if named and not any(list((ROOT / place).glob(code)) for place in PLACES):
+            wrong.append(f"{page} speaks of {code}, which is nowhere")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_every_page_can_be_reached_from_the_readme():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from tests.conformance.cases import BACKENDS
+from tests.conformance.cases import BACKENDS, covering
 from tests.conformance.user_cells import LayerNormLSTMCell, SumCell
 from tests.refusal import refused
 from unspool import GRU, LSTM, RNN, Bidirectional, GRUCell, RaggedBatch, SimpleRNN, explain
@@ -66,12 +66,20 @@ def padded_call(layer: Any, batch: RaggedBatch, hx: Any = None, **options: Any) 
     return ragged_from_padded(output, lengths).values, state
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("given_state", [True, False], ids=["given state", "own state"])
-@pytest.mark.parametrize("return_sequences", [True, False], ids=["all outputs", "last output"])
-@pytest.mark.parametrize("name", LAYERS)
-def test_the_numbers_are_those_of_the_padded_call(name, return_sequences, given_state, dtype, backend):
+WAYS = covering(
+    {
+        "name": list(LAYERS),
+        "return_sequences": [True, False],
+        "given_state": [True, False],
+        "dtype": [torch.float32, torch.float64],
+        "backend": BACKENDS,
+    }
+)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: " ".join(map(str, way.values())))
+def test_the_numbers_are_those_of_the_padded_call(way):
+    name, return_sequences, given_state, dtype, backend = way.values()
     layer = LAYERS[name](backend=backend, return_sequences=return_sequences).to(dtype)
     for lengths in LENGTHS:
         batch = ragged(lengths, dtype)

@@ -5,7 +5,6 @@ Letters: B batch, T steps, I input size, H hidden size, L layers, D directions.
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 
+from tests.conformance.cases import covering
 from tests.conformance.oracle import RELATIVE, map_leaves
 from tests.refusal import refused
 from unspool import GRU, LSTM, LSTMState, SimpleRNN
@@ -30,11 +30,9 @@ KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "LSTM projection": (LSTM, nn.LSTM, {"proj_size": 2}),
     "GRU": (GRU, nn.GRU, {}),
 }
-OPTIONS = [
-    {"num_layers": layers, "bidirectional": both, "bias": bias, "batch_first": batch_first}
-    for layers, both, bias, batch_first in product([1, 2, 3], [False, True], [True, False], [True, False])
-    if (layers + both + bias + batch_first) % 2 or layers == 2
-]
+OPTIONS = covering(
+    {"num_layers": [1, 2, 3], "bidirectional": [False, True], "bias": [True, False], "batch_first": [True, False]}
+)
 
 
 def make(name: str, dtype: torch.dtype = F64, **options: Any) -> tuple[Any, Any]:

@@ -102,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("words", nargs="*", help="of names or files of mutants; all without any")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time")
-    parser.add_argument("--trust", action="store_true", help="do not run the tests without a mutant first")
+    parser.add_argument("--no-baseline", action="store_true", help="do not run the tests without a mutant first")
     options = parser.parse_args()
     chosen = [m for m in MUTANTS if not options.words or any(w in f"{m.name} {m.file}" for w in options.words)]
     if not chosen:
@@ -138,7 +138,7 @@ def main() -> None:
             counts[verdict] += 1
             print(f"{time.monotonic() - start:6.1f} s  {mutant.name}: {found}", flush=True)
 
-        if not options.trust:
+        if not options.no_baseline:
             list(pool.map(unmutated, dict.fromkeys(m.tests for m in chosen)))
         list(pool.map(one, [m for m in chosen if not m.file.startswith("native/")]))
         # Those of the engine one after another: they share what is compiled.

@@ -45,6 +45,19 @@ def first_of(texts: list[str]) -> str:
     return texts[0]
 
 
+def together(texts: list[str]) -> Any:
+    """Return a step that gives a list of what the spellings give."""
+    functions = [step_of(text) for text in texts]
+
+    def outputs(x: Tensor, h: Tensor, m: Any) -> list[Tensor]:
+        found = []
+        for function in functions:
+            found.append(function(x, h, m))  # noqa: PERF401 - a comprehension has a frame of its own
+        return found
+
+    return outputs
+
+
 @pytest.mark.parametrize("texts", GROUPS, ids=first_of)
 def test_spellings_of_inputs_alone_leave_the_loop(texts):
     """With the input in place of the state: either a rule or a call to PyTorch."""
@@ -102,15 +115,7 @@ def on_both(cell: Any, x: Tensor, h: Tensor) -> list[list[Tensor]]:
 
 @pytest.mark.parametrize("texts", GROUPS, ids=first_of)
 def test_the_engine_gives_the_numbers_of_the_reference(texts):
-    functions = [step_of(text) for text in texts]
-
-    def outputs(x: Tensor, h: Tensor, m: Any) -> list[Tensor]:
-        found = []
-        for function in functions:
-            found.append(function(x, h, m))  # noqa: PERF401 - a comprehension has a frame of its own
-        return found
-
-    cell = Recurrent(outputs)
+    cell = Recurrent(together(texts))
     x = torch.randn(3, 2, H, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     names = [*texts, "state", "gradient of x", "gradient of h", *(name for name, _ in cell.named_parameters())]
     for name, got, want in zip(names, *on_both(cell, x, posed()[1]), strict=True):
@@ -138,8 +143,8 @@ def test_every_rule_is_met_by_a_spelling():
 
     before, rules.RULES = rules.RULES, Noting(rules.RULES)
     try:
-        for text in [*EXPRESSIONS, *STATEMENTS, *REFUSED]:
-            cell, (x, h) = StepCell(step_of(text)), posed()
+        for step in [*map(together, GROUPS), *map(step_of, (*STATEMENTS, *REFUSED))]:
+            cell, (x, h) = StepCell(step), posed()
             try:
                 read_step(cell, x, h, None)
             except TraceError:
