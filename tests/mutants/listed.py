@@ -179,7 +179,7 @@ MUTANTS = [
         ("reasons are not asked for", "if next(iter(_reasons(candidate, call)), None) is None:", "if True:"),
     ),
     *_of(
-        "dispatch", f"{BACKENDS}/dispatch.py", "tests/execution/test_explain.py tests/backends/test_dispatch.py",
+        "dispatch", f"{BACKENDS}/dispatch.py", "tests/trust/test_traces.py -k looking",
         ("who asks has effects", 'nullcontext() if decision.chosen == "native" else rehearsed(call.cell)',
          "nullcontext()"),
     ),
