@@ -389,10 +389,10 @@ def cases() -> list[Case]:
     """
     by_name = {row.name: row for row in CELLS}
     ways = [{**way, "row": by_name[way["row"]]} for way in covering({"row": list(by_name), **FACTORS})]
-    chosen = [Case(backend=backend, **way) for way in ways for backend in way["row"].backends]
+    chosen = [Case(row, backend, "dynamic_rnn", **LOST_RESET) for row in CELLS for backend in row.backends]
+    chosen += [Case(backend=backend, **way) for way in ways for backend in way["row"].backends]
     chosen += [Case(by_name[name], "native", **way) for name in EVERY_WAY for way in WAYS]
     chosen += [Case(by_name[name], "native", "dynamic_rnn", **LONG) for name in EVERY_WAY]
-    chosen += [Case(row, backend, "dynamic_rnn", **LOST_RESET) for row in CELLS for backend in row.backends]
     return list(dict.fromkeys(chosen))
 
 
