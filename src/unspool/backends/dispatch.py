@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from unspool.backends._verified import VERIFYING, run_checked
@@ -121,14 +122,14 @@ def run(call: Call, backend: str = "auto") -> Result:
     """
     recorder = _recorder.get()
     if recorder is None:
-        return _run_on_first(call, backend)
+        return _choose(call, backend)()
     _, watch = recorder
     with watch(call):
         decision = _decision(call, backend)
         note(decision)
         # Nobody who asks who runs a cell wants its steps to have happened; a program has no effects.
         with nullcontext() if decision.chosen == "native" else rehearsed(call.cell):
-            return _run_on_first(call, backend)
+            return _choose(call, backend)()
 
 
 def _candidates(name: str) -> tuple[Backend, ...]:
@@ -142,13 +143,14 @@ def _candidates(name: str) -> tuple[Backend, ...]:
     raise ValueError(f"backend is {name!r}; expected one of {names}.")
 
 
-def _run_on_first(call: Call, name: str) -> Result:
+def _choose(call: Call, name: str) -> Run:
+    """Return what the first backend has prepared that can run a call."""
     candidates, device = _candidates(name), call.schedule.device.type
     for backend in candidates:
         if backend.device in (None, device):
             prepared = backend.prepare(call)
             if not isinstance(prepared, Refusal):
-                return run_checked(backend, call, prepared) if VERIFYING.get() is not None else prepared()
+                return prepared if VERIFYING.get() is None else partial(run_checked, backend, call, prepared)
     refused = [f"{backend.name}: {reason}" for backend in candidates for reason in _reasons(backend.prepare(call))]
     raise BackendError(
         f"backend {name!r} cannot run {call}: {'; '.join(refused)}. Use backend='auto', or remove the reasons."

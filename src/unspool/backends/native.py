@@ -100,7 +100,10 @@ class NativeBackend:
         different = compiled.batches.get(call.schedule.batch)
         if different is None:
             different = compiled.batches[call.schedule.batch] = probe_batch(call)
-        return Refusal([different]) if different else partial(self._run, call, compiled, tensors)
+        if different:
+            return Refusal([different])
+        run = partial(self.run_program, call, compiled, tensors, torch.get_num_threads())
+        return partial(_on_cpu, run) if torch._C._is_torch_function_mode_enabled() else run
 
     def compiled(self, call: Call) -> tuple[CompiledStep | Reason, tuple[Tensor, ...]]:
         """Return the cell's program, read and checked at its first use, and the tensors that it takes; or why not."""
@@ -161,12 +164,6 @@ class NativeBackend:
         same = known.output_spec == recording.output_spec and known.state_spec == recording.state_spec
         return found.again() if same else None
 
-    def _run(self, call: Call, compiled: CompiledStep, tensors: Iterable[Tensor]) -> Result:
-        if not torch._C._is_torch_function_mode_enabled():
-            return self.run_program(call, compiled, tensors, torch.get_num_threads())
-        with torch.device("cpu"):  # where new tensors are, whatever the default device is
-            return self.run_program(call, compiled, tensors, torch.get_num_threads())
-
     def run_program(self, call: Call, compiled: CompiledStep, given: Iterable[Tensor], threads: int) -> Result:
         """Run a program over a call's steps.
 
@@ -216,6 +213,12 @@ class NativeBackend:
         if layout.rows is not None:
             final = map_leaves(layout.put_rows, final)
         return Result(unflatten(results[:count], recording.output_spec), final)
+
+
+def _on_cpu(run: Run) -> Result:
+    """Run with new tensors on the CPU, whatever the default device is."""
+    with torch.device("cpu"):
+        return run()
 
 
 def _form_of(tree: Nest) -> Any:
