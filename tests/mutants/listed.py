@@ -143,7 +143,8 @@ MUTANTS = [
     ),
     *_of(
         "layouts", "src/unspool/execution/_arguments.py", CASES,
-        ("a kept schedule of the other direction", "return _whole(steps, batch, reverse,", "return _whole(steps, batch, False,"),
+        ("a kept schedule of the other direction", "return _whole(steps, batch, reverse,",
+         "return _whole(steps, batch, False,"),
     ),
     *_of(
         "layouts", f"{BACKENDS}/_engine_run.py", ENGINE,
