@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from unspool._nest import Nest
 from unspool._reason import Reason
-from unspool.cells import initial_state_of, require_cell, row_inputs_of, size_of, step
+from unspool.cells import initial_state_of, inside, require_cell, row_inputs_of, size_of, step
 from unspool.program.foreign import Foreign, StandIns
 from unspool.program.guard import Guard, guard_of
 from unspool.program.hoist import hoist
@@ -102,7 +102,7 @@ class Reading:
     def _read(self, inputs: Nest, state: Nest, rows: Nest | None, check: Any) -> Read:
         begin()
         states = RandomStates()
-        self._snapshot.add(self.cell, "cell")
+        self._snapshot.add(inside(self.cell), "cell")
         recording: Recording | None = None
         written: list[str] = []
         try:
