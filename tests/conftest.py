@@ -40,7 +40,8 @@ def memory_of_nan() -> Iterator[None]:
     """Fill with NaN what PyTorch and the library hand out as empty memory: what nobody has written shows then."""
 
     def empty(pool: BufferPool, *arguments: Any) -> torch.Tensor:
-        return undefined(pool, *arguments).fill_(float("nan"))
+        found = undefined(pool, *arguments)
+        return found.fill_(float("nan")) if found.is_floating_point() else found
 
     undefined = BufferPool.empty
     assert torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]

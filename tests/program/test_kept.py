@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,10 +87,10 @@ def test_few_programs_are_kept(monkeypatch: pytest.MonkeyPatch):
     cell = Scaled()
 
     def read(value: int) -> tuple[Any, int]:
-        def guard(cell: Scaled) -> tuple[Tensor, ...] | None:
-            return () if cell.scale == value else None
+        def ask(cell: Scaled) -> tuple[Tensor, ...] | int:
+            return () if cell.scale == value else 0
 
-        return guard, value
+        return SimpleNamespace(ask=ask), value
 
     for _ in range(2):
         for value in range(2 * KEPT):

@@ -42,7 +42,9 @@ def _repeated(schedule: Schedule, values: Tensor, before: Tensor) -> Tensor:
             last = schedule.last
             found = values.flatten(0, 1).index_select(0, last.clamp(min=0))
             before = torch.where((last < 0).view(-1, *tail), before, found)
-        return torch.where(schedule.valid.view(*schedule.shape, *tail), values, before)
+        places = schedule.positions  # as many as there are valid steps: no table of all places
+        around = before.expand_as(values).flatten(0, 1)
+        return around.index_copy(0, places, values.flatten(0, 1).index_select(0, places)).view_as(values)
     in_order = values.flip(0) if schedule.reverse else values
     number = (schedule.latest + 1).view(*schedule.shape, *tail).expand_as(values)
     filled = torch.cat([before.unsqueeze(0), in_order]).gather(0, number)

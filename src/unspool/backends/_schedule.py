@@ -214,7 +214,7 @@ class Schedule:
         if self.reverse:  # what stands after a row's end would come before all of its steps
             resets = resets.flip(0) & (valid.cumsum(0) > 0)
         done = valid.long().cumsum(0) - valid.long()  # valid steps before each step
-        waiting = torch.zeros_like(done).scatter_add(0, done, resets.long()) if len(done) else done
+        waiting = torch.zeros_like(done).scatter_add(0, done, resets.long())
         found = valid & (waiting.gather(0, done) > 0)
         return found.flip(0) if self.reverse else found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from unspool._nest import Nest, describe
@@ -92,6 +93,11 @@ class Refusal:
     """
 
     reasons: Iterable[str]
+
+    @cached_property
+    def all(self) -> list[str]:
+        """The reasons, found once."""
+        return list(self.reasons)
 
 
 class Backend(Protocol):

@@ -120,16 +120,20 @@ def run(call: Call, backend: str = "auto") -> Result:
     ValueError
         If there is no backend of that name.
     """
-    recorder = _recorder.get()
+    candidates, recorder = _candidates(backend), _recorder.get()
     if recorder is None:
-        return _choose(call, backend)()
+        return _choose(call, backend, candidates)()
     _, watch = recorder
     with watch(call):
-        decision = _decision(call, backend)
-        note(decision)
+        prepared = {one.name: one.prepare(call) for one in BACKENDS}
+        reasons = {name: _reasons(found) for name, found in prepared.items()}
+        chosen = next((one for one in candidates if not reasons[one.name]), None)
+        note(Decision(str(call), "none" if chosen is None else chosen.name, reasons, backend))
+        if chosen is None:
+            raise _refused(call, backend, candidates, prepared)
         # Nobody who asks who runs a cell wants its steps to have happened; a program has no effects.
-        with nullcontext() if decision.chosen == "native" else rehearsed(call.cell):
-            return _choose(call, backend)()
+        with nullcontext() if chosen.name == "native" else rehearsed(call.cell):
+            return _checked(chosen, call, prepared[chosen.name])()
 
 
 def _candidates(name: str) -> tuple[Backend, ...]:
@@ -143,25 +147,33 @@ def _candidates(name: str) -> tuple[Backend, ...]:
     raise ValueError(f"backend is {name!r}; expected one of {names}.")
 
 
-def _choose(call: Call, name: str) -> Run:
+def _choose(call: Call, name: str, candidates: tuple[Backend, ...]) -> Run:
     """Return what the first backend has prepared that can run a call."""
-    candidates, device = _candidates(name), call.schedule.device.type
+    device = call.schedule.device.type
     for backend in candidates:
         if backend.device in (None, device):
             prepared = backend.prepare(call)
             if not isinstance(prepared, Refusal):
-                return prepared if VERIFYING.get() is None else partial(run_checked, backend, call, prepared)
-    refused = [f"{backend.name}: {reason}" for backend in candidates for reason in _reasons(backend.prepare(call))]
-    raise BackendError(
+                return prepared if VERIFYING.get() is None else _checked(backend, call, prepared)
+    raise _refused(call, name, candidates, {backend.name: backend.prepare(call) for backend in candidates})
+
+
+def _checked(backend: Backend, call: Call, prepared: Run | Refusal) -> Run:
+    """Return a run that is compared with the Python loop inside of `verified`."""
+    assert not isinstance(prepared, Refusal), "a backend that cannot run was chosen"
+    return partial(run_checked, backend, call, prepared)
+
+
+def _refused(
+    call: Call, name: str, candidates: tuple[Backend, ...], prepared: dict[str, Run | Refusal]
+) -> BackendError:
+    refused = [f"{backend.name}: {reason}" for backend in candidates for reason in _reasons(prepared[backend.name])]
+    return BackendError(
         f"backend {name!r} cannot run {call}: {'; '.join(refused)}. Use backend='auto', or remove the reasons."
     )
 
 
-def _decision(call: Call, asked: str) -> Decision:
-    reasons = {backend.name: _reasons(backend.prepare(call)) for backend in BACKENDS}
-    chosen = next((backend.name for backend in _candidates(asked) if not reasons[backend.name]), "none")
-    return Decision(str(call), chosen, reasons, asked)
-
-
 def _reasons(prepared: Run | Refusal) -> list[str]:
-    return list(prepared.reasons) if isinstance(prepared, Refusal) else []
+    if not isinstance(prepared, Refusal):
+        return []
+    return prepared.all

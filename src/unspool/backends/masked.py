@@ -93,6 +93,8 @@ def _masked(valid: Tensor, leaf: Tensor) -> Tensor:
 
     Ones are in the domain of more functions than zeros; integers may be ids, of which 0 is the one that there is.
     """
+    if leaf.dtype == torch.bool:  # of which ONNX Runtime has no Where
+        return leaf & valid.view(*valid.shape, *[1] * (leaf.dim() - 2))
     filler = torch.ones_like(leaf) if leaf.is_floating_point() else torch.zeros_like(leaf)
     return torch.where(valid.view(*valid.shape, *[1] * (leaf.dim() - 2)), leaf, filler)
 

@@ -97,9 +97,10 @@ class NativeBackend:
         compiled, tensors = self.compiled(call)
         if isinstance(compiled, Reason):
             return Refusal([compiled])
-        different = compiled.batches.get(call.schedule.batch)
+        batch = call.schedule.batch
+        different = compiled.batches.get(batch)
         if different is None:
-            different = compiled.batches[call.schedule.batch] = probe_batch(call)
+            different = compiled.batches[batch] = probe_batch(call) if batch else Reason()
         if different:
             return Refusal([different])
         run = partial(self.run_program, call, compiled, tensors, torch.get_num_threads())

@@ -69,6 +69,11 @@ class ResetCell(AroundCell):
         restart : Restart
         constants : None
             Those of the run are in `restart.inside`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            See `unspool.cells.step`.
         """
         del constants
         x, reset = x
@@ -82,7 +87,13 @@ class WithStates(AroundCell):
     def forward(
         self, x: Nest, state: Nest, rows: Nest | None = None, constants: Nest | None = None
     ) -> tuple[tuple[Nest, Nest], Nest]:
-        """Run one step; shapes are those of the cell inside."""
+        """Run one step; shapes are those of the cell inside.
+
+        Raises
+        ------
+        TypeError, ValueError
+            See `unspool.cells.step` and `match_state`.
+        """
         output, new = step(self.cell, x, state, rows, constants)
         new = match_state(new, state, f"the new state of {name_of(self.cell)}")
         return (output, new), new

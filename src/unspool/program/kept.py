@@ -84,8 +84,8 @@ class Kept(Generic[T]):
             shelf.entries = [(guard, what), *shelf.entries[: KEPT - 1]]
             if guard is None:  # a refusal that nobody can tell to stand
                 return what, ()
-            tensors = guard(cell)
-            return (too_often(guard.changed(cell)), ()) if tensors is None else (what, tensors)
+            tensors = guard.ask(cell)
+            return (what, tensors) if isinstance(tensors, tuple) else (too_often(guard.places[tensors]), ())
 
     def latest(self, cell: nn.Module) -> Guard | None:
         """Return the guard of what was found last for a cell, for any form; None where there is none.

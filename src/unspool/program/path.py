@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from types import CodeType, FrameType
@@ -61,9 +62,12 @@ class Path:
             frame.f_trace_opcodes = True
             return inside
 
-        before = sys.gettrace()
+        before, collecting = sys.gettrace(), gc.isenabled()
+        gc.disable()  # what a collection calls is not the step's
         sys.settrace(enter)
         try:
             return function()
         finally:
             sys.settrace(before)
+            if collecting:
+                gc.enable()
