@@ -95,7 +95,7 @@ def probe(backend: NativeBackend, call: Call, compiled: CompiledStep, reading: R
         per_row = [t for t in leaves_of((small.inputs, small.initial_state, small.row_inputs)) if isinstance(t, Tensor)]
         sources = [t for t in dict.fromkeys([*per_row, *tensors]) if t.requires_grad]
         with torch.enable_grad():
-            return _values_and_gradients(run(small), sources)
+            return _values_and_gradients(run(small), sources, sum(t.requires_grad for t in per_row))
 
     small = _small(stepping)
     want = measure(ReferenceBackend().run, small)
@@ -113,7 +113,7 @@ def probe(backend: NativeBackend, call: Call, compiled: CompiledStep, reading: R
             off = [_by_rows(name, one[i][1], b)[k] for one in shaken]
             noise = GROWTH * max(float((x - y).abs().max()) for x, y in off)
             # Where a function is flat, shaking moves nothing, and its slope is what rounding leaves of it.
-            noise += 4 * torch.finfo(b.dtype).eps * slope * max(SIZES) * sum(LENGTHS)
+            noise += 4 * torch.finfo(b.dtype).eps * slope * sum(LENGTHS)
             if not _close(*rows[k], slack=noise):
                 worst = float((rows[k][0] - rows[k][1]).abs().max())
                 return f"the program that was read from the cell differs from it: {name} by {worst:.2g}"
@@ -267,7 +267,7 @@ def _small(call: Call, shaken: int = 0) -> Call:
     )
 
 
-def _values_and_gradients(result: Result, sources: list[Tensor]) -> list[tuple[str, Tensor, float]]:
+def _values_and_gradients(result: Result, sources: list[Tensor], per_row: int) -> list[tuple[str, Tensor, float]]:
     """Return the values of a run, and the gradients of two losses, a steep and a flat one; and how steep each is."""
     named = {"outputs": result.outputs, "final states": result.final_state}
     values = [(name, leaf) for name, tree in named.items() for leaf in leaves_of(tree)]
@@ -277,7 +277,9 @@ def _values_and_gradients(result: Result, sources: list[Tensor]) -> list[tuple[s
     loss = torch.stack(terms).sum()
     for slope in SLOPES if loss.requires_grad else ():
         grads = torch.autograd.grad(loss * slope, sources, allow_unused=True, retain_graph=True)
-        for source, grad in zip(sources, grads, strict=True):
+        for i, (source, grad) in enumerate(zip(sources, grads, strict=True)):
             grad = torch.zeros_like(source) if grad is None else grad
-            found.append((f"the gradient of {list(source.shape)}", grad, slope))
+            # What a slope is multiplied by may be as large as values are, and so may what a weight is multiplied by.
+            steep = slope * max(SIZES) ** (1 if i < per_row else 2)
+            found.append((f"the gradient of {list(source.shape)}", grad, steep))
     return found
