@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unspool.data import BatchLoader, BucketBatchSampler, SameLengthBatchSampler, SequenceDataset
+from unspool.data._shard import divide
 
 LENGTHS = st.lists(st.integers(0, 30), min_size=1, max_size=60)
 BOUNDARIES = st.lists(st.integers(1, 30), max_size=5, unique=True).map(sorted)
@@ -206,3 +207,9 @@ def test_the_batch_loader_and_torchs_with_a_worker_take_the_same_batches():
     assert [batch.tolist() for (batch,) in batches] == here[2:]
     sampler.load_state_dict(state)
     assert [batch.tolist() for (batch,) in loader] == here[2:]
+
+
+def test_the_largest_batch_of_a_step_goes_to_the_process_with_the_least_so_far():
+    tokens = np.array([10, 7, 6, 1])
+    steps = divide(tokens, 2)
+    assert sorted(tokens[steps].sum(0).tolist()) == [11, 13]
