@@ -119,12 +119,6 @@ def in_form_of(inputs: Nest, values: Nest, time_major: bool) -> Nest:
     return map_leaves(lambda leaf: leaf.transpose(0, 1), values)
 
 
-def steps_and_batch(inputs: Nest) -> tuple[int, int]:
-    """Return T and B of checked time-major inputs."""
-    leaf = leaves_of(inputs)[0]
-    return leaf.shape[0], leaf.shape[1]
-
-
 def make_schedule(
     inputs: Nest,
     sequence_length: IntArray | None,
