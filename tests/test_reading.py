@@ -9,7 +9,17 @@ import zipfile
 import numpy as np
 import pytest
 
-from unspool._reading import FREE_BYTES, TooLargeError, brief, damage_as, open_archive, read_array, read_arrays, unpack
+from unspool._reading import (
+    FREE_BYTES,
+    TooLargeError,
+    brief,
+    damage_as,
+    open_archive,
+    parsed_json,
+    read_array,
+    read_arrays,
+    unpack,
+)
 
 
 class Documented(RuntimeError):
@@ -113,3 +123,9 @@ def test_what_holds_itself_is_shown_in_short():
     for _ in range(60):
         nest = [nest] * 10
     assert len(brief(nest)) < 1000
+
+
+def test_whole_numbers_of_json_are_those_that_computers_have():
+    assert parsed_json(f"[{2**64 - 1}, -3, 0.5]") == [2**64 - 1, -3, 0.5]
+    with pytest.raises(ValueError, match="has 30 digits; expected one of at most 64 bits"):
+        parsed_json('{"seconds": 1' + "0" * 29 + "}")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import lzma
 import math
 import reprlib
 import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -60,6 +61,28 @@ def damage_as(
         if not isinstance(cause, Exception) and type(cause).__name__ != _PANIC:
             raise
         raise error(f"{message} ({reason_of(cause)}){f'; {remedy}' if remedy else ''}") from cause
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """Return what a JSON text holds, where its whole numbers are numbers that computers have.
+
+    Parameters
+    ----------
+    text : str or bytes
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, or holds a whole number of more than 64 bits, which no float can become.
+    """
+    return json.loads(text, parse_int=_whole)
+
+
+def _whole(digits: str) -> int:
+    number = int(digits)
+    if number.bit_length() > 64:
+        raise ValueError(f"the number {digits[:20]}... has {len(digits)} digits; expected one of at most 64 bits")
+    return number
 
 
 def reason_of(error: BaseException) -> str:

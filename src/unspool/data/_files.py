@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unspool._reading import damage_as, read_array, read_arrays, reason_of
+from unspool._reading import damage_as, parsed_json, read_array, read_arrays, reason_of
 
 from ._bytes import read_text
 from ._errors import DataError
@@ -135,7 +134,7 @@ def _read_jsonl(path: Path) -> list[np.ndarray]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = parsed_json(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: no JSON ({reason_of(error)})") from error
         if isinstance(value, dict):

@@ -2,13 +2,12 @@
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unspool._reading import reason_of
+from unspool._reading import parsed_json, reason_of
 
 from ._bytes import read_text
 from ._errors import DataError
@@ -99,7 +98,7 @@ def _objects(text: str, path: Path) -> list[Row]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = parsed_json(line)
         except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{path}, line {number}: no JSON ({reason_of(error)}); expected one object a line"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from unspool._reading import damage_as
+from unspool._reading import damage_as, parsed_json
 
 from ._errors import DataError
 from ._tokenizer_build import (
@@ -185,7 +185,7 @@ class TextTokenizer:
         """
         read, expected = library().Tokenizer.from_str, "expected what to_json returned"
         with damage_as(DataError, "received no tokenizer of unspool", expected):
-            stored = json.loads(content)
+            stored = parsed_json(content)
             found, size, inner = stored["format"], stored["vocabulary_size"], json.dumps(stored["tokenizer"])
         if found != _FORMAT:
             raise DataError(f"received a tokenizer of the format {found!r:.80}; expected {_FORMAT!r}")

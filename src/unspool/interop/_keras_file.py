@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import nn
 
-from unspool._reading import damage_as, open_archive
+from unspool._reading import damage_as, open_archive, parsed_json
 from unspool.interop._extra import needed
 from unspool.interop._from_keras import NAMES, Activations, from_keras
 from unspool.interop._hdf5 import Arrays
@@ -81,7 +80,7 @@ def load_keras(
     remedy = f"expected an archive of {CONFIG} and {WEIGHTS}, as model.save('name.keras') of Keras 3 writes it"
     with Path(path).open("rb") as file, damage_as(ValueError, damage, remedy):
         with open_archive(file) as archive:
-            model, weights = json.loads(archive.read(CONFIG)), archive.read(WEIGHTS)
+            model, weights = parsed_json(archive.read(CONFIG)), archive.read(WEIGHTS)
         _check_class(model)
         found = {name: (layer, group) for name, layer, group in _layers(model, "", "layers")}
     recurrent = [name for name, (layer, _) in found.items() if layer["class_name"] in RECURRENT]

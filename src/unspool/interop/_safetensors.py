@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from unspool._reading import damage_as
+from unspool._reading import damage_as, parsed_json
 from unspool.interop._conventions import with_parameters
 from unspool.interop._describe import build_module, describe_module
 from unspool.interop._extra import needed
@@ -111,7 +111,7 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
         if not tensor.is_floating_point():
             raise TypeError(f"{name!r}: {key} is of {tensor.dtype}; expected floating-point numbers.")
     with damage_as(ValueError, f"{name!r} does not describe a module"), torch.device("meta"):
-        description = json.loads(metadata["module"])
+        description = parsed_json(metadata["module"])
         _check_count(description, len(tensors))
         build_module(description)
     with damage_as(ValueError, f"{name!r} does not describe a module", passing=(TypeError,)):

@@ -1,10 +1,9 @@
 """A comparison's JSON, checked before anything is drawn from it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from unspool._reading import damage_as
+from unspool._reading import damage_as, parsed_json
 from unspool.comparison import faults_of_form
 from unspool.training.errors import RunError
 
@@ -27,7 +26,7 @@ def read_comparison(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}") from error
     with damage_as(RunError, f"{path}: no comparison, or a damaged one", "write it anew with `unspool compare`"):
-        comparison = json.loads(content.decode())
+        comparison = parsed_json(content.decode())
     check_comparison(comparison)
     return comparison
 

@@ -1,7 +1,6 @@
 """What a run has left in its directory, read without the model: recipe, log, figures and predictions."""
 
 import csv
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unspool._reading import damage_as, read_arrays
+from unspool._reading import damage_as, parsed_json, read_arrays
 from unspool.training.callbacks import LOG
 from unspool.training.errors import RunError
 from unspool.training.results import RESULT, ROWS
@@ -87,7 +86,7 @@ def _read_object(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     with damage_as(RunError, f"{path} cannot be read", REMEDY):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parsed_json(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise _damaged(path, f"it holds a {type(content).__name__}; expected an object")
     return content

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from unspool._reading import damage_as
+from unspool._reading import damage_as, parsed_json
 
 from .checkpoint_io import write_text, write_whole
 from .errors import RunError
@@ -98,7 +98,7 @@ class RunResult:
             return None
         try:
             with damage_as(RunError, "it is read as no result"):
-                fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+                fields: dict[str, Any] = parsed_json(path.read_text(encoding="utf-8"))
                 recipe, names = Recipe.from_dict(fields["recipe"]), tuple(fields["class_names"])
                 return cls(**{**fields, "recipe": recipe, "class_names": names}, directory=directory)
         except RunError as error:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from unspool._machine import describe_machine, versions
-from unspool._reading import damage_as, reason_of
+from unspool._reading import damage_as, parsed_json, reason_of
 
 from .callbacks import BEST, LAST, LOG, RunRecord, StepSeeds
 from .checkpoint_form import check_progress, not_finite
@@ -242,7 +242,7 @@ def _inspect(
 def _stored(path: Path) -> Recipe:
     try:
         with damage_as(RunError, "no JSON"):
-            fields = json.loads(path.read_text(encoding="utf-8"))
+            fields = parsed_json(path.read_text(encoding="utf-8"))
         return Recipe.from_dict(fields)
     except RunError as error:
         raise RunError(f"{path}: no recipe, or a damaged one ({error}); start again with --overwrite") from error

@@ -1,14 +1,13 @@
 """IMDB film reviews as texts, and the numbers of their words."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from unspool._reading import damage_as
+from unspool._reading import damage_as, parsed_json
 
 from .._bytes import decode, read_bytes, read_text
 from .._errors import DataError
@@ -142,7 +141,7 @@ def load_imdb_word_index(
         raise DataError(f"{path}: not the IMDB word index: it has md5 {received}; expected {md5}. Fetch the file again")
     text = decode(content, path, remedy=REMEDY)
     with damage_as(DataError, f"{path}: no JSON", "expected an object of words and ranks"):
-        ranks = json.loads(text)
+        ranks = parsed_json(text)
     if not isinstance(ranks, dict) or not all(type(rank) is int for rank in ranks.values()):
         raise DataError(f"{path}: no JSON object of words and whole numbers; expected the rank of each word")
     return ranks
