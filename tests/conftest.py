@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +19,11 @@ if missing:  # most tests would test something else
 # The same examples everywhere, nothing kept between runs, and no limit of time: a busy machine is no failure.
 settings.register_profile("unspool", deadline=None, derandomize=True, database=None)
 settings.load_profile("unspool")
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    # As where a shell has started the tests in the background: processes of tests would inherit it, and hear no Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
