@@ -31,6 +31,7 @@ from tests.conformance.oracle import (
     poison,
     with_gradient,
 )
+from unspool._reason import Reason
 from unspool.backends import dispatch, native
 from unspool.backends._probe import probe
 
@@ -561,3 +562,11 @@ def test_trying_a_size_of_batch_leaves_no_trace():
         US.dynamic_rnn(cell, torch.randn(90, 2, 3))
         US.dynamic_rnn(cell, torch.randn(128, 2, 3))
     assert seen == [128] * 2  # one for each step, and none for the question
+
+
+def test_a_program_that_differs_from_its_cell_is_not_used(monkeypatch):
+    monkeypatch.setattr(native, "probe", lambda *_: Reason("it differs from the cell"))
+    monkeypatch.setattr(native.NativeBackend, "_known", lambda *_: None)  # what was checked before
+    (decision,) = US.explain(Asking(lambda x: False), torch.randn(4, 2, 3)).decisions
+    assert decision.chosen == "reference"
+    assert decision.reasons["native"] == ["it differs from the cell"]

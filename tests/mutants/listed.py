@@ -191,7 +191,7 @@ MUTANTS = [
     ),
     *_of(
         "dispatch", f"{BACKENDS}/dispatch.py", "tests/trust/test_traces.py -k looking",
-        ("who asks has effects", 'nullcontext() if decision.chosen == "native" else rehearsed(call.cell)',
+        ("who asks has effects", 'nullcontext() if chosen.name == "native" else rehearsed(call.cell)',
          "nullcontext()"),
     ),
     *_of(
