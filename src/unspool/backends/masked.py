@@ -20,7 +20,7 @@ from unspool.backends._onnx_operators import has_operator, run_operator
 from unspool.backends._swap import call_with
 from unspool.backends.base import Call, Refusal, Result, Run
 from unspool.backends.reference import check_output
-from unspool.cells import choose_rows, held_tensors, match_state, name_of, step
+from unspool.cells import choose_rows, held_tensors, inside, match_state, name_of, step
 from unspool.program.untouched import untouched
 
 Parts = dict[str, Nest]
@@ -156,7 +156,7 @@ def _refuse_unregistered(cell: Any) -> None:
     ValueError
         If there are such tensors.
     """
-    for name, _ in held_tensors(cell):
+    for name, _ in held_tensors(inside(cell)):
         raise ValueError(
             f"{name_of(cell)} holds the tensor {name}, which is neither a parameter nor a buffer; an exported "
             f"program cannot take it along. Register it with register_buffer({name.rpartition('.')[2]!r}, ...), or, "

@@ -13,7 +13,7 @@ import torch
 from unspool._nest import Nest, describe, leaves_of, map_leaves, require_tensors
 from unspool.backends._running import RunningRows
 from unspool.backends.base import UNLISTED, Call, Refusal, Result, Run
-from unspool.cells import held_tensors, match_state, name_of, step
+from unspool.cells import held_tensors, inside, match_state, name_of, step
 from unspool.program.rehearse import rehearsed
 
 
@@ -60,7 +60,7 @@ class ReferenceBackend:
             except Exception as error:
                 where = f"{name_of(call.cell)}, step {k + 1} of the run"
                 error.add_note(f"in {where}: input {describe(x)}, state {describe(old)}, of the rows still running")
-                for name, tensor in held_tensors(call.cell):
+                for name, tensor in held_tensors(inside(call.cell)):
                     if tensor.dim() and tensor.shape[0] == schedule.batch:
                         error.add_note(
                             f"the cell holds {name} {list(tensor.shape)}: what belongs to the rows of a batch, pass to "
