@@ -5,8 +5,15 @@ Letters: B batch, T steps.
 
 from __future__ import annotations
 
-import pytest
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import pytest
+import torch
+
+import unspool as us
 from tests.backends.test_native_process import run_python
 
 LONG = """
@@ -90,6 +97,7 @@ expected_inner = run(layer, inner, [6, 3])[0]
 def handle(number, frame):
     heard.append(time.monotonic())
     assert torch.equal(run(layer, inner, [6, 3])[0], expected_inner)
+    signal.setitimer(signal.ITIMER_REAL, 0.05 if at_work else 0)  # not while this runs: on a busy machine that is long
 
 
 x = torch.randn(2, steps, 4)[:, : steps // 3]
@@ -97,8 +105,10 @@ for lengths in ([steps // 3, 2], [steps // 3, steps // 3]):
     expected = run(layer, x, lengths)[0]
     heard.clear()
     signal.signal(signal.SIGALRM, handle)
-    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    at_work = True
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
     received = run(layer, x, lengths)[0]
+    at_work = False
     signal.setitimer(signal.ITIMER_REAL, 0)
     end = time.monotonic()
     assert sum(at < end - 0.1 for at in heard) > 1, (heard, end)
@@ -134,3 +144,51 @@ assert heard == [threading.main_thread()]
 """,
         "1",
     )
+
+
+def between_lines(call: Callable[[], Any], other: Callable[[], None]) -> tuple[Any, int]:
+    """Call one function, and another between any two lines of it that are this package's; count how often."""
+    package, times = str(Path(us.__file__).parent), 0
+
+    def trace(frame: Any, event: str, arg: object) -> Any:
+        nonlocal times
+        if not frame.f_code.co_filename.startswith(package):
+            return None
+        if event == "line":
+            sys.settrace(None)
+            other()
+            times += 1
+            sys.settrace(trace)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        result = call()
+    finally:
+        sys.settrace(before)
+    return result, times
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_a_handler_may_run_the_same_layer_between_any_two_lines_of_a_run(unroll):
+    """Where a handler meets a lock that its own thread holds, both wait for ever."""
+    torch.manual_seed(0)
+    layer = us.LSTM(3, 40, unroll=unroll, num_steps=70 if unroll else None, backend="native")
+    outer, inner = torch.randn(70, 130, 3), torch.randn(5, 2, 3)
+
+    def run(x: torch.Tensor, lengths: list[int]) -> list[torch.Tensor]:
+        with torch.enable_grad():  # it may be off between these lines
+            output, (h, c) = layer(x, lengths=torch.tensor(lengths))
+            return [output, h, c, *torch.autograd.grad(output.square().sum(), list(layer.parameters()))]
+
+    def handler() -> None:
+        for received, wanted in zip(run(inner, [5, 2]), wanted_inner, strict=True):
+            assert torch.equal(received, wanted)
+
+    lengths = [70] * 100 + [3] * 30
+    wanted_inner, wanted = run(inner, [5, 2]), run(outer, lengths)
+    received, times = between_lines(lambda: run(outer, lengths), handler)
+    assert times > 100
+    for one, other in zip(received, wanted, strict=True):
+        assert torch.equal(one, other)

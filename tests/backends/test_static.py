@@ -214,7 +214,7 @@ def test_a_pool_keeps_to_its_limits():
     assert pool.made == 5
     del tensors
     pool.empty((5000,), torch.uint8)  # none fits; what came back is counted
-    assert sum(block.nbytes for block in pool._free) <= 10_000
+    assert sum(block.nbytes for block in pool._free.values()) <= 10_000
     pool.empty((1500,), torch.uint8)  # 4000 is more than half again as much
     assert pool.made == 7
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from threading import Lock
+from contextlib import suppress
 from typing import Any
 from weakref import finalize
 
@@ -38,29 +38,26 @@ class BufferPool:
     def __init__(self, smallest: int = 0, slack: float = math.inf, limit: int | None = None) -> None:
         self.smallest, self.slack, self.limit = smallest, slack, limit
         self.made = 0
-        self._free: list[np.ndarray] = []
-        # What comes back waits here: it may come at any moment, also while this thread holds the lock.
+        # No lock: a signal handler that runs the engine may come between any two lines here, in the thread that would
+        # hold it. Each line that changes one of these two is one step for other threads as well.
+        self._free: dict[int, np.ndarray] = {}
+        # What comes back waits here: it may come at any moment, also while this thread goes through the dict.
         self._returned: deque[np.ndarray] = deque()
-        self._lock = Lock()
 
     @property
     def kept(self) -> int:
         """Bytes of memory that nobody has."""
-        with self._lock:
-            return sum(block.nbytes for block in (*self._free, *self._returned))
+        return sum(block.nbytes for block in (*self._free.values(), *self._returned))
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return an array of undefined contents."""
         bytes_wanted = math.prod(shape) * dtype.itemsize
         if bytes_wanted < max(self.smallest, 1):
             return torch.empty(shape, dtype=dtype)
-        with self._lock:
-            while self._returned:
-                self._free.append(self._returned.popleft())
-            block = self._take(bytes_wanted)
-            if self.limit is not None:
-                while self._free and sum(b.nbytes for b in self._free) > self.limit:
-                    self._free.pop(0)
+        self._gather()
+        block = self._take(bytes_wanted)
+        if self.limit is not None:
+            self._keep_at_most(self.limit)
         lease: Any = block.view()  # an object of its own, whose end is the end of all tensors over it
         finalize(lease, self._returned.append, block).atexit = False
         return torch.from_numpy(lease)[:bytes_wanted].view(dtype).view(shape)
@@ -69,14 +66,25 @@ class BufferPool:
         """Return an array of zeros."""
         return self.empty(shape, dtype).zero_()
 
+    def _gather(self) -> None:
+        with suppress(IndexError):  # somebody else has gathered the last one
+            while self._returned:
+                block = self._returned.popleft()
+                self._free[id(block)] = block
+
     def _take(self, wanted: int) -> np.ndarray:
-        fitting = [b for b in self._free if wanted <= b.nbytes <= self.slack * wanted]
-        if fitting:
+        while fitting := [b for b in list(self._free.values()) if wanted <= b.nbytes <= self.slack * wanted]:
             best = min(fitting, key=lambda b: b.nbytes)
-            self._free = [b for b in self._free if b is not best]
-            return best
+            if self._free.pop(id(best), None) is not None:  # else somebody was faster
+                return best
         self.made += 1
         return np.empty(wanted, np.uint8)
+
+    def _keep_at_most(self, limit: int) -> None:
+        for oldest in list(self._free):
+            if sum(block.nbytes for block in list(self._free.values())) <= limit:
+                return
+            self._free.pop(oldest, None)
 
 
 DYNAMIC = BufferPool(LARGE, SLACK, 256 << 20)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -67,17 +66,17 @@ class StaticPlans:
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
-        self._plans: OrderedDict[int, StaticPlan] = OrderedDict()
-        self._lock = Lock()
+        self._plans: dict[int, StaticPlan] = {}  # without a lock, as the pool is
 
     def at(self, steps: int) -> StaticPlan:
         """Return what is kept for so many steps, made at the first call."""
-        with self._lock:
-            plan = self._plans.setdefault(steps, StaticPlan(self._engine))
-            self._plans.move_to_end(steps)
-            while len(self._plans) > MOST_PLANS or (len(self._plans) > 1 and self._bytes_of_others() > MOST_BYTES):
-                self._plans.popitem(last=False)
-            return plan
+        plan = self._plans.setdefault(steps, StaticPlan(self._engine))
+        self._plans[steps] = self._plans.pop(steps, plan)  # to the end
+        for longest_unused in list(self._plans)[:-1]:
+            if len(self._plans) <= MOST_PLANS and self._bytes_of_others() <= MOST_BYTES:
+                break
+            self._plans.pop(longest_unused, None)
+        return plan
 
     def _bytes_of_others(self) -> int:
         return sum(plan.buffers.kept for plan in list(self._plans.values())[:-1])
@@ -85,5 +84,4 @@ class StaticPlans:
     @property
     def by_steps(self) -> dict[int, StaticPlan]:
         """The plans that there are, the one last used at the end."""
-        with self._lock:
-            return dict(self._plans)
+        return dict(self._plans)
