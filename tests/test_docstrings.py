@@ -186,7 +186,7 @@ EXAMPLES = [
 
 
 def test_there_are_examples():
-    assert {"unspool.execution._dynamic.dynamic_rnn", "unspool.cells._contract.Cell"} <= {e.name for e in EXAMPLES}
+    assert {"unspool.execution._run.dynamic_rnn", "unspool.cells._contract.Cell"} <= {e.name for e in EXAMPLES}
 
 
 def test_the_examples_run():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import unspool
 
 OPTIONAL = [
     "lightning",
@@ -50,3 +54,16 @@ def test_what_is_not_always_wanted_is_not_imported():
     modules = modules_after("import unspool")
     assert "torch._dynamo" not in modules
     assert "unspool.interop" not in modules
+
+
+def test_private_modules_are_imported_in_their_own_package_alone():
+    """A module whose name starts with an underscore is no other package's business."""
+    source, strangers = Path(unspool.__file__).parent, []
+    for path in source.rglob("*.py"):
+        package = path.relative_to(source).parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            imported = (node.module or "").split(".") if isinstance(node, ast.ImportFrom) else []
+            private = any(part.startswith("_") for part in imported[2:])
+            if imported[:1] == ["unspool"] and private and imported[1] != package:
+                strangers.append((str(path.relative_to(source)), node.module))
+    assert strangers == []

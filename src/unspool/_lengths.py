@@ -1,6 +1,6 @@
-"""Rows of different lengths as tables of their tokens, at the cost of the tokens: O(N + B + K).
+"""Sequences of different lengths as tables of their valid steps, at the cost of the valid steps: O(N + B + K).
 
-Letters: B rows, N tokens (the real steps of all rows), K steps of the longest row.
+Letters: B sequences, N valid steps of all sequences, K steps of the longest sequence.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def tokens_of(lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the row of each token and its step in that row, row after row: twice `[N]`.
+    """Return the sequence of each valid step and its step in that sequence, sequence after sequence: twice `[N]`.
 
     Parameters
     ----------
@@ -22,14 +22,14 @@ def tokens_of(lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def conjugate(lengths: Tensor) -> Tensor:
-    """Return how many rows have a token at each step: `[K]`, which never grows.
+    """Return how many sequences have a valid step at each step: `[K]`, which never grows.
 
-    These are the `batch_sizes` of a packed sequence. Of such sizes this is the inverse: the lengths of the rows, the
-    longest first. And `tokens_of` them gives step and rank of each token in packed order.
+    These are the `batch_sizes` of a packed sequence. Of such sizes this is the inverse: the lengths of the sequences,
+    the longest first. And `tokens_of` them gives step and rank of each valid step in packed order.
 
     Parameters
     ----------
     lengths : LongTensor of shape (B,)
     """
-    ended = torch.bincount(lengths, minlength=1).cumsum(0)  # rows that have no more than 0, 1, ... K tokens
+    ended = torch.bincount(lengths, minlength=1).cumsum(0)  # sequences that have no more than 0, 1, ... K valid steps
     return len(lengths) - ended[:-1]

@@ -157,7 +157,7 @@ def same_kind(tree: Nest, like: Nest) -> Nest:
 
 
 def take_rows(tree: Nest, rows: Tensor | None) -> Nest:
-    """Take some rows of every leaf, in the given order; all of them, as they are, where `rows` is None."""
+    """Take some sequences of every leaf, in the given order; all of them, as they are, where `rows` is None."""
     return tree if rows is None else map_leaves(lambda leaf: leaf.index_select(0, rows), tree)
 
 

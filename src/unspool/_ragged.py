@@ -1,6 +1,6 @@
 """Batches of sequences without padding.
 
-Letters: B batch, T steps, N tokens, all rows together.
+Letters: B batch, T steps, N valid steps, all sequences together.
 """
 
 from typing import Any, NamedTuple
@@ -15,9 +15,9 @@ from unspool._lengths import conjugate, tokens_of
 class RaggedBatch(NamedTuple):
     """Sequences of different lengths, one after the other, without padding.
 
-    Layers and `unspool.dynamic_rnn` take it as it is. ``values`` (N, ...) holds the steps of all rows, N of them
-    together, row after row; ``lengths`` (B,) int64 the number of steps of each row; ``labels`` (B,) int64 their labels,
-    or None; ``order`` (B,) int64 the place that each row had among the samples that the batch was made of.
+    Layers and `unspool.dynamic_rnn` take it as it is. ``values`` (N, ...) holds the steps of all sequences, N of them
+    together, one sequence after the other; ``lengths`` (B,) int64 the number of steps of each; ``labels`` (B,) int64
+    their labels, or None; ``order`` (B,) int64 the place that each had among the samples of the batch.
     """
 
     values: Tensor
@@ -27,11 +27,11 @@ class RaggedBatch(NamedTuple):
 
     @property
     def offsets(self) -> Tensor:
-        """Where each row starts in `values`, and where the last one ends: (B + 1,) int64."""
+        """Where each sequence starts in `values`, and where the last one ends: (B + 1,) int64."""
         return torch.nn.functional.pad(self.lengths.cumsum(0), (1, 0))
 
     def rows(self) -> tuple[Tensor, ...]:
-        """Return the rows, views of `values` of shape (T, ...), in the order of the batch."""
+        """Return the sequences, views of `values` of shape (T, ...), in the order of the batch."""
         return self.values.split(self.lengths.tolist())
 
     def to(self, *arguments: Any, **named: Any) -> "RaggedBatch":
@@ -49,28 +49,28 @@ class RaggedBatch(NamedTuple):
     def to_padded(
         self, *, pad_to: int | None = None, padding_value: float = 0.0, time_major: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Return the rows padded, and their lengths: ``layer(inputs, lengths=lengths)``.
+        """Return the sequences padded, and their lengths: ``layer(inputs, lengths=lengths)``.
 
         Parameters
         ----------
         pad_to : int, optional
-            Number of steps of the result; the longest row's by default.
+            Number of steps of the result; the longest sequence's by default.
         padding_value : float
-            What stands after the end of a row.
+            What stands after the end of a sequence.
         time_major : bool
             Whether the result is of shape (T, B, ...).
 
         Returns
         -------
         inputs : Tensor of shape (B, T, ...)
-            The padded rows; gradients flow back to `values`.
+            The padded sequences; gradients flow back to `values`.
         lengths : Tensor of shape (B,), int64
             The number of steps of each.
 
         Raises
         ------
         ValueError
-            If a row is longer than `pad_to`.
+            If a sequence is longer than `pad_to`.
         """
         longest = int(self.lengths.max())
         steps = longest if pad_to is None else pad_to
@@ -93,12 +93,12 @@ class RaggedBatch(NamedTuple):
         Returns
         -------
         PackedSequence
-            Its rows unpack in the order of this batch.
+            Its sequences unpack in the order of this batch.
 
         Raises
         ------
         ValueError
-            If a row has no steps, which a `PackedSequence` cannot hold.
+            If a sequence has no steps, which a `PackedSequence` cannot hold.
         """
         if int(self.lengths.min()) == 0:
             raise ValueError(
@@ -112,7 +112,7 @@ class RaggedBatch(NamedTuple):
         return PackedSequence(data, sizes.cpu(), ranks, ranks.argsort())
 
     def sort(self) -> "RaggedBatch":
-        """Return the batch with its longest rows first; `order` still names the samples."""
+        """Return the batch with its longest sequences first; `order` still names the samples."""
         ranks = self.lengths.argsort(descending=True, stable=True)
         row, step = tokens_of(self.lengths[ranks].long())
         return RaggedBatch(
@@ -123,11 +123,11 @@ class RaggedBatch(NamedTuple):
         )
 
     def restore(self, results: Tensor) -> Tensor:
-        """Return results of this batch's rows in the order of the samples.
+        """Return results of this batch's sequences in the order of the samples.
 
         Parameters
         ----------
         results : Tensor of shape (B, ...)
-            One result per row, in the order of the batch.
+            One result per sequence, in the order of the batch.
         """
         return results[self.order.argsort()]

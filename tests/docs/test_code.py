@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .pages import PAGES, ROOT, Block, blocks
+from tests.docs.pages import PAGES, ROOT, Block, blocks
 
 PYTHON = {page: found for page, text in PAGES.items() if (found := [b for b in blocks(text) if b.language == "python"])}
 

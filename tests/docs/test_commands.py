@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import typer
 
+from tests.docs.pages import PAGES, ROOT, command_lines
 from unspool.cli import app
-
-from .pages import PAGES, ROOT, command_lines
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 UNSPOOL: Any = typer.main.get_command(app)

@@ -7,9 +7,8 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from tests.docs.pages import PAGES, blocks
 from unspool.cli import app
-
-from .pages import PAGES, blocks
 
 CODE = [block.code for block in blocks(PAGES["docs/doctor.md"]) if block.language == "python" and not block.hidden]
 PRINTED = [block.code for block in blocks(PAGES["docs/doctor.md"]) if block.code.startswith("encoder:")]

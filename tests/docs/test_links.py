@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 import unspool
-
-from .pages import PAGES, ROOT, anchors, blocks, inline_code, links
+from tests.docs.pages import PAGES, ROOT, anchors, blocks, inline_code, links
 
 PLACES = ("", "src/unspool", "native", "benchmarks")  # where a path in a page may begin, beside the page's own folder
 FILE = re.compile(r"[\w.*/-]+/[\w.*-]*\.(?:py|cpp|hpp|md|json|svg|toml|txt)$")

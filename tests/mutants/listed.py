@@ -51,8 +51,8 @@ BACKENDS, PROGRAM, DATA, TRAINING = (f"src/unspool/{name}" for name in ("backend
 MUTANTS = [
     *_of(
         "schedule", f"{BACKENDS}/_schedule.py", CASES,
-        ("a mask goes beyond the lengths", "live if lengths is None else live & _within(lengths, steps)", "live"),
-        ("a gap is not seen", "bool((live[1:] > live[:-1]).any())", "bool((live[1:] > live[:-1]).all())"),
+        ("a mask goes beyond the lengths", "active if lengths is None else active & _within(lengths, steps)", "active"),
+        ("a gap is not seen", "bool((active[1:] > active[:-1]).any())", "bool((live[1:] > live[:-1]).all())"),
         ("tokens in the wrong order", "key = self.steps - 1 - time if self.reverse else time", "key = time"),
         ("steps in the wrong order", "times = times.flip(0) if self.reverse else times", ""),
         ("first and last exchanged", "(ends[1], ends[0]) if self.reverse else (ends[0], ends[1])", "ends"),
@@ -142,7 +142,7 @@ MUTANTS = [
         ("final states are not permuted", "final = map_leaves(layout.put_rows, final)", "pass"),
     ),
     *_of(
-        "layouts", "src/unspool/execution/_arguments.py", CASES,
+        "layouts", "src/unspool/execution/_batch.py", CASES,
         ("a kept schedule of the other direction", "return _whole(steps, batch, reverse,",
          "return _whole(steps, batch, False,"),
     ),
@@ -166,7 +166,7 @@ MUTANTS = [
         ("rows come in out of order", "inside = inside[merged]", "inside = inside"),
         ("the states of the rows that stay", "take_rows(new, going if len(staying) else None)",
          "take_rows(new, staying if len(staying) else None)"),
-        ("a state in a gap", "old.index_copy(0, live, part)", "old.index_add(0, live, part)"),
+        ("a state in a gap", "old.index_copy(0, active, part)", "old.index_add(0, live, part)"),
     ),
     *_of(
         "loop", f"{BACKENDS}/reference.py", "tests/execution/test_errors_in_cells.py",
@@ -196,7 +196,7 @@ MUTANTS = [
     ),
     *_of(
         "dispatch", f"{BACKENDS}/native.py", "tests/backends/test_native_refusals.py tests/backends/test_native.py",
-        ("autocast is not seen", 'torch.is_autocast_enabled("cpu")', "False"),
+        ("autocast is not seen", 'autocast_dtype("cpu") is not None', "False"),
         ("hooks are not seen", "found += [hooks] if hooks else []", "pass"),
         ("hooks of the cell are not seen", "return None, hooks", "pass"),
         ("programs are not checked", "different = probe(self, call, compiled, reading)\n            if different:",

@@ -21,4 +21,3 @@ from unspool.backends.dispatch import is_recording as is_recording
 from unspool.backends.dispatch import note as note
 from unspool.backends.dispatch import recording as recording
 from unspool.backends.dispatch import run as run
-from unspool.backends.native import is_transformed as is_transformed

@@ -9,11 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unspool._modes import autocast_dtype, is_transformed
 from unspool._nest import describe, leaves_of
 from unspool._reason import Reason
 from unspool.backends.base import SEVERAL_DTYPES, TO_FLOAT, UNLISTED, Call
-from unspool.cells import GRUCell, LSTMCell, ResetCell, SimpleRNNCell, WithStates, activation, around, inside
-from unspool.cells._activations import activation_name
+from unspool.cells import (
+    GRUCell,
+    LSTMCell,
+    ResetCell,
+    SimpleRNNCell,
+    WithStates,
+    activation,
+    activation_name,
+    around,
+    inside,
+)
 from unspool.program.hooks import hook_reason
 
 CELLS = (LSTMCell, GRUCell, SimpleRNNCell)
@@ -127,9 +137,9 @@ def reasons_of_tensors(call: Call, device_type: str) -> Iterator[Reason]:
     if not dtypes <= {*DTYPES}:
         strange = ", ".join(sorted(map(str, dtypes - {*DTYPES})))
         yield Reason(f"there are tensors of {strange}; cuDNN has float16 to float64", TO_FLOAT)
-    elif len(dtypes) > 1 and (torch.float64 in dtypes or not torch.is_autocast_enabled(device_type)):
+    elif len(dtypes) > 1 and (torch.float64 in dtypes or autocast_dtype(device_type) is None):
         yield SEVERAL_DTYPES
-    if torch._C._functorch.maybe_current_level() is not None:  # type: ignore[attr-defined]
+    if is_transformed():
         yield Reason("a torch.func transform is active", "call {code} outside of torch.func's transforms")
     hooks = hook_reason(call.cell)
     if hooks:

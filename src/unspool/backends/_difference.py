@@ -1,6 +1,6 @@
 """Where two runs of the same sequences differ by more than rounding explains.
 
-Letters: T steps, n rows.
+Letters: T steps, n sequences.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ def first_place(
     off : callable
         Gives `want` as a shaken run has it; called if they differ by more than `allowed`.
     axes : {2, 1, 0}
-        How many of the axes are steps and rows.
+        How many of the axes are steps and sequences.
     allowed : float
         By which they may differ.
     rows : sequence of int
-        The numbers of the rows in the whole batch.
+        The numbers of the sequences in the whole batch.
     latest : bool
         Whether the latest step is worked on first.
     lost : callable, optional
-        Gives the rows, BoolTensor of shape (n,), of which nothing can be said; called as `off` is.
+        Gives the sequences, BoolTensor of shape (n,), of which nothing can be said; called as `off` is.
     """
     wrong = ~torch.isclose(got, want, rtol=0.0, atol=allowed, equal_nan=True)
     if bool(wrong.any()):
@@ -88,7 +88,7 @@ def first_place(
 
 
 def _slack(want: Tensor, off: Tensor, axes: int, latest: bool) -> Tensor:
-    """Return what rounding may do to tensors, one number for all features of a step and row; it does not shrink."""
+    """Return what rounding may do to tensors, one number for all features of a sequence's step; it does not shrink."""
     apart = (off.detach() - want).abs().nan_to_num(torch.inf, torch.inf)
     apart = GROWTH * apart.reshape(*apart.shape[:axes], -1).amax(-1)
     if axes == 2:
@@ -97,7 +97,7 @@ def _slack(want: Tensor, off: Tensor, axes: int, latest: bool) -> Tensor:
 
 
 def rows_apart(one: Any, other: Any, share: Callable[[Tensor], float]) -> Tensor:
-    """Return in which rows two runs differ so much that nothing can be said of their gradients: BoolTensor (n,).
+    """Return in which sequences two runs differ so much that nothing can be said of their gradients: BoolTensor (n,).
 
     Parameters
     ----------

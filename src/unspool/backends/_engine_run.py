@@ -16,7 +16,7 @@ from unspool.backends._buffers import DYNAMIC, BufferPool
 from unspool.backends._layout import TokenLayout
 from unspool.backends._loop_in_torch import run_loop
 from unspool.backends._static import StaticPlan, StaticPlans
-from unspool.program.evaluate import function_of
+from unspool.program.evaluate import constant, constant_tensor, function_of
 from unspool.program.ir import Value
 from unspool.program.step import Key, StepPlan, StepProgram, Wanted, backward_plan, forward_plan
 
@@ -56,6 +56,8 @@ class CompiledStep:
 
     Attributes
     ----------
+    constants : dict of Value to Tensor
+        What is known before any call.
     before : list of (Value, callable or None, tuple of Value)
         What is computed before the loop, of parameters and per sequence: by a function of PyTorch, or by `evaluate`.
     starts : dict of str to int
@@ -71,7 +73,9 @@ class CompiledStep:
         self.static_plans = StaticPlans(engine)
         loop, program = step.loop, step.loop.program
         self.leaves = {op: program.leaves(op) for op in ("param", "input", "row")}
-        self.before = [(v, function_of(v), v.args) for v in loop.outside if v.level != "token"]
+        numbers = {v: constant(v) for v in loop.outside if v.level != "token"}
+        self.constants = {v: constant_tensor(number) for v, number in numbers.items() if number is not None}
+        self.before = [(v, function_of(v), v.args) for v, number in numbers.items() if number is None]
         self.taken = (*loop.tokens, *loop.rows)
         groups = {"input": loop.inputs, "token": loop.tokens, "row": loop.rows, "initial": loop.states}
         self.starts, self.counts = {}, {}

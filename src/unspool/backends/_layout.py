@@ -1,4 +1,4 @@
-"""Where the tokens of a batch lie for the engine: blocks of rows, the live ones first, nothing for padding."""
+"""Where the valid steps of a batch lie for the engine: blocks of sequences, active ones first, nothing for padding."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from unspool.backends._schedule import Schedule
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """The order of tokens and rows in the engine's arrays.
+    """The order of valid steps and sequences in the engine's arrays.
 
-    Tokens are numbered block by block, in a block step by step, in a step row by row.
+    Valid steps are numbered block by block, in a block step by step, in a step sequence by sequence.
 
     Attributes
     ----------
@@ -29,17 +29,18 @@ class TokenLayout:
     shape : pair of int
         The first two sizes of arrays.
     batch, tokens, blocks, threads : int
-        Numbers of rows B, of tokens N, of blocks of rows, and of threads.
+        Numbers of sequences B, of valid steps N, of blocks of sequences, and of threads.
     has_padding : bool
-        Whether there are places without a token.
+        Whether there are places without a valid step.
     rows : LongTensor of shape (B,), optional
-        The row of the batch that stands at each place; None where the order is that of the batch.
+        The sequence of the batch that stands at each place; None where the order is that of the batch.
     counts, firsts : arrays of int of shape (blocks, K)
-        How many rows of a block are live at each of the steps that it takes, and the number of the first one's token.
+        How many sequences of a block are active at each of the steps that it takes, and the number of the first valid
+        step there.
     row_starts : array of int of shape (blocks,)
-        The place of each block's first row.
+        The place of each block's first sequence.
     places : pair of LongTensor of shape (N,)
-        Where each token stands along the first two axes of arrays: in time and in the batch where they are padded.
+        Where each valid step stands along the first two axes of arrays: in time and in the batch where they are padded.
     """
 
     engine: Any
@@ -57,28 +58,28 @@ class TokenLayout:
 
     @cached_property
     def positions(self) -> Tensor:
-        """The place of each token in arrays whose first two axes are flattened: `[N]`."""
+        """The place of each valid step in arrays whose first two axes are flattened: `[N]`."""
         first, second = self.places
         return first * self.shape[1] + second
 
     @cached_property
     def steps(self) -> Tensor:
-        """Which of its row's tokens each token is: `[N]`."""
+        """Which of its sequence's valid steps each valid step is: `[N]`."""
         return torch.from_numpy(_steps(self.counts))
 
     @cached_property
     def row_of_token(self) -> Tensor:
-        """The place of each token's row: `[N]`."""
+        """The place of each valid step's sequence: `[N]`."""
         return torch.from_numpy(_row_places(self.counts, self.firsts, self.row_starts))
 
     @cached_property
     def spans(self) -> tuple[Tensor, Tensor]:
-        """The first and the last step of the row at each place, -1 for a row without tokens: twice `[B]`."""
+        """The first and the last valid step of the sequence at each place, -1 where there is none: twice `[B]`."""
         last = torch.full((self.batch,), -1).scatter_reduce(0, self.row_of_token, self.steps, "amax")
         return last.clamp(max=0), last
 
     def each_step(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield for each step, in the order of computation, its tokens and their rows."""
+        """Yield for each step, in the order of computation, its valid steps and their sequences."""
         order = self.steps.argsort(stable=True)
         for index in order.split(self.counts.sum(0).tolist()):
             if len(index):
@@ -93,29 +94,29 @@ class TokenLayout:
         return leaf if self.rows is None else torch.empty_like(leaf).index_copy(0, self.rows, leaf)
 
     def take_tokens(self, leaf: Tensor) -> Tensor:
-        """Cut `[T, B, ...]`, or ragged `[N, 1, ...]`, into tokens `[N, ...]` in the layout's order."""
+        """Cut `[T, B, ...]`, or ragged `[N, 1, ...]`, into valid steps `[N, ...]` in the layout's order."""
         return leaf.flatten(0, 1).index_select(0, self.positions)
 
     def put_tokens(self, tokens: Tensor) -> Tensor:
-        """Put tokens `[N, ...]` in their places, with zeros in the padding: the inverse of `take_tokens`."""
+        """Put valid steps `[N, ...]` in their places, with zeros in the padding: the inverse of `take_tokens`."""
         shape = *self.shape, *tokens.shape[1:]
         return tokens.new_zeros(shape).flatten(0, 1).index_copy(0, self.positions, tokens).view(shape)
 
 
 def _steps(counts: np.ndarray) -> np.ndarray:
-    """Return which of its row's tokens each token is: `[N]`."""
+    """Return which of its sequence's valid steps each valid step is: `[N]`."""
     blocks, steps = counts.shape
     return np.repeat(np.tile(np.arange(steps), blocks), counts.ravel())
 
 
 def _row_places(counts: np.ndarray, firsts: np.ndarray, row_starts: np.ndarray) -> np.ndarray:
-    """Return the place of each token's row: `[N]`."""
+    """Return the place of each valid step's sequence: `[N]`."""
     counts = counts.ravel()
     return np.arange(counts.sum()) + np.repeat((row_starts[:, None] - firsts).ravel(), counts)
 
 
 def layout_of(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
-    """Lay out the tokens of a schedule, once.
+    """Lay out the valid steps of a schedule, once.
 
     Parameters
     ----------
@@ -123,7 +124,7 @@ def layout_of(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
     engine : module
         The native module.
     threads : int
-        With more threads than rows there is one block, on which all threads work together.
+        With more threads than sequences there is one block, on which all threads work together.
     """
     if threads not in schedule.layouts:
         schedule.layouts[threads] = _make_layout(schedule, engine, threads)
@@ -131,9 +132,9 @@ def layout_of(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
 
 
 def _make_layout(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
-    """Lay out the tokens of a schedule.
+    """Lay out the valid steps of a schedule.
 
-    Rows are sorted by their number of tokens and dealt to the blocks in turn, so that the blocks have equal work.
+    Sequences are sorted by their number of valid steps and dealt to the blocks in turn: blocks have equal work.
     """
     lengths, batch = schedule.lengths.numpy(), schedule.batch
     blocks = threads if batch >= threads else 1
@@ -143,7 +144,7 @@ def _make_layout(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
         order = np.concatenate([ranked[p::blocks] for p in range(blocks)])
     sizes = np.array([len(range(p, batch, blocks)) for p in range(blocks)])
     row_starts = np.cumsum(sizes) - sizes
-    # How many rows of a block have more than 0, 1, ... tokens.
+    # How many sequences of a block have more than 0, 1, ... valid steps.
     most = int(lengths.max(initial=0))
     ended = np.bincount(
         np.repeat(np.arange(blocks), sizes) * (most + 1) + lengths[order], minlength=blocks * (most + 1)
@@ -151,9 +152,9 @@ def _make_layout(schedule: Schedule, engine: Any, threads: int) -> TokenLayout:
     counts = np.ascontiguousarray(sizes[:, None] - ended.reshape(blocks, -1).cumsum(1)[:, :-1])
     firsts = np.cumsum(counts).reshape(counts.shape) - counts
     step, row = _steps(counts), order[_row_places(counts, firsts, row_starts)]
-    time = lengths[row] - 1 - step if schedule.reverse else step  # where rows have no gaps
+    time = lengths[row] - 1 - step if schedule.reverse else step  # where sequences have no gaps
     by_row = (lengths.cumsum() - lengths)[row] + time
-    if schedule.ragged:  # one sequence to the engine, in which each row has its start
+    if schedule.ragged:  # one sequence to the engine, in which each sequence has its start
         places = by_row, np.zeros_like(by_row)
     else:
         places = time if schedule.right_padded else schedule.by_row[1].numpy()[by_row], row

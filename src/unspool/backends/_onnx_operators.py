@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from unspool._nest import leaves_of
 from unspool.backends._traced_schedule import TracedSchedule
 from unspool.backends.base import Call, Result
-from unspool.cells import GRUCell, LSTMCell, LSTMState, SimpleRNNCell
-from unspool.cells._activations import activation
+from unspool.cells import GRUCell, LSTMCell, LSTMState, SimpleRNNCell, activation
 from unspool.program.hooks import hook_reason
 
 OPERATORS: dict[type, str] = {
@@ -105,7 +104,7 @@ def run_operator(call: Call) -> Result:
         name, inputs, attributes, dtypes=[torch.float32] * len(shapes), shapes=shapes
     )
     state = [leaf.squeeze(0) for leaf in final]
-    if lengths is not None:  # ONNX Runtime gives zeros as the final state of rows of length 0
+    if lengths is not None:  # ONNX Runtime gives zeros as the final state of sequences of length 0
         real = (lengths > 0).unsqueeze(1)
         state = [torch.where(real, leaf, start) for leaf, start in zip(state, initial, strict=True)]
     return Result(outputs.squeeze(1), LSTMState(*state) if lstm else state[0])

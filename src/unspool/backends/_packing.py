@@ -1,6 +1,6 @@
-"""Tokens in the order of PyTorch's packed sequences.
+"""Valid steps in the order of PyTorch's packed sequences.
 
-Letters: B batch, N tokens, K steps of the longest row, R rows that have tokens.
+Letters: B batch, N valid steps, K steps of the longest sequence, R sequences that have valid steps.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from unspool._lengths import conjugate, tokens_of
 
 @dataclass(frozen=True)
 class Packing:
-    """Rows without gaps, packed: step by step, in a step the longest rows first.
+    """Sequences without gaps, packed: step by step, in a step the longest sequences first.
 
     Attributes
     ----------
     rows : LongTensor of shape (R,)
-        The rows that have tokens, the longest first.
+        The sequences that have valid steps, the longest first.
     batch_sizes : list of int
-        How many rows have a token at each of the K steps; it never grows.
+        How many sequences have a valid step at each of the K steps; it never grows.
     positions : LongTensor of shape (N,)
-        For each token its place in arrays whose first two axes are flattened.
+        For each valid step its place in arrays whose first two axes are flattened.
     row_of_token : LongTensor of shape (N,)
-        For each token its row of the batch.
+        For each valid step its sequence of the batch.
     """
 
     rows: Tensor
@@ -36,18 +36,18 @@ class Packing:
 
 
 def pack(lengths: Tensor, starts: Tensor, stride: int, reverse: bool, device: torch.device) -> Packing:
-    """Return how to pack rows whose tokens follow each other from the row's first step on.
+    """Return how to pack sequences whose valid steps follow each other from the sequence's first step on.
 
     Parameters
     ----------
     lengths : LongTensor of shape (B,) on the CPU
-        The number of tokens of each row.
+        The number of valid steps of each sequence.
     starts : LongTensor of shape (B,) on the CPU
-        The place of each row's first step in arrays whose first two axes are flattened.
+        The place of each sequence's first step in arrays whose first two axes are flattened.
     stride : int
-        How far apart two steps of a row are in such arrays.
+        How far apart two steps of a sequence are in such arrays.
     reverse : bool
-        Whether rows are packed from their last token to their first.
+        Whether sequences are packed from their last valid step to their first.
     device : torch.device
         Of the result's tensors.
 

@@ -1,4 +1,4 @@
-"""Checking a new program once, before its first use: against the cell itself, forward, backward and row by row.
+"""Checking a new program once, before its first use: against the cell itself, forward, backward and by sequence.
 
 A gradient that is zero in theory, as that of a number added before a softmax, is rounding and nothing else. So where a
 value differs the cell is run once more with values that are off by some units of the last place: what that alone makes
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 STEPS, LENGTHS = 3, (3, 1, 2, 2)
 SIZES = (1.0, 30.0, 0.01, 0.0)
-"""Of the values in each row; 0 stands for whole numbers, where functions with a bend have it."""
+"""Of the values in each sequence; 0 stands for whole numbers, where functions with a bend have it."""
 
 SLOPES = (1e4, 1e-4)
 """Of the gradients that come in."""
 
 FEW, MANY = (1, 2, 3, 4), 64
-"""Numbers of rows."""
+"""Numbers of sequences."""
 
 SAME_FOR_ALL = "let the step do the same for each row, in a batch of any size"
 
@@ -121,10 +121,10 @@ def probe(backend: NativeBackend, call: Call, compiled: CompiledStep, reading: R
 
 
 class Batches:
-    """Whether a cell's step gives a row the same values in a batch of any size.
+    """Whether a cell's step gives a sequence the same values in a batch of any size.
 
-    No program says `if len(x) > 2`, and the readings, on some sixty rows each, do not see it. So the step is run on
-    sample rows: on many when this is made, and then on as many as are asked for.
+    No program says `if len(x) > 2`, and the readings, on some sixty sequences each, do not see it. So the step is run
+    on sample sequences: on many when this is made, and then on as many as are asked for.
 
     Parameters
     ----------
@@ -144,9 +144,9 @@ class Batches:
         self._many = run() if path is None else path.record(run)
 
     def difference(self, rows: int, strided: bool = False) -> Reason:
-        """Run the step on some rows, side by side in memory or apart; say what differs, or nothing.
+        """Run the step on some sequences, side by side in memory or apart; say what differs, or nothing.
 
-        Whatever the step raises is raised: it may have no values for so many rows.
+        Whatever the step raises is raised: it may have no values for so many sequences.
         """
         where = "where rows lie apart in memory" if strided else f"in a batch of {rows} than in a batch of {MANY}"
         run = self._prepared(rows, strided)
@@ -158,7 +158,7 @@ class Batches:
         which = torch.arange(rows) % len(LENGTHS)
         for mine, wanted in zip(found, self._many, strict=True):
             if mine.shape[:1] != (rows,) or mine.shape[1:] != wanted.shape[1:]:
-                continue  # not one value per row: whoever runs the step says so
+                continue  # not one value per sequence: whoever runs the step says so
             if not all(_close(mine[which == k], wanted[k]) for k in which.unique().tolist()):
                 return Reason(f"the step gives a row other values {where}", SAME_FOR_ALL)
         return Reason()
@@ -177,7 +177,7 @@ class Batches:
 
 
 def probe_batches(call: Call, reading: Reading) -> Reason:
-    """Say where a step that has just been read gives a row other values in small batches, or apart in memory.
+    """Say where a step that has just been read gives a sequence other values in small batches, or apart in memory.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def probe_batches(call: Call, reading: Reading) -> Reason:
         for rows, strided in (*((rows, False) for rows in FEW), (MANY, True)):
             try:
                 different = batches.difference(rows, strided)
-            except EXPECTED:  # `squeeze()` of a single row, say: there the loop stops too, whoever runs the others
+            except EXPECTED:  # `squeeze()` of a single sequence, say: there the loop stops too, whoever runs the others
                 continue
             if different:
                 return different
@@ -220,7 +220,7 @@ def probe_batch(call: Call) -> Reason:
 
 
 def _by_rows(name: str, a: Tensor, b: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return two tensors row by row, where they have rows."""
+    """Return two tensors sequence by sequence, where they have sequences."""
     axis = next((axis for axis in (0, 1) if name.endswith("s") and a.shape[axis] == len(LENGTHS)), None)
     return [(a, b)] if axis is None else list(zip(a.unbind(axis), b.unbind(axis), strict=True))
 

@@ -1,6 +1,6 @@
 """Some sequences of a call as a call of their own.
 
-Letters: T steps, N tokens of the whole, n rows of the sample.
+Letters: T steps, N valid steps of the whole, n sequences of the sample.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from unspool.backends.base import Call
 
 
 class Sample:
-    """Some rows of a schedule, as a small batch of padded arrays.
+    """Some sequences of a schedule, as a small batch of padded arrays.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Sample:
         )
 
     def of(self, call: Call) -> Call:
-        """Return a call of these rows alone, with leaves of its own."""
+        """Return a call of these sequences alone, with leaves of its own."""
 
         def fresh(take: Callable[[Tensor], Tensor]) -> Callable[[Any], Any]:
             return lambda t: take(t).requires_grad_(t.requires_grad) if isinstance(t, Tensor) else t
@@ -49,7 +49,7 @@ class Sample:
         )
 
     def of_results(self, grads: Sequence[Tensor | None], outputs: int, finals: int) -> list[Tensor | None]:
-        """Return what belongs to these rows of gradients of outputs and final states."""
+        """Return what belongs to these sequences of gradients of outputs and final states."""
         final = range(outputs, outputs + finals)
         return [None if g is None else (self.take_rows if i in final else self.take)(g) for i, g in enumerate(grads)]
 
@@ -70,5 +70,5 @@ class Sample:
         return torch.where(valid, array.detach(), 0) if self._whole.ragged else array.detach()
 
     def take_rows(self, values: Tensor) -> Tensor:
-        """Return `[n, ...]` of values per row."""
+        """Return `[n, ...]` of values per sequence."""
         return values.detach().index_select(0, self._rows.to(values.device))

@@ -1,16 +1,16 @@
-"""Which rows are computed at which step: lengths, masks, resets and direction, brought into one form.
+"""Which sequences are computed at which step: lengths, masks, resets and direction, brought into one form.
 
-A *token* is one real step of one row. Nothing is computed for what is no token, and nothing here costs more than the
-tokens, rows and steps do, O(N + B + T): a row has so many tokens at such times. Only masks that have gaps are kept as
-the matrices that they are.
+A *valid step* is a step of one sequence that is not padding. Nothing else is computed, and nothing here costs more
+than valid steps, sequences and time steps do, O(N + B + T): a sequence has so many valid steps at such times. Only
+masks that have gaps are kept as the matrices that they are.
 
-Tokens are numbered in the order in which they are computed: step by step, and by row within a step. Tables *by row*
-have them row after row, in a row by time.
+Valid steps are numbered in the order in which they are computed: step by step, and by sequence within a step. Tables
+*by sequence* have them sequence after sequence, in a sequence by time.
 
-Arrays of inputs and outputs are *padded*, of shape (T, B, ...), or *ragged*, of shape (N, 1, ...): the tokens alone,
-by row. A schedule says of either where a token stands in it.
+Arrays of inputs and outputs are *padded*, of shape (T, B, ...), or *ragged*, of shape (N, 1, ...): valid steps alone,
+by sequence. A schedule says of either where a valid step stands in it.
 
-Letters: B batch, T steps, N tokens, K steps at which there are tokens.
+Letters: B batch, T steps, N valid steps, K steps at which there are valid steps.
 """
 
 from __future__ import annotations
@@ -25,37 +25,38 @@ import torch
 from torch import Tensor
 
 from unspool._lengths import conjugate, tokens_of
+from unspool._modes import is_transformed
 from unspool._nest import Nest, flatten, map_leaves, take_rows, unflatten
 from unspool.backends._packing import Packing, pack
 
 
 class Schedule:
-    """The tokens of a batch of sequences, in the order of computation.
+    """The valid steps of a batch of sequences, in the order of computation.
 
     Parameters
     ----------
     steps, batch : int
         T and B.
-    live : BoolTensor of shape (T, B) on the CPU, optional
-        Where there is a token; everywhere if None.
-    resets : BoolTensor of shape (T, B), or (N,) by row, on the CPU, optional
-        Where a row's state returns to its initial value before the step. A reset at a step that is no token takes
-        effect before the row's next token; one after the row's last token, in whichever direction, none.
+    active : BoolTensor of shape (T, B) on the CPU, optional
+        Where there is a valid step; everywhere if None.
+    resets : BoolTensor of shape (T, B), or (N,) by sequence, on the CPU, optional
+        Where a sequence's state returns to its initial value before the step. Where there is no valid step, it takes
+        effect before the sequence's next one; after the last one, in whichever direction, it takes none.
     reverse : bool
         Compute from the last step to the first.
     device : torch.device
-        Where the rows are gathered.
+        Where the sequences are gathered.
     ragged : bool
         Whether arrays are ragged; there are no gaps then.
     lengths : LongTensor of shape (B,) on the CPU, optional
-        The tokens of a row are among its first so many steps.
+        The valid steps of a sequence are among its first so many steps.
 
     Attributes
     ----------
     right_padded : bool
-        Whether each row's tokens are its first steps.
+        Whether each sequence's valid steps are its first steps.
     dense : bool
-        Whether every step of every row is a token.
+        Whether every step of every sequence is a valid step.
     has_resets : bool
         Whether resets were given.
     layouts : dict
@@ -63,13 +64,13 @@ class Schedule:
     """
 
     listed = True
-    """Whether it can be asked which rows are computed at which step."""
+    """Whether it can be asked which sequences are computed at which step."""
 
     def __init__(
         self,
         steps: int,
         batch: int,
-        live: Tensor | None,
+        active: Tensor | None,
         resets: Tensor | None,
         *,
         reverse: bool,
@@ -78,25 +79,25 @@ class Schedule:
         lengths: Tensor | None = None,
     ) -> None:
         self.steps, self.batch, self.reverse, self.device, self.ragged = steps, batch, reverse, device, ragged
-        if live is not None:
+        if active is not None:
             # On the CPU, as all that a schedule finds out, whatever torch.set_default_device has said.
-            live = live if lengths is None else live & _within(lengths, steps)
-            lengths = live.sum(0)
-            if not bool((live[1:] > live[:-1]).any()):
-                live = None
+            active = active if lengths is None else active & _within(lengths, steps)
+            lengths = active.sum(0)
+            if not bool((active[1:] > active[:-1]).any()):
+                active = None
         elif lengths is not None:
             lengths = lengths.clone()  # what is asked later must not depend on what becomes of the user's tensor
-        self._lengths, self._gaps, self._resets = lengths, live, resets
+        self._lengths, self._gaps, self._resets = lengths, active, resets
         self.has_resets = resets is not None
-        self.right_padded = live is None
-        self.dense = live is None and (lengths is None or bool((lengths == steps).all()))
+        self.right_padded = active is None
+        self.dense = active is None and (lengths is None or bool((lengths == steps).all()))
         self.layouts: dict[Any, Any] = {}
 
     # What only some backends want is computed when they ask.
 
     @cached_property
     def lengths(self) -> Tensor:
-        """The number of tokens of each row: `[B]`."""
+        """The number of valid steps of each sequence: `[B]`."""
         return torch.full((self.batch,), self.steps, device="cpu") if self._lengths is None else self._lengths
 
     @cached_property
@@ -106,17 +107,17 @@ class Schedule:
 
     @cached_property
     def starts(self) -> Tensor:
-        """The place of each row's first step in arrays whose first two axes are flattened: `[B]`."""
+        """The place of each sequence's first step in arrays whose first two axes are flattened: `[B]`."""
         return self.lengths.cumsum(0) - self.lengths if self.ragged else torch.arange(self.batch, device="cpu")
 
     @property
     def stride(self) -> int:
-        """How far apart two steps of a row are in such arrays."""
+        """How far apart two steps of a sequence are in such arrays."""
         return 1 if self.ragged else self.batch
 
     @cached_property
     def by_row(self) -> tuple[Tensor, Tensor]:
-        """Row and time of each token, by row: twice `[N]`."""
+        """Row and time of each valid step, by sequence: twice `[N]`."""
         if self._gaps is None:
             return tokens_of(self.lengths)
         row, time = self._gaps.t().nonzero().unbind(1)
@@ -124,7 +125,7 @@ class Schedule:
 
     @cached_property
     def _order(self) -> Tensor:
-        """For each token its number by row: `[N]`."""
+        """For each valid step its number by sequence: `[N]`."""
         time = as_array(self.by_row[1])
         key = self.steps - 1 - time if self.reverse else time
         # Integers of two bytes are sorted in O(N).
@@ -132,13 +133,13 @@ class Schedule:
 
     @cached_property
     def tokens(self) -> tuple[Tensor, Tensor]:
-        """Row and time of each token: twice `[N]`."""
+        """Row and time of each valid step: twice `[N]`."""
         row, time = self.by_row
         return row[self._order], time[self._order]
 
     @cached_property
     def _sizes(self) -> tuple[Tensor, Tensor]:
-        """The times of the steps that have tokens, in the order of computation, and how many they have: twice `[K]`."""
+        """The times that have valid steps, in the order of computation, and how many they have: twice `[K]`."""
         sizes = conjugate(self.lengths) if self._gaps is None else self._gaps.sum(1)
         times = sizes.nonzero().squeeze(1)
         times = times.flip(0) if self.reverse else times
@@ -146,12 +147,12 @@ class Schedule:
 
     @cached_property
     def order(self) -> list[int]:
-        """Time indices in the order of computation; steps without a token are left out."""
+        """Time indices in the order of computation; steps without a valid step are left out."""
         return self._sizes[0].tolist()
 
     @cached_property
     def counts(self) -> list[int]:
-        """How many tokens each computed step has."""
+        """How many valid steps each computed step has."""
         return self._sizes[1].tolist()
 
     @cached_property
@@ -159,12 +160,12 @@ class Schedule:
         return None if self.dense else self.tokens[0].to(self.device).split(self.counts)
 
     def rows(self, k: int) -> Tensor | None:
-        """Return the rows `[n]` that are live at the k-th computed step, or None if all are."""
+        """Return the sequences `[n]` that are active at the k-th computed step, or None if all are."""
         return None if self._rows is None or self.counts[k] == self.batch else self._rows[k]
 
     @cached_property
     def spans(self) -> tuple[Tensor, Tensor]:
-        """The first and the last computed step at which each row has a token, -1 for rows without: twice `[B]`."""
+        """The first and the last computed step of each sequence, -1 where there is none: twice `[B]`."""
         times = self._sizes[0]
         number = torch.zeros(self.steps, dtype=torch.long, device="cpu").index_copy(
             0, times, torch.arange(len(times), device="cpu")
@@ -174,7 +175,7 @@ class Schedule:
 
     @cached_property
     def _ends(self) -> tuple[Tensor, Tensor]:
-        """The times of each row's first and last token, -1 for a row without: twice `[B]`."""
+        """The times of each sequence's first and last valid step, -1 for a sequence without: twice `[B]`."""
         if self._gaps is None:
             return (self.lengths > 0).long() - 1, self.lengths - 1
         after, times = self.lengths.cumsum(0), self.by_row[1]
@@ -199,7 +200,7 @@ class Schedule:
     def resets(self) -> Tensor:
         """Before which steps a state is reset: `[T, B]`, or `[N, 1]` where arrays are ragged, on the device.
 
-        Those in a gap wait for the row's next valid step. What stands where there is none, counts for nothing.
+        Those in a gap wait for the sequence's next valid step. What stands where there is none, counts for nothing.
         """
         assert self._resets is not None, "asked where there are none"
         resets = self._resets
@@ -211,7 +212,7 @@ class Schedule:
 
     def _waiting(self, resets: Tensor) -> Tensor:
         valid = self.valid_in_order
-        if self.reverse:  # what stands after a row's end would come before all of its steps
+        if self.reverse:  # what stands after a sequence's end would come before all of its steps
             resets = resets.flip(0) & (valid.cumsum(0) > 0)
         done = valid.long().cumsum(0) - valid.long()  # valid steps before each step
         waiting = torch.zeros_like(done).scatter_add(0, done, resets.long())
@@ -220,7 +221,7 @@ class Schedule:
 
     @cached_property
     def latest(self) -> Tensor:
-        """For each step and row the latest valid step up to there, -1 before the first: `[T, B]`, on the device.
+        """For each step and sequence the latest valid step up to there, -1 before the first: `[T, B]`, on the device.
 
         Steps are counted, and results are, in the order of computation.
         """
@@ -236,23 +237,23 @@ class Schedule:
 
     @cached_property
     def positions(self) -> Tensor:
-        """For each token its place in arrays whose first two axes are flattened: `[N]`."""
+        """For each valid step its place in arrays whose first two axes are flattened: `[N]`."""
         row, time = self.tokens
         return (time * self.stride + self.starts[row]).to(self.device)
 
     @cached_property
     def last(self) -> Tensor:
-        """For each row the place of the last token computed, -1 for a row without tokens: `[B]`."""
+        """For each sequence the place of the last valid step computed, -1 for a sequence without valid steps: `[B]`."""
         time = self._ends[0 if self.reverse else 1]
         return torch.where(time < 0, -1, time * self.stride + self.starts).to(self.device)
 
     @cached_property
     def packing(self) -> Packing:
-        """The tokens of a right-padded schedule in the order of PyTorch's packed sequences."""
+        """The valid steps of a right-padded schedule in the order of PyTorch's packed sequences."""
         return pack(self.lengths, self.starts, self.stride, self.reverse, self.device)
 
     def cut(self, inputs: Nest) -> Iterator[Nest]:
-        """Yield for each computed step what stands in arrays for the rows that are live.
+        """Yield for each computed step what stands in arrays for the sequences that are active.
 
         Parameters
         ----------
@@ -292,7 +293,7 @@ class Schedule:
         return filled.view(*self.shape, *tail)
 
     def at_last(self, values: Nest) -> Nest:
-        """Return what stands at the last token of each row, and zero for rows without tokens.
+        """Return what stands at the last valid step of each sequence, and zero for sequences without valid steps.
 
         Parameters
         ----------
@@ -315,7 +316,7 @@ class Schedule:
 
 
 def _within(lengths: Tensor, steps: int) -> Tensor:
-    """Return which steps are within rows of these lengths: `[T, B]`."""
+    """Return which steps are within sequences of these lengths: `[T, B]`."""
     return torch.arange(steps, device=lengths.device).unsqueeze(1) < lengths
 
 
@@ -327,5 +328,4 @@ def as_array(numbers: Tensor) -> np.ndarray:
     numbers : LongTensor
         Within a transform of `torch.func` it has a wrapper, whose memory cannot be had.
     """
-    wrapped = torch._C._functorch.maybe_current_level() is not None  # type: ignore[attr-defined]
-    return np.array(numbers.tolist(), dtype=np.int64) if wrapped else numbers.numpy()
+    return np.array(numbers.tolist(), dtype=np.int64) if is_transformed() else numbers.numpy()

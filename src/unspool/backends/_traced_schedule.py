@@ -12,14 +12,14 @@ from unspool.backends._schedule import Schedule
 
 
 class TracedSchedule(Schedule):
-    """Where there are tokens, as tensors: they cannot be listed, so every step is computed for all rows.
+    """Where there are valid steps, as tensors: they cannot be listed, so every step is computed for all sequences.
 
     Parameters
     ----------
     steps, batch : int
         T and B; symbols where they are dynamic in an exported program.
     lengths : integers of shape (B,), optional
-        The real steps of each row.
+        The valid steps of each sequence.
     mask : BoolTensor of shape (T, B), optional
         With lengths, both must hold.
     resets, reverse, device

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from unspool._modes import autocast_dtype
 from unspool._nest import Nest, flatten, leaves_of, named_leaves, unflatten
 from unspool.backends._difference import Place, first_place, largest, rounding, rows_apart, shaken
 from unspool.backends._sample import Sample
 from unspool.backends.base import Backend, BackendError, Call, Refusal, Result, Run
 from unspool.backends.reference import ReferenceBackend
-from unspool.cells import Restart, WithStates, autocasts, inside
+from unspool.cells import Restart, WithStates, inside
 
 TOLERANCES = {torch.float64: 1e-7, torch.float32: 1e-3}
 """How far a value may be from that of the loop, as a share of the largest one of its tensor."""
@@ -43,7 +44,7 @@ class VerificationError(AssertionError):
 
 @dataclass(frozen=True)
 class Scope:
-    """What `verified` was asked for, and a source of rows that nobody else draws from."""
+    """What `verified` was asked for, and a source of sequences that nobody else draws from."""
 
     sequences: int
     tolerance: float | None
@@ -71,7 +72,7 @@ def verified(sequences: int = 4, *, tolerance: float | None = None) -> Iterator[
 
     Parameters
     ----------
-    sequences : int
+    rows : int
         How many of a batch are checked; all where there are fewer.
     tolerance : float, optional
         How far a value may be from that of the loop, as a share of the largest one of its tensor. By default 1e-3 in
@@ -148,7 +149,7 @@ def _given(call: Call) -> tuple[Nest, Nest, Nest]:
 
 
 def _named_given(call: Call) -> list[tuple[str, int]]:
-    """Return for each leaf of `_given` what its gradient is called, and how many of its axes are steps and rows."""
+    """Return for each leaf of `_given` what its gradient is called, and how many axes are steps and sequences."""
     named = [
         (call.inputs, "the gradient of the input", 2),
         (call.initial_state, "the gradient of the initial state", 1),
@@ -234,7 +235,7 @@ class _Check:
             return small, ReferenceBackend().run(small)
 
     def _lost(self) -> Tensor:
-        """Return the rows whose states rounding has taken elsewhere: they have gradients of another course."""
+        """Return the sequences whose states rounding has taken elsewhere: they have gradients of another course."""
         return rows_apart(self._shaken[1].outputs, self._loop.outputs, self._share)
 
     def _share(self, want: Tensor) -> float:
@@ -242,7 +243,7 @@ class _Check:
         return share * largest(want)
 
     def _run_again(self) -> Result:
-        """Run the sample on the backend that is checked: for the gradients of parameters, which are sums over rows."""
+        """Run the sample on the backend that is checked, for the gradients of parameters: sums over sequences."""
         return _run(self._backend, self._sample.of(self._call))
 
     def run_backward(self, grads: Sequence[Tensor | None]) -> None:
@@ -298,7 +299,7 @@ class _Check:
         floor: float,
         backward: bool = False,
     ) -> Place | None:
-        """Compare one tensor of the run with that of the sample: per step and row, per row, or of all rows together."""
+        """Compare one tensor of the run with that of the sample: per valid step, per sequence, or of all together."""
         took = {2: self._sample.take, 1: self._sample.take_rows, 0: torch.Tensor.detach}[axes]
         real = self._sample.real if axes == 2 else torch.Tensor.detach
         return first_place(
@@ -353,6 +354,5 @@ def _has_graph(result: Result) -> bool:
 def _autocast_as_now(call: Call) -> Callable[[], AbstractContextManager[Any]]:
     """Return what makes a context with the autocast of now, for the backward pass, which has none."""
     kind = call.schedule.device.type
-    if not autocasts(call.schedule.device):
-        return nullcontext
-    return partial(torch.autocast, kind, dtype=torch.get_autocast_dtype(kind))
+    dtype = autocast_dtype(kind)
+    return nullcontext if dtype is None else partial(torch.autocast, kind, dtype=dtype)

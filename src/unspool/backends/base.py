@@ -39,7 +39,7 @@ class Call:
         What the cell takes beside input and state, constant over time: its own row inputs, and the constants of the
         run, as `unspool.cells.beside` puts them together.
     schedule : Schedule
-        Which rows are computed at which step.
+        Which sequences are computed at which step.
     static : bool
         Whether T and the largest batch are fixed, so that a backend may keep a plan.
     """
@@ -71,7 +71,7 @@ class Result(NamedTuple):
     outputs : nesting of Tensor of shape (T, B, ...), or (N, 1, ...) as the inputs
         The output of every step, in the order of the inputs, and zeros where nothing is computed.
     final_state : nesting of Tensor of shape (B, ...)
-        The state after each row's last valid step; the initial state for rows without any.
+        The state after each sequence's last valid step; the initial state for sequences without any.
     """
 
     outputs: Nest
@@ -126,4 +126,4 @@ class Backend(Protocol):
 
 
 UNLISTED = Reason("lengths, mask or resets have no values here: the run is exported, or vmap gives each sample its own")
-"""The reason of backends that ask which rows are valid at which step, where a schedule is not listed."""
+"""The reason of backends that ask which sequences are valid at which step, where a schedule is not listed."""

@@ -1,8 +1,8 @@
 """The cuDNN backend: the built-in cells on a CUDA device, by the kernels that `torch.nn`'s layers use there.
 
-Rows are packed: nothing is computed for padding, in any order of lengths, and rows without tokens stay out.
+Sequences are packed: nothing is computed for padding, in any order of lengths, and empty sequences stay out.
 
-Letters: B batch, T steps, N tokens, R rows that have tokens, I input size, H hidden size, P size of the output.
+Letters: B batch, T steps, N valid steps, R sequences that have any, I input size, H hidden size, P size of the output.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import _VF, Tensor
 
+from unspool._modes import autocast_dtype
 from unspool._nest import leaves_of, same_kind
 from unspool.backends._cudnn_conditions import reasons_of
 from unspool.backends.base import Call, Refusal, Result, Run
@@ -81,24 +82,24 @@ def _run_kernel(cell: Any, tokens: Tensor, states: list[Tensor], batch_sizes: li
     ----------
     cell : LSTMCell, GRUCell or SimpleRNNCell
     tokens : Tensor of shape (T, B, I), or packed (N, I)
-    states : list of Tensor of shape (B, size), or (R, size) where tokens are packed
+    states : list of Tensor of shape (B, size), or (R, size) where valid steps are packed
     batch_sizes : list of int
-        See `Packing`; empty where tokens are not packed.
+        See `Packing`; empty where valid steps are not packed.
 
     Returns
     -------
     list of Tensor
-        Outputs in the form of the tokens, then the final states.
+        Outputs in the form of the valid steps, then the final states.
     """
     own, device = states[0].dtype, tokens.device.type
     bias_hh = torch.zeros_like(cell.bias_ih) if cell.bias_hh is None else cell.bias_hh
     weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, bias_hh]
     proj_size = getattr(cell, "proj_size", 0)
     weights += [cell.weight_hr] if proj_size else []
-    autocast = torch.is_autocast_enabled(device) and own != torch.float64  # which autocast leaves as it is
-    dtype = torch.get_autocast_dtype(device) if autocast else own
+    narrow = None if own == torch.float64 else autocast_dtype(device)  # which autocast leaves as it is
+    dtype = own if narrow is None else narrow
     # As the states are kept in the dtype that they came in, so do the outputs, on this backend as on the others.
-    with torch.autocast(device, enabled=False) if autocast else nullcontext(), torch.cuda.device_of(tokens):
+    with nullcontext() if narrow is None else torch.autocast(device, enabled=False), torch.cuda.device_of(tokens):
         h, *c = [state.unsqueeze(0).to(dtype).contiguous() for state in states]
         weights = [weight.to(dtype).contiguous() for weight in weights]
         tokens = tokens.to(dtype)

@@ -1,4 +1,4 @@
-"""The masked loop: every step for all rows, and `where` in place of asking which rows are active.
+"""The masked loop: every step for all sequences, and `where` in place of asking which sequences are active.
 
 It runs where nobody may ask: in programs that are exported, where lengths and even the number of steps are symbols,
 and under `vmap`, where each sample has lengths of its own. What stands in padding is replaced before the cell sees it.
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch._higher_order_ops.scan import scan_op
 
+from unspool._modes import is_exporting
 from unspool._nest import Nest, Spec, flatten, leaves_of, map_leaves, unflatten
 from unspool._reason import Reason
 from unspool.backends._onnx_operators import has_operator, run_operator
@@ -45,7 +46,7 @@ class MaskedBackend:
         return partial(self.run, call)
 
     def run(self, call: Call) -> Result:
-        """Run every step for all rows.
+        """Run every step for all sequences.
 
         In an ONNX export, a cell that ONNX has an operator for becomes that operator.
 
@@ -62,7 +63,7 @@ class MaskedBackend:
         ValueError, TypeError
             If there are no steps, or the cell does not keep its contract.
         """
-        exporting = torch.compiler.is_exporting()
+        exporting = is_exporting()
         if exporting and torch.onnx.is_in_onnx_export() and has_operator(call):
             return run_operator(call)
         schedule = call.schedule

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
-from torch.overrides import _get_current_function_mode_stack
-from torch.utils._device import DeviceContext
 
+from unspool._modes import autocast_dtype, is_observed, is_tracing
 from unspool._nest import Nest, flatten, leaves_of, map_leaves, unflatten
 from unspool._reason import Reason
 from unspool.backends._engine_run import CompiledStep, EngineRun, Request
@@ -184,7 +183,7 @@ class NativeBackend:
             state, own = layout.take_rows(state), None if own is None else layout.take_rows(own)
         states, inputs = leaves_of(state), leaves_of(call.inputs)
         dtype = states[0].dtype
-        known: dict[Value, Tensor] = {}
+        known: dict[Value, Tensor] = dict(compiled.constants)
         given = iter(given)
         known.update(zip(leaves["input"], inputs, strict=True))
         if own is not None:
@@ -249,11 +248,11 @@ def _reasons(call: Call) -> list[Reason]:
         if not (tensor.is_floating_point() or tensor.dtype == torch.bool):
             found.append(_INTEGERS)
             break
-    if torch.is_autocast_enabled("cpu"):
+    if autocast_dtype("cpu") is not None:
         found.append(_AUTOCAST)
-    if is_transformed():
+    if is_observed():
         found.append(_TRANSFORMED)
-    if torch._C._get_tracing_state() is not None:
+    if is_tracing():
         found.append(_TRACING)
     if _has_any_global_hook():
         hooks = reason_for_all()
@@ -282,19 +281,6 @@ def _wrong_tensors(tensors: list[Tensor], states: list[Tensor]) -> list[Reason]:
     elif several:
         found.append(SEVERAL_DTYPES)
     return found
-
-
-def is_transformed() -> bool:
-    """Tell whether a torch.func transform, dual numbers or a function mode see every operation.
-
-    That of a default device (`torch.set_default_device`) does not count: it gives a device to new tensors, no more.
-    """
-    functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
-    if torch.autograd.forward_ad._current_level >= 0 or functorch.maybe_current_level() is not None:
-        return True
-    if not torch._C._is_torch_function_mode_enabled():
-        return False
-    return any(not isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
 
 
 def _evaluate_steps(loop: Loop, known: dict[Value, Tensor], layout: TokenLayout) -> None:

@@ -1,6 +1,6 @@
 """The reference backend: a Python loop over plain PyTorch. Every faster backend is compared with this one.
 
-It calls the cell on the active rows only, so what stands in padding is never touched, whatever the cell does with it.
+It calls the cell on the active sequences only, so padding is never touched, whatever the cell does with it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ReferenceBackend:
     device = None
 
     def prepare(self, call: Call) -> Run | Refusal:
-        """Return what runs the call: anything, but where nobody can say which rows are computed."""
+        """Return what runs the call: anything, but where nobody can say which sequences are computed."""
         return partial(self.run, call) if call.schedule.listed else Refusal([UNLISTED])
 
     def run(self, call: Call) -> Result:
@@ -109,7 +109,7 @@ def check_output(output: Nest, rows: int, cell: Any) -> None:
 
 
 def _probe(call: Call) -> Nest:
-    """Run the step on one row of ones to learn what its output looks like, where there is nothing to compute."""
+    """Run the step on one sequence of ones to learn what its output looks like, where there is nothing to compute."""
 
     def one_row(tree: Nest, batch_axis: int) -> Nest:
         return map_leaves(lambda leaf: leaf.new_ones((1, *leaf.shape[batch_axis + 1 :])), tree)

@@ -1,7 +1,9 @@
 """Cells: one time step, and the contract that makes any module a cell. Nothing here depends on time."""
 
 from unspool.cells._activations import ACTIVATIONS as ACTIVATIONS
+from unspool.cells._activations import Activation as Activation
 from unspool.cells._activations import activation as activation
+from unspool.cells._activations import activation_name as activation_name
 from unspool.cells._around import AroundCell as AroundCell
 from unspool.cells._around import ResetCell as ResetCell
 from unspool.cells._around import Restart as Restart
@@ -13,7 +15,6 @@ from unspool.cells._around import name_of as name_of
 from unspool.cells._builtin import BuiltinCell as BuiltinCell
 from unspool.cells._contract import Cell as Cell
 from unspool.cells._contract import LSTMState as LSTMState
-from unspool.cells._contract import autocasts as autocasts
 from unspool.cells._contract import initial_state_of as initial_state_of
 from unspool.cells._contract import is_cell as is_cell
 from unspool.cells._contract import match_state as match_state
@@ -22,6 +23,7 @@ from unspool.cells._contract import row_inputs_of as row_inputs_of
 from unspool.cells._contract import size_of as size_of
 from unspool.cells._dropout import DropoutCell as DropoutCell
 from unspool.cells._gru import GRUCell as GRUCell
+from unspool.cells._initializers import Initializer as Initializer
 from unspool.cells._initializers import initialize as initialize
 from unspool.cells._lstm import LSTMCell as LSTMCell
 from unspool.cells._masks import check_probability as check_probability

@@ -68,7 +68,12 @@ def activation(spec: str | Activation, argument: str = "activation") -> Activati
 
 
 def activation_name(spec: str | Activation) -> str:
-    """Return how to print an activation."""
+    """Return how to print an activation.
+
+    Parameters
+    ----------
+    spec : str or callable
+    """
     return spec if isinstance(spec, str) else getattr(spec, "__name__", type(spec).__name__)
 
 

@@ -134,7 +134,7 @@ def name_of(cell: Any) -> str:
 
 
 def choose_rows(condition: Tensor, chosen: Nest, other: Nest) -> Nest:
-    """Choose row by row.
+    """Choose sequence by sequence.
 
     Parameters
     ----------

@@ -9,8 +9,9 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from unspool._modes import autocast_dtype
 from unspool._nest import Nest, describe
-from unspool.cells._contract import Cell, autocasts
+from unspool.cells._contract import Cell
 from unspool.cells._initializers import Initializer, initialize
 from unspool.cells._masks import check_probability, dropout_mask
 
@@ -213,7 +214,7 @@ class BuiltinCell(Cell):
                 f"{name} received {what} on {value.device}; expected {weight.device}, as its parameters. "
                 f"Move one of them: .to({str(weight.device)!r}), or cell.to({str(value.device)!r})."
             )
-        if value.dtype != weight.dtype and not autocasts(value.device):
+        if value.dtype != weight.dtype and autocast_dtype(value.device.type) is None:
             other = f", or the cell with cell.to({value.dtype})" if value.is_floating_point() else ""
             raise TypeError(
                 f"{name} received {what} of dtype {value.dtype}; expected {weight.dtype}, as its parameters. "

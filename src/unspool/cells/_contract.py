@@ -13,7 +13,7 @@ random masks once per sequence (dropout) also has
 
 Values that stay constant and come from outside (an encoder's outputs, a speaker's embedding) are passed to a run as
 `constants`. The cell is then called as `forward(x, state, constants)`, or, if it has its own `row_inputs`, as
-`forward(x, state, rows, constants)`, where rows is None if it draws none this time.
+`forward(x, state, rows, constants)`, where `rows` is None if it draws none this time.
 
 `torch.nn.LSTMCell`, `GRUCell` and `RNNCell` are accepted unchanged. Cells do not depend on time.
 
@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from unspool._modes import autocast_dtype
 from unspool._nest import Nest, describe, flatten, map_leaves, same_kind, unflatten
 
 
@@ -277,16 +278,6 @@ def size_of(cell: Any, attribute: str, needed_by: str) -> int:
     return size
 
 
-def autocasts(device: torch.device) -> bool:
-    """Return whether `torch.autocast` is on for a device; some devices, such as "meta", have none.
-
-    Parameters
-    ----------
-    device : torch.device
-    """
-    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
-
-
 def match_state(state: Nest, like: Nest, name: str) -> Nest:
     """Return `state` in the structure of `like`, and refuse one that differs in structure, shape, dtype or device.
 
@@ -336,7 +327,7 @@ def match_state(state: Nest, like: Nest, name: str) -> Nest:
                 f"{name} is on {leaf.device}; expected {model.device}. Move it with .to({str(model.device)!r})."
             )
         if leaf.dtype != model.dtype:
-            if not (leaf.is_floating_point() and autocasts(leaf.device)):
+            if not (leaf.is_floating_point() and autocast_dtype(leaf.device.type) is not None):
                 raise TypeError(
                     f"{name} has dtype {leaf.dtype}; expected {model.dtype}. Convert it with .to({model.dtype}), "
                     "or make the cell keep the dtype of its initial_state."

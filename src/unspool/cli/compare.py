@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ._errors import user_errors
-from ._options import DataDir
+from unspool.cli._errors import user_errors
+from unspool.cli._options import DataDir
 
 
 def compare(

@@ -8,9 +8,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ._errors import one_message, user_errors
-from ._options import DataDir
-from ._targets import TargetError, find, made
+from unspool.cli._errors import one_message, user_errors
+from unspool.cli._options import DataDir
+from unspool.cli._targets import TargetError, find, made
 
 _MARGIN = 18
 """Columns before the text: two spaces, the longest label, two spaces."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
-from ._errors import user_errors
-from ._options import (
+from unspool.cli._errors import user_errors
+from unspool.cli._options import (
     Accelerator,
     Batching,
     BatchSize,

@@ -11,9 +11,8 @@ from rich.console import Console
 
 import unspool
 from unspool._printable import printable
-
-from ._errors import user_errors
-from ._options import Accelerator, Checkpoint, DataDir, Epochs, Seed
+from unspool.cli._errors import user_errors
+from unspool.cli._options import Accelerator, Checkpoint, DataDir, Epochs, Seed
 
 
 def evaluate(

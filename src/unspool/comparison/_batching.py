@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unspool.comparison._classifiers import Way, ways
+from unspool.comparison._results import BatchingResult, Mode, ModeResult, rounded
 from unspool.data import (
     BucketBatchSampler,
     LengthBatchSampler,
@@ -24,9 +26,6 @@ from unspool.data import (
     TokenDataset,
     collate,
 )
-
-from ._classifiers import Way, ways
-from ._results import BatchingResult, Mode, ModeResult, rounded
 
 BUCKET = 50
 """Steps between the bounds of buckets."""

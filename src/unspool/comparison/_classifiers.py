@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from typing_extensions import override
 
+from unspool.comparison._results import Mode
+from unspool.comparison._reviews import WORDS
 from unspool.data import SequenceBatch
 from unspool.layers import LSTM
-
-from ._results import Mode
-from ._reviews import WORDS
 
 
 class Classifier(nn.Module):

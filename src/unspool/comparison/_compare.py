@@ -10,15 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import unspool as us
-
-from ._batching import compare_batching
-from ._classifiers import ways
-from ._contenders import find_python, missing, select
-from ._machine import busy, describe_machine
-from ._results import Comparison, ContenderResult, rounded, skipped
-from ._reviews import load_reviews
-from ._scaling import Scaling
-from ._settings import Settings
+from unspool.comparison._batching import compare_batching
+from unspool.comparison._classifiers import ways
+from unspool.comparison._contenders import find_python, missing, select
+from unspool.comparison._machine import busy, describe_machine
+from unspool.comparison._results import Comparison, ContenderResult, rounded, skipped
+from unspool.comparison._reviews import load_reviews
+from unspool.comparison._scaling import Scaling
+from unspool.comparison._settings import Settings
 
 
 def compare(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ._errors import ComparisonError
+from unspool.comparison._errors import ComparisonError
 
 SCRIPTS = Path(__file__).parent / "peers"
 

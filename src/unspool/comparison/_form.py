@@ -7,7 +7,7 @@ from dataclasses import is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from ._results import FORMAT, Comparison
+from unspool.comparison._results import FORMAT, Comparison
 
 
 def faults_of_form(comparison: Any) -> Iterator[str]:

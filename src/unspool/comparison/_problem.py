@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._errors import ComparisonError
-from ._settings import Settings
-from .peers.protocol import Batch, Task, read
-from .peers.unspool_layer import UnspoolLayer
+from unspool.comparison._errors import ComparisonError
+from unspool.comparison._settings import Settings
+from unspool.comparison.peers.protocol import Batch, Task, read
+from unspool.comparison.peers.unspool_layer import UnspoolLayer
 
 CHECKED = ("outputs", "inputs", "weight_ih", "weight_hh", "bias_ih")
 TOLERANCE = 1e-4

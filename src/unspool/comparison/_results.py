@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ._errors import ComparisonError
-from ._settings import SettingsValues
+from unspool.comparison._errors import ComparisonError
+from unspool.comparison._settings import SettingsValues
 
 FORMAT = 1
 

@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._compare import compare
-from ._errors import ComparisonError
-from ._results import Comparison
-from ._settings import Settings
+from unspool.comparison._compare import compare
+from unspool.comparison._errors import ComparisonError
+from unspool.comparison._results import Comparison
+from unspool.comparison._settings import Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,7 +40,7 @@ def run_compare(
     ComparisonError, DataError
         See `compare`; also if the file cannot be written, which is found out before anything is measured.
     """
-    from ._tables import print_comparison
+    from unspool.comparison._tables import print_comparison
 
     if output is not None:
         _check_output(output)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from ._contenders import Contender
-from ._errors import ComparisonError
-from ._problem import Problem
-from ._process import PeerError, PeerProcess, signals_as_exit
-from ._results import LongerResult, Outcome, ScalingResult, rounded
-from ._settings import Settings
+from unspool.comparison._contenders import Contender
+from unspool.comparison._errors import ComparisonError
+from unspool.comparison._problem import Problem
+from unspool.comparison._process import PeerError, PeerProcess, signals_as_exit
+from unspool.comparison._results import LongerResult, Outcome, ScalingResult, rounded
+from unspool.comparison._settings import Settings
 
 
 class Scaling:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
-from ._contenders import COMPILED, select
-from ._errors import ComparisonError
+from unspool.comparison._contenders import COMPILED, select
+from unspool.comparison._errors import ComparisonError
 
 
 class SettingsValues(TypedDict):

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ._batching import MODES
-from ._machine import busy
-from ._results import BatchingResult, Comparison, ScalingResult, skipped
+from unspool.comparison._batching import MODES
+from unspool.comparison._machine import busy
+from unspool.comparison._results import BatchingResult, Comparison, ScalingResult, skipped
 
 
 def seconds(value: float) -> str:

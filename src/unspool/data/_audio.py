@@ -6,7 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ._errors import DataError
+from unspool.data._errors import DataError
 
 LOG_FLOOR = 1e-8  # about the power that rounding to 16 bits leaves in a band
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from ._length_sampler import LengthBatchSampler, as_lengths
+from unspool.data._length_sampler import LengthBatchSampler, as_lengths
 
 
 class BucketBatchSampler(LengthBatchSampler):

@@ -4,8 +4,7 @@ import codecs
 from pathlib import Path
 
 from unspool._reading import XZ, damage_as, unpack
-
-from ._errors import DataError
+from unspool.data._errors import DataError
 
 _NOT_FOR_FILES = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._errors import DataError
+from unspool.data._errors import DataError
 
 
 class SequenceBatch(NamedTuple):

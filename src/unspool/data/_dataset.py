@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._errors import DataError
+from unspool.data._errors import DataError
 
 
 class SequenceDataset:

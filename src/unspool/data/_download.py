@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ._errors import DataError, MissingDataError
+from unspool.data._errors import DataError, MissingDataError
 
 DOWNLOAD_TIMEOUT_SECONDS = 20
 

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from unspool._reading import damage_as, parsed_json, read_array, read_arrays, reason_of
-
-from ._bytes import read_text
-from ._errors import DataError
-from ._idx import read_idx
-from ._ts import read_ts
+from unspool.data._bytes import read_text
+from unspool.data._errors import DataError
+from unspool.data._idx import read_idx
+from unspool.data._ts import read_ts
 
 
 def read_sequences(path: str | Path) -> list[Tensor]:

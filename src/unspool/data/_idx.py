@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from unspool._reading import damage_as
-
-from ._bytes import read_bytes
-from ._errors import DataError
+from unspool.data._bytes import read_bytes
+from unspool.data._errors import DataError
 
 _DTYPES = {
     0x08: np.dtype(np.uint8),

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._errors import DataError
-from ._text_rows import Row, listed, read_rows
+from unspool.data._errors import DataError
+from unspool.data._text_rows import Row, listed, read_rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ._resumable import ResumableSampler
-from ._shard import divide, full_steps
+from unspool.data._resumable import ResumableSampler
+from unspool.data._shard import divide, full_steps
 
 
 class LengthBatchSampler(ResumableSampler[list[int]]):

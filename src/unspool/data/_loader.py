@@ -5,8 +5,8 @@ from typing import Any, Protocol, TypeVar, overload
 
 from torch import Tensor
 
-from ._collate import SequenceBatch, collate
-from ._resumable import ResumableLoader, ResumableSampler
+from unspool.data._collate import SequenceBatch, collate
+from unspool.data._resumable import ResumableLoader, ResumableSampler
 
 Sample = TypeVar("Sample")
 SampleOf = TypeVar("SampleOf", covariant=True)

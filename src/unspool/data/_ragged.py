@@ -7,8 +7,7 @@ from torch import Tensor
 
 from unspool._lengths import tokens_of
 from unspool._ragged import RaggedBatch as RaggedBatch
-
-from ._errors import DataError
+from unspool.data._errors import DataError
 
 
 def ragged_from_padded(inputs: Tensor, lengths: Tensor, labels: Tensor | None = None) -> RaggedBatch:

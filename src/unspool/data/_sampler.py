@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ._resumable import ResumableSampler
+from unspool.data._resumable import ResumableSampler
 
 
 class ResumableBatchSampler(ResumableSampler[list[int]]):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._errors import DataError
+from unspool.data._errors import DataError
 
 
 def stratified_split(labels: Tensor, held_out: int, *, seed: int = 0) -> tuple[list[int], list[int]]:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._collate import pad_sequences
-from ._errors import DataError
+from unspool.data._collate import pad_sequences
+from unspool.data._errors import DataError
 
 
 class StepBatch(NamedTuple):

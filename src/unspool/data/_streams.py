@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._errors import DataError
-from ._resumable import ResumableLoader, ResumableSampler
+from unspool.data._errors import DataError
+from unspool.data._resumable import ResumableLoader, ResumableSampler
 
 
 class StreamBatch(NamedTuple):

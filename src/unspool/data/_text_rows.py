@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unspool._reading import parsed_json, reason_of
-
-from ._bytes import read_text
-from ._errors import DataError
+from unspool.data._bytes import read_text
+from unspool.data._errors import DataError
 
 
 class Row(NamedTuple):

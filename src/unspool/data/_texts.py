@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ._labelled_texts import check_text, column_value
-from ._text_rows import read_rows
+from unspool.data._labelled_texts import check_text, column_value
+from unspool.data._text_rows import read_rows
 
 
 def read_texts(path: str | Path, *, text_column: str = "text", encoding: str = "utf-8") -> list[str]:

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from unspool._reading import damage_as
-
-from ._errors import DataError
+from unspool.data._errors import DataError
 
 
 class TokenArrays(NamedTuple):

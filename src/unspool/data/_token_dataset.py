@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ._data_dir import cache_folder
-from ._labelled_texts import LabelledTexts
-from ._token_cache import TokenArrays, keep, map_arrays
-from ._tokenizer import TextTokenizer
-from ._tokens import TokenDataset
+from unspool.data._data_dir import cache_folder
+from unspool.data._labelled_texts import LabelledTexts
+from unspool.data._token_cache import TokenArrays, keep, map_arrays
+from unspool.data._tokenizer import TextTokenizer
+from unspool.data._tokens import TokenDataset
 
 _PART = "texts"
 _TEXTS_AT_ONCE = 1000  # what tokenizers returns takes far more memory than the numbers

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from unspool._reading import damage_as, parsed_json
-
-from ._errors import DataError
-from ._tokenizer_build import (
+from unspool.data._errors import DataError
+from unspool.data._tokenizer_build import (
     MARKS,
     NO_WORD,
     OUT_OF_VOCABULARY,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ._errors import DataError
+from unspool.data._errors import DataError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._errors import DataError
+from unspool.data._errors import DataError
 
 
 class TokenDataset:

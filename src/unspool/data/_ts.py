@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ._bytes import read_text
-from ._errors import DataError
+from unspool.data._bytes import read_text
+from unspool.data._errors import DataError
 
 
 def read_ts(path: str | Path) -> tuple[list[np.ndarray], list[str] | None]:

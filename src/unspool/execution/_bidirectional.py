@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from unspool._modes import is_compiling
 from unspool._nest import Nest, describe, leaves_of
 from unspool._ragged import RaggedBatch
 from unspool.cells import match_state, require_cell
-from unspool.execution._arguments import BoolArray, IntArray, own_initial_state
-from unspool.execution._dynamic import dynamic_rnn
+from unspool.execution._arguments import BoolArray, IntArray
 from unspool.execution._ragged import map_values
-from unspool.execution._static import static_rnn
+from unspool.execution._run import dynamic_rnn, own_initial_state, static_rnn
 
 
 def bidirectional_dynamic_rnn(
@@ -42,14 +42,14 @@ def bidirectional_dynamic_rnn(
     inputs : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`; or RaggedBatch
     initial_state_fw, initial_state_bw : nesting of Tensor of shape (B, ...), optional
     sequence_length, time_major, constants, mask, resets, pad_output, backend
-        See `dynamic_rnn`. Each row is reversed within its own length. Both cells get the same constants.
+        See `dynamic_rnn`. Each sequence is reversed within its own length. Both cells get the same constants.
 
     Returns
     -------
     outputs : pair of nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`
         Forward and backward, both in the order of the inputs.
     final_states : pair
-        Forward after each row's last real step, backward after its first.
+        Forward after each sequence's last valid step, backward after its first.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def _check_direction(direction: str, cell: Any, state: Nest | None, inputs: Nest
 
     Wrong inputs are left to the run itself.
     """
-    if torch.compiler.is_dynamo_compiling():  # the runs in the graph check what they are given
+    if is_compiling():  # the runs in the graph check what they are given
         return
     require_cell(cell, f"cell_{direction}")
     if state is None or isinstance(inputs, PackedSequence):

@@ -8,7 +8,7 @@ from typing import Any
 from unspool._nest import describe
 from unspool.backends import Decision, recording
 from unspool.cells import is_cell
-from unspool.execution._dynamic import dynamic_rnn
+from unspool.execution._run import dynamic_rnn
 from unspool.program.rehearse import rehearsed
 
 

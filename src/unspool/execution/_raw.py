@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from unspool._modes import is_exporting
 from unspool._nest import Nest, describe, leaves_of, map_leaves, require_tensors, take_rows
 from unspool.cells import beside, match_state, require_cell, row_inputs_of, step
 from unspool.execution._arguments import checked_constants
@@ -20,8 +21,8 @@ def raw_rnn(cell: Any, loop_fn: LoopFunction, *, constants: Nest | None = None) 
     """Run a cell under the control of a function (TensorFlow 1's `tf.nn.raw_rnn`).
 
     At each step the cell runs on the input and state that `loop_fn` has chosen, and `loop_fn` sees what came out:
-    feedback of outputs, attention, early ends, and anything else that a plain loop over given inputs cannot do. Rows
-    that have finished are not computed: `loop_fn` sees zeros as their output and the state that they keep, and what it
+    feedback of outputs, attention, early ends, and anything else that a plain loop over given inputs cannot do.
+    Finished sequences are not computed: `loop_fn` sees zeros as their output and the state that they keep, and what it
     returns for them is not used; they emit zeros.
 
     Parameters
@@ -33,8 +34,8 @@ def raw_rnn(cell: Any, loop_fn: LoopFunction, *, constants: Nest | None = None) 
         `(finished, next_input, next_state, emit, loop_state)`:
 
         - the first call has `time` 0 and None for output, state and loop state; `next_state` is the initial state,
-          and `emit` is an example of what one row emits, without the batch axis, or None to emit the cell's output;
-        - `finished`: BoolTensor of shape (B,), the rows that take no further step;
+          and `emit` an example of what one sequence emits, without the batch axis, or None to emit the cell's output;
+        - `finished`: BoolTensor of shape (B,), the sequences that take no further step;
         - `next_input`: nesting of Tensor of shape (B, ...) for the cell's next step;
         - `next_state`: the state before that step, usually `cell_state`;
         - `emit`: nesting of Tensor of shape (B, ...), what step `time - 1` puts out;
@@ -62,7 +63,7 @@ def raw_rnn(cell: Any, loop_fn: LoopFunction, *, constants: Nest | None = None) 
         raise TypeError(
             f"loop_fn is {describe(loop_fn)}; expected a function: loop_fn(time, cell_output, cell_state, loop_state)."
         )
-    if torch.compiler.is_exporting():
+    if is_exporting():
         raise RuntimeError(
             "raw_rnn was reached by torch.export; it ends when loop_fn says so, which depends on data, and a program "
             "must be known without. Expected dynamic_rnn, or a loop of the model's own over a fixed number of steps."
@@ -110,7 +111,7 @@ def raw_rnn(cell: Any, loop_fn: LoopFunction, *, constants: Nest | None = None) 
 
 
 def _live_step(cell: Any, x: Nest, state: Nest, rows: Nest | None, live: Tensor, batch: int) -> tuple[Nest, Nest]:
-    """Run the cell on the live rows; for the others the output is zero and the state stays."""
+    """Run the cell on the active sequences; for the others the output is zero and the state stays."""
     x, old = take_rows(x, live), take_rows(state, live)
     output, new = step(cell, x, old, None if rows is None else take_rows(rows, live))
     new = match_state(new, old, f"the new state of {type(cell).__name__}")
@@ -121,7 +122,7 @@ def _live_step(cell: Any, x: Nest, state: Nest, rows: Nest | None, live: Tensor,
 
 
 def _check_rows(tree: Nest, name: str, batch: int, time: int) -> None:
-    """Refuse what is not a nesting of tensors with B rows."""
+    """Refuse what is not a nesting of tensors with B sequences."""
     require_tensors(tree, f"{name} of loop_fn at time {time}")
     if any(leaf.dim() == 0 or leaf.shape[0] != batch for leaf in leaves_of(tree)):
         raise ValueError(

@@ -1,29 +1,281 @@
-"""Runs where nothing is traced: arguments are checked, and in one place they become a backend's call."""
+"""The two runs: a loop over time, and a list of steps, unrolled. In one place they become a backend's call."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
+from torch import Tensor
 
-from unspool._nest import Nest, leaves_of
+from unspool._modes import autocast_dtype, is_exporting
+from unspool._nest import Nest, leaves_of, map_leaves, named_leaves, require_tensors
 from unspool._ragged import RaggedBatch
 from unspool.backends import Call, Schedule, check_backend, repeated, run
-from unspool.cells import ResetCell, Restart, WithStates, beside, match_state, require_cell, row_inputs_of
-from unspool.execution._arguments import (
-    BoolArray,
-    IntArray,
-    check_pad_output,
-    checked_constants,
+from unspool.cells import (
+    ResetCell,
+    Restart,
+    WithStates,
+    beside,
+    initial_state_of,
+    match_state,
+    require_cell,
+    row_inputs_of,
+)
+from unspool.compiled import Layout, in_graphs, tensors_of, with_tensors
+from unspool.execution._arguments import BoolArray, IntArray, checked_constants
+from unspool.execution._batch import (
+    Steps,
     in_form_of,
     make_schedule,
-    own_initial_state,
+    ragged_inputs,
+    ragged_schedule,
     refuse_in_traces,
     stacked_inputs,
     time_major_inputs,
 )
-from unspool.execution._ragged import ragged_inputs, ragged_schedule
+
+
+def dynamic_rnn(
+    cell: Any,
+    inputs: Nest,
+    sequence_length: IntArray | None = None,
+    initial_state: Nest | None = None,
+    time_major: bool = False,
+    *,
+    constants: Nest | None = None,
+    mask: BoolArray | None = None,
+    resets: BoolArray | None = None,
+    reverse: bool = False,
+    pad_output: str = "zero",
+    return_all_states: bool = False,
+    backend: str = "auto",
+) -> Any:
+    """Run a cell over a batch of sequences (TensorFlow 1's `tf.nn.dynamic_rnn`).
+
+    Steps beyond a sequence's length are not computed: the output there is padding, the state is carried through, and
+    what stands there in `inputs` (NaN, say) reaches no output, state or gradient. The loop ends with the longest one.
+
+    Parameters
+    ----------
+    cell : cell
+        See `unspool.cells`: a module with `forward(x, state) -> (output, new_state)` and `initial_state`, or one of
+        `torch.nn`'s cells.
+    inputs : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`; or RaggedBatch
+        T = 0 and B = 0 are allowed. A ragged batch has its own lengths, and is read where it is.
+    sequence_length : integers of shape (B,), optional
+        Valid steps of each sequence, 0 to T, in any order, on any device, as tensor, array or list; T by default.
+    initial_state : nesting of Tensor of shape (B, ...), optional
+        In the structure of `cell.initial_state`, which is taken by default.
+    time_major : bool
+        Whether inputs and outputs have time before batch.
+    constants : nesting of Tensor of shape (B, ...), optional
+        What stays the same at every step (an encoder's outputs, a speaker's embedding): the cell is called as
+        `cell(x, state, constants)`, with `row_inputs` of its own as `cell(x, state, rows, constants)`. Batch first,
+        with time-major inputs too; in the order of a ragged batch's sequences. Gradients flow back to them.
+    mask : booleans of shape (B, T), or (T, B) with `time_major`, optional
+        True where a step is valid; may have gaps and padding on either side. Both `mask` and `sequence_length` must
+        hold for a step to be valid.
+    resets : booleans of shape (B, T), or (T, B) with `time_major`, optional
+        True where the state returns to the cell's own initial state (not to `initial_state`, which may be carried over
+        from an earlier chunk) *before* the step. Where that step is not valid, before the next valid one.
+        With a ragged batch of shape (N,), one for each of its values.
+    reverse : bool
+        Run each sequence from its last valid step to its first. Outputs stay in the order of the inputs.
+    pad_output : {"zero", "repeat"}
+        What the output holds where nothing is computed: zeros, or the output of the step computed before it in that
+        sequence (Keras's default), zeros where there is none.
+    return_all_states : bool
+        Return the state after every step too.
+    backend : str
+        `"auto"`, or the name of a backend: see `unspool.info`.
+
+    Returns
+    -------
+    outputs : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`
+        The cell's output at every step. For a ragged batch one of the same sequences, with values (N, ...).
+    final_state : nesting of Tensor of shape (B, ...)
+        The state after each sequence's last valid step (with `reverse`, its first).
+    all_states : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`
+        Only with `return_all_states`. For a ragged batch each leaf is one.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not of the kind described, dtypes do not fit, or the cell takes no constants.
+    ValueError
+        If shapes, structures, devices or lengths do not fit, lengths or a mask come beside a ragged batch, or there is
+        no backend of that name.
+    BackendError
+        If the backend asked for cannot run this call.
+    RuntimeError
+        If `torch.jit.trace` records a call with lengths, a mask or resets: use `torch.export`.
+
+    Examples
+    --------
+    >>> cell = LSTMCell(3, 5)
+    >>> outputs, state = dynamic_rnn(cell, torch.randn(2, 4, 3), sequence_length=[4, 1])
+    >>> outputs.shape, state.h.shape, bool((outputs[1, 1:] == 0).all())
+    (torch.Size([2, 4, 5]), torch.Size([2, 5]), True)
+    """
+    return run_dynamic(
+        cell,
+        None,
+        inputs,
+        initial_state,
+        Steps(sequence_length, mask, resets),
+        constants,
+        time_major=time_major,
+        reverse=reverse,
+        pad_output=pad_output,
+        return_all_states=return_all_states,
+        backend=backend,
+    )
+
+
+def static_rnn(
+    cell: Any,
+    inputs: Sequence[Nest],
+    sequence_length: IntArray | None = None,
+    initial_state: Nest | None = None,
+    *,
+    constants: Nest | None = None,
+    mask: BoolArray | None = None,
+    resets: BoolArray | None = None,
+    reverse: bool = False,
+    pad_output: str = "zero",
+    backend: str = "auto",
+) -> tuple[list[Nest], Nest]:
+    """Run a cell over a list of steps, unrolled (TensorFlow 1's `tf.nn.static_rnn`).
+
+    The number of steps is part of the plan; the numbers are those of `dynamic_rnn`. No cell is called for steps that
+    are valid in no sequence.
+
+    Parameters
+    ----------
+    cell : cell
+        See `unspool.cells`.
+    inputs : non-empty list of nesting of Tensor of shape (B, ...)
+        One input per step.
+    mask, resets : booleans of shape (T, B), optional
+        As a list of steps has it, time comes first. See `dynamic_rnn`.
+    sequence_length, initial_state, constants, reverse, pad_output, backend
+        See `dynamic_rnn`.
+
+    Returns
+    -------
+    outputs : list of nesting of Tensor of shape (B, ...)
+        One output per step.
+    final_state : nesting of Tensor of shape (B, ...)
+
+    Raises
+    ------
+    TypeError, ValueError, BackendError, RuntimeError
+        See `dynamic_rnn`; also if the list is empty or its elements differ in shape.
+    """
+    outputs, final_state = run_static(
+        cell,
+        None,
+        inputs,
+        initial_state,
+        Steps(sequence_length, mask, resets),
+        constants,
+        reverse=reverse,
+        pad_output=pad_output,
+        backend=backend,
+    )
+    return steps_of(outputs, len(inputs)), final_state
+
+
+def steps_of(values: Nest, steps: int) -> list[Nest]:
+    """Cut time-major values into a list with one entry per step."""
+    return [map_leaves(lambda leaf, t=t: leaf[t], values) for t in range(steps)]
+
+
+def _padded(cell: Any, inputs: Any, *, time_major: bool, return_all_states: bool, **options: Any) -> Layout:
+    """Describe a run of `run_dynamic` to a trace."""
+    del inputs, options
+    steps = "TB" if time_major else "BT"
+    results = (steps, "B", steps) if return_all_states else (steps, "B")
+    return Layout(tensors_of(cell), inputs=steps, state="B", results=results, steps=steps)
+
+
+@in_graphs(_padded)
+def run_dynamic(
+    cell: Any,
+    tensors: dict[str, Tensor] | None,
+    inputs: Nest,
+    initial_state: Nest | None,
+    about: Steps,
+    constants: Nest | None,
+    *,
+    time_major: bool,
+    reverse: bool,
+    pad_output: str,
+    return_all_states: bool,
+    backend: str,
+) -> Any:
+    """Do what `dynamic_rnn` does, with these tensors in place of the cell's own unless they are None."""
+    require_cell(cell)
+    check_backend(backend)
+    refuse_in_traces(inputs, about)
+    if isinstance(inputs, RaggedBatch):
+        x = ragged_inputs(inputs, about)
+        schedule = ragged_schedule(inputs, about, reverse)
+    else:
+        x = time_major_inputs(inputs, time_major)
+        schedule = make_schedule(x, about, reverse, time_major)
+    outputs, final, states = run_cell(
+        cell,
+        x,
+        schedule,
+        initial_state,
+        constants=constants,
+        pad_output=pad_output,
+        all_states=return_all_states,
+        backend=backend,
+        tensors=tensors,
+    )
+    outputs = in_form_of(inputs, outputs, time_major)
+    return (outputs, final, in_form_of(inputs, states, time_major)) if return_all_states else (outputs, final)
+
+
+def _listed(cell: Any, inputs: Any, **options: Any) -> Layout:
+    """Describe a run of `run_static` to a trace: the number of steps is that of the list, a constant."""
+    del inputs, options
+    return Layout(tensors_of(cell), inputs="B", state="B", results=(".B", "B"), steps=".B")
+
+
+@in_graphs(_listed)
+def run_static(
+    cell: Any,
+    tensors: dict[str, Tensor] | None,
+    inputs: Sequence[Nest],
+    initial_state: Nest | None,
+    about: Steps,
+    constants: Nest | None,
+    *,
+    reverse: bool,
+    pad_output: str,
+    backend: str,
+) -> tuple[Nest, Nest]:
+    """Do what `static_rnn` does, but return outputs of shape (T, B, ...); for tensors see `run_dynamic`."""
+    require_cell(cell)
+    check_backend(backend)
+    refuse_in_traces(inputs, about)
+    stacked = stacked_inputs(inputs)
+    schedule = make_schedule(stacked, about, reverse, time_major=True)
+    outputs, final, _ = run_cell(
+        cell,
+        stacked,
+        schedule,
+        initial_state,
+        constants=constants,
+        pad_output=pad_output,
+        static=True,
+        backend=backend,
+        tensors=tensors,
+    )
+    return outputs, final
 
 
 def run_cell(
@@ -38,6 +290,7 @@ def run_cell(
     static: bool = False,
     backend: str = "auto",
     state_name: str = "initial_state",
+    tensors: dict[str, Tensor] | None = None,
 ) -> tuple[Nest, Nest, Nest | None]:
     """Run a cell over checked inputs: here they become a backend's call, and its results get their padding.
 
@@ -52,6 +305,8 @@ def run_cell(
         See `dynamic_rnn` and `Call`.
     state_name : str
         What the user calls the initial state, for errors.
+    tensors : dict of str to Tensor, optional
+        By name, all parameters and buffers of the cell that the run reads in place of the cell's own.
 
     Returns
     -------
@@ -65,6 +320,10 @@ def run_cell(
     TypeError, ValueError
         See `dynamic_rnn`.
     """
+    if tensors is not None:
+        options = {"constants": constants, "pad_output": pad_output, "all_states": all_states, "static": static}
+        options |= {"backend": backend, "state_name": state_name}
+        return with_tensors(cell, tensors, lambda: run_cell(cell, inputs, schedule, initial_state, **options))
     check_pad_output(pad_output)
     own_state = own_initial_state(cell, inputs, schedule.batch)
     first = leaves_of(inputs)[0]
@@ -79,7 +338,7 @@ def run_cell(
     if all_states:
         cell = WithStates(cell)
     # A backend runs calls in this process; an exported program is run by whoever loads it.
-    backend = "auto" if torch.compiler.is_exporting() else backend
+    backend = "auto" if is_exporting() else backend
     outputs, final = run(Call(cell, inputs, state, per_sequence, schedule, static), backend)
     states = None
     if all_states:
@@ -90,72 +349,41 @@ def run_cell(
     return outputs, final, states
 
 
-def run_dynamic(
-    cell: Any,
-    inputs: Nest,
-    sequence_length: IntArray | None,
-    initial_state: Nest | None,
-    *,
-    constants: Nest | None,
-    mask: BoolArray | None,
-    resets: BoolArray | None,
-    time_major: bool,
-    reverse: bool,
-    pad_output: str,
-    return_all_states: bool,
-    backend: str,
-) -> Any:
-    """Do what `dynamic_rnn` does where nothing is traced; the arguments are its own."""
-    require_cell(cell)
-    check_backend(backend)
-    refuse_in_traces(inputs, sequence_length, mask, resets)
-    if isinstance(inputs, RaggedBatch):
-        x = ragged_inputs(inputs, sequence_length, mask)
-        schedule = ragged_schedule(inputs, resets, reverse)
-    else:
-        x = time_major_inputs(inputs, time_major)
-        schedule = make_schedule(x, sequence_length, mask, resets, reverse, time_major)
-    outputs, final, states = run_cell(
-        cell,
-        x,
-        schedule,
-        initial_state,
-        constants=constants,
-        pad_output=pad_output,
-        all_states=return_all_states,
-        backend=backend,
-    )
-    outputs = in_form_of(inputs, outputs, time_major)
-    return (outputs, final, in_form_of(inputs, states, time_major)) if return_all_states else (outputs, final)
+def own_initial_state(cell: Any, inputs: Nest, batch: int) -> Nest:
+    """Return the state in which the cell starts by itself, for so many sequences of checked inputs.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a leaf of it is not a tensor, or has no batch axis.
+    """
+    first = leaves_of(inputs)[0]
+    # Token ids have no dtype to hand on, and under autocast inputs may be narrower than states should be.
+    own_dtype = not first.is_floating_point() or autocast_dtype(first.device.type) is not None
+    like = initial_state_of(cell, batch, None if own_dtype else first.dtype, first.device)
+    require_tensors(like, f"{type(cell).__name__}.initial_state({batch})")
+    for path, leaf in named_leaves(like, "state"):
+        if leaf.dim() == 0 or leaf.shape[0] != batch:
+            raise ValueError(
+                f"{path} of {type(cell).__name__}.initial_state({batch}) has shape {list(leaf.shape)}; expected "
+                f"[{batch}, ...]: every leaf needs the batch as its first axis, so that each row can keep its own. "
+                "Give counters and other scalars a batch axis too."
+            )
+    return like
 
 
-def run_static(
-    cell: Any,
-    inputs: Sequence[Nest],
-    sequence_length: IntArray | None,
-    initial_state: Nest | None,
-    *,
-    constants: Nest | None,
-    mask: BoolArray | None,
-    resets: BoolArray | None,
-    reverse: bool,
-    pad_output: str,
-    backend: str,
-) -> tuple[Nest, Nest]:
-    """Do what `static_rnn` does where nothing is traced, but return outputs of shape (T, B, ...)."""
-    require_cell(cell)
-    check_backend(backend)
-    refuse_in_traces(inputs, sequence_length, mask, resets)
-    stacked = stacked_inputs(inputs)
-    schedule = make_schedule(stacked, sequence_length, mask, resets, reverse, time_major=True)
-    outputs, final, _ = run_cell(
-        cell,
-        stacked,
-        schedule,
-        initial_state,
-        constants=constants,
-        pad_output=pad_output,
-        static=True,
-        backend=backend,
-    )
-    return outputs, final
+def check_pad_output(pad_output: str) -> None:
+    """Refuse an unknown way of padding outputs.
+
+    Parameters
+    ----------
+    pad_output : str
+        `"zero"` and `"repeat"` are known.
+
+    Raises
+    ------
+    ValueError
+        If it is unknown.
+    """
+    if pad_output not in ("zero", "repeat"):
+        raise ValueError(f"pad_output is {pad_output!r}; expected 'zero' or 'repeat'.")

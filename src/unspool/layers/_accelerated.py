@@ -8,25 +8,24 @@ pickled or kept in step with a module.
 from __future__ import annotations
 
 import copy
-import sys
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils._python_dispatch import _disable_current_modes
 
+from unspool._modes import is_exporting, unobserved
 from unspool._nest import Nest
 from unspool._ragged import RaggedBatch
-from unspool.execution import BoolArray, IntArray
-from unspool.layers._base import RecurrentLayer
+from unspool.compiled import Layout, in_graphs, undisturbed
+from unspool.execution import BoolArray, IntArray, Steps
+from unspool.layers._base import RecurrentLayer, layer_layout
 from unspool.layers._gru import GRU
 from unspool.layers._left_to_torch import as_torch_can_take, is_left_to_torch
 from unspool.layers._lstm import LSTM
 from unspool.layers._simple_rnn import SimpleRNN
 from unspool.layers._torch_like import TorchLikeLayer
-from unspool.layers._trace import trace_layer
 
 
 class Options(NamedTuple):
@@ -72,7 +71,7 @@ class Accelerated(nn.RNNBase):
         hx : Tensor of shape (L D, B, H), or pair of them for an LSTM, optional
             Initial state; zeros by default.
         lengths : integers of shape (B,), optional
-            Real steps of each row: any order, any device, 0 allowed.
+            Valid steps of each sequence: any order, any device, 0 allowed.
         mask, resets : booleans of shape (T, B), or (B, T) with `batch_first`, optional
             In the layout of the input: see `unspool.dynamic_rnn`.
 
@@ -81,7 +80,7 @@ class Accelerated(nn.RNNBase):
         output : Tensor of shape (T, B, D H), or (B, T, D H) with `batch_first`; PackedSequence; or RaggedBatch
             In the form of the input.
         state : Tensor of shape (L D, B, H), or pair of them for an LSTM
-            After each row's last real step.
+            After each sequence's last valid step.
 
         Raises
         ------
@@ -92,35 +91,21 @@ class Accelerated(nn.RNNBase):
         """
         hx = tuple(hx) if isinstance(hx, list) else hx  # which PyTorch takes too
         options = self.unspool_options
-        if is_left_to_torch(self, options, input, lengths, mask, resets):
+        about = Steps(lengths, mask, resets)
+        if is_left_to_torch(self, options, input, about):
             return super().forward(*as_torch_can_take(self, input, hx))  # type: ignore[misc]
         # As PyTorch does; and no attribute is read again, since to read one may mean to compute it, and what is done at
         # each reading in training, such as a step of the power iteration of `spectral_norm`, would be done once more.
         weights: Any
-        if torch.compiler.is_exporting():  # which warns of attributes that change
+        if is_exporting():  # which warns of attributes that change
             weights = [getattr(self, name) for name in self._flat_weights_names]
         else:
             self._update_flat_weights()
             weights = self._flat_weights
         self._check(input, hx)
         tensors: dict[str, Tensor] = dict(zip(self._flat_weights_names, weights, strict=True))
-        if torch.compiler.is_dynamo_compiling():
-            output, state = trace_layer(
-                self,
-                tensors,
-                _run_delegate,
-                (input, hx, lengths, mask, resets, None),
-                batch_first=self.batch_first,
-                without_batch=isinstance(input, Tensor) and input.dim() == 2,
-                settings=(self.training, self.dropout, options),
-            )
-        elif "torch._dynamo" in sys.modules:
-            # torch.compile breaks its graph at any torch.nn.LSTM, and would go on to compile what is called below.
-            from unspool.execution._traced import undisturbed
-
-            output, state = undisturbed(_run_delegate, self, tensors, input, hx, lengths, mask, resets)
-        else:
-            output, state = _run_delegate(self, tensors, input, hx, lengths, mask, resets)
+        # torch.compile breaks its graph at any torch.nn.LSTM, and would go on to compile what is called here.
+        output, state = undisturbed(_run_delegate, self, tensors, input, hx, about, None)
         return output, tuple(state) if isinstance(state, tuple) else state
 
     __prepare_scriptable__ = RecurrentLayer.__prepare_scriptable__
@@ -210,7 +195,7 @@ def _make_delegate(mode: str, training: bool, **arguments: Any) -> TorchLikeLaye
     if mode not in kinds:
         arguments["nonlinearity"] = mode.removeprefix("RNN_").lower()
     # The modes of an exporter would see what is none of its business.
-    with _disable_current_modes(), torch._C.DisableTorchFunction():  # type: ignore[attr-defined]
+    with unobserved(), torch._C.DisableTorchFunction():  # type: ignore[attr-defined]
         layer: TorchLikeLayer = kinds.get(mode, SimpleRNN)(**arguments, device="meta", init=_left_alone)
     layer._parameters.clear()
     return layer.train(training)
@@ -221,9 +206,15 @@ def _left_alone(name: str, parameter: Tensor) -> None:
     del name, parameter
 
 
+def _layout(module: Accelerated, input: Any) -> Layout:
+    without_batch = isinstance(input, Tensor) and input.dim() == 2
+    settings = (module.training, module.dropout, module.unspool_options)
+    return layer_layout({}, module.batch_first, without_batch, settings=settings)
+
+
+@in_graphs(_layout)
 def _run_delegate(
-    module: Accelerated, tensors: dict[str, Tensor], *arguments: Any, settings: Any = None
+    module: Accelerated, tensors: dict[str, Tensor], input: Any, hx: Nest | None, about: Steps, constants: None
 ) -> tuple[Any, Any]:
     """Run an accelerated module with these tensors."""
-    del settings  # of a trace, which is made anew when they change
-    return _delegate(module).run_with(tensors, *arguments)
+    return _delegate(module).run_with(tensors, input, hx, about, constants)

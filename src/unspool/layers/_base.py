@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from unspool._modes import is_exporting
 from unspool._nest import Nest, describe, leaves_of, map_leaves
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule, is_recording
+from unspool.compiled import Layout, in_graphs
 from unspool.execution import (
     BoolArray,
     IntArray,
+    Steps,
     in_form_of,
     longest,
     make_schedule,
@@ -30,7 +33,6 @@ from unspool.execution import (
     time_major_inputs,
 )
 from unspool.layers._options import DEFAULTS, RunOptions, checked_options
-from unspool.layers._trace import trace_layer
 
 
 class RecurrentLayer(nn.Module, ABC):
@@ -107,7 +109,7 @@ class RecurrentLayer(nn.Module, ABC):
         hx : nesting of Tensor, optional
             Initial state, as the layer returns its final one; zeros by default.
         lengths : integers of shape (B,), optional
-            Real steps of each row: any order, any device, 0 allowed.
+            Valid steps of each sequence: any order, any device, 0 allowed.
         mask, resets : booleans of shape (T, B), or (B, T) with `batch_first`, optional
             In the layout of the input: see `unspool.dynamic_rnn`; resets of shape (N,) with a ragged batch.
         constants : nesting of Tensor of shape (B, ...), optional
@@ -143,28 +145,38 @@ class RecurrentLayer(nn.Module, ABC):
 
         `input`, `hx`, `lengths`, `mask`, `resets`, `constants`, errors and shapes are those of `forward`.
         """
-        if torch.compiler.is_dynamo_compiling():
-            return self._run_traced(input, hx, lengths, mask, resets, constants)
-        return self.run_with(None, input, hx, lengths, mask, resets, constants)
+        return self.run_with(None, input, hx, Steps(lengths, mask, resets), constants)
 
+    def _layout(self, input: Nest | PackedSequence) -> Layout:
+        """Describe a run to a trace."""
+        return layer_layout(
+            self._tensors(),
+            self.batch_first,
+            self._without_batch(input),
+            self._state_axes,
+            self.return_sequences,
+            settings=(self.reverse, self.go_backwards, self.pad_output, self.unroll, self.backend),
+        )
+
+    @in_graphs(_layout)
     def run_with(
         self,
         tensors: dict[str, Tensor] | None,
         input: Nest | PackedSequence,
         hx: Nest | None,
-        lengths: IntArray | None,
-        mask: BoolArray | None,
-        resets: BoolArray | None,
-        constants: Nest | None = None,
+        about: Steps,
+        constants: Nest | None,
     ) -> tuple[Nest, Nest]:
-        """Run the layer, where nothing is traced, with these tensors in place of its own.
+        """Run the layer with these tensors in place of its own.
 
         Parameters
         ----------
         tensors : dict of str to Tensor, or None
             By the names of the layer's parameters; None for its own.
-        input, hx, lengths, mask, resets, constants
+        input, hx, constants
             See `forward`.
+        about : Steps
+            Lengths, mask and resets.
 
         Returns
         -------
@@ -176,20 +188,31 @@ class RecurrentLayer(nn.Module, ABC):
         TypeError, ValueError, BackendError, RuntimeError
             See `forward` and `unspool.execution.refuse_in_traces`.
         """
-        refuse_in_traces(input, lengths, mask, resets)
+        refuse_in_traces(input, about)
         if self.go_backwards and isinstance(input, PackedSequence | RaggedBatch):
             raise ValueError(
                 f"go_backwards with a {type(input).__name__} would begin with padding; expected reverse=True."
             )
-        if not isinstance(input, PackedSequence):
-            return self._run_batch(input, hx, lengths, mask, resets, constants, tensors)
-        if lengths is not None or mask is not None or resets is not None:
+        if isinstance(input, PackedSequence):
+            return self._run_packed(tensors, input, hx, about, constants)
+        return self._run_batch(tensors, input, hx, about, constants)
+
+    def _run_packed(
+        self,
+        tensors: dict[str, Tensor] | None,
+        input: PackedSequence,
+        hx: Nest | None,
+        about: Steps,
+        constants: Nest | None,
+    ) -> tuple[Nest, Nest]:
+        """Run the layer over the ragged batch that is in a packed sequence."""
+        if about.given:
             raise ValueError("lengths, mask or resets were given beside a PackedSequence; expected the input alone.")
         batch, places = ragged_of_packed(input)
         axis = self._state_axes.index("B")
         hx = take_rows_of(hx, axis, input.sorted_indices)
         constants = take_rows_of(constants, 0, input.sorted_indices)
-        output, state = self._run_batch(batch, hx, None, None, None, constants, tensors)
+        output, state = self._run_batch(tensors, batch, hx, about, constants)
         state = take_rows_of(state, axis, input.unsorted_indices)
         if not self.return_sequences:
             return take_rows_of(output, 0, input.unsorted_indices), state
@@ -200,29 +223,6 @@ class RecurrentLayer(nn.Module, ABC):
                 "PackedSequence can hold. Pass padded input and lengths."
             )
         return packed_like(output, input, places), state
-
-    def _run_traced(
-        self,
-        input: Nest | PackedSequence,
-        hx: Nest | None,
-        lengths: IntArray | None,
-        mask: BoolArray | None,
-        resets: BoolArray | None,
-        constants: Nest | None,
-    ) -> tuple[Nest, Nest]:
-        """Put the whole run into the graph that is being traced."""
-        return trace_layer(
-            self,
-            self._tensors(),
-            _run_layer,
-            (input, hx, lengths, mask, resets, constants),
-            batch_first=self.batch_first,
-            without_batch=self._without_batch(input),
-            state_axes=self._state_axes,
-            return_sequences=self.return_sequences,
-            # A trace that has read these is made anew when they change; the run reads them from the layer.
-            settings=(self.reverse, self.go_backwards, self.pad_output, self.unroll, self.backend),
-        )
 
     def __prepare_scriptable__(self) -> Any:
         """Refuse `torch.jit.script`, which looks for this method."""
@@ -247,25 +247,22 @@ class RecurrentLayer(nn.Module, ABC):
 
     def _run_batch(
         self,
+        tensors: dict[str, Tensor] | None,
         input: Nest,
         hx: Nest | None,
-        lengths: IntArray | None,
-        mask: BoolArray | None,
-        resets: BoolArray | None,
+        about: Steps,
         constants: Nest | None,
-        tensors: dict[str, Tensor] | None = None,
     ) -> tuple[Nest, Nest]:
         if isinstance(input, RaggedBatch):
-            x = ragged_inputs(input, lengths, mask)
+            x = ragged_inputs(input, about)
             self._check_steps(longest(input))
             # Unrolled, every batch has the plan's number of steps, so that there is one plan.
-            schedules = [ragged_schedule(input, resets, reverse, self.num_steps) for reverse in self._directions]
+            schedules = [ragged_schedule(input, about, reverse, self.num_steps) for reverse in self._directions]
         else:
             x = time_major_inputs(input, time_major=not self.batch_first)
             self._check_steps(leaves_of(x)[0].shape[0])
             schedules = [
-                make_schedule(x, lengths, mask, resets, reverse, not self.batch_first, "lengths")
-                for reverse in self._directions
+                make_schedule(x, about, reverse, not self.batch_first, "lengths") for reverse in self._directions
             ]
         output, state = self._run(x, hx, constants, schedules, tensors)
         if self.return_sequences:
@@ -290,7 +287,7 @@ class RecurrentLayer(nn.Module, ABC):
                 "axis of time; expected a static one. Leave time out of dynamic_shapes, or use unroll=False."
             )
         limit = steps if self.num_steps is None else self.num_steps
-        if not (is_recording() or torch.compiler.is_exporting()):  # they leave the layer as it is
+        if not (is_recording() or is_exporting()):  # they leave the layer as it is
             self.num_steps = limit
         if steps > limit:
             raise ValueError(
@@ -299,14 +296,35 @@ class RecurrentLayer(nn.Module, ABC):
             )
 
 
-def _run_layer(layer: RecurrentLayer, tensors: dict[str, Tensor], *arguments: Any, settings: Any) -> tuple[Nest, Nest]:
-    """Run a layer as the operator does: with the tensors that it is given in place of the layer's."""
-    del settings
-    return layer.run_with(tensors, *arguments)
+def layer_layout(
+    tensors: dict[str, Tensor],
+    batch_first: bool,
+    without_batch: bool,
+    state_axes: str = ".B",
+    return_sequences: bool = True,
+    *,
+    settings: tuple[Any, ...],
+) -> Layout:
+    """Describe the run of a layer to a trace.
+
+    Parameters
+    ----------
+    tensors, settings
+        See `Layout`.
+    batch_first, without_batch, return_sequences : bool
+        The layout of input and output: whether the input is a single sequence, `[T, I]`.
+    state_axes : str
+        See `RecurrentLayer`.
+    """
+    steps, sequences = ("BT" if batch_first else "TB"), "B"
+    if without_batch:
+        steps, state_axes, sequences = "T", state_axes.replace("B", ""), "."
+    outputs = steps if return_sequences else steps.replace("T", "")
+    return Layout(tensors, steps, state_axes, (outputs, state_axes), steps, sequences, settings)
 
 
 def last_or_all(schedule: Schedule, outputs: Nest, return_sequences: bool) -> Nest:
-    """Return the outputs of all steps, or that of each row's last token."""
+    """Return the outputs of all steps, or that of each sequence's last valid step."""
     return outputs if return_sequences else schedule.at_last(outputs)
 
 

@@ -6,7 +6,7 @@ from typing import Any, NotRequired, TypedDict, Unpack
 
 import torch
 
-from unspool.cells._initializers import Initializer
+from unspool.cells import Initializer
 from unspool.layers._gru import GRU
 from unspool.layers._lstm import LSTM
 

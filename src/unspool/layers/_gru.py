@@ -7,8 +7,7 @@ from typing import Unpack
 
 import torch
 
-from unspool.cells import GRUCell
-from unspool.cells._activations import Activation
+from unspool.cells import Activation, GRUCell
 from unspool.layers._options import LayerOptions
 from unspool.layers._torch_like import TorchLikeLayer
 
@@ -33,7 +32,7 @@ class GRU(TorchLikeLayer):
     output : Tensor of shape (T, B, D H)
         See `forward`; D is 2 if bidirectional, else 1.
     h_n : Tensor of shape (L D, B, H)
-        The state after each row's last real step.
+        The state after each sequence's last valid step.
 
     Attributes
     ----------

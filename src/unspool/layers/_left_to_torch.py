@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from unspool._modes import autocast_dtype, is_compiling, is_exporting, is_observed, is_tracing
 from unspool._reason import Reason
-from unspool.backends import TORCH, Decision, is_recording, is_transformed, note
+from unspool.backends import TORCH, Decision, is_recording, note
+from unspool.execution import Steps
 
 if TYPE_CHECKING:
     from unspool.layers._accelerated import Accelerated, Options
@@ -36,7 +38,7 @@ _LIMITS = {
 }
 
 
-def is_left_to_torch(module: Accelerated, options: Options, input: Any, *about_steps: Any) -> bool:
+def is_left_to_torch(module: Accelerated, options: Options, input: Any, about: Steps) -> bool:
     """Tell whether PyTorch's own kernel shall run a batch, and note that decision.
 
     Parameters
@@ -46,15 +48,16 @@ def is_left_to_torch(module: Accelerated, options: Options, input: Any, *about_s
         Of the module.
     input : Tensor of shape (T, B, I), (B, T, I) or (T, I), or PackedSequence
         Of anything else the engine says what is wrong with it.
-    *about_steps
-        Lengths, mask and resets, or None, with which PyTorch can do nothing.
+    about : Steps
+        With which PyTorch can do nothing.
     """
     if (
         options.backend != "auto"
-        or any(value is not None for value in about_steps)
+        or about.given
         or (module.training and (options.recurrent_dropout or options.input_dropout))
-        or torch.compiler.is_compiling()
-        or is_transformed()
+        or is_compiling()
+        or is_exporting()
+        or is_observed()
     ):
         return False
     reason = _reason_for_torch(module, input)
@@ -72,7 +75,7 @@ def _reason_for_torch(module: nn.RNNBase, input: object) -> str | None:
     values = input.data if isinstance(input, PackedSequence) else input
     if not isinstance(values, Tensor) or values.dim() not in (2, 3):
         return None
-    if torch.jit.is_tracing():  # type: ignore[reportPrivateImportUsage]
+    if is_tracing():
         return "torch.jit.trace is recording, which sees no operation of the engine"
     if values.is_cuda:
         return "on a CUDA device PyTorch runs all layers and directions at once"
@@ -80,7 +83,7 @@ def _reason_for_torch(module: nn.RNNBase, input: object) -> str | None:
         return "the input is on the device meta, where nothing is computed"
     if not values.is_cpu:
         return None
-    if torch.is_autocast_enabled("cpu"):
+    if autocast_dtype("cpu") is not None:
         return "torch.autocast is on, under which the engine does not run"
     if values.dtype in (torch.bfloat16, torch.float16):
         return f"the input is {values.dtype}; the engine has float32 and float64"
@@ -111,21 +114,19 @@ def as_torch_can_take(module: nn.RNNBase, input: Any, hx: Any) -> tuple[Any, Any
     input : Tensor of shape (T, B, I), (B, T, I) or (T, I), or PackedSequence
     hx : Tensor of shape (L D, B, H), or pair of them for an LSTM, or None
     """
-    packed = isinstance(input, PackedSequence)
+    packed, dtype = isinstance(input, PackedSequence), autocast_dtype("cpu")
     values = input.data if packed else input
-    if not (
+    if dtype is None or not (
         module.mode == "LSTM"
         and values.is_cpu
         and values.dtype == torch.float32
         and values.numel()
         and not (packed and (input.batch_sizes != input.batch_sizes[0]).any())  # for which PyTorch asks no oneDNN
-        and torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
         and not module.proj_size
     ):
         return input, hx
-    dtype = torch.get_autocast_dtype("cpu")
     if _onednn_has_lstm_of(dtype):
         return input, hx
     return input.to(dtype), None if hx is None else tuple(leaf.to(dtype) for leaf in hx)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 from unspool.backends import check_backend
-from unspool.cells._initializers import Initializer
+from unspool.cells import Initializer
 from unspool.execution import check_pad_output
 
 
@@ -17,12 +17,12 @@ class RunOptions(TypedDict):
     Attributes
     ----------
     reverse : bool
-        Run from each row's last real step to its first; outputs stay in the order of the inputs. Default False.
+        Run from each sequence's last valid step to its first; outputs stay in the order of the inputs. Default False.
     go_backwards : bool
         Keras's form of `reverse`: the outputs come in the order of computation, the last step first. Default False.
     return_sequences : bool
-        Return the output of every step (default), or only that of each row's last real step (with `reverse`, of its
-        first), zeros for a row of length 0.
+        Return the output of every step (default), or only that of each sequence's last valid step (with `reverse`, its
+        first), zeros for a sequence of length 0.
     return_state : bool
         Return the final state too (default), or the output alone, as `nn.Sequential` wants it.
     pad_output : {"zero", "repeat"}

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from unspool._nest import Nest
 from unspool.backends import Schedule
 from unspool.cells import require_cell
-from unspool.execution import run_cell, with_tensors
+from unspool.compiled import tensors_of, with_tensors
+from unspool.execution import run_cell
 from unspool.layers._base import RecurrentLayer, last_or_all
 from unspool.layers._options import RunOptions
 
@@ -56,7 +57,7 @@ class RNN(RecurrentLayer):
         return "B"
 
     def _tensors(self) -> dict[str, Tensor]:
-        return dict([*self.named_parameters(), *self.named_buffers()])
+        return tensors_of(self)
 
     def _run(
         self,

@@ -15,7 +15,7 @@ from unspool._nest import Nest, flatten, map_leaves, unflatten
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule
 from unspool.cells import BuiltinCell, match_state
-from unspool.execution import BoolArray, IntArray, as_tensor, run_cell
+from unspool.execution import BoolArray, Steps, as_tensor, run_cell
 from unspool.layers._base import RecurrentLayer, last_or_all, stack_states
 from unspool.layers._options import DEFAULTS, CellOptions, LayerOptions, check_flags
 
@@ -136,44 +136,46 @@ class TorchLikeLayer(RecurrentLayer):
 
     def _run_batch(
         self,
+        tensors: dict[str, Tensor] | None,
         input: Nest,
         hx: Nest | None,
-        lengths: IntArray | None,
-        mask: BoolArray | None,
-        resets: BoolArray | None,
+        about: Steps,
         constants: Nest | None,
-        tensors: dict[str, Tensor] | None = None,
     ) -> tuple[Nest, Nest]:
         """Run the layer; a sequence without a batch axis, `[T, I]`, is taken and given back as such.
 
         In its layout a mask and resets are `[T]`.
         """
+        self._check_features(input)
+        if not self._without_batch(input):
+            return super()._run_batch(tensors, input, hx, about, constants)
+        axis = 0 if self.batch_first else 1
+        mask, resets = (
+            None if value is None else _with_batch(value, name, axis)
+            for name, value in {"mask": about.mask, "resets": about.resets}.items()
+        )
+        if hx is not None:
+            tensors = self._tensors() if tensors is None else tensors  # once: to read one may mean to compute it
+            hx = map_leaves(lambda leaf: leaf.unsqueeze(1), _matched(hx, self._bound_cells(tensors)))
+        about = Steps(about.lengths, mask, resets)
+        output, state = super()._run_batch(tensors, input.unsqueeze(axis), hx, about, constants)
+        return output.squeeze(axis if self.return_sequences else 0), map_leaves(lambda leaf: leaf.squeeze(1), state)
+
+    def _check_features(self, input: Nest) -> None:
+        """Refuse what is no batch of I features."""
         if isinstance(input, RaggedBatch):
             if isinstance(input.values, Tensor) and input.values.shape[1:] != (self.input_size,):
                 raise ValueError(
                     f"{type(self).__name__} received ragged or packed values of shape {list(input.values.shape)}; "
                     f"expected [N, {self.input_size}] (input_size={self.input_size})."
                 )
-            return super()._run_batch(input, hx, lengths, mask, resets, constants, tensors)
-        if not isinstance(input, Tensor) or input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
+        elif not isinstance(input, Tensor) or input.dim() not in (2, 3) or input.shape[-1] != self.input_size:
             received = f"shape {list(input.shape)}" if isinstance(input, Tensor) else f"type {type(input).__name__}"
             layout = "[B, T, {0}]" if self.batch_first else "[T, B, {0}]"
             raise ValueError(
                 f"{type(self).__name__} received an input of {received}; expected {layout.format(self.input_size)} or "
                 f"[T, {self.input_size}] (batch_first={self.batch_first}, input_size={self.input_size})."
             )
-        if input.dim() == 3:
-            return super()._run_batch(input, hx, lengths, mask, resets, constants, tensors)
-        axis = 0 if self.batch_first else 1
-        mask, resets = (
-            None if value is None else _with_batch(value, name, axis)
-            for name, value in {"mask": mask, "resets": resets}.items()
-        )
-        if hx is not None:
-            tensors = self._tensors() if tensors is None else tensors  # once: to read one may mean to compute it
-            hx = map_leaves(lambda leaf: leaf.unsqueeze(1), _matched(hx, self._bound_cells(tensors)))
-        output, state = super()._run_batch(input.unsqueeze(axis), hx, lengths, mask, resets, constants, tensors)
-        return output.squeeze(axis if self.return_sequences else 0), map_leaves(lambda leaf: leaf.squeeze(1), state)
 
     def _run(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -50,8 +51,9 @@ def _compute(value: Value, args: list[Tensor], batch: int) -> Tensor:
     rows = batch if batched else 1
     number = constant(value)
     if number is not None:
-        # Without axes, in double precision: it takes on the dtype of whatever it meets, and loses no digit before.
-        return torch.tensor(number, dtype=torch.float64)
+        return constant_tensor(number)
+    if op == "columns":
+        return _columns(value)(args[0])
     if op == "product":
         return _linear(args[0].reshape(rows, value.args[0].width), args[1], args[2] if len(args) == 3 else None)
     if op == "slice":
@@ -84,8 +86,6 @@ def _compute(value: Value, args: list[Tensor], batch: int) -> Tensor:
         return parts.new_zeros(rows, value.width).index_add(1, index, parts).reshape(shape)
     if op == "transpose":
         return args[0].transpose(-1, -2)
-    if op == "columns":
-        return args[0][:, value.attrs["start"] : value.attrs["stop"]]
     if op == "stack_rows":
         return torch.cat(args)
     if op == "call":
@@ -107,8 +107,14 @@ def _function(value: Value) -> Callable[..., Tensor]:
     return function
 
 
+def _columns(value: Value) -> Callable[..., Tensor]:
+    return itemgetter((slice(None), slice(value.attrs["start"], value.attrs["stop"])))
+
+
 def function_of(value: Value) -> Callable[..., Tensor] | None:
-    """Return the function of PyTorch that computes a value from its arguments as they are, if there is one."""
+    """Return the function that computes a value from its arguments as they are, if there is one."""
+    if value.op == "columns":
+        return _columns(value)
     alike = value.op in POINTWISE and value.level == "param" and "imm" not in value.attrs
     return _function(value) if alike and constant(value) is None else None
 
@@ -129,6 +135,17 @@ def _call(value: Value, args: list[Tensor], batch: int) -> Tensor:
     result = find_function(attrs["function"])(*positional, **keywords)
     result = result if attrs["index"] is None else result[attrs["index"]]
     return result.to(numbers) if result.dtype == torch.bool else result
+
+
+def constant_tensor(number: float) -> Tensor:
+    """Return a number without axes in double precision: it takes on the dtype of what it meets, and loses no digit.
+
+    Parameters
+    ----------
+    number : float
+    """
+    with torch.inference_mode(False):
+        return torch.tensor(number, dtype=torch.float64, device="cpu")
 
 
 def constant(value: Value) -> float | None:

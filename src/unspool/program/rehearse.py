@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from unspool._modes import has_values
 from unspool._nest import leaves_of
 from unspool.program.code import owner_of, reads_of
 from unspool.program.untouched import Snapshot, untouched
@@ -32,9 +33,7 @@ def rehearsed(*things: Any) -> Iterator[None]:
     """
     with untouched(*things) as snapshot:
         # Under an export or a transform tensors have no values that could be put back.
-        functorch: Any = torch._C._functorch  # type: ignore[attr-defined]
-        transformed = _get_current_dispatch_mode_stack() or functorch.maybe_current_level() is not None
-        values = nullcontext() if transformed or torch.compiler.is_exporting() else _Values(snapshot)
+        values = _Values(snapshot) if has_values() else nullcontext()
         try:
             with values, _watching(snapshot):
                 yield

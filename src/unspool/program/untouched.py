@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
-from torch.utils._python_dispatch import _disable_current_modes
 
+from unspool._modes import unobserved
 from unspool._reason import Reason
 from unspool.program.objects import (
     MISSING,
@@ -353,13 +352,6 @@ def _difference(now: dict[Any, Any], then: dict[Any, Any], style: str) -> str | 
 # ---------------------------------------------------------------------------------------- random states
 
 
-@contextmanager
-def _without_transforms() -> Iterator[None]:
-    """Leave exports and transforms of `torch.func` for a moment."""
-    with _disable_current_modes(), temporarily_clear_interpreter_stack():
-        yield
-
-
 def _random_states() -> dict[str, tuple[Any, Callable[[], Any]]]:
     """Return the state of every global source of random numbers, and how to set it."""
     found: dict[str, tuple[Any, Callable[[], Any]]] = {}
@@ -369,7 +361,7 @@ def _random_states() -> dict[str, tuple[Any, Callable[[], Any]]]:
         numpy = np.random.mtrand._rand._bit_generator  # type: ignore[attr-defined]
         bits = numpy.state
         found["NumPy's"] = pickle.dumps(bits), lambda: setattr(numpy, "state", bits)
-    with _without_transforms():  # under which tensors have no values
+    with unobserved():  # under which tensors have no values
         cpu = torch.get_rng_state()
         found["PyTorch's"] = cpu.numpy().tobytes(), lambda: torch.set_rng_state(cpu)
     for name in ("cuda", "xpu", "mps"):
@@ -398,7 +390,7 @@ class RandomStates:
 
     def restore(self) -> None:
         """Put back what has changed."""
-        with _without_transforms():
+        with unobserved():
             for name in self.changes():
                 self._before[name][1]()
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from ._blocks import Figure, Table, escape
-from ._figures import new_figure, significant
-from ._plotly import graph_objects
-from ._style import Style
+from unspool.report._blocks import Figure, Table, escape
+from unspool.report._figures import new_figure, significant
+from unspool.report._plotly import graph_objects
+from unspool.report._style import Style
 
 HATCHES = {"shape": "/", "size": 7, "solidity": 0.3, "fillmode": "overlay", "fgcolor": "rgba(255,255,255,0.75)"}
 

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from ._batching import batching_figures, batching_table
-from ._blocks import Facts, Figure, Folded, Note, Table, Text
-from ._comparison_json import check_comparison
-from ._figures import significant
-from ._page import Page, Section, write_page
-from ._scaling import MEASURES, scaling_figure, scaling_table
-from ._style import Style, contender_styles
+from unspool.report._batching import batching_figures, batching_table
+from unspool.report._blocks import Facts, Figure, Folded, Note, Table, Text
+from unspool.report._comparison_json import check_comparison
+from unspool.report._figures import significant
+from unspool.report._page import Page, Section, write_page
+from unspool.report._scaling import MEASURES, scaling_figure, scaling_table
+from unspool.report._style import Style, contender_styles
 
 _OUTCOMES = {"runs": "runs on", "rebuilds": "is built again", "refused": "refuses", "failed": "fails"}
 

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from unspool.report._blocks import Figure
+from unspool.report._figures import new_figure, wants_logarithm
+from unspool.report._plotly import graph_objects
+from unspool.report._run_files import RunFiles
+from unspool.report._style import BLUE, GREEN, GREY, VERMILION
 from unspool.training.errors import RunError
-
-from ._blocks import Figure
-from ._figures import new_figure, wants_logarithm
-from ._plotly import graph_objects
-from ._run_files import RunFiles
-from ._style import BLUE, GREEN, GREY, VERMILION
 
 TRAINING, HELD_OUT, TEST = VERMILION[0], BLUE[0], GREEN[0]
 

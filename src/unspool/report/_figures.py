@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ._plotly import graph_objects
+from unspool.report._plotly import graph_objects
 
 # A logarithmic axis shows a factor of thirty and more, where on a linear one the smaller values lie on the axis.
 LOGARITHMIC_FROM = 30.0

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from unspool.report._blocks import Block, join
+from unspool.report._plotly import plotly_script
 from unspool.training.errors import RunError
-
-from ._blocks import Block, join
-from ._plotly import plotly_script
 
 # The browser itself refuses whatever would leave the page. Plotly styles its plots and saves them as images.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"

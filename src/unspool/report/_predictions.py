@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from ._blocks import Block, Figure, Table, Text, escape
-from ._figures import ABSENT, new_figure
-from ._plotly import graph_objects
-from ._run_files import Predictions
-from ._style import BLUE
+from unspool.report._blocks import Block, Figure, Table, Text, escape
+from unspool.report._figures import ABSENT, new_figure
+from unspool.report._plotly import graph_objects
+from unspool.report._run_files import Predictions
+from unspool.report._style import BLUE
 
 BINS = 8
 NORMAL_95 = 1.96

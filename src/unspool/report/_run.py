@@ -5,18 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from unspool._reading import damage_as
+from unspool.report._blocks import Block, Facts, Note, Table, Text
+from unspool.report._curves import run_figures
+from unspool.report._figures import significant
+from unspool.report._page import Page, Section, write_page
+from unspool.report._plotly import graph_objects
+from unspool.report._predictions import confusion_blocks, length_block
+from unspool.report._run_files import REMEDY, RunFiles, read_run
 from unspool.training.callbacks import LOG
 from unspool.training.errors import RunError
 from unspool.training.results import REPORT, RESULT, ROWS
 from unspool.training.run import RECIPE
-
-from ._blocks import Block, Facts, Note, Table, Text
-from ._curves import run_figures
-from ._figures import significant
-from ._page import Page, Section, write_page
-from ._plotly import graph_objects
-from ._predictions import confusion_blocks, length_block
-from ._run_files import REMEDY, RunFiles, read_run
 
 LONGEST = 200
 """Characters of a value of the recipe that are shown."""

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ._blocks import Figure, Table, escape
-from ._figures import ABSENT, new_figure, significant, wants_logarithm
-from ._plotly import graph_objects
-from ._style import OVER_LIMIT_SYMBOL, Style
+from unspool.report._blocks import Figure, Table, escape
+from unspool.report._figures import ABSENT, new_figure, significant, wants_logarithm
+from unspool.report._plotly import graph_objects
+from unspool.report._style import OVER_LIMIT_SYMBOL, Style
 
 # Both axes are logarithmic where it can be, so that what grows with T is a straight line.
 LOGARITHMIC_FROM = 3.0

@@ -18,10 +18,9 @@ from unspool.data import (
     collate_ragged,
     collate_steps,
 )
-
-from .errors import RunError
-from .recipes import Recipe
-from .sources import Sequences, Stream
+from unspool.training.errors import RunError
+from unspool.training.recipes import Recipe
+from unspool.training.sources import Sequences, Stream
 
 _EVALUATION_BATCH = 256
 _BUCKETS = 16

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from typing_extensions import override
 
-from .checkpoint_io import write_text
+from unspool.training.checkpoint_io import write_text
 
 LAST, BEST, LOG = "last.ckpt", "best.ckpt", "metrics.csv"
 COLUMNS: tuple[str, ...] = (

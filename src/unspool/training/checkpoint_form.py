@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from unspool._reading import brief, damage_as
-
-from .errors import RunError
-from .models import SequenceNetwork
-from .recipes import Recipe
-from .sources import source_of
+from unspool.training.errors import RunError
+from unspool.training.models import SequenceNetwork
+from unspool.training.recipes import Recipe
+from unspool.training.sources import source_of
 
 MODEL = "model."
 """What the names of the network's tensors begin with; the others are the metrics of an epoch in training."""

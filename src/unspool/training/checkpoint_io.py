@@ -12,9 +12,8 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from typing_extensions import override
 
 from unspool._reading import damage_as, open_archive
-
-from .checkpoint_form import check_checkpoint
-from .errors import RunError
+from unspool.training.checkpoint_form import check_checkpoint
+from unspool.training.errors import RunError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -8,11 +8,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from unspool.data import LabelledTexts, ResumableLoader, TextTokenizer, grouped_split, stratified_split, token_dataset
-
-from .batches import batches_of
-from .errors import RunError
-from .recipes import Recipe
-from .sources import LabelledSequences, Part, Rows, source_of
+from unspool.training.batches import batches_of
+from unspool.training.errors import RunError
+from unspool.training.recipes import Recipe
+from unspool.training.sources import LabelledSequences, Part, Rows, source_of
 
 
 class SequenceData(pl.LightningDataModule):

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .recipes import Execution, ModelName, vowels_recipe
-from .results import RunResult
-from .run import fit
+from unspool.training.recipes import Execution, ModelName, vowels_recipe
+from unspool.training.results import RunResult
+from unspool.training.run import fit
 
 RUNS: tuple[tuple[ModelName, Execution], ...] = (
     ("lstm", "dynamic"),

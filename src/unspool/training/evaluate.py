@@ -7,16 +7,15 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from unspool._reading import damage_as
 from unspool.data import DataError, TextTokenizer
-
-from .checkpoint_form import not_finite
-from .checkpoint_io import read_checkpoint
-from .data_modules import SequenceData
-from .errors import RunError
-from .models import parameter_count
-from .module import SequenceModule
-from .results import Evaluation
-from .sources import Rows
-from .trainer import make_trainer, quiet_lightning
+from unspool.training.checkpoint_form import not_finite
+from unspool.training.checkpoint_io import read_checkpoint
+from unspool.training.data_modules import SequenceData
+from unspool.training.errors import RunError
+from unspool.training.models import parameter_count
+from unspool.training.module import SequenceModule
+from unspool.training.results import Evaluation
+from unspool.training.sources import Rows
+from unspool.training.trainer import make_trainer, quiet_lightning
 
 
 def load_module(checkpoint: str | Path) -> SequenceModule:

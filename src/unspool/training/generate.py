@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import RunError
-from .evaluate import load_module
-from .module import SequenceModule
+from unspool.training.errors import RunError
+from unspool.training.evaluate import load_module
+from unspool.training.module import SequenceModule
 
 
 def generate(

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from unspool.data import RaggedBatch
 from unspool.layers import GRU, LSTM, SimpleRNN
-
-from .recipes import LayerSpec, Recipe
+from unspool.training.recipes import LayerSpec, Recipe
 
 _LAYERS = {"simple_rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
 

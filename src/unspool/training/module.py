@@ -10,12 +10,11 @@ from torchmetrics import CatMetric, MeanMetric
 from typing_extensions import override
 
 from unspool._nest import map_leaves
-
-from .checkpoint_form import check_progress, check_same_form
-from .errors import RunError
-from .models import SequenceNetwork
-from .objectives import Scored, objective
-from .recipes import Recipe
+from unspool.training.checkpoint_form import check_progress, check_same_form
+from unspool.training.errors import RunError
+from unspool.training.models import SequenceNetwork
+from unspool.training.objectives import Scored, objective
+from unspool.training.recipes import Recipe
 
 
 class TestRows(NamedTuple):

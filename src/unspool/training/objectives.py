@@ -10,9 +10,8 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from unspool.data import RaggedBatch, SequenceBatch, StepBatch, StreamBatch
-
-from .models import SequenceNetwork
-from .recipes import Recipe
+from unspool.training.models import SequenceNetwork
+from unspool.training.recipes import Recipe
 
 
 class Scored(NamedTuple):

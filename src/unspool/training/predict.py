@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from unspool.data import DataError, TextTokenizer, check_text, pad_sequences, read_sequences, read_texts
-
-from .errors import RunError
-from .evaluate import load_module
-from .module import SequenceModule
-from .recipes import Recipe
-from .results import Prediction
-from .sources import source_of
+from unspool.training.errors import RunError
+from unspool.training.evaluate import load_module
+from unspool.training.module import SequenceModule
+from unspool.training.recipes import Recipe
+from unspool.training.results import Prediction
+from unspool.training.sources import source_of
 
 _BATCH = 256
 

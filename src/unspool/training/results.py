@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unspool._reading import damage_as, parsed_json
-
-from .checkpoint_io import write_text, write_whole
-from .errors import RunError
-from .module import TestRows
-from .recipes import Recipe
+from unspool.training.checkpoint_io import write_text, write_whole
+from unspool.training.errors import RunError
+from unspool.training.module import TestRows
+from unspool.training.recipes import Recipe
 
 RESULT, ROWS, REPORT = "result.json", "test.npz", "report.html"
 

@@ -13,20 +13,19 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from unspool._machine import describe_machine, versions
 from unspool._reading import damage_as, parsed_json, reason_of
-
-from .callbacks import BEST, LAST, LOG, RunRecord, StepSeeds
-from .checkpoint_form import check_progress, not_finite
-from .checkpoint_io import AtomicCheckpointIO, read_checkpoint, write_text
-from .data_modules import SequenceData
-from .errors import RunError
-from .models import parameter_count
-from .module import SequenceModule
-from .progress import EpochProgress
-from .recipes import Recipe
-from .results import REPORT, RESULT, ROWS, RunResult, write_rows
-from .run_lock import alone_in
-from .summary import LayerSummary
-from .trainer import make_trainer, quiet_lightning, torch_threads
+from unspool.training.callbacks import BEST, LAST, LOG, RunRecord, StepSeeds
+from unspool.training.checkpoint_form import check_progress, not_finite
+from unspool.training.checkpoint_io import AtomicCheckpointIO, read_checkpoint, write_text
+from unspool.training.data_modules import SequenceData
+from unspool.training.errors import RunError
+from unspool.training.models import parameter_count
+from unspool.training.module import SequenceModule
+from unspool.training.progress import EpochProgress
+from unspool.training.recipes import Recipe
+from unspool.training.results import REPORT, RESULT, ROWS, RunResult, write_rows
+from unspool.training.run_lock import alone_in
+from unspool.training.summary import LayerSummary
+from unspool.training.trainer import make_trainer, quiet_lightning, torch_threads
 
 RECIPE = "recipe.json"
 _OWN_FILES = (RECIPE, LOG, LAST, BEST, ROWS, RESULT)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import RunError
+from unspool.training.errors import RunError
 
 
 @contextmanager

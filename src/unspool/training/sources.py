@@ -28,11 +28,10 @@ from unspool.data import (
     load_spoken_digits,
     load_tiny_shakespeare,
 )
-
-from .errors import RunError
-from .recipes import Recipe
-from .recipes._recipe import Objective
-from .text_parts import OPTIONS, load_parts, train_tokenizer
+from unspool.training.errors import RunError
+from unspool.training.recipes import Recipe
+from unspool.training.recipes._recipe import Objective
+from unspool.training.text_parts import OPTIONS, load_parts, train_tokenizer
 
 Part = Literal["train", "validation", "test"]
 DataDir = str | Path | None

@@ -13,10 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from unspool._printable import printable
-
-from .checkpoint_io import write_text
-from .errors import RunError
-from .results import Evaluation, Prediction, RunResult
+from unspool.training.checkpoint_io import write_text
+from unspool.training.errors import RunError
+from unspool.training.results import Evaluation, Prediction, RunResult
 
 
 def print_result(console: Console, result: RunResult) -> None:

@@ -10,8 +10,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from .errors import RunError
-from .recipes import Recipe
+from unspool.training.errors import RunError
+from unspool.training.recipes import Recipe
 
 
 def make_trainer(recipe: Recipe, *, accelerator: str, devices: int = 1, **options: Any) -> pl.Trainer:

@@ -13,9 +13,8 @@ from torch import Tensor
 from typing_extensions import override
 
 import unspool as us
+from unspool.comparison.peers.protocol import RESULTS, WEIGHTS, Batch, Peer, Task, main
 from unspool.program.ir import LEAVES
-
-from .protocol import RESULTS, WEIGHTS, Batch, Peer, Task, main
 
 
 class UnspoolLayer(Peer):

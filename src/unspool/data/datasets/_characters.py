@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._tokens import TokenDataset
+from unspool.data._tokens import TokenDataset
 
 
 def character_numbers(texts: Sequence[str], alphabet: str, *, first: int) -> list[Tensor]:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .._data_dir import cache_folder, find_data_dir
-from .._download import download
-from .._errors import MissingDataError
+from unspool.data._data_dir import cache_folder, find_data_dir
+from unspool.data._download import download
+from unspool.data._errors import MissingDataError
 
 
 class Address(NamedTuple):

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from unspool._reading import damage_as, open_archive, read_array
-
-from .._errors import DataError
-from .._token_cache import TokenArrays
+from unspool.data._errors import DataError
+from unspool.data._token_cache import TokenArrays
 
 
 def read_archive(path: Path, split: str) -> TokenArrays:

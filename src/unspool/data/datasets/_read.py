@@ -3,9 +3,9 @@
 import hashlib
 from pathlib import Path
 
-from .._bytes import read_bytes, read_text
-from .._errors import DataError
-from ._find import Address
+from unspool.data._bytes import read_bytes, read_text
+from unspool.data._errors import DataError
+from unspool.data.datasets._find import Address
 
 REMEDY = "Fetch the file again"
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from unspool._reading import damage_as, read_arrays
-
-from .._errors import DataError
+from unspool.data._errors import DataError
 
 RATE = 8000
 PER_SPEAKER = 50  # recordings of each digit by each speaker

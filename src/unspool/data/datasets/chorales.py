@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .._errors import DataError
-from .._steps import StepLabelledDataset
-from ._find import Address, Wanted, find
-from ._read import read_verified
+from unspool.data._errors import DataError
+from unspool.data._steps import StepLabelledDataset
+from unspool.data.datasets._find import Address, Wanted, find
+from unspool.data.datasets._read import read_verified
 
 FILE = "jsb-chorales-quarter.json"
 ADDRESS = Address(

@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .._errors import DataError
-from .._split import grouped_split, stratified_folds
-from .._tokens import TokenDataset
-from ._characters import character_dataset, character_numbers
-from ._find import Wanted, find
-from ._read import read_lines
+from unspool.data._errors import DataError
+from unspool.data._split import grouped_split, stratified_folds
+from unspool.data._tokens import TokenDataset
+from unspool.data.datasets._characters import character_dataset, character_numbers
+from unspool.data.datasets._find import Wanted, find
+from unspool.data.datasets._read import read_lines
 
 NUCLEOTIDES = "ACGTNDRS"
 """The four bases, then the codes for several that occur: N any, D not C, R A or G, S C or G."""

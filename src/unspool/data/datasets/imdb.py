@@ -7,13 +7,13 @@ from typing import Literal
 
 import torch
 
-from .._bytes import read_bytes
-from .._data_dir import cache_folder
-from .._errors import DataError
-from .._token_cache import keep, map_arrays
-from .._tokens import TokenDataset
-from ._find import Address, Wanted, find
-from ._keras_archive import read_archive
+from unspool.data._bytes import read_bytes
+from unspool.data._data_dir import cache_folder
+from unspool.data._errors import DataError
+from unspool.data._token_cache import keep, map_arrays
+from unspool.data._tokens import TokenDataset
+from unspool.data.datasets._find import Address, Wanted, find
+from unspool.data.datasets._keras_archive import read_archive
 
 FILE = "imdb.npz"
 MIRRORS = ("https://storage.googleapis.com/tensorflow/tf-keras-datasets/",)

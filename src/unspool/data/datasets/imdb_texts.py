@@ -8,14 +8,13 @@ from typing import Literal
 import torch
 
 from unspool._reading import damage_as, parsed_json
-
-from .._bytes import decode, read_bytes, read_text
-from .._errors import DataError
-from .._labelled_texts import LabelledTexts, check_text, labelled_texts
-from .._text_rows import read_rows
-from ._find import Wanted, find
-from ._read import REMEDY
-from .imdb import SENTIMENTS, SPLITS, of_keras
+from unspool.data._bytes import decode, read_bytes, read_text
+from unspool.data._errors import DataError
+from unspool.data._labelled_texts import LabelledTexts, check_text, labelled_texts
+from unspool.data._text_rows import read_rows
+from unspool.data.datasets._find import Wanted, find
+from unspool.data.datasets._read import REMEDY
+from unspool.data.datasets.imdb import SENTIMENTS, SPLITS, of_keras
 
 REVIEWS = Wanted(
     "texts of IMDB's reviews",

@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from .._dataset import SequenceDataset
-from .._errors import DataError
+from unspool.data._dataset import SequenceDataset
+from unspool.data._errors import DataError
 
 SHIPPED = Path(__file__).with_name("japanese_vowels.npz")
 SPEAKERS = tuple(str(speaker) for speaker in range(1, 10))

@@ -8,11 +8,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from .._bytes import read_bytes
-from .._dataset import SequenceDataset
-from .._errors import DataError
-from .._idx import parse_idx
-from ._find import Address, Wanted, find
+from unspool.data._bytes import read_bytes
+from unspool.data._dataset import SequenceDataset
+from unspool.data._errors import DataError
+from unspool.data._idx import parse_idx
+from unspool.data.datasets._find import Address, Wanted, find
 
 
 class MnistFile(NamedTuple):

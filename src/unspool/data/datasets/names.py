@@ -6,12 +6,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from .._errors import DataError
-from .._split import grouped_split
-from .._tokens import TokenDataset
-from ._characters import character_dataset, character_numbers
-from ._find import Wanted, find
-from ._read import read_lines
+from unspool.data._errors import DataError
+from unspool.data._split import grouped_split
+from unspool.data._tokens import TokenDataset
+from unspool.data.datasets._characters import character_dataset, character_numbers
+from unspool.data.datasets._find import Wanted, find
+from unspool.data.datasets._read import read_lines
 
 # Rows of each file; copies with a few lines more are about.
 LANGUAGES = {

@@ -6,12 +6,12 @@ from typing import Literal
 import numpy as np
 import torch
 
-from .._audio import frame_samples, log_mel
-from .._dataset import SequenceDataset
-from .._errors import DataError
-from ._find import Wanted, find
-from ._recordings import RATE, read_recordings
-from .mnist import DIGITS
+from unspool.data._audio import frame_samples, log_mel
+from unspool.data._dataset import SequenceDataset
+from unspool.data._errors import DataError
+from unspool.data.datasets._find import Wanted, find
+from unspool.data.datasets._recordings import RATE, read_recordings
+from unspool.data.datasets.mnist import DIGITS
 
 TEST_INDICES = 5
 WANTED = Wanted(

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._errors import DataError
-from ._find import Address, Wanted, find
-from ._read import read_verified
+from unspool.data._errors import DataError
+from unspool.data.datasets._find import Address, Wanted, find
+from unspool.data.datasets._read import read_verified
 
 ADDRESS = Address(
     ["https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"],

@@ -6,8 +6,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from unspool._reading import brief
-
-from ..errors import RunError
+from unspool.training.errors import RunError
 
 _MOST = 2**31 - 1
 _LEAST = {

@@ -4,8 +4,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from ..errors import RunError
-from ._form import check_fields, check_list
+from unspool.training.errors import RunError
+from unspool.training.recipes._form import check_fields, check_list
 
 ModelName = Literal["simple_rnn", "lstm", "gru"]
 Execution = Literal["dynamic", "static"]

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from ._recipe import Execution, LayerSpec, ModelName, Recipe, vary
+from unspool.training.recipes._recipe import Execution, LayerSpec, ModelName, Recipe, vary
 
 StepBatching = Literal["bucketed", "padded", "same-length", "single"]
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from ._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, check_choice, vary
+from unspool.training.recipes._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, check_choice, vary
 
 Features = Literal["log_mel", "frames"]
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any, Literal
 
-from ._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, check_choice, vary
+from unspool.training.recipes._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, check_choice, vary
 
 Variant = Literal["published", "improved"]
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, vary
+from unspool.training.recipes._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, vary
 
 NAMES = Recipe(
     dataset="names",

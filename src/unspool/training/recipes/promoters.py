@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ..errors import RunError
-from ._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, vary
+from unspool.training.errors import RunError
+from unspool.training.recipes._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, vary
 
 PROMOTERS = Recipe(
     dataset="promoters",

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unspool.data import read_labelled_texts
-
-from ..errors import RunError
-from ..text_parts import load_parts, parts_sizes, sha256, train_tokenizer
-from ._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, check_choice
+from unspool.training.errors import RunError
+from unspool.training.recipes._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, check_choice
+from unspool.training.text_parts import load_parts, parts_sizes, sha256, train_tokenizer
 
 TokenizerKind = Literal["word", "bpe"]
 

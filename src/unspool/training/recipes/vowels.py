@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ._recipe import Execution, LayerSpec, ModelName, Recipe, vary
+from unspool.training.recipes._recipe import Execution, LayerSpec, ModelName, Recipe, vary
 
 VOWELS = Recipe(
     dataset="vowels",

@@ -21,7 +21,7 @@ from tests.conformance.cases import CELLS, EVERY_WAY, WAYS, Case, vectors
 from tests.conformance.oracle import Problem, Run, assert_close, map_leaves, measure, with_gradient
 from tests.conformance.runs import about_steps, batch_first
 from tests.conformance.user_cells import SumCell, TokenCell
-from unspool.execution import _op
+from unspool.compiled import _operator
 
 pytestmark = [
     # Importing inductor defines scripted classes, which PyTorch itself has deprecated.
@@ -71,7 +71,7 @@ def compiled(function: Any, backend: Any = "eager", **options: Any) -> Any:
 
 def kept_graphs() -> int:
     """How many graphs wait for a backward pass."""
-    return len(_op._tickets)
+    return len(_operator._tickets)
 
 
 def batch(dtype: torch.dtype = torch.float32, rows: int = 4, steps: int = 6) -> tuple[Tensor, Tensor]:
@@ -440,11 +440,11 @@ def test_code_outlives_no_cell():
     layer = us.LSTM(3, 4)
     compiled(layer, recorder)(torch.randn(5, 2, 3))
     (call,) = recorder.calls
-    plans = set(vars(_op.PLANS))
+    plans = set(vars(_operator.PLANS))
     del layer
     torch._dynamo.reset()
     gc.collect()
-    assert len(plans - set(vars(_op.PLANS))) >= 1
+    assert len(plans - set(vars(_operator.PLANS))) >= 1
     with pytest.raises(RuntimeError, match=r"there is no run named 'LSTM_.*is gone"):
         torch.ops.unspool.run(*call)
 

@@ -1,13 +1,9 @@
-"""What is traced of a run by `torch.compile`: one call of the operator `unspool::run`.
-
-This module is imported when a trace first comes by, not with the library: its decorators import the compiler, which
-takes seconds.
-"""
+"""What `torch.compile` traces of a run: one call of the operator `unspool::run`."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.experimental.symbolic_shapes import guard_scalar
-from torch.utils._python_dispatch import _disable_current_modes
+from torch.nn.utils.rnn import PackedSequence
 
+from unspool._modes import autocast_dtype, is_exporting, is_transformed, unobserved
 from unspool._nest import Nest, flatten, leaves_of, map_leaves, unflatten
 from unspool._ragged import RaggedBatch
 from unspool.backends import recording
-from unspool.execution._op import with_tensors
-from unspool.execution._plans import PLANS, TENSOR, Failure, Form, Forms, Plan, Runner
-from unspool.execution._run import run_dynamic, run_static
+from unspool.compiled._door import Layout
+from unspool.compiled._plans import PLANS, TENSOR, Failure, Form, Forms, Plan, Runner
 from unspool.program.rehearse import rehearsed
 
 SAMPLE = {"T": 1, "B": 2}
-"""Steps and rows of the run that shows the forms of results: any layer takes one step."""
+"""Steps and sequences of the run that shows the forms of results: any layer takes one step."""
 
 
 TRANSFORMED = (
@@ -35,63 +31,68 @@ TRANSFORMED = (
 )
 
 
-def run_traced(
+def trace(
+    run: Runner,
+    layout: Layout,
     module: nn.Module,
-    tensors: dict[str, Tensor],
-    runner: Runner,
-    arguments: tuple[Nest | None, ...],
-    axes: tuple[str, ...],
-    result_axes: tuple[str, ...],
+    inputs: Any,
+    state: Nest | None,
+    steps: tuple[Any, Any, Any],
+    constants: Nest | None,
     **options: Any,
 ) -> Any:
     """Put a run over time into the graph that is being traced.
 
     Parameters
     ----------
-    module : cell or layer
-    tensors : dict of str to Tensor
-        Its parameters and buffers, all that the run may read.
-    runner : callable
-        See `Runner`; a function at the top of its module.
-    arguments : tuple of nesting of Tensor, or None
-        What the runner takes.
-    axes, result_axes : tuple of str
-        For each argument, and for each element of the tuple that the runner returns, its first axes: `T` for time,
-        `B` for the batch, a dot for one that is neither. Further axes are features.
-    **options
-        Constants for the runner.
+    run : callable
+        See `in_graphs`.
+    layout : Layout
+        Of this run.
+    module, inputs, state, steps, constants, **options
+        What the run takes.
 
     Returns
     -------
     tuple of nesting of Tensor
-        What the runner returns.
+        What the run returns.
     """
-    if torch.compiler.is_exporting():
+    if isinstance(inputs, PackedSequence | RaggedBatch):
+        return _outside(run, module, layout.tensors, inputs, state, steps, constants, **options)
+    if is_exporting():
         return strictly()
+    steps = type(steps)(*(None if value is None else _as_tensor(value) for value in steps))  # type: ignore[arg-type]
+    arguments = (inputs, state, steps, constants)
     given: list[Tensor] = []
     forms: list[Any] = []
-    for argument, where in zip(arguments, axes, strict=True):
+    about_steps = zip(steps, (layout.sequences, layout.steps, layout.steps), strict=True)
+    for argument, axes in [
+        (inputs, layout.inputs),
+        (state, layout.state),
+        *about_steps,
+        (constants, layout.sequences),
+    ]:
         for leaf in leaves_of(argument):
             if isinstance(leaf, Tensor):
                 given.append(leaf)
-                forms.append(_form(leaf, where))
+                forms.append(_form(leaf, axes))
             else:
                 forms.append(leaf)
-    for tensor in tensors.values():
+    for tensor in layout.tensors.values():
         given.append(tensor)
         forms.append(_form(tensor, ""))
     device = given[0].device.type if given else "cpu"
-    autocast = (device, torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None
     wanted = [i for i, tensor in enumerate(given) if tensor.requires_grad] if torch.is_grad_enabled() else []
     name = plan_run(
         module,
-        runner,
+        run,
         map_leaves(_nothing, arguments),
         tuple(forms),
-        tuple(tensors),
-        result_axes,
+        tuple(layout.tensors),
+        layout.results,
         tuple(options.items()),
-        autocast,
+        layout.settings,
+        (device, autocast_dtype(device)),
         torch.is_grad_enabled(),
     )
     plan: Plan | Failure = getattr(PLANS, name)
@@ -99,6 +100,11 @@ def run_traced(
         return plan.fail()
     results = torch.ops.unspool.run(given[0], given[1:], name, plan.forms, wanted)
     return unflatten(list(results[: plan.count]), plan.structure)  # type: ignore[arg-type]
+
+
+def _as_tensor(value: Any) -> Tensor:
+    """Return lengths or a mask as a tensor, unchecked."""
+    return value if isinstance(value, Tensor) else torch.as_tensor(value)
 
 
 def _nothing(leaf: Any) -> int:
@@ -124,7 +130,8 @@ def plan_run(
     names: tuple[str, ...],
     result_axes: tuple[str, ...],
     options: tuple[tuple[str, Any], ...],
-    autocast: tuple[str, torch.dtype] | None,
+    settings: tuple[Any, ...],
+    autocast: tuple[str, torch.dtype | None],
     training: bool,
 ) -> str:
     """Make the plan of a run and return its name in `PLANS`; of a `Failure` where the run raises.
@@ -134,20 +141,24 @@ def plan_run(
 
     Parameters
     ----------
-    module, runner, result_axes
-        See `run_traced`.
+    module : cell or layer
+    runner : callable
+        See `in_graphs`.
     skeleton : nesting
         The arguments, with anything in place of their leaves.
     forms : tuple
         Dtype, device and dims of the tensors among the leaves, constants for other leaves; then the module's tensors.
     names : tuple of str
         Names of these.
+    result_axes, settings : tuple
+        See `Layout`.
     options : tuple of (str, object)
-    autocast : (str, dtype), optional
-        Device type and dtype, where `torch.autocast` is on.
+    autocast : (str, dtype or None)
+        A device type and the dtype of `torch.autocast` there; None where it is off.
     training : bool
         Whether gradients may be wanted.
     """
+    del settings  # being an argument is enough for the trace to be made anew
     title = type(module).__name__
     given = [_as_form(form) for form in forms if isinstance(form, tuple)]
     leaves = forms[: len(forms) - len(names)]
@@ -161,11 +172,10 @@ def plan_run(
         names=names,
         autocast=autocast,
     )
-    if torch._C._functorch.maybe_current_level() is not None:  # type: ignore[attr-defined]
+    if is_transformed():
         return PLANS.add(module, Failure(_failing(RuntimeError(TRANSFORMED))))
     try:
-        # The modes of an exporter would see what is none of its business.
-        with _disable_current_modes():
+        with unobserved():
             results = _sample(draft, given, training)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where the user sees it
         return PLANS.add(module, Failure(_failing(error)))
@@ -202,7 +212,7 @@ def _as_form(form: tuple[Any, ...]) -> Form:
 
 
 def _sample(plan: Plan, given: list[Form], training: bool) -> tuple[Nest, ...]:
-    """Run a plan on few rows and one step, and return what comes out. Nobody notices but the cell itself."""
+    """Run a plan on few sequences and one step, and return what comes out. Nobody notices but the cell itself."""
     module = plan.module()
     assert module is not None
     count = len(given) - len(plan.names)
@@ -260,112 +270,16 @@ def _refuse_strangers(plan: Plan, results: list[Tensor], known: list[Tensor]) ->
         nodes += [n for n, _ in node.next_functions if n is not None]
 
 
-def traced_dynamic_rnn(
-    cell: Any,
-    inputs: Nest,
-    sequence_length: Any,
-    initial_state: Nest | None,
-    constants: Nest | None,
-    mask: Any,
-    resets: Any,
-    time_major: bool,
-    return_all_states: bool,
-    **options: Any,
-) -> Any:
-    """Do what `dynamic_rnn` does, in a trace; the arguments are its own."""
-    if isinstance(inputs, RaggedBatch):
-        options |= {"mask": mask, "resets": resets, "time_major": time_major, "return_all_states": return_all_states}
-        options["constants"] = constants
-        return outside(run_dynamic, cell, inputs, sequence_length, initial_state, **options)
-    steps = "TB" if time_major else "BT"
-    return run_traced(
-        cell,
-        tensors_of(cell),
-        _dynamic,
-        (inputs, tensor_or_none(sequence_length), initial_state, *map(tensor_or_none, (mask, resets)), constants),
-        (steps, "B", "B", steps, steps, "B"),
-        (steps, "B", steps) if return_all_states else (steps, "B"),
-        time_major=time_major,
-        return_all_states=return_all_states,
-        **options,
-    )
-
-
-def _dynamic(
-    cell: Any,
-    tensors: dict[str, Tensor],
-    inputs: Nest,
-    lengths: Any,
-    state: Any,
-    mask: Any,
-    resets: Any,
-    constants: Any,
-    **options: Any,
-) -> Any:
-    options |= {"mask": mask, "resets": resets, "constants": constants}
-    return with_tensors(cell, tensors, lambda: run_dynamic(cell, inputs, lengths, state, **options))
-
-
-def traced_static_rnn(
-    cell: Any,
-    inputs: Sequence[Nest],
-    sequence_length: Any,
-    initial_state: Nest | None,
-    constants: Nest | None,
-    mask: Any,
-    resets: Any,
-    **options: Any,
-) -> tuple[Nest, Nest]:
-    """Do what `run_static` does, in a trace; the arguments are those of `static_rnn`."""
-    about_steps = map(tensor_or_none, (mask, resets))
-    return run_traced(
-        cell,
-        tensors_of(cell),
-        _static,
-        (inputs, tensor_or_none(sequence_length), initial_state, *about_steps, constants),
-        ("B", "B", "B", ".B", ".B", "B"),  # the number of steps is that of the list: a constant
-        (".B", "B"),
-        **options,
-    )
-
-
-def _static(
-    cell: Any,
-    tensors: dict[str, Tensor],
-    inputs: Any,
-    lengths: Any,
-    state: Any,
-    mask: Any,
-    resets: Any,
-    constants: Any,
-    **options: Any,
-) -> Any:
-    options |= {"mask": mask, "resets": resets, "constants": constants}
-    return with_tensors(cell, tensors, lambda: run_static(cell, inputs, lengths, state, **options))
-
-
-def tensors_of(module: Any) -> dict[str, Tensor]:
-    """Return the parameters and buffers of a module by their names; those of no module are none."""
-    if not isinstance(module, nn.Module):  # the run will say what is wrong with it
-        return {}
-    return dict([*module.named_parameters(), *module.named_buffers()])
-
-
-def tensor_or_none(value: Any) -> Tensor | None:
-    """Return lengths or a mask as a tensor, unchecked, so that a trace can hand it on; None stays None."""
-    return value if value is None or isinstance(value, Tensor) else torch.as_tensor(value)
-
-
 def _call(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     return function(*args, **options)
 
 
-outside: Any = torch.compiler.disable(
+_outside: Any = torch.compiler.disable(
     _call,
     reason="a PackedSequence or a RaggedBatch has shapes that depend on its data; to have this run in the graph, make "
     "padded inputs and lengths of it (RaggedBatch.to_padded, pad_packed_sequence) outside of what is compiled",
 )
 """Calls a function with arguments, outside of the graph, which breaks there."""
 
-undisturbed: Any = torch.compiler.disable(_call)
+uncompiled: Any = torch.compiler.disable(_call)
 """Calls a function with arguments, and keeps the compiler from what it calls."""

@@ -1,4 +1,4 @@
-"""Plans of traced runs: what an operator of `unspool.execution._op` runs, and the forms of what it takes and gives."""
+"""Plans of traced runs: what an operator runs, and the forms of what it takes and gives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from unspool._nest import Nest, Spec, unflatten
 
 Runner = Callable[..., Any]
-"""`runner(module, tensors, *arguments, **options)`: a run over time, with the tensors of the module by their names."""
+"""A run over time: see `in_graphs`."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Form:
     ----------
     dtype, device : str
     dims : tuple of str or int
-        `"T"` and `"B"` stand for numbers of steps and rows.
+        `"T"` and `"B"` stand for numbers of steps and sequences.
     """
 
     dtype: str
@@ -74,7 +74,7 @@ class Forms:
         return Forms(tuple(given), tuple(results))
 
     def sizes(self, tensors: Sequence[Tensor]) -> dict[str, int]:
-        """Return the numbers of steps and rows of the tensors that are given."""
+        """Return the numbers of steps and sequences of the tensors that are given."""
         found: dict[str, int] = {}
         for form, tensor in zip(self.given, tensors, strict=True):
             for axis, dim in enumerate(form.dims):
@@ -103,8 +103,8 @@ class Plan:
         The leaves of these that are no tensors; `TENSOR` stands for those that are.
     names : tuple of str
         Names of the module's tensors, which follow the arguments.
-    autocast : (str, dtype), optional
-        Device type and dtype, where `torch.autocast` was on.
+    autocast : (str, dtype or None)
+        A device type and the dtype of `torch.autocast` there; None where it was off.
     count : int
         Number of results.
     structure : Spec
@@ -120,7 +120,7 @@ class Plan:
     arguments: Spec
     constants: tuple[Any, ...]
     names: tuple[str, ...]
-    autocast: tuple[str, torch.dtype] | None
+    autocast: tuple[str, torch.dtype | None]
     count: int = 0
     structure: Spec | None = None
     forms: str = ""
@@ -135,7 +135,8 @@ class Plan:
             )
         values = iter(tensors)
         leaves = [next(values) if c is TENSOR else c for c in self.constants]
-        with nullcontext() if self.autocast is None else torch.autocast(self.autocast[0], dtype=self.autocast[1]):
+        device, dtype = self.autocast
+        with nullcontext() if dtype is None else torch.autocast(device, dtype=dtype):
             own = dict(zip(self.names, values, strict=True))
             return self.runner(module, own, *unflatten(leaves, self.arguments), **self.options)
 

@@ -14,9 +14,9 @@ from torch._dynamo.exc import Unsupported
 from torch.func import functional_call, grad, vmap
 
 import unspool as us
+from tests.compiled.test_compile import assert_same
 from tests.conformance.user_cells import MemoryCell
 from tests.execution.exported import assert_equal
-from tests.execution.test_compile import assert_same
 from tests.execution.test_constants import LENGTHS, B, H, I, S, T, memory
 from tests.execution.test_onnx import converted, loops, session
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from unspool._nest import Spec, flatten
 from unspool.backends import call_with
-from unspool.execution._plans import PLANS, Forms, Plan
+from unspool.compiled._plans import PLANS, Forms, Plan
 
 
 @dataclass(frozen=True)
