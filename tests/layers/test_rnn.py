@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from tests.conformance.user_cells import DictStateCell, ProbeCell, SumCell
 from tests.refusal import refused
 from unspool import GRU, LSTM, RNN, Bidirectional, GRUCell, LSTMCell, LSTMState, SimpleRNN, StackedRNNCells, dynamic_rnn
+from unspool.execution import Steps
 
 B, T, I, H = 3, 6, 2, 4  # noqa: E741
 X = torch.randn(T, B, I)
@@ -170,7 +171,7 @@ def test_nested_outputs_of_a_packed_sequence_are_refused():
 @pytest.mark.parametrize("what", ["output", "state"])
 def test_a_batch_of_empty_rows_trains_with_zero_gradients(layer, what):
     layer.zero_grad()
-    output, state = layer.run(X, lengths=[0] * B)
+    output, state = layer.run_with(None, X, None, Steps([0] * B), None)
     (output if what == "output" else state).sum().backward()
     assert all(p.grad is not None and not p.grad.any() for p in layer.parameters())
 

@@ -128,24 +128,8 @@ class RecurrentLayer(nn.Module, ABC):
             See `unspool.dynamic_rnn`; also for more steps than the static mode was built for, and for lengths or
             masks beside a ragged batch or a PackedSequence, which have their own lengths.
         """
-        output, state = self.run(input, hx, lengths=lengths, mask=mask, resets=resets, constants=constants)
+        output, state = self.run_with(None, input, hx, Steps(lengths, mask, resets), constants)
         return (output, state) if self.return_state else output
-
-    def run(
-        self,
-        input: Nest | PackedSequence,
-        hx: Nest | None = None,
-        *,
-        lengths: IntArray | None = None,
-        mask: BoolArray | None = None,
-        resets: BoolArray | None = None,
-        constants: Nest | None = None,
-    ) -> tuple[Nest, Nest]:
-        """Run the layer and return output and state, whatever `return_state` says.
-
-        `input`, `hx`, `lengths`, `mask`, `resets`, `constants`, errors and shapes are those of `forward`.
-        """
-        return self.run_with(None, input, hx, Steps(lengths, mask, resets), constants)
 
     def _layout(self, input: Nest | PackedSequence) -> Layout:
         """Describe a run to a trace."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from unspool._nest import Nest, describe
-from unspool.execution import BoolArray, IntArray, map_values
+from unspool.execution import BoolArray, IntArray, Steps, map_values
 from unspool.layers._base import RecurrentLayer
 
 Merge = Callable[[Tensor, Tensor], Tensor]
@@ -120,9 +120,9 @@ class Bidirectional(nn.Module):
         if hx is not None and not (isinstance(hx, tuple | list) and len(hx) == 2):
             raise ValueError(f"hx is {describe(hx)}; expected a pair of states, forward and backward.")
         hx_fw, hx_bw = (None, None) if hx is None else hx
-        options: dict[str, Any] = {"lengths": lengths, "mask": mask, "resets": resets, "constants": constants}
-        forward, state_fw = self.forward_layer.run(input, hx_fw, **options)
-        backward, state_bw = self.backward_layer.run(input, hx_bw, **options)
+        about = Steps(lengths, mask, resets)
+        forward, state_fw = self.forward_layer.run_with(None, input, hx_fw, about, constants)
+        backward, state_bw = self.backward_layer.run_with(None, input, hx_bw, about, constants)
         if self.merge_mode is None:
             output = (forward, backward)
         else:
