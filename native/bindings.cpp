@@ -147,18 +147,25 @@ std::vector<std::string> listed(const char* const (&names)[N]) {
   return {names, names + N};
 }
 
+// "a, b, c"
+nb::object listed(const char* names) { return nb::str(names).attr("split")(", "); }
+
 }  // namespace
 
 NB_MODULE(_engine, m) {
   m.doc() = "The native CPU engine: runs plans over ragged batches.";
   nb::set_leak_warnings(false);  // plans are kept for the life of the process
-  m.attr("interface") = 5;  // changes whenever the tables do
-  nb::dict operations;  // by kind, each at its number
-  operations["unary"] = listed(unspool::kUnaryNames);
-  operations["binary"] = listed(unspool::kBinaryNames);
-  operations["ternary"] = listed(unspool::kTernaryNames);
-  operations["reduce"] = listed(unspool::kReduceNames);
-  m.attr("operations") = operations;
+  m.attr("interface") = 6;  // changes whenever the columns of the tables do
+  nb::dict names;  // of what stands in the tables as a number, each at its number
+  names["unary operation"] = listed(unspool::kUnaryNames);
+  names["binary operation"] = listed(unspool::kBinaryNames);
+  names["ternary operation"] = listed(unspool::kTernaryNames);
+  names["reduce operation"] = listed(unspool::kReduceNames);
+  names["place"] = listed(unspool::kPlaceNames);
+  names["kind of instruction"] = listed(unspool::kKindNames);
+  names["phase"] = listed(unspool::kPhaseNames);
+  names["mode of operands"] = listed(unspool::kOperandNames);
+  m.attr("names") = names;
   nb::class_<unspool::Plan>(m, "Plan", "A checked plan: what one step does, in terms of arrays.");
   m.def("make_plan", &make_plan, "storages"_a, "instructions"_a, "constants"_a, "indices"_a, "arrays"_a,
         "weights"_a, "backward"_a, "Check tables and make a plan of them. Raises ValueError where they do not fit.");

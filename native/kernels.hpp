@@ -9,13 +9,18 @@
 
 namespace unspool {
 
+// An enumeration whose numbers stand in plans, and its names, which are compared with those of program/tables.py.
+#define UNSPOOL_ENUM(Name, Type, ...)             \
+  enum class Name : Type { __VA_ARGS__, count_ }; \
+  constexpr const char* k##Name##Names = #__VA_ARGS__;
+
 // How an operand of a pointwise operation covers [rows, width].
-enum class Operand : uint8_t {
+UNSPOOL_ENUM(Operand, uint8_t,
   full,        // [rows, width]
   row_scalar,  // one value per row: element (r, 0)
   vector,      // one row for all rows
-  scalar,      // one value
-};
+  scalar       // one value
+)
 
 // What the operations give: see operations.def.
 enum class Unary : uint8_t {

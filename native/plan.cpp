@@ -69,7 +69,7 @@ class PlanCheck {
     if (s.place == Place::none || s.place == Place::scalar) return;
     require(phase == Phase::step || per_token(s.place) || s.place == Place::vector,
             "a chunk takes something that is not there for each of its tokens");
-    require(ref.mode >= Operand::full && ref.mode <= Operand::scalar, "an operand of an unknown mode");
+    require(ref.mode >= Operand::full && ref.mode < Operand::count_, "an operand of an unknown mode");
     reaches(ref, s, ref.mode == Operand::row_scalar || ref.mode == Operand::scalar ? 1 : width);
   }
 

@@ -9,7 +9,7 @@
 namespace unspool {
 
 // Where a value of the plan lives.
-enum class Place : int64_t {
+UNSPOOL_ENUM(Place, int64_t,
   temp,             // scratch of the block, one row per live row
   token,            // an array with one row per valid step, at the block's offset for this step
   previous,         // the same at each row's previous valid step; before its first one, another array
@@ -20,9 +20,8 @@ enum class Place : int64_t {
   none,             // an operand that is not there
   chunk,            // scratch of the block, one row per valid step of the chunk
   padded,           // an array of the user's: valid step i stands at its time and sequence; only fetched from and stored to
-  padded_previous,  // the same at each row's previous valid step, as for previous; only fetched from
-  count_,
-};
+  padded_previous  // the same at each row's previous valid step, as for previous; only fetched from
+)
 
 struct Storage {
   Place place;
@@ -37,7 +36,7 @@ struct OperandRef {
   Operand mode;
 };
 
-enum class Kind : int64_t {
+UNSPOOL_ENUM(Kind, int64_t,
   unary,
   binary,
   ternary,
@@ -49,12 +48,11 @@ enum class Kind : int64_t {
   store,            // scratch into a padded storage
   weight_gradient,  // slot [a's width, b's width] += a^T b over the valid steps of a chunk
   gather,           // features in the order of a table of indices
-  scatter,          // the same backwards: features are added up where a table of indices says
-  count_,
-};
+  scatter           // the same backwards: features are added up where a table of indices says
+)
 
 // Steps are run in chunks, so that what a step hands to the work on all of the chunk's valid steps is still in cache.
-enum class Phase : int64_t { step, before, after, count_ };
+UNSPOOL_ENUM(Phase, int64_t, step, before, after)
 
 struct Instruction {
   Kind kind;

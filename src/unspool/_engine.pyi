@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 interface: int
-operations: dict[str, list[str]]
+names: dict[str, list[str]]
 
 class Plan: ...
 

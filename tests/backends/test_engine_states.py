@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.refusal import refused
-from unspool import BackendError, LSTMCell, dynamic_rnn, explain, info
+from unspool import BackendError, LSTMCell, _engine, dynamic_rnn, explain, info
 from unspool.backends import _info, native
 
 ABSENT = ModuleNotFoundError("No module named 'unspool._engine'", name="unspool._engine")
@@ -28,8 +28,12 @@ STATES = [
     ),
     (SimpleNamespace(), ["the engine has interface None", "reinstall unspool"]),
     (
-        SimpleNamespace(interface=native.INTERFACE, operations={"unary": ["copy", "tanh"]}),
-        ["the engine is of another version: its unary operation 1 is tanh", "table of operations has neg", "reinstall"],
+        SimpleNamespace(interface=native.INTERFACE, names={"unary operation": ["copy", "tanh"]}),
+        ["the engine is of another version: its unary operation 1 is tanh, and unspool's is neg", "reinstall"],
+    ),
+    (
+        SimpleNamespace(interface=native.INTERFACE, names={**_engine.names, "phase": ["step", "after", "before"]}),
+        ["the engine is of another version: its phase 1 is after, and unspool's is before", "reinstall"],
     ),
 ]
 

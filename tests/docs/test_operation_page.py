@@ -65,4 +65,4 @@ def test_an_operation_that_is_added_as_the_page_says_is_one(tmp_path: Path):
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "its unary operation 40 is None, and unspool's table of operations has log2; reinstall" in done.stdout
+    assert "its unary operation 40 is None, and unspool's is log2; reinstall" in done.stdout

@@ -27,13 +27,13 @@ from unspool.program.hooks import hook_reason, reason_for_all
 from unspool.program.ir import Value
 from unspool.program.kept import Kept
 from unspool.program.loop import Loop
-from unspool.program.operations import difference_from
 from unspool.program.read import Reading
 from unspool.program.recording import Recording
 from unspool.program.source import TraceError
 from unspool.program.step import StepProgram
+from unspool.program.tables import difference_from
 
-INTERFACE = 5
+INTERFACE = 6
 """The form of the tables that this version writes; the engine says which one it reads."""
 
 CHECKED = 256

@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -188,13 +187,3 @@ VIEWS = of_kind("view")
 NUMBERED = ("unary", "binary", "ternary", "reduce")
 NUMBERS = {name: number for kind in NUMBERED for number, name in enumerate(of_kind(kind))}
 """The numbers by which the engine knows operations, each within its kind."""
-
-
-def difference_from(engine: Any) -> str:
-    """Return where the operations of an engine are not those of this table, or ""."""
-    for kind in NUMBERED:
-        theirs = getattr(engine, "operations", {}).get(kind, [])
-        for number, (our, their) in enumerate(zip_longest(of_kind(kind), theirs)):
-            if our != their:
-                return f"its {kind} operation {number} is {their}, and unspool's table of operations has {our}"
-    return ""

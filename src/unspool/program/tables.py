@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 
 from unspool.program.ir import Value
+from unspool.program.operations import NUMBERED, of_kind
 
 
 class Place(IntEnum):
@@ -36,6 +40,26 @@ class Mode(IntEnum):
     FULL, ROW_SCALAR, VECTOR, SCALAR = range(4)
 
 
+_NUMBERED: dict[str, Iterable[str]] = {
+    **{f"{kind} operation": of_kind(kind) for kind in NUMBERED},
+    "place": Place.__members__,
+    "kind of instruction": Kind.__members__,
+    "phase": Phase.__members__,
+    "mode of operands": Mode.__members__,
+}
+"""What stands in the tables as a number; the engine has the same names in the same order."""
+
+
+def difference_from(engine: Any) -> str:
+    """Return which number means something else to an engine, or ""."""
+    for what, ours in _NUMBERED.items():
+        theirs = getattr(engine, "names", {}).get(what, [])
+        for number, (our, their) in enumerate(zip_longest(map(str.lower, ours), theirs)):
+            if our != their:
+                return f"its {what} {number} is {their}, and unspool's is {our}"
+    return ""
+
+
 @dataclass(frozen=True)
 class Storage:
     """A place for values: an array, scratch or a constant, and how wide it is."""
@@ -56,7 +80,7 @@ class Operand:
 
     def row(self) -> list[int]:
         """Return it as the engine's table has it."""
-        return [self.storage, self.column, int(self.mode)]
+        return [self.storage, self.column, self.mode]
 
 
 @dataclass
