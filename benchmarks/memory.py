@@ -33,7 +33,6 @@ from unspool.comparison.peers.protocol import CLEAR, memory, reset_peak
 from unspool.program.read import read_step
 from unspool.program.step import StepProgram, forward_plan
 
-KEPT = ("saved", "output", "state_tokens")
 NUMBER = 4
 """Bytes of a float32."""
 
@@ -53,7 +52,7 @@ def kept_features(kind: Kind, inputs: int, hidden: int) -> int:
     cell = kind.cell(inputs, hidden)
     state = cell.initial_state(1)  # type: ignore[operator]
     plan = forward_plan(StepProgram.of(read_step(cell, torch.zeros(1, inputs), state, None)), True)
-    return sum(width for (role, _), width in plan.widths.items() if role in KEPT)
+    return sum(width for (role, _), width in plan.arrays.items() if role.giver == "forward")
 
 
 def kept_bytes(case: Case) -> int:

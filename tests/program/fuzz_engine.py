@@ -48,15 +48,12 @@ NUMBERS = st.one_of(
 )
 
 
-PER_TOKEN = "token state_tokens saved grad_token".split()
-PADDED = "input output grad_input grad_output".split()
 TIMES, SEQUENCES = np.repeat(np.arange(T), B), np.tile(np.arange(B), T)
 
 
-def shape_of(role: str, width: int) -> tuple[int, ...]:
-    if role in PADDED:
-        return (T, B, width)
-    return (B * T if role in PER_TOKEN else 1 if role == "vector" else B, width)
+def shapes_of(plan: StepPlan) -> list[tuple[int, ...]]:
+    firsts = {Place.PADDED: (T, B), Place.TOKEN: (T * B,), Place.ROW: (B,), Place.SLOT: (B,), Place.VECTOR: (1,)}
+    return [(*firsts[role.place], width) for (role, _), width in plan.arrays.items()]
 
 
 def guarded(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -120,7 +117,7 @@ def problems(draw: Any) -> dict[str, Any]:
         times, sequences = (
             table(draw, places[:, None], draw(st.integers(0, 1)))[:, 0].copy() for places in (times, sequences)
         )
-    shapes = [shape_of(role, plan.widths[role, number]) for role, number in plan.arrays]
+    shapes = shapes_of(plan)
     if at == "arrays":
         for _ in range(few):
             k = draw(st.integers(0, len(shapes) - 1))
@@ -234,7 +231,7 @@ def attempt_code(plan: StepPlan, backward: bool, code: np.ndarray, threads: int)
             TIMES,
             SEQUENCES,
         ),
-        "shapes": [shape_of(role, plan.widths[role, number]) for role, number in plan.arrays],
+        "shapes": shapes_of(plan),
         "weights": weights,
     }
     attempt({**problem, "threads": threads, "dtype": torch.float32})

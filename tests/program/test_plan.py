@@ -13,6 +13,7 @@ import pytest
 from tests.conformance.cases import CellRow
 from tests.program.steps import TRACED, Posed, posed_cell
 from unspool import _engine
+from unspool.program import roles
 from unspool.program.operations import of_kind
 from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan
 from unspool.program.tables import Kind, Mode, Phase, Place
@@ -33,9 +34,7 @@ def plans(row: CellRow) -> list[tuple[StepPlan, bool]]:
 def test_every_index_is_valid(row):
     for plan, backward in plans(row):
         tables, arrays = plan.tables, len(plan.arrays)
-        assert len(set(plan.arrays)) == arrays
-        assert set(plan.widths) == set(plan.arrays)
-        widths = [plan.widths[key] for key in plan.arrays]
+        widths = list(plan.arrays.values())
         for place, array, width, first in tables.storages.tolist():
             if place not in (Place.TEMP, Place.CHUNK, Place.SCALAR, Place.NONE):
                 assert 0 <= array < arrays
@@ -66,21 +65,34 @@ def test_every_index_is_valid(row):
 
 @pytest.mark.parametrize("row", TRACED, ids=str)
 def test_nothing_is_written_where_it_is_only_taken(row):
-    taken = {"input", "token", "row", "vector", "initial", "grad_output"}
     for plan, backward in plans(row):
-        read_only = taken | ({"output", "state_tokens", "saved"} if backward else set())
+        arrays, read_only = list(plan.arrays), {"run", "loss", "forward" if backward else ""}
         for instruction in plan.tables.instructions.tolist():
             place, array = plan.tables.storages[instruction[2]][:2].tolist()
             assert place not in (Place.VECTOR, Place.PREVIOUS, Place.PADDED_PREVIOUS, Place.SCALAR, Place.NONE)
             if place in (Place.TOKEN, Place.ROW, Place.SLOT, Place.PADDED):
-                assert plan.arrays[array][0] not in read_only
+                assert arrays[array][0].giver not in read_only
+
+
+def test_every_role_is_that_of_some_array_and_says_where_it_lies():
+    met = set()
+    before = {Place.PREVIOUS: Place.TOKEN, Place.PADDED_PREVIOUS: Place.PADDED}
+    for plan, _ in (plan for row in TRACED for plan in plans(row)):
+        of = [role for role, _ in plan.arrays]
+        for place, array, _, first in plan.tables.storages.tolist():
+            if array >= 0 and place != Place.SCALAR:
+                assert of[array].place == before.get(place, place)
+            if first >= 0:
+                assert of[first] is roles.INITIAL
+        met.update(of)
+    assert met == set(roles.ROLES)
 
 
 def test_without_gradients_nothing_is_saved():
     for row in TRACED:
         step = StepProgram.of(posed_cell(row).recording)
-        roles = {role for role, _ in forward_plan(step, False).arrays}
-        assert not roles & {"saved", "state_tokens"}
+        of = {role for role, _ in forward_plan(step, False).arrays}
+        assert not of & {roles.SAVED, roles.STATE_TOKENS}
 
 
 def test_unwanted_gradients_are_not_computed():
@@ -88,13 +100,7 @@ def test_unwanted_gradients_are_not_computed():
     loop = step.loop
     none = Wanted(*((False,) * len(part) for part in (loop.inputs, loop.tokens, loop.rows, loop.params)))
     plan = backward_plan(step, none)
-    assert not {role for role, _ in plan.arrays} & {
-        "grad_input",
-        "grad_token",
-        "grad_row",
-        "grad_vector",
-        "grad_weight",
-    }
+    assert "backward" not in {role.giver for role, _ in plan.arrays}
 
 
 FUZZ = Path(__file__).with_name("fuzz_engine.py")

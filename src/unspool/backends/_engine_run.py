@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -16,12 +17,14 @@ from unspool.backends._buffers import DYNAMIC, BufferPool
 from unspool.backends._layout import TokenLayout
 from unspool.backends._loop_in_torch import run_loop
 from unspool.backends._static import StaticPlan, StaticPlans
+from unspool.program import roles
 from unspool.program.evaluate import constant, constant_tensor, function_of
-from unspool.program.ir import Value
-from unspool.program.step import Key, StepPlan, StepProgram, Wanted, backward_plan, forward_plan
+from unspool.program.roles import Key, Role
+from unspool.program.step import StepPlan, StepProgram, Wanted, backward_plan, forward_plan
+from unspool.program.tables import Place
 
-PADDED = ("input", "output", "grad_input", "grad_output")
-"""Roles of arrays `[T, B, ...]`, or `[N, 1, ...]` where the schedule has ragged ones."""
+_GIVEN = [role for role in roles.ROLES if role.giver == "run"]
+_PADDED, _TOKEN = Place.PADDED, Place.TOKEN  # which Python 3.11 would look up in Python at every run
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,11 @@ class NativePlan:
         The engine's.
     weights : list of (int, bool)
         For each weight the number of its parameter, and whether it is taken transposed.
-    padded : list of bool
-        For each array whether it has the form of the inputs.
     """
 
     plan: StepPlan
     native: Any
     weights: list[tuple[int, bool]]
-    padded: list[bool]
 
 
 class CompiledStep:
@@ -60,8 +60,10 @@ class CompiledStep:
         What is known before any call.
     before : list of (Value, callable or None, tuple of Value)
         What is computed before the loop, of parameters and per sequence: by a function of PyTorch, or by `evaluate`.
-    starts : dict of str to int
-        Where the tensors of a run (see `EngineRun`) begin that a plan takes for arrays of a role.
+    results : list of (Role, int)
+        What a forward plan gives.
+    slices : dict of Role to slice
+        Which tensors of a run (see `EngineRun`) a plan takes for arrays of a role.
     batches : dict of int to Reason
         Numbers of rows with which the cell has been tried, and why its program does not hold there, or "".
     """
@@ -71,18 +73,15 @@ class CompiledStep:
         self.batches: dict[int, Reason] = {}
         self._plans: dict[object, NativePlan] = {}
         self.static_plans = StaticPlans(engine)
-        loop, program = step.loop, step.loop.program
-        self.leaves = {op: program.leaves(op) for op in ("param", "input", "row")}
+        loop = step.loop
+        self.leaves = {op: loop.program.leaves(op) for op in ("param", "input", "row")}
         numbers = {v: constant(v) for v in loop.outside if v.level != "token"}
         self.constants = {v: constant_tensor(number) for v, number in numbers.items() if number is not None}
         self.before = [(v, function_of(v), v.args) for v, number in numbers.items() if number is None]
         self.taken = (*loop.tokens, *loop.rows)
-        groups = {"input": loop.inputs, "token": loop.tokens, "row": loop.rows, "initial": loop.states}
-        self.starts, self.counts = {}, {}
-        self.size = 0
-        for role, values in {**groups, "vector": loop.params}.items():
-            self.starts[role], self.counts[role] = self.size, len(values)
-            self.size += len(values)
+        self.results = [(role, i) for role in (roles.OUTPUT, roles.STATE) for i in range(len(role.of(loop)))]
+        ends = [*accumulate((len(role.of(loop)) for role in _GIVEN), initial=0)]
+        self.slices = {role: slice(*bounds) for role, bounds in zip(_GIVEN, pairwise(ends), strict=True)}
 
     def again(self) -> CompiledStep:
         """Return the same for one more cell that computes the same: its plans, and memory of its own."""
@@ -91,10 +90,9 @@ class CompiledStep:
         other.static_plans = StaticPlans(self.engine)
         return other
 
-    def group(self, role: str, items: Any) -> Any:
+    def group(self, role: Role, items: Any) -> Any:
         """Return those of a run's tensors, or of what belongs to them, that a role's arrays are taken from."""
-        start = self.starts[role]
-        return items[start : start + self.counts[role]]
+        return items[self.slices[role]]
 
     def plan(self, key: bool | Wanted) -> NativePlan:
         """Return a plan: forward for whether it is trained, backward for what is wanted."""
@@ -108,30 +106,11 @@ class CompiledStep:
             )  # fmt: skip
             forward = self.step.backward.forward  # a backward plan names weights by leaves that stand for them
             weights = [(params.index(forward.get(v, v)), transposed) for v, transposed in tables.weights]
-            self._plans[key] = NativePlan(plan, native, weights, [role in PADDED for role, _ in plan.arrays])
+            self._plans[key] = NativePlan(plan, native, weights)
         return self._plans[key]
 
-    def execute(self, key: bool | Wanted, request: Request, arrays: list[Tensor], tensors: Any) -> None:
-        """Run a plan over arrays in its order, with the weights among a run's tensors."""
-        plan, start, layout = self.plan(key), self.starts["vector"], request.layout
-        run = self.engine.run_f64 if request.dtype == torch.float64 else self.engine.run_f32
-        inputs, weights = [], []
-        for array, padded in zip(arrays, plan.padded, strict=True):
-            inputs.append(_padded(array) if padded else _matrix(array))
-        for number, transposed in plan.weights:
-            weight = _in_memory(tensors[start + number])
-            weights.append(weight if transposed else weight.t())
-        with nullcontext() if request.static is None else request.static.workspace(key) as workspace:
-            # Capsules, because asking each tensor for its own (`Tensor.__dlpack__`) takes longer than a short run.
-            run(
-                plan.native, layout.engine, list(map(to_dlpack, inputs)), list(map(to_dlpack, weights)),
-                layout.threads, workspace,
-            )  # fmt: skip
 
-
-def _in_memory(tensor: Tensor) -> Tensor:
-    """Return a tensor whose memory holds its values: PyTorch negates some only when they are read."""
-    return tensor.detach().resolve_neg()
+# PyTorch negates some tensors only when they are read; `resolve_neg` gives memory that holds the values.
 
 
 def _matrix(tensor: Tensor) -> Tensor:
@@ -165,7 +144,60 @@ class Request:
         """Where the memory comes from that is kept for the backward pass."""
         return DYNAMIC if self.static is None else self.static.buffers
 
-    def padded(self, shape: tuple[int, ...]) -> Tensor:
+    def run(self, which: bool | Wanted, tensors: Any, known: dict[Key, Tensor]) -> dict[Key, Tensor]:
+        """Run a plan.
+
+        Parameters
+        ----------
+        which : bool or Wanted
+            The plan.
+        tensors : sequence of Tensor
+            What the run is given.
+        known : dict of (Role, int) to Tensor
+            Arrays that are neither given nor new.
+
+        Returns
+        -------
+        dict of (Role, int) to Tensor
+            The plan's arrays.
+        """
+        compiled, layout = self.compiled, self.layout
+        plan = compiled.plan(which)
+        arrays, inputs, weights = {}, [], []
+        for key, width in plan.plan.arrays.items():
+            array = arrays[key] = known[key] if key in known else self._array(*key, width, tensors)
+            inputs.append(_padded(array) if key[0].place is _PADDED else _matrix(array))
+        params = compiled.group(roles.VECTOR, tensors)
+        for number, transposed in plan.weights:
+            weight = params[number].detach().resolve_neg()
+            weights.append(weight if transposed else weight.t())
+        run = compiled.engine.run_f64 if self.dtype == torch.float64 else compiled.engine.run_f32
+        with nullcontext() if self.static is None else self.static.workspace(which) as workspace:
+            # Capsules, because asking each tensor for its own (`Tensor.__dlpack__`) takes longer than a short run.
+            run(
+                plan.native, layout.engine, list(map(to_dlpack, inputs)), list(map(to_dlpack, weights)),
+                layout.threads, workspace,
+            )  # fmt: skip
+        return arrays
+
+    def _array(self, role: Role, number: int, width: int, tensors: Any) -> Tensor:
+        """Return one of a run's tensors, or memory for the engine to fill."""
+        compiled, layout = self.compiled, self.layout
+        if role in compiled.slices:
+            array = tensors[compiled.slices[role].start + number]
+            return array.reshape(1, -1).to(self.dtype) if role is roles.VECTOR else array
+        if role.place is _PADDED:
+            return self._padded(role.of(compiled.step.loop)[number].shape)
+        if role.place is _TOKEN:
+            return self.buffers.empty((layout.tokens, width), self.dtype)
+        summed = {
+            roles.GRAD_ROW: layout.batch,
+            roles.GRAD_VECTOR: max(layout.blocks, layout.threads),
+            roles.GRAD_WEIGHT: layout.blocks,
+        }
+        return self.buffers.zeros((summed[role], width), self.dtype)
+
+    def _padded(self, shape: tuple[int, ...]) -> Tensor:
         """Return an array of inputs' form for the engine to fill at valid steps; elsewhere it is zero."""
         whole = *self.layout.shape, *shape
         if self.static is None:
@@ -178,50 +210,34 @@ class EngineRun(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, request: Request, *tensors: Tensor) -> tuple[Tensor, ...]:
-        compiled, layout = request.compiled, request.layout
-        loop, starts = compiled.step.loop, compiled.starts
-        plan = compiled.plan(request.training).plan
-        arrays: list[Tensor] = []
-        made: dict[Key, Tensor] = {}
-        for key in plan.arrays:
-            role, number = key
-            if role in starts:
-                array = tensors[starts[role] + number]
-                array = array.reshape(1, -1).to(request.dtype) if role == "vector" else array
-            # What is returned is made in its own shape, and the engine gets views of it: users may write into it.
-            elif role == "state":
-                array = tensors[starts["initial"] + number].clone(memory_format=torch.contiguous_format)
-            elif role == "output":
-                array = request.padded(loop.program.outputs[number].shape)
-            else:
-                shape = loop.states[number].shape if role == "state_tokens" else (plan.widths[key],)
-                array = request.buffers.empty((layout.tokens, *shape), request.dtype)
-            arrays.append(array)
-            made[key] = array
-        compiled.execute(request.training, request, arrays, tensors)
-        keys = [("output", i) for i in range(len(loop.program.outputs))]
-        keys += [("state", i) for i in range(len(loop.states))]
+        compiled = request.compiled
+        # What is returned is made in its own shape, and the engine gets views of it: users may write into it.
+        states: dict[Key, Tensor] = {
+            (roles.STATE, i): initial.clone(memory_format=torch.contiguous_format)
+            for i, initial in enumerate(compiled.group(roles.INITIAL, tensors))
+        }
+        arrays = request.run(request.training, tensors, states)
         if request.training:
             ctx.request = request
-            ctx.roles = [k for k in made if k[0] in ("output", "state_tokens", "saved")]
-            ctx.save_for_backward(*tensors, *(made[k] for k in ctx.roles))
-        return tuple(map(made.__getitem__, keys))
+            ctx.kept = [key for key in arrays if key[0].giver == "forward"]
+            ctx.save_for_backward(*tensors, *map(arrays.__getitem__, ctx.kept))
+        return tuple(map(arrays.__getitem__, compiled.results))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         request: Request = ctx.request
-        saved, size = ctx.saved_tensors, request.compiled.size  # asked for once: checkpoints refuse a second time
-        tensors, needs = saved[:size], ctx.needs_input_grad[1:]
+        saved, needs = ctx.saved_tensors, ctx.needs_input_grad[1:]  # asked for once: checkpoints refuse a second time
+        tensors, made = saved[: len(needs)], saved[len(needs) :]
         if torch.is_grad_enabled():  # create_graph=True: somebody wants derivatives of these gradients
             return (None, *differentiable_gradients(request, tensors, grads, needs))
-        made = dict(zip(ctx.roles, saved[size:], strict=True))
-        return (None, *_gradients(request, tensors, made, grads, needs))
+        known = dict(zip(ctx.kept, made, strict=True))
+        return (None, *_gradients(request, tensors, known, grads, needs))
 
 
 def differentiable_gradients(request: Request, tensors: Any, grads: Any, needs: Any) -> list[Tensor | None]:
     """Compute the gradients once more in plain PyTorch, so that they can be differentiated themselves."""
     compiled = request.compiled
-    given = {role: compiled.group(role, tensors) for role in compiled.starts}
+    given = {role: compiled.group(role, tensors) for role in compiled.slices}
     with torch.enable_grad():
         results = run_loop(compiled.step.loop, request.layout, given)
         ends = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None and r.requires_grad]
@@ -234,65 +250,45 @@ def differentiable_gradients(request: Request, tensors: Any, grads: Any, needs: 
     return [next(found) if need else None for need in needs]
 
 
-def _gradients(request: Request, tensors: Any, made: dict[Key, Tensor], grads: Any, needs: Any) -> list[Tensor | None]:
+def _gradients(request: Request, tensors: Any, known: dict[Key, Tensor], grads: Any, needs: Any) -> list[Tensor | None]:
     """Run the backward plan and collect the gradients of all inputs."""
     compiled, layout = request.compiled, request.layout
-    loop, batch, starts = compiled.step.loop, layout.batch, compiled.starts
-    wanted = Wanted(*(tuple(compiled.group(role, needs)) for role in ("input", "token", "row", "vector")))
-    plan = compiled.plan(wanted).plan
-    outputs = len(loop.program.outputs)
-
-    def zeros(rows: int, width: int) -> Tensor:
-        return request.buffers.zeros((rows, width), request.dtype)
-
-    def array(role: str, number: int) -> Tensor:
-        if (role, number) in made:
-            return made[role, number]
-        if role in starts:
-            taken = tensors[starts[role] + number]
-            return taken.reshape(1, -1).to(request.dtype) if role == "vector" else taken
-        width = plan.widths[role, number]
-        if role == "grad_state":
-            g = grads[outputs + number]
-            if g is None:
-                return zeros(batch, width)
+    loop, batch = compiled.step.loop, layout.batch
+    taken = roles.INPUT, roles.TOKEN, roles.ROW, roles.VECTOR
+    wanted = Wanted(*(tuple(compiled.group(role, needs)) for role in taken))
+    for (role, i), g in zip(compiled.results, grads, strict=True):
+        value = role.of(loop)[i]
+        shape, width = value.shape, value.width
+        if role is roles.STATE and g is None:
+            g = request.buffers.zeros((batch, width), request.dtype)
+        elif role is roles.STATE:
             # The engine writes here: whatever the strides of what comes in, the copy must be what `_matrix` can view.
-            return g.reshape(batch, width).clone(memory_format=torch.contiguous_format)
-        if role == "grad_output":
-            g, shape = grads[number], loop.program.outputs[number].shape
-            if g is None:
-                return torch.zeros((1, 1, *shape), dtype=request.dtype).expand(*layout.shape, *shape)
-            return g
-        if role == "grad_input":
-            return request.padded(loop.inputs[number].shape)
-        if role == "grad_token":
-            return request.buffers.empty((layout.tokens, width), request.dtype)
-        sums = {"grad_row": batch, "grad_vector": max(layout.blocks, layout.threads), "grad_weight": layout.blocks}
-        return zeros(sums[role], width)
+            g = g.reshape(batch, width).clone(memory_format=torch.contiguous_format)
+        elif g is None:
+            g = torch.zeros((1, 1, *shape), dtype=request.dtype).expand(*layout.shape, *shape)
+        known[roles.GRAD_STATE if role is roles.STATE else roles.GRAD_OUTPUT, i] = g
+    arrays = request.run(wanted, tensors, known)
 
-    arrays = {key: array(*key) for key in plan.arrays}
-    compiled.execute(wanted, request, list(arrays.values()), tensors)
-
-    def found(role: str, values: list[Value], *shape: int) -> list[Tensor | None]:
+    def found(role: Role, *shape: int) -> list[Tensor | None]:
         """Return the gradients of a role's arrays, `[*shape, ...]`; None where none was wanted."""
-        of = [arrays.get((role, i)) for i in range(len(values))]
-        return [None if g is None else g.view(*shape, *v.shape) for g, v in zip(of, values, strict=True)]
+        of = enumerate(role.of(loop))
+        return [arrays[role, i].view(*shape, *v.shape) if (role, i) in arrays else None for i, v in of]
 
     param_grads: list[Tensor | None] = [None] * len(loop.params)
     for i, value in enumerate(loop.params):
-        if ("grad_vector", i) in arrays:
-            param_grads[i] = arrays["grad_vector", i].sum(0).view(value.shape)
-    for number, (i, transposed) in enumerate(plan.gradients):
+        if (roles.GRAD_VECTOR, i) in arrays:
+            param_grads[i] = arrays[roles.GRAD_VECTOR, i].sum(0).view(value.shape)
+    for number, (i, transposed) in enumerate(compiled.plan(wanted).plan.gradients):
         rows, columns = loop.params[i].shape
-        sums = arrays["grad_weight", number]
+        sums = arrays[roles.GRAD_WEIGHT, number]
         total = sums.view(-1) if layout.blocks == 1 else sums.sum(0)
         part = total.view(columns, rows).t() if transposed else total.view(rows, columns)
         before = param_grads[i]
         param_grads[i] = part if before is None else before + part
     return [
-        *(arrays.get(("grad_input", i)) for i in range(len(loop.inputs))),
-        *found("grad_token", loop.tokens, layout.tokens),
-        *found("grad_row", loop.rows, batch),
-        *found("grad_state", loop.states, batch),
+        *found(roles.GRAD_INPUT, *layout.shape),
+        *found(roles.GRAD_TOKEN, layout.tokens),
+        *found(roles.GRAD_ROW, batch),
+        *found(roles.GRAD_STATE, batch),
         *param_grads,
     ]

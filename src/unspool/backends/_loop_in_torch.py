@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from unspool.backends._layout import TokenLayout
 from unspool.backends._running import RunningRows
+from unspool.program import roles
 from unspool.program.evaluate import constant, evaluate
 from unspool.program.loop import Loop
+from unspool.program.roles import Role
 
 
-def run_loop(loop: Loop, layout: TokenLayout, given: dict[str, Any]) -> tuple[Tensor, ...]:
+def run_loop(loop: Loop, layout: TokenLayout, given: Mapping[Role, Sequence[Tensor]]) -> tuple[Tensor, ...]:
     """Run a loop step by step.
 
     Parameters
     ----------
     loop : Loop
     layout : TokenLayout
-    given : dict of str to sequence of Tensor
-        `input`, `token`, `row`, `initial` and `vector`, as the engine takes them.
+    given : mapping of Role to sequence of Tensor
+        What a run is given, as the engine takes it.
 
     Returns
     -------
@@ -30,14 +32,15 @@ def run_loop(loop: Loop, layout: TokenLayout, given: dict[str, Any]) -> tuple[Te
     """
     program = loop.program
     constants = evaluate([v for v in program.live() if constant(v) is not None], {}, 1)
-    running = RunningRows(list(given["initial"]), {"rows": list(given["row"])}, layout.spans, torch.device("cpu"))
+    initial, own = list(given[roles.INITIAL]), list(given[roles.ROW])
+    running = RunningRows(initial, {"rows": own}, layout.spans, torch.device("cpu"))
     tokens: list[Tensor] = []
     collected: list[list[Tensor]] = [[] for _ in program.outputs]
-    inputs = [layout.take_tokens(t) for t in given["input"]]
+    inputs = [layout.take_tokens(t) for t in given[roles.INPUT]]
     for k, (index, rows) in enumerate(layout.each_step()):
         now = running.at(k)
-        known = constants | dict(zip(loop.params, given["vector"], strict=True))
-        known |= {v: t.index_select(0, index) for v, t in zip(loop.tokens, given["token"], strict=True)}
+        known = constants | dict(zip(loop.params, given[roles.VECTOR], strict=True))
+        known |= {v: t.index_select(0, index) for v, t in zip(loop.tokens, given[roles.TOKEN], strict=True)}
         known |= {v: t.index_select(0, index) for v, t in zip(loop.inputs, inputs, strict=True)}
         known |= dict(zip(loop.rows, now["rows"], strict=True))
         known |= dict(zip(loop.states, now["state"], strict=True))
@@ -51,6 +54,6 @@ def run_loop(loop: Loop, layout: TokenLayout, given: dict[str, Any]) -> tuple[Te
     number = torch.cat(tokens) if tokens else torch.zeros(0, dtype=torch.long)
     per_token = []
     for value, parts in zip(program.outputs, collected, strict=True):
-        empty = given["initial"][0].new_zeros((layout.tokens, *value.shape))
+        empty = initial[0].new_zeros((layout.tokens, *value.shape))
         per_token.append(empty.index_copy(0, number, torch.cat(parts)) if parts else empty)
     return (*map(layout.put_tokens, per_token), *running.final())

@@ -57,6 +57,10 @@ class Planner:
             self.storages.append(storage)
         return self._index[storage]
 
+    def whole(self, storage: Storage) -> Operand:
+        """Return a storage as an operand, in its whole width."""
+        return Operand(self.storage(storage), 0, Mode.FULL)
+
     def number(self, value: float) -> int:
         """Return the place of a constant."""
         self.constants.append(float(value))
@@ -68,7 +72,7 @@ class Planner:
 
     def nothing(self) -> Operand:
         """Return an operand that is not there."""
-        return Operand(self.storage(Storage(Place.NONE, -1, 0)), 0, Mode.FULL)
+        return self.whole(Storage(Place.NONE, -1, 0))
 
     def _scratch(self, value: Value) -> Operand:
         """Take a free scratch storage of at least this width, or a new one."""
@@ -91,7 +95,7 @@ class Planner:
         place = Place.TEMP if self.phase is Phase.STEP else Place.CHUNK
         self.storages.append(Storage(place, -1, value.width))
         at = Operand(len(self.storages) - 1, 0, Mode.FULL)
-        self.emit(Kind.FETCH, 0, at, value.width, a=Operand(self.storage(storage), 0, Mode.FULL))
+        self.emit(Kind.FETCH, 0, at, value.width, a=self.whole(storage))
         self._fetched[value, place] = at
         return at
 
@@ -155,24 +159,9 @@ class Planner:
     ) -> None:  # fmt: skip
         """Append an instruction."""
         none = self.nothing()
-        numbers = [self.number(value) for value in imm]
-        numbers += [-1] * (2 - len(numbers))
-        operands = [(x or none).row() for x in (a, b, c)]
-        self.code.append(
-            [
-                int(kind),
-                op,
-                *dst.row(),
-                width,
-                groups,
-                *operands[0],
-                *operands[1],
-                *operands[2],
-                weight,
-                *numbers,
-                int(self.phase),
-            ]
-        )
+        numbers = [*map(self.number, imm), -1, -1][:2]
+        operands = [column for x in (a, b, c) for column in (x or none).row()]
+        self.code.append([kind, op, *dst.row(), width, groups, *operands, weight, *numbers, self.phase])
 
     def per_token(self, value: Value) -> Operand:
         """Return a value as one vector per token, which is there after a chunk."""
@@ -193,11 +182,11 @@ class Planner:
         """Append the storing of a value into a padded array."""
         self.phase = phase
         at = self.matrix(value)
-        self.emit(Kind.STORE, 0, Operand(self.storage(storage), 0, Mode.FULL), value.width, a=at)
+        self.emit(Kind.STORE, 0, self.whole(storage), value.width, a=at)
 
     def copy(self, value: Value, storage: Storage) -> None:
         """Append a copy of a value to a storage."""
-        dst = Operand(self.storage(storage), 0, Mode.FULL)
+        dst = self.whole(storage)
         if self.locate(value) != dst:
             self.emit(Kind.UNARY, NUMBERS["copy"], dst, value.width, a=self.operand(value, value.width))
 
@@ -289,7 +278,7 @@ class Planner:
         if value in self._at:
             return self._at[value]
         if value in self.kept:
-            at = Operand(self.storage(self.kept[value]), 0, Mode.FULL)
+            at = self.whole(self.kept[value])
         elif value in self._parts:
             whole, start = self._parts[value]
             base = self._destination(whole)

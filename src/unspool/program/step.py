@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from unspool.program import roles
 from unspool.program.differentiate import Backward, differentiate
 from unspool.program.hoist import hoist
 from unspool.program.ir import Value
@@ -13,33 +13,24 @@ from unspool.program.loop import Loop, extract_loop
 from unspool.program.operations import NUMBERS, VIEWS
 from unspool.program.plan import Planner
 from unspool.program.recording import Recording
-from unspool.program.tables import Kind, Mode, Operand, Phase, Place, Storage, Tables
-
-Key = tuple[str, int]
+from unspool.program.roles import Key, Role
+from unspool.program.tables import Kind, Operand, Phase, Place, Storage, Tables
 
 NARROW = 64
 """The gradient of a weight with fewer columns is summed as its transpose, which has long rows."""
-"""What an array is for: a role, and a number among those of that role."""
 
 
-@dataclass
-class Arrays:
-    """Numbers arrays as they are mentioned.
+class Arrays(dict[Key, int]):
+    """The arrays of a plan, in the order in which they are mentioned, and how wide each is."""
 
-    Attributes
-    ----------
-    keys : list of (str, int)
-        The role of each array.
-    """
-
-    keys: list[Key] = field(default_factory=list)
-
-    def __call__(self, role: str, number: int) -> int:
+    def at(self, role: Role, number: int, width: int) -> int:
         """Return the place of an array."""
-        key = (role, number)
-        if key not in self.keys:
-            self.keys.append(key)
-        return self.keys.index(key)
+        self[role, number] = width
+        return list(self).index((role, number))
+
+    def storage(self, role: Role, number: int, width: int) -> Storage:
+        """Return an array as a place for values."""
+        return Storage(role.place, self.at(role, number, width), width)
 
 
 @dataclass
@@ -49,17 +40,14 @@ class StepPlan:
     Attributes
     ----------
     tables : Tables
-    arrays : list of (str, int)
-        Roles, in the order in which the engine takes the arrays.
-    widths : dict of (str, int) to int
-        Features of each array.
+    arrays : dict of (Role, int) to int
+        What each array is for, in the order in which the engine takes them, and its features.
     gradients : list of (int, bool)
-        For each array `grad_weight`, in order: which parameter's gradient it holds, and whether transposed.
+        For each array `GRAD_WEIGHT`, in order: which parameter's gradient it holds, and whether transposed.
     """
 
     tables: Tables
-    arrays: list[Key]
-    widths: dict[Key, int]
+    arrays: Arrays
     gradients: list[tuple[int, bool]] = field(default_factory=list)
 
 
@@ -104,26 +92,16 @@ class StepProgram:
 
 
 def forward_plan(step: StepProgram, training: bool) -> StepPlan:
-    """Plan a step forward.
-
-    Roles of arrays: `input` (padded), `token`, `row`, `vector` (taken from outside), `state` (carried, one row per
-    row), `output` (padded), `state_tokens`, `saved` (one row per token).
-    """
-    loop, arrays, widths = step.loop, Arrays(), {}
+    """Plan a step forward."""
+    loop, arrays = step.loop, Arrays()
     body = set(loop.body)
-
-    def named(role: str, number: int, width: int) -> int:
-        widths[role, number] = width
-        return arrays(role, number)
-
-    given = _outside(step, named)
-    for i, state in enumerate(loop.states):
-        given[state] = Storage(Place.ROW, named("state", i, state.width), state.width)
+    carried = [arrays.storage(roles.STATE, i, state.width) for i, state in enumerate(loop.states)]
+    given = {**_outside(step, arrays), **dict(zip(loop.states, carried, strict=True))}
     kept: dict[Value, Storage] = {}
     copies: list[tuple[Value, Storage]] = []
 
-    def keep(value: Value, role: str, number: int) -> None:
-        storage = Storage(Place.TOKEN, named(role, number, value.width), value.width)
+    def keep(value: Value, role: Role, number: int) -> None:
+        storage = arrays.storage(role, number, value.width)
         if value in body and value not in kept and value.op not in VIEWS:
             kept[value] = storage
         else:
@@ -132,9 +110,9 @@ def forward_plan(step: StepProgram, training: bool) -> StepPlan:
     if training:
         for i in step.states_kept():
             if step.same_as_output[i] < 0:
-                keep(loop.program.new_states[i], "state_tokens", i)
+                keep(loop.program.new_states[i], roles.STATE_TOKENS, i)
         for i, value in enumerate(step.backward.saved):
-            keep(value, "saved", i)
+            keep(value, roles.SAVED, i)
     planner = Planner(given, kept)
     ends = [value for value, _ in copies] + loop.program.new_states + loop.program.outputs
     phases = {v: Phase.BEFORE if v.level == "token" else Phase.STEP for v in loop.body}
@@ -143,12 +121,11 @@ def forward_plan(step: StepProgram, training: bool) -> StepPlan:
     for value, storage in copies:
         planner.copy(value, storage)
     for i, value in enumerate(loop.program.outputs):
-        storage = Storage(Place.PADDED, named("output", i, value.width), value.width)
+        storage = arrays.storage(roles.OUTPUT, i, value.width)
         planner.store(value, storage, Phase.BEFORE if value.level == "token" else Phase.STEP)
     planner.phase = Phase.STEP
-    carried = [Storage(Place.ROW, arrays("state", i), s.width) for i, s in enumerate(loop.states)]
     _carry(planner, loop.program.new_states, loop.states, carried)
-    return StepPlan(planner.tables(), arrays.keys, widths)
+    return StepPlan(planner.tables(), arrays)
 
 
 @dataclass(frozen=True)
@@ -162,36 +139,23 @@ class Wanted:
 
 
 def backward_plan(step: StepProgram, wanted: Wanted) -> StepPlan:
-    """Plan a step backward.
-
-    Roles of arrays, beside those of the forward plan: `initial` (the state before the first step), `grad_output`
-    (padded), `grad_state` (carried), `grad_input` (padded), `grad_token`, `grad_row`, and sums over valid steps:
-    `grad_vector` and `grad_weight`.
-    """
-    loop, bw, arrays, widths = step.loop, step.backward, Arrays(), {}
-
-    def named(role: str, number: int, width: int) -> int:
-        widths[role, number] = width
-        return arrays(role, number)
-
-    outside = _outside(step, named)
+    """Plan a step backward."""
+    loop, bw, arrays = step.loop, step.backward, Arrays()
+    outside = _outside(step, arrays)
     given: dict[Value, Storage] = {}
     for leaf, value in bw.forward.items():
         if value.level == "param" and step.is_weight(value):
             continue
-        given[leaf] = outside[value] if value in outside else _forward_storage(step, value, named)
+        given[leaf] = outside[value] if value in outside else _forward_storage(step, value, arrays)
+    coming = {"grad_output": roles.GRAD_OUTPUT, "grad_state": roles.GRAD_STATE}
     for leaf in bw.program.values:
-        if leaf.op == "grad_output":
-            number = leaf.attrs["index"]
-            given[leaf] = Storage(Place.PADDED, named("grad_output", number, leaf.width), leaf.width)
-        elif leaf.op == "grad_state":
-            number = leaf.attrs["index"]
-            given[leaf] = Storage(Place.ROW, named("grad_state", number, leaf.width), leaf.width)
+        if leaf.op in coming:
+            given[leaf] = arrays.storage(coming[leaf.op], leaf.attrs["index"], leaf.width)
     kept: dict[Value, Storage] = {}
     copies: list[tuple[Value, Storage]] = []
 
-    def keep(value: Value, role: str, number: int) -> None:
-        storage = Storage(Place.TOKEN, named(role, number, value.width), value.width)
+    def keep(value: Value, role: Role, number: int) -> None:
+        storage = arrays.storage(role, number, value.width)
         if value in kept or value in given or value.op in (*VIEWS, "constant"):
             copies.append((value, storage))
         else:
@@ -199,7 +163,7 @@ def backward_plan(step: StepProgram, wanted: Wanted) -> StepPlan:
 
     for i, token in enumerate(loop.tokens):
         if wanted.tokens[i] and token in bw.tokens:
-            keep(bw.tokens[token], "grad_token", i)
+            keep(bw.tokens[token], roles.GRAD_TOKEN, i)
     inputs = [(i, bw.tokens[v]) for i, v in enumerate(loop.inputs) if wanted.inputs[i] and v in bw.tokens]
     rows = [(i, bw.rows[v]) for i, v in enumerate(loop.rows) if wanted.rows[i] and v in bw.rows]
     vectors = [(i, bw.vectors[v]) for i, v in enumerate(loop.params) if wanted.params[i] and v in bw.vectors]
@@ -216,35 +180,30 @@ def backward_plan(step: StepProgram, wanted: Wanted) -> StepPlan:
         planner.copy(value, storage)
     planner.phase = Phase.STEP
     for i, value in rows:
-        place = Operand(
-            planner.storage(Storage(Place.ROW, named("grad_row", i, value.width), value.width)), 0, Mode.FULL
-        )
+        place = planner.whole(arrays.storage(roles.GRAD_ROW, i, value.width))
         planner.emit(Kind.BINARY, NUMBERS["add"], place, value.width, a=place, b=planner.operand(value, value.width))
     for i, value in vectors:
-        slot = Storage(Place.SLOT, named("grad_vector", i, value.width), value.width)
-        at = planner.per_token(value)
-        planner.emit(Kind.COLUMN_SUMS, 0, Operand(planner.storage(slot), 0, Mode.FULL), value.width, a=at)
+        slot, at = arrays.storage(roles.GRAD_VECTOR, i, value.width), planner.per_token(value)
+        planner.emit(Kind.COLUMN_SUMS, 0, planner.whole(slot), value.width, a=at)
     gradients: list[tuple[int, bool]] = []
     for i, gradient, x in pairs:
         transposed = x.width < min(NARROW, gradient.width)
         if (i, transposed) not in gradients:
             gradients.append((i, transposed))
-        key = ("grad_weight", gradients.index((i, transposed)))
-        slot = Storage(Place.SLOT, named(*key, gradient.width * x.width), gradient.width * x.width)
+        slot = arrays.storage(roles.GRAD_WEIGHT, gradients.index((i, transposed)), gradient.width * x.width)
         first, second = (x, gradient) if transposed else (gradient, x)
         a, b = planner.per_token(first), planner.per_token(second)
-        dst = Operand(planner.storage(slot), 0, Mode.FULL)
-        planner.emit(Kind.WEIGHT_GRADIENT, 0, dst, first.width, groups=second.width, a=a, b=b)
+        planner.emit(Kind.WEIGHT_GRADIENT, 0, planner.whole(slot), first.width, groups=second.width, a=a, b=b)
     for i, value in inputs:
         at = planner.per_token(value)
-        place = Storage(Place.PADDED, named("grad_input", i, value.width), value.width)
-        planner.emit(Kind.STORE, 0, Operand(planner.storage(place), 0, Mode.FULL), value.width, a=at)
+        place = planner.whole(arrays.storage(roles.GRAD_INPUT, i, value.width))
+        planner.emit(Kind.STORE, 0, place, value.width, a=at)
     planner.phase = Phase.STEP
-    carried = [Storage(Place.ROW, named("grad_state", i, s.width), s.width) for i, s in enumerate(loop.states)]
+    carried = [arrays.storage(roles.GRAD_STATE, i, s.width) for i, s in enumerate(loop.states)]
     leaves = [next((g for g in bw.program.values if g.op == "grad_state" and g.attrs["index"] == i), None)
               for i in range(len(loop.states))]  # fmt: skip
     _carry(planner, bw.states, leaves, carried)
-    return StepPlan(planner.tables(), arrays.keys, widths, gradients)
+    return StepPlan(planner.tables(), arrays, gradients)
 
 
 def _pairs(step: StepProgram, wanted: Wanted) -> list[tuple[int, Value, Value]]:
@@ -256,37 +215,30 @@ def _pairs(step: StepProgram, wanted: Wanted) -> list[tuple[int, Value, Value]]:
     return found
 
 
-def _outside(step: StepProgram, named: Any) -> dict[Value, Storage]:
-    given: dict[Value, Storage] = {}
-    for i, value in enumerate(step.loop.inputs):
-        given[value] = Storage(Place.PADDED, named("input", i, value.width), value.width)
-    for i, value in enumerate(step.loop.tokens):
-        given[value] = Storage(Place.TOKEN, named("token", i, value.width), value.width)
-    for i, value in enumerate(step.loop.rows):
-        given[value] = Storage(Place.ROW, named("row", i, value.width), value.width)
-    for i, value in enumerate(step.loop.params):
-        if not step.is_weight(value):
-            given[value] = Storage(Place.VECTOR, named("vector", i, value.width), value.width)
-    return given
+def _outside(step: StepProgram, arrays: Arrays) -> dict[Value, Storage]:
+    """Return where a plan finds what the loop takes from outside; weights of products are apart."""
+    return {
+        value: arrays.storage(role, i, value.width)
+        for role in (roles.INPUT, roles.TOKEN, roles.ROW, roles.VECTOR)
+        for i, value in enumerate(role.of(step.loop))
+        if role is not roles.VECTOR or not step.is_weight(value)
+    }
 
 
-def _forward_storage(step: StepProgram, value: Value, named: Any) -> Storage:
+def _forward_storage(step: StepProgram, value: Value, arrays: Arrays) -> Storage:
     """Return where the backward plan finds a value of the forward program."""
-    loop, program = step.loop, step.loop.program
-
+    loop, program, width = step.loop, step.loop.program, value.width
     if value in loop.states:
-        i, width = loop.states.index(value), value.width
-        first, same = named("initial", i, width), step.same_as_output[i]
+        i = loop.states.index(value)
+        first, same = arrays.at(roles.INITIAL, i, width), step.same_as_output[i]
         if same >= 0:
-            return Storage(Place.PADDED_PREVIOUS, named("output", same, width), width, first)
-        return Storage(Place.PREVIOUS, named("state_tokens", i, width), width, first)
+            return Storage(Place.PADDED_PREVIOUS, arrays.at(roles.OUTPUT, same, width), width, first)
+        return Storage(Place.PREVIOUS, arrays.at(roles.STATE_TOKENS, i, width), width, first)
     if value in program.outputs:
-        return Storage(Place.PADDED, named("output", program.outputs.index(value), value.width), value.width)
+        return arrays.storage(roles.OUTPUT, program.outputs.index(value), width)
     if value in program.new_states:
-        i = program.new_states.index(value)
-        return Storage(Place.TOKEN, named("state_tokens", i, value.width), value.width)
-    number = step.backward.saved.index(value)
-    return Storage(Place.TOKEN, named("saved", number, value.width), value.width)
+        return arrays.storage(roles.STATE_TOKENS, program.new_states.index(value), width)
+    return arrays.storage(roles.SAVED, step.backward.saved.index(value), width)
 
 
 def _backward_phases(values: list[Value], step_ends: list[Value]) -> dict[Value, Phase]:
@@ -339,4 +291,4 @@ def _carry(
             sources.append(planner.operand(value, value.width))
     for source, place in zip(sources, places, strict=True):
         if source is not None:
-            planner.emit(Kind.UNARY, 0, Operand(planner.storage(place), 0, Mode.FULL), place.width, a=source)
+            planner.emit(Kind.UNARY, 0, planner.whole(place), place.width, a=source)
