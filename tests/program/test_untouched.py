@@ -156,6 +156,14 @@ def test_variables_of_outer_functions_are_put_back():
     assert [cell.cell_contents for cell in step.__closure__] == [0, [1]]
 
 
+@pytest.mark.parametrize("held", [(), (1,)])
+def test_a_variable_of_an_outer_function_that_is_held_itself_is_put_back(held: tuple[int, ...]):
+    box, before = Box(types.CellType(*held)), types.CellType(*held)
+    with untouched(box):
+        box.content.cell_contents = 2
+    assert box.content == before  # as it is where neither is set, too
+
+
 def test_the_order_of_a_dict_is_put_back():
     box = Box({"a": 1, "b": 2})
     with untouched(box):

@@ -30,18 +30,19 @@ from unspool.program.objects import (
     all_atoms,
     attributes_of,
     by_identity,
+    contents_of,
     held_in,
     is_atom,
     is_closed,
     is_generator,
     is_users,
+    parts_of,
     same_atoms,
     same_dict,
     same_items,
     slots_of,
 )
 from unspool.program.source import TraceError
-from unspool.program.untouched import contents_of
 
 _MACHINERY = frozenset(
     getattr(nn.Module, name).__code__
@@ -69,6 +70,9 @@ def _may_change(thing: Any) -> bool:
         return all_atoms(thing)
     return is_atom(thing) or (attributes_of(thing) is not None and not isinstance(thing, _STANDING))
 
+
+_NEVER_RUN = ("{}.fset", "{}.fdel")
+"""Parts of a property: a step that sets or deletes through one is refused, since no guard has seen their code."""
 
 _ASKED_FIRST = frozenset({"forward", "__call__", "__getattr__", "__getattribute__"})
 
@@ -321,27 +325,13 @@ class Writer:
             self.check(f"bytes({register}) == {self.constant(bytes(thing))}", path)
         elif isinstance(thing, np.ndarray):
             self._array(thing, register, path)
-        elif isinstance(thing, types.MethodType):
-            self._visit(thing.__func__, f"{register}.__func__", path)
-            self._visit(thing.__self__, f"{register}.__self__", f"{path}.__self__")
-        elif isinstance(thing, types.BuiltinFunctionType | types.MethodWrapperType):
-            self.check(f"{register}.__name__ == {thing.__name__!r}", path)
-            self._visit(thing.__self__, f"{register}.__self__", f"{path}.__self__")
-        elif isinstance(thing, functools.partial):
-            for name in ("func", "args", "keywords"):
-                self._visit(getattr(thing, name), f"{register}.{name}", f"{path}.{name}")
-        elif isinstance(thing, property):
-            self._visit(thing.fget, f"{register}.fget", path)
-        elif isinstance(thing, functools.cached_property):
-            self._visit(thing.func, f"{register}.func", path)
-        elif isinstance(thing, staticmethod | classmethod):
-            self._visit(thing.__func__, f"{register}.__func__", path)
-        elif isinstance(thing, weakref.ref):
-            self._visit(thing(), f"{register}()", f"{path}()")
-        elif isinstance(thing, types.CellType):
-            self._visit(contents_of(thing), f"contents_of({register})", path)
         elif isinstance(thing, types.MappingProxyType):
             self._dict(dict(thing), self.register(f"dict({register})"), path)
+        elif isinstance(thing, types.BuiltinFunctionType | types.MethodWrapperType):
+            self.check(f"{register}.__name__ == {thing.__name__!r}", path)
+        for part, read, written in parts_of(thing):
+            if read not in _NEVER_RUN:
+                self._visit(part, read.format(register), f"{path}{written}")
 
     def _items(self, things: Any, register: str, path: str) -> None:
         if all_atoms(things):

@@ -51,15 +51,26 @@ _FUNCTIONS_IN_C = (
 )  # fmt: skip
 """Equal where they are one."""
 
-_PARTS: tuple[type, ...] = (
-    tuple, list, dict, collections.OrderedDict, collections.defaultdict, set, frozenset, collections.deque, bytearray,
-    np.ndarray, Tensor, types.FunctionType, types.MethodType, types.MethodWrapperType, functools.partial, property,
-    staticmethod, classmethod, functools.cached_property, types.ModuleType, types.MappingProxyType,
-    types.SimpleNamespace, types.CellType, weakref.ref, type, random.Random, torch.Generator,
-)  # fmt: skip
-"""What can be looked into: of all of them `Snapshot` and `Guard` know how."""
+_PARTS: dict[type, dict[str, str]] = {
+    types.MethodType: {"__func__": "", "__self__": ".__self__"},
+    types.BuiltinFunctionType: {"__self__": ".__self__"},
+    types.MethodWrapperType: {"__self__": ".__self__"},
+    functools.partial: {"func": ".func", "args": ".args", "keywords": ".keywords"},
+    property: {"fget": "", "fset": "", "fdel": ""},
+    functools.cached_property: {"func": ""},
+    staticmethod: {"__func__": ""},
+    classmethod: {"__func__": ""},
+}
+"""Kinds of objects that consist of a few attributes, and how the user writes each of these behind the object."""
 
-_KNOWN_BASES = {base for part in _PARTS for base in inspect.getmro(part)}
+_OPEN: tuple[type, ...] = (
+    tuple, list, dict, collections.OrderedDict, collections.defaultdict, set, frozenset, collections.deque, bytearray,
+    np.ndarray, Tensor, types.FunctionType, types.ModuleType, types.MappingProxyType, types.SimpleNamespace,
+    types.CellType, weakref.ref, type, random.Random, torch.Generator, *_PARTS,
+)  # fmt: skip
+"""What can be looked into: of all of them `Snapshot` and `Writer` know how."""
+
+_KNOWN_BASES = {base for kind in _OPEN for base in inspect.getmro(kind)}
 
 
 def is_atom(thing: Any) -> bool:
@@ -108,7 +119,7 @@ def is_closed(thing: Any) -> Reason:
     if isinstance(thing, functools._lru_cache_wrapper):
         what = "a function that remembers its results (functools.lru_cache or cache)"
         return Reason.ending(what, "call the function itself")
-    if is_atom(thing) or by_identity(thing) or type(thing) in _PARTS:
+    if is_atom(thing) or by_identity(thing) or type(thing) in _OPEN:
         return Reason()
     if isinstance(thing, type | types.BuiltinFunctionType | enum.Enum):
         return Reason()
@@ -179,6 +190,24 @@ def held_in(slot: types.MemberDescriptorType, thing: Any) -> Any:
         return slot.__get__(thing)
     except AttributeError:
         return MISSING
+
+
+def contents_of(cell: types.CellType) -> Any:
+    """Return what a variable of an outer function holds, or `MISSING` where it is not set yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return MISSING
+
+
+def parts_of(thing: Any) -> list[tuple[Any, str, str]]:
+    """Return the parts of an object that consists of a few: each, with its place in code and as the user writes it."""
+    if isinstance(thing, types.CellType):
+        return [(contents_of(thing), "contents_of({})", "")]
+    if isinstance(thing, weakref.ref):
+        return [(thing(), "{}()", "()")]
+    found = next((parts for kind, parts in _PARTS.items() if isinstance(thing, kind)), {})
+    return [(getattr(thing, name), f"{{}}.{name}", written) for name, written in found.items()]
 
 
 def attributes_of(thing: Any) -> dict[str, Any] | None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import collections
-import functools
 import operator
 import pickle
 import random
 import sys
 import types
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,11 +24,13 @@ from unspool.program.objects import (
     all_atoms,
     attributes_of,
     by_identity,
+    contents_of,
     held_in,
     is_atom,
     is_closed,
     is_generator,
     is_users,
+    parts_of,
     slots_of,
 )
 
@@ -135,23 +135,9 @@ class Snapshot:
                 yield from self._look_into_dict(vars(thing), path, "", attributes=True)
         elif isinstance(thing, np.ndarray):
             yield from self._look_into_array(thing, path, name)
-        elif isinstance(thing, random.Random):
-            state = thing.getstate()
-            self._keep(path, lambda: None if thing.getstate() == state else "", lambda: thing.setstate(state))
-        elif type(thing).__module__.startswith("numpy.random"):
-            bits: Any = getattr(thing, "bit_generator", None) or getattr(thing, "_bit_generator", thing)
-            before = bits.state
-            dumped = pickle.dumps(before)
-            self._keep(
-                path, lambda: None if pickle.dumps(bits.state) == dumped else "", lambda: setattr(bits, "state", before)
-            )
-        elif isinstance(thing, torch.Generator):
-            seen = thing.get_state()
-            self._keep(
-                path,
-                lambda: None if torch.equal(thing.get_state(), seen) else "",
-                lambda: thing.set_state(seen) and None,
-            )
+        elif is_generator(thing):
+            state, restore = _random_state(thing)
+            self._keep(path, lambda: None if _random_state(thing)[0] == state else "", restore)
         elif isinstance(thing, type):
             yield from self._look_into_class(thing, path)
         elif isinstance(thing, types.ModuleType):
@@ -183,19 +169,20 @@ class Snapshot:
     def _look_into_class(self, kind: type, path: str) -> Iterator[tuple[Any, str, str]]:
         if not is_users(kind):
             return
-        data = {key: value for key, value in vars(kind).items() if key not in ("__dict__", "__weakref__")}
 
-        def changed() -> str | None:
-            return _difference(dict(vars(kind)) | dict.fromkeys(("__dict__", "__weakref__")), data | _NO_DATA, ".")
+        def held() -> dict[str, Any]:
+            return {key: value for key, value in vars(kind).items() if key not in ("__dict__", "__weakref__")}
+
+        data = held()
 
         def restore() -> None:
-            for key in {*vars(kind), *data} - {"__dict__", "__weakref__"}:
+            for key in {*held(), *data}:
                 if key not in data:
                     type.__delattr__(kind, key)
                 elif vars(kind).get(key, MISSING) is not data[key]:
                     type.__setattr__(kind, key, data[key])
 
-        self._keep(path, changed, restore)
+        self._keep(path, lambda: _difference(held(), data, "."), restore)
         for key, value in data.items():
             value = getattr(value, "__func__", value)
             if not key.startswith("__") or isinstance(value, types.FunctionType):
@@ -251,8 +238,10 @@ class Snapshot:
             return
         for key, value in copy.items():
             if attributes:
-                of_module = key in _OF_MODULES and isinstance(value, dict)
-                yield (_Attributes(value), path, name) if of_module else (value, f"{path}.{key}", key)
+                if key in _OF_MODULES and isinstance(value, dict):
+                    yield from self._look_into_dict(value, path, name, attributes=True)
+                else:
+                    yield value, f"{path}.{key}", key
             else:
                 yield key, f"{path}[...]", name
                 yield value, f"{path}[{key!r}]", name
@@ -260,46 +249,25 @@ class Snapshot:
     def _look_into_function(self, thing: Any, path: str, name: str) -> Iterator[tuple[Any, str, str]]:
         if isinstance(thing, types.FunctionType):
             for variable, cell in zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True):
-                yield from self.look_into_cell(cell, f"{variable} of {thing.__qualname__}", variable)
+                yield cell, f"{variable} of {thing.__qualname__}", variable
             yield thing.__defaults__, f"the defaults of {thing.__qualname__}", name
             yield thing.__kwdefaults__, f"the defaults of {thing.__qualname__}", name
-        elif isinstance(thing, types.MethodType | types.BuiltinFunctionType | types.MethodWrapperType):
-            yield thing.__self__, f"{path}.__self__", name
-            yield getattr(thing, "__func__", None), f"{path}.__func__", name
-        elif isinstance(thing, functools.partial):
-            yield from ((part, f"{path}.{part_name}", name) for part_name, part in (
-                ("func", thing.func), ("args", thing.args), ("keywords", thing.keywords)))  # fmt: skip
-        elif isinstance(thing, property):
-            yield from ((part, path, name) for part in (thing.fget, thing.fset, thing.fdel))
-        elif isinstance(thing, functools.cached_property):
-            yield thing.func, path, name
-        elif isinstance(thing, staticmethod | classmethod):
-            yield thing.__func__, path, name
-        elif isinstance(thing, weakref.ref):
-            yield thing(), f"{path}()", name
         elif isinstance(thing, types.CellType):
-            yield from self.look_into_cell(thing, path, name)
+            value = contents_of(thing)
 
-    def look_into_cell(self, cell: types.CellType, path: str, name: str) -> Iterator[tuple[Any, str, str]]:
-        """Remember what a variable of an outer function holds."""
-        if id(cell) in self._met:
-            return
-        self._met[id(cell)] = cell
-        value = contents_of(cell)
+            def restore() -> None:
+                if value is MISSING:
+                    del thing.cell_contents
+                else:
+                    thing.cell_contents = value
 
-        def restore() -> None:
-            cell.cell_contents = value
-
-        self._keep(path, lambda: None if contents_of(cell) is value else "", restore)
-        yield value, path, name
+            self._keep(path, lambda: None if contents_of(thing) is value else "", restore)
+        yield from ((part, f"{path}{written}", name) for part, _, written in parts_of(thing))
 
     def _look_into_attributes(self, thing: Any, path: str) -> Iterator[tuple[Any, str, str]]:
         attributes = attributes_of(thing)
-        if attributes is not None and not isinstance(thing, _Attributes):
+        if attributes is not None:
             yield from self._look_into_dict(attributes, path, "", attributes=True)
-        elif isinstance(thing, _Attributes):
-            yield from self._look_into_dict(thing.of, path, "", attributes=True)
-            return
         if isinstance(thing, types.FunctionType):
             return
         yield from ((kind, kind.__name__, "") for kind in type(thing).__mro__ if is_users(kind))
@@ -323,24 +291,6 @@ class Snapshot:
             yield from ((value, f"{path}.{slot.__name__}", slot.__name__) for slot, value in before.items())
 
 
-class _Attributes:
-    """A dict of a module that holds attributes of it."""
-
-    def __init__(self, of: dict[str, Any]) -> None:
-        self.of = of
-
-
-_NO_DATA = dict.fromkeys(("__dict__", "__weakref__"))
-
-
-def contents_of(cell: types.CellType) -> Any:
-    """Return what a variable of an outer function holds, or `MISSING` where it is not set yet."""
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return MISSING
-
-
 def _difference(now: dict[Any, Any], then: dict[Any, Any], style: str) -> str | None:
     """Return the first key with another value, as it is written behind the object, or None."""
     if len(now) == len(then) and all(now.get(key, MISSING) is value for key, value in then.items()):
@@ -352,18 +302,26 @@ def _difference(now: dict[Any, Any], then: dict[Any, Any], style: str) -> str | 
 # ---------------------------------------------------------------------------------------- random states
 
 
+def _random_state(source: Any) -> tuple[Any, Callable[[], Any]]:
+    """Return the state of a source of random numbers, for comparing, and what puts it back."""
+    if hasattr(source, "getstate"):  # Python's
+        python = source.getstate()
+        return python, lambda: source.setstate(python)
+    if isinstance(source, torch.Generator):
+        with unobserved():  # under which tensors have no values
+            state = source.get_state()
+            return state.numpy().tobytes(), lambda: source.set_state(state)
+    bits = getattr(source, "bit_generator", None) or getattr(source, "_bit_generator", source)
+    numpy = bits.state
+    return pickle.dumps(numpy), lambda: setattr(bits, "state", numpy)
+
+
 def _random_states() -> dict[str, tuple[Any, Callable[[], Any]]]:
     """Return the state of every global source of random numbers, and how to set it."""
-    found: dict[str, tuple[Any, Callable[[], Any]]] = {}
-    python = random.getstate()
-    found["Python's"] = python, lambda: random.setstate(python)
+    found = {"Python's": _random_state(random)}
     if "numpy.random" in sys.modules:
-        numpy = np.random.mtrand._rand._bit_generator  # type: ignore[attr-defined]
-        bits = numpy.state
-        found["NumPy's"] = pickle.dumps(bits), lambda: setattr(numpy, "state", bits)
-    with unobserved():  # under which tensors have no values
-        cpu = torch.get_rng_state()
-        found["PyTorch's"] = cpu.numpy().tobytes(), lambda: torch.set_rng_state(cpu)
+        found["NumPy's"] = _random_state(np.random.mtrand._rand)  # type: ignore[attr-defined]
+    found["PyTorch's"] = _random_state(torch.default_generator)
     for name in ("cuda", "xpu", "mps"):
         module = sys.modules.get(f"torch.{name}")
         if module is None or not module.is_available() or not getattr(module, "is_initialized", lambda: True)():
