@@ -187,7 +187,7 @@ class Request:
             array = tensors[compiled.slices[role].start + number]
             return array.reshape(1, -1).to(self.dtype) if role is roles.VECTOR else array
         if role.place is _PADDED:
-            return self._padded(role.of(compiled.step.loop)[number].shape)
+            return self.padded(role.of(compiled.step.loop)[number].shape)
         if role.place is _TOKEN:
             return self.buffers.empty((layout.tokens, width), self.dtype)
         summed = {
@@ -197,7 +197,7 @@ class Request:
         }
         return self.buffers.zeros((summed[role], width), self.dtype)
 
-    def _padded(self, shape: tuple[int, ...]) -> Tensor:
+    def padded(self, shape: tuple[int, ...]) -> Tensor:
         """Return an array of inputs' form for the engine to fill at valid steps; elsewhere it is zero."""
         whole = *self.layout.shape, *shape
         if self.static is None:
@@ -219,6 +219,7 @@ class EngineRun(torch.autograd.Function):
         arrays = request.run(request.training, tensors, states)
         if request.training:
             ctx.request = request
+            ctx.set_materialize_grads(False)
             ctx.kept = [key for key in arrays if key[0].giver == "forward"]
             ctx.save_for_backward(*tensors, *map(arrays.__getitem__, ctx.kept))
         return tuple(map(arrays.__getitem__, compiled.results))
