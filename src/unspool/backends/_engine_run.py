@@ -65,7 +65,7 @@ class CompiledStep:
     slices : dict of Role to slice
         Which tensors of a run (see `EngineRun`) a plan takes for arrays of a role.
     batches : dict of int to Reason
-        Numbers of rows with which the cell has been tried, and why its program does not hold there, or "".
+        Numbers of sequences with which the cell has been tried, and why its program does not hold there, or "".
     """
 
     def __init__(self, step: StepProgram, engine: Any) -> None:

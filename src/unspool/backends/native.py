@@ -1,4 +1,4 @@
-"""The native backend: a cell's step, read as a program, run by the engine over all real tokens of a batch."""
+"""The native backend: a cell's step, read as a program, run by the engine over all valid steps of a batch."""
 
 from __future__ import annotations
 
@@ -284,7 +284,7 @@ def _wrong_tensors(tensors: list[Tensor], states: list[Tensor]) -> list[Reason]:
 
 
 def _evaluate_steps(loop: Loop, known: dict[Value, Tensor], layout: TokenLayout) -> None:
-    """Compute what the engine leaves to PyTorch, for all valid steps at once, with what is one per row repeated."""
+    """Compute what the engine leaves to PyTorch, for all valid steps at once, repeating what is one per sequence."""
     values = [v for v in loop.outside if v.level == "token"]
     per_step = dict(known)
     for value in [*values, *loop.tokens]:

@@ -1,8 +1,9 @@
 """Reverse-mode differentiation of a program's loop: one step of the loop, backwards, as a program of its own.
 
 The backward program takes the gradients of the step's outputs and of its new states, and values of the forward program.
-It gives the gradients of the old states, of what the step took per token and per row, of vectors of parameters (to be
-summed over tokens), and for each weight pairs of values whose outer products, summed over tokens, are its gradient.
+It gives the gradients of the old states, of what the step took per valid step and per sequence, of vectors of
+parameters (to be summed over valid steps), and for each weight pairs of values whose outer products, summed over valid
+steps, are its gradient.
 
 Which forward values are kept for it and which are computed again is decided here: kept are states and outputs (which
 are there anyway) and what takes a product, a reduction or a costly function of such to compute; computed again is the
@@ -33,13 +34,13 @@ class Backward:
         Its leaves `forward` stand for values of the forward program: `forward[leaf]`.
     forward : dict of Value to Value
     saved : list of Value
-        Forward values, neither states nor outputs nor from outside, that must be kept for every token.
+        Forward values, neither states nor outputs nor from outside, that must be kept for every valid step.
     states : list of Value or None
         Gradient of each state leaf.
     tokens, rows : dict of Value to Value
         Gradients of what the loop takes from outside.
     vectors : dict of Value to Value
-        For each parameter that is added, multiplied and so on: what is summed over tokens.
+        For each parameter that is added, multiplied and so on: what is summed over valid steps.
     weights : dict of Value to list of (Value, Value)
         For each weight of a product: pairs (gradient of the product, what it took), both of the backward program.
     """
@@ -69,7 +70,7 @@ class _Differentiator:
         self.forward_of: dict[Value, Value] = {}  # forward value -> its value in the backward program
         self.grads: dict[Value, Value] = {}
         self.pieces: dict[Value, list[tuple[int, int, Value]]] = {}
-        # What PyTorch computes per token is not among what is there anyway: it may be wider than what is made of it.
+        # What PyTorch computes per valid step is not there anyway: it may be wider than what is made of it.
         kept = {*loop.states, *loop.inputs, *loop.rows, *loop.params}
         self.present = kept | {v for v in (*loop.program.outputs, *loop.program.new_states) if v in set(loop.body)}
         self.again: set[Value] = set()

@@ -32,7 +32,7 @@ def evaluate(values: Iterable[Value], known: dict[Value, Tensor], batch: int) ->
     known : dict of Value to Tensor
         What is given; extended in place. From level `row` on of shape (batch, *shape).
     batch : int
-        Number of rows or tokens.
+        Number of sequences or valid steps.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def _compute(value: Value, args: list[Tensor], batch: int) -> Tensor:
 
 def _pointwise(value: Value, args: list[Tensor]) -> Tensor:
     rank = len(value.shape) + 1
-    if value.level != "param":  # one value per row stands beside any number of features
+    if value.level != "param":  # one value per sequence stands beside any number of features
         args = [a.reshape(a.shape[0], *[1] * (rank - 1)) if a.dim() and v.level != "param" and v.width == 1 else a
                 for a, v in zip(args, value.args, strict=True)]  # fmt: skip
     return _function(value)(*args, *value.attrs.get("imm", ()))

@@ -70,7 +70,7 @@ class Rewriter:
         return self._seen[key]
 
     def sum(self, a: Value, b: Value, source: str) -> Value:
-        """Append a sum of two values, one of which may be one per row or for all rows."""
+        """Append a sum of two values, one of which may be one per sequence or for all sequences."""
         wider = a.width < b.width or (a.level == "param" and b.level != "param" and a.width == b.width)
         shape = b.shape if wider or len(a.shape) < len(b.shape) else a.shape
         return self.emit("add", [a, b], shape, source)

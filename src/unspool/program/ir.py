@@ -1,11 +1,11 @@
-"""A cell's step as data: a short list of operations over rows.
+"""A cell's step as data: a short list of operations over sequences.
 
 Every value has a *level*, which says what it depends on, and so where it is computed:
 
 - `param`: on parameters alone: once per call, in PyTorch, under autograd;
-- `row`: also on row inputs: once per call and row, in PyTorch, under autograd;
+- `row`: also on row inputs: once per call and sequence, in PyTorch, under autograd;
 - `token`: also on the step's inputs: by the engine, for a chunk of steps at once; what the engine does not have, once
-  per call over all real tokens, in PyTorch, under autograd;
+  per call over all valid steps, in PyTorch, under autograd;
 - `state`: on the state: by the engine, step by step. Only these must be among the engine's operations.
 
 Values of the levels from `row` on have the batch as an axis that is not written: `shape` holds the features.

@@ -21,13 +21,13 @@ class Loop:
     program : Program
         The whole.
     outside : list of Value
-        What is computed beforehand, in PyTorch: of parameters alone, per row, and per token what the engine cannot.
+        What PyTorch computes beforehand: of parameters alone, per sequence, and per valid step what the engine cannot.
     body : list of Value
-        What the engine computes, in order: per token, for a chunk of steps at once, and of the state, step by step.
+        What the engine computes, in order: per valid step, a chunk of steps at once, and of the state, step by step.
     states : list of Value
         The state's leaves.
     inputs, tokens, rows, params : list of Value
-        What the body takes: leaves of the step's input; values from outside per token, per row, and for all.
+        What the body takes: leaves of the step's input; values from outside per valid step, per sequence, and for all.
     """
 
     program: Program
@@ -46,7 +46,7 @@ def extract_loop(program: Program) -> Loop:
     left_out = _left_out(live)
     inside = {v for v in live if v.level in ("token", "state") and v.op not in LEAVES and v not in left_out}
     ends = {*program.outputs, *program.new_states}
-    # Last cuts of values per row cost nothing in the loop, and their gradients come together there.
+    # Last cuts of values per sequence cost nothing in the loop, and their gradients come together there.
     wanted = ends | {a for v in inside for a in v.args}
     for value in reversed(live):
         if value in wanted and value.level == "row" and value.op in ("slice", "reshape"):
@@ -73,7 +73,7 @@ def extract_loop(program: Program) -> Loop:
 
 
 def _left_out(live: list[Value]) -> set[Value]:
-    """Return the values per token that PyTorch computes: what it must, what that takes, and whatever is not a float."""
+    """Return the values per valid step that PyTorch computes: what it must, what that takes, what is not a float."""
     left_out: set[Value] = set()
     for value in live:
         if value.level != "token" or value.op in LEAVES:

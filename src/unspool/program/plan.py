@@ -144,7 +144,7 @@ class Planner:
         return at
 
     def matrix(self, value: Value) -> Operand:
-        """Return a value as one vector per row in memory, copied where it is not."""
+        """Return a value as one vector per sequence in memory, copied where it is not."""
         at = self.locate(value)
         if at is None or at.mode is not Mode.FULL:
             source = self.operand(value, value.width)
@@ -164,7 +164,7 @@ class Planner:
         self.code.append([kind, op, *dst.row(), width, groups, *operands, weight, *numbers, self.phase])
 
     def per_token(self, value: Value) -> Operand:
-        """Return a value as one vector per token, which is there after a chunk."""
+        """Return a value as one vector per valid step, which is there after a chunk."""
         while value.op in ("reshape", "detach"):
             value = value.args[0]
         carried = value in self.given and self.given[value].place is Place.ROW and value.op == "grad_state"

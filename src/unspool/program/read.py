@@ -28,7 +28,7 @@ from unspool.program.turns import begin, turn
 from unspool.program.untouched import RandomStates, Snapshot, untouched
 
 EXPECTED = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What a step may raise on sample rows: a reason; the reference backend, which runs the cell, tells more."""
+"""What a step may raise on sample sequences: a reason; the reference backend, which runs the cell, tells more."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Reading:
             except TraceError as error:
                 reason = error.reason
             except EXPECTED as error:
-                # Perhaps for this: what is held of each row is that of as many rows as the run has.
+                # Perhaps for this: what is held of each sequence is that of as many sequences as the run has.
                 held = isinstance(error, RuntimeError) and any(type(t) is Tensor for t in self.foreign.met)
                 remedy = "pass what the cell holds for each row of a batch, if it does, to {code} as constants="
                 reason = Reason(f"the cell cannot be run on sample rows: {error!r}", remedy if held else "")

@@ -39,7 +39,7 @@ class Recorder(StandIns):
     ----------
     foreign : Foreign
     batch : int
-        The number of rows B of the recording: unlike every other size in sight, so that it can be told from them.
+        The number of sequences B of the recording: unlike every other size in sight, so that it can be told from them.
     program : Program
     known : dict
         From the identity of a tensor to its value; the tensor is kept alive beside it.
@@ -98,7 +98,7 @@ class Recorder(StandIns):
             if uniform is not None:
                 return self.bind(thing, uniform)
             if thing.dim() and thing.shape[0] == self.batch and bool((thing == thing[:1]).all()):
-                return self.bind(thing, self.value(thing[0].clone()))  # one row, again and again
+                return self.bind(thing, self.value(thing[0].clone()))  # one sequence, again and again
             if thing.dim() and thing.shape[0] == self.batch:
                 what = (
                     f"a tensor of shape {list(thing.shape)} that is made inside of the step and differs from row to row"

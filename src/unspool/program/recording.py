@@ -1,6 +1,6 @@
-"""Running a cell's step once, on a few rows, and recording what it calls.
+"""Running a cell's step once, on a few sequences, and recording what it calls.
 
-Letters: B the number of rows of the recording.
+Letters: B the number of sequences of the recording.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ def record(
         Any tensors of the form of the step's, but for the batch.
     foreign : Foreign
     batch : int
-        How many rows the step is run on: unlike every other size in sight.
+        How many sequences the step is run on: unlike every other size in sight.
     sample : callable
-        Makes a tensor with these many rows like another one.
+        Makes a tensor with these many sequences like another one.
 
     Returns
     -------

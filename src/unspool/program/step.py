@@ -83,7 +83,7 @@ class StepProgram:
         return [outputs.index(s) if s in outputs else -1 for s in self.loop.program.new_states]
 
     def states_kept(self) -> list[int]:
-        """Return the states whose values at every token the backward program takes."""
+        """Return the states whose values at every valid step the backward program takes."""
         program, bw = self.loop.program, self.backward
         taken = set(bw.forward.values())
         ends = zip(self.loop.states, program.new_states, strict=True)

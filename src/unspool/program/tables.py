@@ -29,13 +29,13 @@ class Kind(IntEnum):
 
 
 class Phase(IntEnum):
-    """When an instruction is run: at every step, or for all tokens of a chunk of steps before or after them."""
+    """When an instruction is run: at every step, or for all valid steps of a chunk of steps before or after them."""
 
     STEP, BEFORE, AFTER = range(3)
 
 
 class Mode(IntEnum):
-    """How an operand covers rows and features."""
+    """How an operand covers sequences and features."""
 
     FULL, ROW_SCALAR, VECTOR, SCALAR = range(4)
 

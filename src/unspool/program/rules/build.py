@@ -37,7 +37,7 @@ class CannotRead(TraceError):
 
 
 def too_many(vectors: int, how: str = "") -> Reason:
-    """Return the reason against a product of so many vectors of each row; `how` says how to have fewer."""
+    """Return the reason against a product of so many vectors of each sequence; `how` says how to have fewer."""
     what = f"multiplies {vectors} vectors of each row with a parameter, one after the other"
     return Reason.ending(f"{what}, and at most {PIECES} are read", f"multiply fewer and longer ones{how}")
 
@@ -88,7 +88,7 @@ def called(
 
 
 def fitted(rec: Recorder, value: Value, shape: tuple[int, ...]) -> Value:
-    """Return a value that can stand beside others of this feature shape: equal, one per row, or one for all rows."""
+    """Return a value that can stand beside others of this feature shape: equal, one per sequence, or one for all."""
     if value.level == "param":
         own = value.shape
         while len(own) > len(shape) and own[:1] == (1,):
@@ -137,7 +137,7 @@ def unary(rec: Recorder, op: str, x: Any, *imm: float) -> Value:
 
 
 def both(rec: Recorder, op: str, a: Value, b: Value | float) -> Value:
-    """Append a function of two values of one shape, either of which may be one per row, a parameter or a number."""
+    """Append a function of two values of one shape; either may be a parameter, a number, or one per sequence."""
     b = b if isinstance(b, Value) else number(rec, b)
     shape = a.shape if (a.level != "param" or b.level == "param") and a.width >= b.width else b.shape
     return add(rec, op, [fitted(rec, a, shape), fitted(rec, b, shape)], shape)

@@ -1,6 +1,6 @@
 """The cells of `torch.nn`, each one function for PyTorch.
 
-Letters: B rows, H hidden size, G gates.
+Letters: B sequences, H hidden size, G gates.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ MOST_LETTERS = 6
 
 
 def is_per_row(rec: Recorder, tensor: Tensor, value: Value) -> bool:
-    """Tell whether the first axis of a tensor is the batch; of a parameter it may be, repeated for every row."""
+    """Tell whether the first axis of a tensor is the batch; of a parameter it may be, repeated for every sequence."""
     return value.level != "param" or (tensor.dim() == len(value.shape) + 1 and tensor.shape[0] == rec.batch)
 
 
@@ -225,7 +225,7 @@ def lettered(rec: Recorder, tensors: list[Tensor], terms: list[str], out: str) -
     values = [rec.value(t) for t in tensors]
     rows = [is_per_row(rec, t, v) for t, v in zip(tensors, values, strict=True)]
     for k, (value, is_row) in enumerate(zip(values, rows, strict=True)):
-        if not is_row and terms[k][:1] == out[:1] and value.shape[:1] == (1,):  # it stands beside every row
+        if not is_row and terms[k][:1] == out[:1] and value.shape[:1] == (1,):  # it stands beside every sequence
             values[k], terms[k] = reshaped(rec, value, value.shape[1:]), terms[k][1:]
     batch = {term[:1] for term, is_row in zip(terms, rows, strict=True) if is_row}
     if batch != {out[:1]} or any(out[0] in term for term, is_row in zip(terms, rows, strict=True) if not is_row):

@@ -43,7 +43,7 @@ RANDOM = set(
     "gumbel_softmax rrelu rrelu_ exponential_ random_ poisson".split()
 )
 BATCHWISE = set("batch_norm instance_norm sync_batch_norm flip roll sort argsort cumsum cumprod".split())
-"""Functions that may let the rows of a batch influence each other: only what has a rule is known not to."""
+"""Functions that may let the sequences of a batch influence each other: only what has a rule is known not to."""
 
 DATA_DEPENDENT = set("item tolist __bool__ __int__ __float__ __index__ nonzero unique masked_select numpy".split())
 EMPTY = set("empty_like new_empty".split())

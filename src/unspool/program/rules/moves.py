@@ -1,9 +1,9 @@
 """Cutting, joining and moving features.
 
 What such a function does is found out by handing it numbered features: the result says which goes where. So any
-spelling will do, and any that lets rows of the batch influence each other is noticed.
+spelling will do, and any that lets sequences of the batch influence each other is noticed.
 
-Letters: B rows of the recording.
+Letters: B sequences of the recording.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from unspool.program.rules.registry import BROADCASTS, Recorder, Rule, rule
 
 
 def numbered(rec: Recorder, values: list[Value]) -> list[Tensor]:
-    """Return tensors [B, ...] that number the features of all values of a row, and then those of the next row."""
+    """Return tensors [B, ...] that number the features of all values of a sequence, and then those of the next one."""
     total, start, out = sum(v.width for v in values), 0, []
     for value in values:
         first = torch.arange(start, start + value.width).view(1, *value.shape)
@@ -32,7 +32,7 @@ def numbered(rec: Recorder, values: list[Value]) -> list[Tensor]:
 
 
 def order_of(rec: Recorder, moved: Tensor, total: int) -> list[int] | None:
-    """Return which of `total` features a result of numbered ones is made of, or None if it mixes rows."""
+    """Return which of `total` features a result of numbered ones is made of, or None if it mixes sequences."""
     if moved.dim() == 0 or moved.shape[0] != rec.batch:
         return None
     within = moved - _first_of_rows(rec, total, moved.dim())
@@ -123,7 +123,7 @@ def _expand(rec: Recorder, result: Tensor, x: Tensor, *args: Any, **kwargs: Any)
 
 @rule("expand", "expand_as", "broadcast_to", table=BROADCASTS)
 def _broadcast(rec: Recorder, result: Tensor, x: Tensor, *args: Any, **kwargs: Any) -> Value | None:
-    """Let a parameter that is repeated for every row stay what it is: one row for all."""
+    """Let a parameter that is repeated for every sequence stay what it is: one sequence for all."""
     if result.dim() < 2 or result.shape[0] != rec.batch:
         return None
     value, shape = rec.value(x), tuple(result.shape[1:])

@@ -1,6 +1,6 @@
-"""Products of matrices: of rows with weights, which the engine has, and all others by letters.
+"""Products of matrices: of sequences with weights, which the engine has, and all others by letters.
 
-Letters: B rows of the recording.
+Letters: B sequences of the recording.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class Recorder(Protocol):
     Attributes
     ----------
     batch : int
-        The number of rows of the recording.
+        The number of sequences of the recording.
     program : Program
     """
 

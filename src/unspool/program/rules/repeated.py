@@ -1,9 +1,9 @@
-"""Tensors that hold one row again and again: what a step makes of parameters and of zeros, ones, and numbers alone.
+"""Tensors that hold one sequence again and again: what a step makes of parameters, zeros, ones and numbers alone.
 
-Such a tensor has the batch as its first axis, and its value in the program is that of one row. A function of such
-tensors is run on one row, by a call to PyTorch. Whether it treats rows alike is found out on other numbers.
+Such a tensor has the batch as its first axis, and its value in the program is that of one sequence. A function of such
+tensors is run on one sequence, by a call to PyTorch. Whether it treats sequences alike is found out on other numbers.
 
-Letters: B rows of the recording.
+Letters: B sequences of the recording.
 """
 
 from __future__ import annotations
@@ -69,20 +69,20 @@ def _one_row(names: list[str]) -> Rule:
 
 
 def _agreeing(rec: Recorder, names: list[str], one: Any, all_of: Any) -> tuple[str, list[Tensor], list[Tensor]] | None:
-    """Return the name of a function that treats rows alike, with what it makes of one row and of all."""
+    """Return the name of a function that treats sequences alike, with what it makes of one sequence and of all."""
     for name in names:
         function = find_function(name)
         try:
             parts, whole = (_as_list(function(*args, **kwargs)) for args, kwargs in (one, all_of))
         except (RuntimeError, TypeError, ValueError, IndexError):
-            continue  # it takes no single row, or other arguments than its namesake
+            continue  # it takes no single sequence, or other arguments than its namesake
         if parts and len(parts) == len(whole) and all(map(_alike, parts, whole)):
             return name, parts, whole
     return None
 
 
 def _sample(tensor: Tensor) -> Tensor:
-    """Return one row of irregular numbers, drawn from no generator; integers, which may be indices, stay."""
+    """Return one sequence of irregular numbers, drawn from no generator; integers, which may be indices, stay."""
     if tensor.dtype == torch.bool:
         return torch.ones_like(tensor[:1])
     if not tensor.is_floating_point():
@@ -92,7 +92,7 @@ def _sample(tensor: Tensor) -> Tensor:
 
 
 def _row(rec: Recorder, tensor: Tensor, value: Value) -> Value:
-    """Return the value of a tensor of one row, with the batch of one as its first axis."""
+    """Return the value of a tensor of one sequence, with the batch of one as its first axis."""
     shape = (1, *tensor.shape[1:])
     number = constant(value)
     if number is None:
@@ -105,7 +105,7 @@ def _as_list(result: Any) -> list[Any]:
 
 
 def _alike(one: Any, all_of: Any) -> bool:
-    """Tell whether a result for all rows is that of one row, again and again or once for all."""
+    """Tell whether a result for all sequences is that of one sequence, again and again or once for all."""
     if not isinstance(one, Tensor) or not isinstance(all_of, Tensor):
         return False
     if one.dim() and one.shape[0] == 1 != all_of.shape[0]:
@@ -125,7 +125,7 @@ def _is_function(name: str) -> bool:
     return True
 
 
-# What is written into such a tensor needs no call: parts of rows are put together as those of the state are.
+# What is written into such a tensor needs no call: parts of sequences are put together as those of the state are.
 BROADCASTS.update({_short: RULES[_short] for _short in ("__setitem__", "copy", "zero", "fill")})
 
 for _short in RULES.keys() - {"batch_norm", "instance_norm"}:  # which may write when they are tried

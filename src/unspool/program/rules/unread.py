@@ -53,7 +53,7 @@ for _names, _reason in _REASONS.items():
 def _sort(
     rec: Recorder, result: Any, x: Tensor, dim: int = -1, descending: bool = False, *, stable: bool = False
 ) -> None:
-    if axes_of(rec.value(x), dim) is not None:  # else it lets rows influence each other
+    if axes_of(rec.value(x), dim) is not None:  # else it lets sequences influence each other
         raise CannotRead(
             "orders features by their values, which no program has; amax and amin are read", "use amax and amin"
         )
