@@ -61,9 +61,9 @@ def test_private_modules_are_imported_in_their_own_package_alone():
     source, strangers = Path(unspool.__file__).parent, []
     for path in source.rglob("*.py"):
         package = path.relative_to(source).parts[0]
-        for node in ast.walk(ast.parse(path.read_text())):
-            imported = (node.module or "").split(".") if isinstance(node, ast.ImportFrom) else []
+        froms = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        for imported in [(node.module or "").split(".") for node in froms]:
             private = any(part.startswith("_") for part in imported[2:])
             if imported[:1] == ["unspool"] and private and imported[1] != package:
-                strangers.append((str(path.relative_to(source)), node.module))
+                strangers.append((str(path.relative_to(source)), ".".join(imported)))
     assert strangers == []

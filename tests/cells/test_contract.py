@@ -13,7 +13,7 @@ from tests.conformance.user_cells import NestedStateCell, SumCell
 from tests.refusal import refused
 from unspool import Cell, GRUCell, LSTMCell, LSTMState, StackedRNNCells, dynamic_rnn
 from unspool.cells import initial_state_of, is_cell, match_state, require_cell, row_inputs_of, step
-from unspool.execution import make_schedule
+from unspool.execution import Steps, make_schedule
 
 B, H = 2, 3
 
@@ -296,5 +296,5 @@ def test_a_cell_is_checked_before_anything_is_computed():
         dynamic_rnn(cell, torch.zeros(B, 4, 1), [9, 1])
     with refused(ValueError, "initial_state"):
         dynamic_rnn(cell, torch.zeros(B, 4, 1), initial_state=torch.zeros(B, 1))
-    schedule = make_schedule(torch.zeros(4, B, 1), None, None, None, reverse=False, time_major=True)
+    schedule = make_schedule(torch.zeros(4, B, 1), Steps(), reverse=False, time_major=True)
     assert schedule.dense
