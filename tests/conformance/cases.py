@@ -14,7 +14,7 @@ Letters: B batch, T steps, I input size, H hidden size.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations, product
 from typing import Any
@@ -265,7 +265,7 @@ FACTORS: dict[str, list[Any]] = {
     "reverse": [False, True],
     "pad_output": ["zero", "repeat"],
     "dtype": [torch.float64, torch.float32],
-    "sizes": [(5, 7, 2, 3), (5, 7, 5, 17), (1, 7, 3, 1), (5, 1, 1, 3), (1, 1, 2, 17)],  # B, T, I, H
+    "sizes": [(5, 7, 2, 3), (5, 7, 5, 17), (1, 7, 3, 1), (5, 1, 2, 3), (1, 1, 5, 17)],  # B, T, I, H
     "given_state": [True, False],
 }
 
@@ -310,12 +310,20 @@ class Case:
     def resets_list(self) -> list[list[bool]] | None:
         return _table(RESETS[self.resets], self.sizes)
 
-    def problem(self) -> Problem:
-        """Return the cell, clean inputs [B, T, ...], the initial state, if one is given, and constants."""
+    def own_cell(self) -> Any:
+        """Return the cell, made anew; cases of one row, I, H, dtype and seed have the same."""
+        input_size, hidden_size = self.sizes[2:]
+        return self.row.cell(hidden_size if self.row.square else input_size, hidden_size, self.dtype, self.seed)
+
+    def problem(self, cell: Any = None) -> Problem:
+        """Return the cell, clean inputs [B, T, ...], the initial state, if one is given, and constants.
+
+        The cell is made here if none is given.
+        """
         batch, steps, input_size, hidden_size = self.sizes
         if self.row.square:
             input_size = hidden_size
-        cell = self.row.cell(input_size, hidden_size, self.dtype, self.seed)
+        cell = self.own_cell() if cell is None else cell
         generator = torch.Generator().manual_seed(self.seed + 1)
         inputs = self.row.draw(batch, steps, input_size, generator)
         inputs = map_leaves(lambda x: x.to(self.dtype) if x.is_floating_point() else x, inputs)
@@ -394,6 +402,15 @@ def cases() -> list[Case]:
     chosen += [Case(by_name[name], "native", **way) for name in EVERY_WAY for way in WAYS]
     chosen += [Case(by_name[name], "native", "dynamic_rnn", **LONG) for name in EVERY_WAY]
     return list(dict.fromkeys(chosen))
+
+
+def cases_by_cell() -> dict[str, list[Case]]:
+    """Return the cases of each cell, those that differ in the backend one after the other."""
+    found: dict[str, dict[Case, list[Case]]] = {}
+    for case in cases():
+        name = f"{case.row}, I{case.sizes[2]} H{case.sizes[3]}, {str(case.dtype).removeprefix('torch.')}"
+        found.setdefault(name, {}).setdefault(replace(case, backend=""), []).append(case)
+    return {name: [case for alike in ways.values() for case in alike] for name, ways in found.items()}
 
 
 def bidirectional_cases() -> list[Case]:

@@ -11,9 +11,9 @@ from tests.conformance.cases import Case
 from tests.conformance.oracle import Problem, Run, live_steps, map_leaves, poison, with_gradient
 
 
-def posed(case: Case) -> tuple[Problem, list[list[bool]]]:
+def posed(case: Case, cell: Any = None) -> tuple[Problem, list[list[bool]]]:
     """Return the problem of a case with its padding poisoned, and where there is none."""
-    problem = case.problem()
+    problem = case.problem(cell)
     live = live_steps(*case.sizes[:2], case.lengths_list(), case.mask_list())
     return problem._replace(inputs=with_gradient(poison(problem.inputs, live))), live
 
