@@ -160,24 +160,13 @@ def test_the_demo_prints_one_table_of_four_runs(tmp_path, monkeypatch):
     assert (tmp_path / "lstm-static" / "best.ckpt").is_file()
 
 
-def test_help_does_not_wait_for_lightning():
-    code = "import sys, unspool.cli; print('lightning' in sys.modules, 'torchmetrics' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "False"]
-
-
-def test_without_the_extra_the_command_says_what_to_install():
-    code = "import sys; sys.modules['typer'] = None; import unspool.cli"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "pip install 'unspool[train]'" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_the_package_runs_as_the_command():
-    command = [sys.executable, "-m", "unspool", "--version"]
+def test_the_package_runs_as_the_command_and_does_not_wait_for_lightning():
+    command = [sys.executable, "-X", "importtime", "-m", "unspool", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert re.fullmatch(r"unspool \d+\.\d+\.\d+\n", done.stdout)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "unspool.cli" in imported
+    assert not {"lightning", "torchmetrics"} & imported
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

@@ -29,7 +29,7 @@ for name, attempt in ATTEMPTS.items():
     try:
         attempt()
     except (ImportError, data.DataError, SystemExit) as error:
-        print(f"{name}:", *str(error).split())
+        print(f"{name}:", type(error).__name__, *str(error).split())
 """
 
 EXPECTED = {  # what is missing first, and the extra that has it
@@ -49,4 +49,5 @@ def test_what_needs_a_missing_package_names_it_and_its_extra():
     assert messages.keys() == EXPECTED.keys()
     for name, (package, extra) in EXPECTED.items():
         assert f"needs {package}" in messages[name]
+        assert messages[name].startswith("SystemExit ") == (name == "cli")  # a command ends without a traceback
         assert f"not installed. Install it with: pip install 'unspool[{extra}]'" in messages[name]

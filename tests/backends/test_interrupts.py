@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import unspool as us
-from tests.backends.test_native_process import run_python
+from tests.backends.processes import run_python
 
 SIGNALS = """
 import os, signal, sys, threading, time
@@ -26,7 +26,7 @@ torch.set_num_threads(1)
 
 
 def layer_of(steps, backend="native"):
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)  # `torch.manual_seed` imports the compiler
     return us.LSTM(4, 384, batch_first=True, unroll=True, num_steps=steps, backend=backend)
 
 

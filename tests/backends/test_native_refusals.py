@@ -6,7 +6,6 @@ Letters: B batch, T steps, I input size, H hidden size.
 from __future__ import annotations
 
 import inspect
-import json
 import multiprocessing
 import os
 import resource
@@ -864,55 +863,6 @@ def test_one_and_two_threads_agree(cell, batch, steps):
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-5)
-
-
-SCRIPT = """
-import json, torch, unspool
-from tests.backends import native_cells as N
-from unspool import _engine
-
-def train_step(cell, x, lengths):
-    y, _ = unspool.dynamic_rnn(cell, x, lengths, backend="native")
-    return [y.detach(), *torch.autograd.grad(y.square().sum(), list(cell.parameters()))]
-
-out = {"isa": _engine.active_isa()}
-for cell in (unspool.LSTMCell, unspool.GRUCell, N.NASCell, N.ScalarLSTMCell, N.AttendingCell):
-    for dtype in (torch.float32, torch.float64):
-        torch.manual_seed(0)
-        made, x = cell(5, 19).to(dtype), torch.randn(6, 4, 5).to(dtype)
-        out[f"{cell.__name__} {dtype}"] = [t.tolist() for t in train_step(made, x, [4, 1, 3, 0, 2, 4])]
-print(json.dumps(out))
-"""
-
-
-def _with_isa(isa: str) -> dict[str, Any]:
-    root = Path(__file__).parents[2]
-    path = os.pathsep.join([str(root / "src"), str(root)])
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env={**os.environ, "UNSPOOL_ISA": isa, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def test_instruction_sets_agree():
-    from unspool import _engine
-
-    available = list(_engine.available_isas())
-    assert _engine.active_isa() in available
-    results = {isa: _with_isa(isa) for isa in available}
-    first, *others = results
-    for name, expected in results[first].items():
-        if name == "isa":
-            continue
-        relative = 1e-10 if "float64" in name else 2e-5
-        for isa in others:
-            assert results[isa]["isa"] == isa
-            for a, b in zip(results[isa][name], expected, strict=True):
-                a, b = torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64)
-                torch.testing.assert_close(a, b, rtol=0, atol=relative * float(b.abs().max()) + relative / 100)
 
 
 def test_an_unknown_instruction_set_is_named():

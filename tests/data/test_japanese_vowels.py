@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,13 +47,3 @@ def test_the_shipped_data_are_the_sources(tmp_path):
             assert [[f"{value:.6f}" for value in step] for step in shipped.tolist()] == [
                 [f"{value:.6f}" for value in step] for step in original.tolist()
             ]
-
-
-def test_data_needs_torch_and_numpy_only():
-    code = (
-        "import sys, unspool.data; "
-        "needless = ('lightning', 'torchmetrics', 'rich', 'typer', 'pooch', 'requests', 'tokenizers'); "
-        "print([m for m in needless if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

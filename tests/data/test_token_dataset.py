@@ -1,8 +1,6 @@
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,21 +96,20 @@ def test_an_interruption_leaves_nothing(make, tmp_path, monkeypatch, interruptio
     assert sequences(make()) == SEQUENCES
 
 
-def test_a_killed_process_leaves_no_folder_that_is_taken_for_whole(make, tmp_path):
-    program = f"""
-import os, signal
-import numpy as np
-from tests.data.test_token_dataset import TEXTS, TOKENIZER
-from unspool.data import token_dataset
-save = np.save
-def fail(path, array, **named):
-    save(path, array, **named)
-    os.kill(os.getpid(), signal.SIGKILL)
-np.save = fail
-token_dataset(TEXTS, TOKENIZER, cache_dir={str(tmp_path)!r})
-"""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
-    assert subprocess.run([sys.executable, "-c", program], env=environment).returncode == -signal.SIGKILL
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_killed_process_leaves_no_folder_that_is_taken_for_whole(make, tmp_path, monkeypatch):
+    save = np.save
+
+    def fail(path, array, **named):
+        save(path, array, **named)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_token_cache.np, "save", fail)
+        process = multiprocessing.get_context("fork").Process(target=make)
+        process.start()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert [folder.name[:12] for folder in folders(tmp_path)] == [".unfinished-"]
     assert sequences(make()) == SEQUENCES
 

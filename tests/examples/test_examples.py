@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import io
-import os
-import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +17,6 @@ import unspool as us
 from examples import crf_tagger, packed_classifier, seq2seq_attention
 from unspool.layers import AcceleratedGRU, AcceleratedLSTM
 
-ROOT = Path(__file__).parents[2]
 STEPS = 12
 SMALL: dict[str, Any] = {"embedding": 12, "hidden": 16}
 BATCH: dict[str, Any] = {"size": 6, "longest": 25}
@@ -132,11 +129,13 @@ def test_the_command_trains_and_says_what_on(example, options, monkeypatch, caps
     assert "step 20: loss" in printed
 
 
-def test_plain_training_needs_nothing_of_unspool():
-    code = (
-        "import sys; sys.modules['unspool'] = None; import crf_tagger, packed_classifier, seq2seq_attention\n"
-        "for m in (crf_tagger, packed_classifier, seq2seq_attention):\n"
-        "    assert len(list(m.train(m.build(0, embedding=4, hidden=4), m.batches(2, 2, longest=9)))) == 2"
-    )
-    without_data = {name: value for name, value in os.environ.items() if name != "UNSPOOL_DATA_DIR"}
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT / "examples", env=without_data, check=True)
+def test_plain_training_needs_nothing_of_unspool(example, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "unspool"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, example.__name__)
+    module = importlib.import_module(example.__name__)
+    assert module is not example
+    with pytest.raises(ImportError):
+        importlib.import_module("unspool")
+    model = module.build(0, embedding=4, hidden=4)
+    assert len(list(module.train(model, module.batches(2, 2, longest=9)))) == 2

@@ -3,7 +3,7 @@
 Nothing here needs much memory, so that MemoryError is a failure too: what asks for absurdly much must be refused.
 
 Run by `test_plan.py` in a process of its own; `python fuzz_engine.py SEED [CASES]` runs it by hand, and
-`python fuzz_engine.py once-crashed` runs cases that once crashed.
+`python fuzz_engine.py once-crashed [SEED [CASES]]` runs cases that once crashed, before others if there are to be any.
 """
 
 from __future__ import annotations
@@ -175,6 +175,7 @@ def attempt(problem: dict[str, Any]) -> None:
 
 def main(number: int, cases: int) -> None:
     torch.set_num_threads(1)
+    COUNTS.update(refused=0, ran=0)
 
     @seed(number)
     @settings(
@@ -274,7 +275,9 @@ def once_crashed() -> None:
     print(COUNTS)
 
 
-if __name__ == "__main__" and sys.argv[1] == "once-crashed":
-    once_crashed()
-elif __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 400)
+if __name__ == "__main__":
+    if sys.argv[1] == "once-crashed":
+        once_crashed()
+        del sys.argv[1]
+    if len(sys.argv) > 1:
+        main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 400)

@@ -119,6 +119,5 @@ def run_fuzz(*arguments: str) -> None:
     assert "refused" in done.stdout
 
 
-@pytest.mark.parametrize("what", ["0", "once-crashed"])
-def test_the_engine_refuses_broken_tables(what):
-    run_fuzz(what)
+def test_the_engine_refuses_broken_tables():
+    run_fuzz("once-crashed", "0")

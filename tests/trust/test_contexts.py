@@ -224,7 +224,7 @@ def _rows() -> list[Any]:
 
 @pytest.mark.parametrize(("way", "model"), _rows())
 def test_surroundings_change_nothing(way: str, model: str) -> None:
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     own, theirs = MODELS[model]()
     values = torch.randn(STEPS, BATCH, FEATURES)
     x, y = values.clone().requires_grad_(), values.clone().requires_grad_()
