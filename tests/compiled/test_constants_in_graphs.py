@@ -89,7 +89,7 @@ def test_onnx_runtime_takes_constants():
     rows, steps, slots = (torch.export.Dim(name) for name in ("rows", "steps", "slots"))
     shapes = ({0: rows, 1: steps}, {0: rows}, {0: rows, 1: slots}, {0: rows, 1: slots})
     program = converted(model, arguments(), shapes)
-    assert loops(program) == {"Scan": 1}
+    assert loops(program) == ["Scan"]
     run = session(program)
     for sizes in ((4, 6, 3), (7, 9, 5)):
         given = arguments(*sizes)
