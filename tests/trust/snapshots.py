@@ -65,7 +65,8 @@ def snapshot(root: Any) -> Snapshot:
 
 def global_randomness() -> Snapshot:
     """Return the states of everybody's sources of random numbers."""
-    return snapshot({"random": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()})  # noqa: NPY002
+    states = {"random": repr(random.getstate()), "numpy": np.random.get_state(), "torch": torch.get_rng_state()}  # noqa: NPY002
+    return snapshot(states)
 
 
 def _parts(value: Any, path: str, found: Snapshot) -> Iterator[tuple[str, Any]]:
@@ -81,7 +82,7 @@ def _parts(value: Any, path: str, found: Snapshot) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, torch.Generator):
         yield ".state", value.get_state()
     elif isinstance(value, random.Random):
-        yield ".state", value.getstate()
+        yield ".state", repr(value.getstate())  # one text: as numbers it would be 625 parts
     elif isinstance(value, np.random.Generator):
         yield ".state", value.bit_generator.state
     elif isinstance(value, dict):
