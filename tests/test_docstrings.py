@@ -9,6 +9,7 @@ import importlib
 import inspect
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -109,6 +110,7 @@ def damage_error(node: ast.AST) -> str | None:
     return names[0] if names else None
 
 
+@cache
 def raised(function: FunctionType, depth: int = 2) -> set[type]:
     """Return the errors that a function raises: itself, and in the functions that it calls by name, and these."""
     function = inspect.unwrap(function)
@@ -137,12 +139,14 @@ def body(thing: Any) -> Any:
     return thing if thing is not None and is_ours(thing) else None
 
 
-RAISING = {name: errors for name, thing in OURS.items() if body(thing) and (errors := raised(body(thing)))}
+@cache  # not made where tests are only collected: it takes seconds
+def raising() -> dict[str, set[type]]:
+    return {name: errors for name, thing in OURS.items() if body(thing) and (errors := raised(body(thing)))}
 
 
 def test_every_error_is_documented():
     silent = []
-    for name, errors in RAISING.items():
+    for name, errors in raising().items():
         section = (inspect.getdoc(OURS[name]) or "").partition("Raises\n------")[2]
         for error in errors:
             kinds = {kind.__name__ for kind in error.__mro__} - {"Exception", "BaseException", "object"}
@@ -167,7 +171,7 @@ def test_cells_have_their_equations_and_papers():
 
 
 def test_there_are_errors_and_papers_to_check():
-    assert {"unspool.dynamic_rnn", "unspool.LSTMCell.forward", "unspool.data.pad_sequences"} <= set(RAISING)
+    assert {"unspool.dynamic_rnn", "unspool.LSTMCell.forward", "unspool.data.pad_sequences"} <= set(raising())
     assert {"LSTMCell", "GRUCell", "SimpleRNNCell", "ZoneoutCell"} <= set(CITING)
 
 
@@ -177,20 +181,12 @@ def modules() -> list[ModuleType]:
 
 
 NAMES = {"torch": torch, "nn": nn, **{name: value for name, value in vars(unspool).items() if not name.startswith("_")}}
-EXAMPLES = [
-    example
-    for module in modules()
-    for example in doctest.DocTestFinder(exclude_empty=True).find(module, extraglobs=NAMES)
-    if example.examples
-]
-
-
-def test_there_are_examples():
-    assert {"unspool.execution._run.dynamic_rnn", "unspool.cells._contract.Cell"} <= {e.name for e in EXAMPLES}
 
 
 def test_the_examples_run():
-    report: list[str] = []
-    results = [doctest.DocTestRunner().run(example, out=report.append) for example in EXAMPLES]
+    finder, report = doctest.DocTestFinder(exclude_empty=True), list[str]()
+    found = [example for module in modules() for example in finder.find(module, extraglobs=NAMES) if example.examples]
+    assert {"unspool.execution._run.dynamic_rnn", "unspool.cells._contract.Cell"} <= {e.name for e in found}
+    results = [doctest.DocTestRunner().run(example, out=report.append) for example in found]
     assert all(result.attempted for result in results)
     assert not any(result.failed for result in results), "".join(report)

@@ -104,7 +104,7 @@ def check(text: str) -> None:
     program.live()
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(mutated())
 def test_changed_text_is_refused_or_a_program(text):
     check(text)

@@ -64,15 +64,16 @@ def test_training_and_evaluation_in_turn_are_read_twice(readings: SimpleQueue[in
 
 
 def test_a_value_that_is_another_one_in_each_run_ends_on_the_reference_backend_until_it_stands_still(
-    readings: SimpleQueue[int],
+    readings: SimpleQueue[int], monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(kept, "ALWAYS", always := 4)
     cell = Scaled()
-    for i in range(4 * ALWAYS):
+    for i in range(8 * always):
         cell.scale = 1.0 / (1.0 + i)
         run(cell)
     cell.scale = 2.0
     assert "cell.scale changes from run to run" in run(cell)
-    assert readings.qsize() <= ALWAYS + 1 + 8 * ALWAYS // SELDOM
+    assert readings.qsize() <= always + 1 + 16 * always // SELDOM
     found = ["changes from run to run" in run(cell) for _ in range(3 * SELDOM)]
     assert found[-1] is False
     assert sorted(found, reverse=True) == found

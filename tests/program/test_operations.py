@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import pytest
 
@@ -33,6 +34,7 @@ def test_the_engine_has_the_operations_in_the_same_order():
         assert re.findall(rf"^UNSPOOL_{kind.upper()}\((\w+),", text, re.MULTILINE) == list(of_kind(kind))
 
 
+@cache
 def made_of(text: str) -> set[str]:
     """Return the operations of a spelling's program, its loop and its backward program."""
     cell, (x, h) = StepCell(step_of(text)), posed()
