@@ -111,7 +111,9 @@ def test_the_table_leaves_the_process_as_it_was():
 def test_forward(name, dtype, training):
     """Values, states, gradients of all that has one, and PyTorch's own reference where a case has one."""
     # In evaluation mode a quarter of them: another test compares the modes on all.
-    for sample in samples(name, dtype, requires_grad=True, training=training)[:: 1 if training else 4]:
+    # In evaluation mode a quarter of them: another test compares the modes. In single precision half of them.
+    every = (1 if training else 4) * (2 if dtype == torch.float32 else 1)
+    for sample in samples(name, dtype, requires_grad=True, training=training)[::every]:
         ours, theirs = both(name, sample, dtype, training)
         assert type(ours) is ACCELERATED[name]
         assert type(theirs) is LAYERS[name]
