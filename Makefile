@@ -34,7 +34,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/test_docstrings.py
+	$(BIN)/python -m pytest tests/test_docstrings.py tests/test_import.py
 
 # pip comes last into an environment: one whose making was interrupted is made again.
 $(BIN)/pip:
