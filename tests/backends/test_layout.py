@@ -94,3 +94,5 @@ def test_rows_are_sorted_by_length_within_blocks(threads):
     rising = sum(a < b for a, b in pairwise(lengths))
     assert rising <= threads - 1
     assert layout.blocks == threads
+    work = layout.counts.sum(1)
+    assert max(work) - min(work) <= 6, "blocks differ by more than one sequence"

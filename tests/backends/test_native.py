@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -460,6 +460,48 @@ def test_no_thread_sees_a_program_that_has_not_been_checked(monkeypatch):
     assert who_runs(cell, torch.randn(2, 5, 3)) == {"native"}
     assert seen == [None]
     assert backend.kept.latest(cell) is not None
+
+
+class Both(US.Cell):
+    """Its parameter is the weight of a product, and a vector."""
+
+    def __init__(self) -> None:
+        super().__init__(state_size=9)
+        self.weight = nn.Parameter(torch.randn(3, 3))
+
+    def forward(self, x, h):
+        matrix = torch.tanh(h.view(-1, 3, 3) * self.weight + nn.functional.linear(x, self.weight).unsqueeze(1))
+        return matrix.sum(-1), matrix.flatten(1)
+
+
+def test_a_parameter_may_be_a_weight_and_a_vector():
+    cell, x = Both(), torch.randn(4, 6, 3)
+    found = []
+    for backend in ("native", "reference"):
+        y, h = US.dynamic_rnn(cell, x, [6, 2, 0, 5], backend=backend)
+        found.append((y, h, torch.autograd.grad(y.square().sum() + h.sum(), cell.weight)[0]))
+    for mine, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(mine, wanted, rtol=1e-4, atol=1e-4)
+
+
+def _named() -> Any:
+    class Out(NamedTuple):
+        value: torch.Tensor
+
+    class Naming(US.Cell):
+        def forward(self, x, h):
+            h = torch.tanh(x + h)
+            return Out(h), h
+
+    return Naming(state_size=3), Out
+
+
+def test_cells_that_call_the_same_keep_their_own_outputs():
+    """Two classes may have one name."""
+    for _ in range(2):
+        cell, out = _named()
+        y, _ = US.dynamic_rnn(cell, torch.randn(2, 4, 3), backend="native")
+        assert type(y) is out
 
 
 def test_a_cell_that_calls_what_another_has_called_is_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrizations
 from torch.testing._internal.two_tensor import TwoTensor
 
@@ -532,7 +533,7 @@ def test_hooks_are_called_so_the_reference_runs():
     assert native_reasons(cell, X) == []
     handle = cell.register_forward_hook(lambda *_: seen.append(1))
     (reason,) = native_reasons(cell, X)
-    assert "hook" in reason
+    assert "the cell (LSTMCell) has a forward hook, <lambda>" in reason
     seen.clear()
     dynamic_rnn(cell, X)
     assert len(seen) == X.shape[1]
@@ -543,9 +544,37 @@ def test_hooks_are_called_so_the_reference_runs():
 def test_hooks_of_modules_inside_count():
     cell = _Simple()
     handle = cell.product_h.register_forward_pre_hook(lambda *_: None)
-    assert "hook" in native_reasons(cell, X)[0]
+    assert "its part 'product_h' (Linear) has a forward pre-hook" in native_reasons(cell, X)[0]
     handle.remove()
     assert native_reasons(cell, X) == []
+
+
+def test_a_hook_on_all_modules_counts_for_cells_that_are_known():
+    cell, seen = _Simple(), []
+    assert native_reasons(cell, X) == []
+    handle = register_module_forward_hook(lambda *_: seen.append(1))
+    try:
+        assert "on all modules" in native_reasons(cell, X)[0]
+        seen.clear()
+        dynamic_rnn(cell, X)
+    finally:
+        handle.remove()
+    assert len(seen) >= X.shape[1]
+    assert native_reasons(cell, X) == []
+
+
+class _Numbered(US.Cell):
+    def row_inputs(self, batch_size, *, dtype=None, device=None):
+        return torch.arange(batch_size, device=device)
+
+    def forward(self, x, h, rows):
+        h = torch.tanh(x + h * rows.unsqueeze(1))
+        return h, h
+
+
+def test_integers_per_sequence_are_no_floats():
+    (reason,) = native_reasons(_Numbered(state_size=3), X)
+    assert "hold integers, which the engine would take for floating-point numbers" in reason
 
 
 def test_autocast_runs_on_the_reference():

@@ -45,6 +45,8 @@ CASES = "tests/conformance/test_cases.py"
 """Every cell against the oracle: what must find mistakes in how runs are run."""
 ENGINE = f"{CASES} tests/backends/test_native.py"
 """Also cells of the literature, in sizes around those of vectors and blocks."""
+THREADS = "tests/backends/test_native_refusals.py::test_one_and_two_threads_agree"
+"""Several blocks of sequences, and one on which all threads work."""
 RULES = "tests/program/test_differentiate.py tests/program/rules/test_rules.py"
 BACKENDS, PROGRAM, DATA, TRAINING = (f"src/unspool/{name}" for name in ("backends", "program", "data", "training"))
 
@@ -125,7 +127,7 @@ MUTANTS = [
          "leaf, output) if self.go_backwards else output"),
     ),
     *_of(
-        "layouts", f"{BACKENDS}/_layout.py", ENGINE,
+        "layouts", f"{BACKENDS}/_layout.py", f"{THREADS} tests/backends/test_layout.py {ENGINE}",
         ("rows come back in the wrong order", "torch.empty_like(leaf).index_copy(0, self.rows, leaf)",
          "leaf.index_select(0, self.rows)"),
         ("time in reverse", "time = lengths[row] - 1 - step if schedule.reverse else step", "time = step"),
@@ -147,7 +149,7 @@ MUTANTS = [
          "return _whole(steps, batch, False,"),
     ),
     *_of(
-        "layouts", f"{BACKENDS}/_engine_run.py", ENGINE,
+        "layouts", f"{BACKENDS}/_engine_run.py", f"{THREADS} {ENGINE}",
         ("vectors' gradients of one block", '[roles.GRAD_VECTOR, i].sum(0)', '[roles.GRAD_VECTOR, i][0]'),
         ("weights' gradients of one block", "sums.view(-1) if layout.blocks == 1 else sums.sum(0)", "sums[0]"),
         ("transposed sums are not", "total.view(columns, rows).t()", "total.view(rows, columns)"),
@@ -166,10 +168,10 @@ MUTANTS = [
         ("rows come in out of order", "inside = inside[merged]", "inside = inside"),
         ("the states of the rows that stay", "take_rows(new, going if len(staying) else None)",
          "take_rows(new, staying if len(staying) else None)"),
-        ("a state in a gap", "old.index_copy(0, active, part)", "old.index_add(0, live, part)"),
+        ("a state in a gap", "old.index_copy(0, active, part)", "old.index_add(0, active, part)"),
     ),
     *_of(
-        "loop", f"{BACKENDS}/reference.py", "tests/execution/test_errors_in_cells.py",
+        "loop", f"{BACKENDS}/reference.py", "tests/backends/test_reference.py",
         ("a cell may write into its state", "if _versions(tree) != versions[name]:", "if False:"),
     ),
     *_of(
@@ -259,7 +261,6 @@ MUTANTS = [
         ("the place of a cut", 'base.column + value.attrs["start"]', "base.column"),
         ("the place of a part", "base.column + start, Mode.FULL)\n        else",
          "base.column, Mode.FULL)\n        else"),
-        ("parts of what is kept", "and part not in self.kept", ""),
         ("rows are read where they lie", "Place.PREVIOUS, Place.ROW)", "Place.PREVIOUS)"),
         ("one feature for all", "if value.width == 1 and width > 1 and at.mode is Mode.FULL:", "if False:"),
     ),

@@ -269,7 +269,7 @@ class Planner:
             if value.op == "concat":
                 start = 0
                 for part in value.args:
-                    if self._owner.get(part) is value and part not in self._parts and part not in self.kept:
+                    if self._owner.get(part) is value and part not in self._parts:
                         self._parts[part] = (value, start)
                     start += part.width
 

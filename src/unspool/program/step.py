@@ -76,6 +76,12 @@ class StepProgram:
         """Tell whether a parameter is the weight of a product of the loop."""
         return any(v.op == "product" and v.args[1] is value for v in self.loop.body)
 
+    def is_vector(self, value: Value) -> bool:
+        """Tell whether a parameter is read as a vector, be it that it is the weight of a product too."""
+        return not self.is_weight(value) or any(
+            value in ((*v.args[:1], *v.args[2:]) if v.op == "product" else v.args) for v in self.loop.body
+        )
+
     @property
     def same_as_output(self) -> list[int]:
         """For each state, which output has the same values at every step, or -1."""
@@ -144,7 +150,7 @@ def backward_plan(step: StepProgram, wanted: Wanted) -> StepPlan:
     outside = _outside(step, arrays)
     given: dict[Value, Storage] = {}
     for leaf, value in bw.forward.items():
-        if value.level == "param" and step.is_weight(value):
+        if value.level == "param" and not step.is_vector(value):
             continue
         given[leaf] = outside[value] if value in outside else _forward_storage(step, value, arrays)
     coming = {"grad_output": roles.GRAD_OUTPUT, "grad_state": roles.GRAD_STATE}
@@ -221,7 +227,7 @@ def _outside(step: StepProgram, arrays: Arrays) -> dict[Value, Storage]:
         value: arrays.storage(role, i, value.width)
         for role in (roles.INPUT, roles.TOKEN, roles.ROW, roles.VECTOR)
         for i, value in enumerate(role.of(step.loop))
-        if role is not roles.VECTOR or not step.is_weight(value)
+        if role is not roles.VECTOR or step.is_vector(value)
     }
 
 
