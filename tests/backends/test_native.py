@@ -484,6 +484,27 @@ def test_a_parameter_may_be_a_weight_and_a_vector():
         torch.testing.assert_close(mine, wanted, rtol=1e-4, atol=1e-4)
 
 
+class Remembering(US.Cell):
+    """Keeps its last input, which no step reads."""
+
+    def __init__(self) -> None:
+        super().__init__(state_size=(3, 3))
+
+    def forward(self, x, state):
+        h = torch.tanh(x + state[0])
+        return h, (h, 2 * x)
+
+
+def test_a_state_that_no_step_reads_has_the_gradient_of_the_last_step():
+    found = []
+    for backend in ("native", "reference"):
+        x, start = torch.ones(4, 6, 3, requires_grad=True), torch.ones(4, 3, requires_grad=True)
+        _, (h, last) = US.dynamic_rnn(Remembering(), x, [6, 2, 0, 5], (start, start), backend=backend)
+        found.append(torch.autograd.grad(h.sum() + last.square().sum(), [x, start]))
+    for mine, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(mine, wanted)
+
+
 def _named() -> Any:
     class Out(NamedTuple):
         value: torch.Tensor
