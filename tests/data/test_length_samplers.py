@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unspool.data import BatchLoader, BucketBatchSampler, SameLengthBatchSampler, SequenceDataset
-from unspool.data._shard import divide
+from unspool.data._shard import divide, full_steps
 
 LENGTHS = st.lists(st.integers(0, 30), min_size=1, max_size=60)
 BOUNDARIES = st.lists(st.integers(1, 30), max_size=5, unique=True).map(sorted)
@@ -35,6 +35,12 @@ def arguments(draw):
 def make(case, **more):
     kind, positional, named = case
     return kind(*positional, **named, **more)
+
+
+def test_the_largest_batch_is_halved_until_all_have_one():
+    halves = full_steps([np.arange(8), np.arange(8, 10)], 5)
+    assert sorted(map(len, halves)) == [2, 2, 2, 2, 2]
+    assert sorted(np.concatenate(halves).tolist()) == list(range(10))
 
 
 @given(arguments(), EPOCHS)

@@ -330,7 +330,7 @@ MUTANTS = [
         ("another order is continued", "if state.get(name) != value:", "if False:"),
     ),
     *_of(
-        "resume", f"{TRAINING}/callbacks.py", "tests/training/test_resume.py tests/training/test_run.py",
+        "resume", f"{TRAINING}/callbacks.py", "tests/training/test_callbacks.py tests/training/test_resume.py",
         ("random numbers of all steps", "[self.seed, trainer.global_step, trainer.global_rank]", "[self.seed]"),
         ("the best epoch is forgotten", 'self.best = state_dict["best"]', "pass"),
         ("rows of the log twice", "self._write_log(trainer)\n\n    @override\n    def on_train_epoch_start",
