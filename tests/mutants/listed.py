@@ -278,7 +278,7 @@ MUTANTS = [
          "place, value.width, a=planner.scalar(0.0), b=planner"),
     ),
     *_of(
-        "engine", "native/executor.cpp", CASES,
+        "engine", "native/executor.cpp", f"{THREADS} tests/backends/test_static.py tests/backends/test_native_sizes.py",
         ("steps of a chunk backward", "(plan_.backward ? steps - 1 - i : i)", "i"),
         ("the first step of a chunk", "plan_.backward ? live - done - steps : done;", "done;"),
         ("weights that have changed", "std::exchange(known, now) == now;", "std::exchange(known, now) != 0;"),
@@ -287,7 +287,7 @@ MUTANTS = [
          "offset(whole.block, whole.first_step);"),
     ),
     *_of(
-        "engine", "native/instructions.hpp", ENGINE,
+        "engine", "native/instructions.hpp", f"{THREADS} {ENGINE}",
         ("a row of an earlier step", "while (r - before >= count(f.block, step))", "if (r - before >= 8)"),
         ("a part of the columns", "m0 * in.groups, in.groups, true,", "m0, in.groups, true,"),
         ("few tokens", "layout_.tokens < kFew && w.stride_k == 1", "false",
@@ -339,7 +339,7 @@ MUTANTS = [
         ("the best of not a number", 'math.isnan(self.best["val_loss"])', "False"),
     ),
     *_of(
-        "resume", f"{TRAINING}/module.py", "tests/training/test_text_recipe.py tests/training/test_resume.py",
+        "resume", f"{TRAINING}/module.py", "tests/training/test_classic_recipes.py",
         ("streams begin anew", 'self._carried["train"] = checkpoint["carried"]', "pass"),
     ),
     *_of(
