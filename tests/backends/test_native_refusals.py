@@ -875,10 +875,18 @@ def _forward_in_child(queue: Any, cell: Any) -> None:
         queue.put(dynamic_rnn(cell, X, LENGTHS, backend="native")[0].tolist())
 
 
-@pytest.mark.parametrize("cell", [US.LSTMCell, N.NASCell, N.AttendingCell])
 @pytest.mark.parametrize(
-    ("batch", "steps"), [(67, 13), (1, 500)]
-)  # enough work for several threads, by rows and columns
+    ("batch", "steps", "cell"),  # enough work for several threads, by blocks, by rows of one block and by columns
+    [
+        *(
+            (batch, steps, cell)
+            for batch, steps in ((67, 13), (1, 500))
+            for cell in (US.LSTMCell, N.NASCell, N.AttendingCell)
+        ),
+        (2, 40, US.LSTMCell),
+        (2, 40, N.NASCell),
+    ],
+)
 def test_one_and_two_threads_agree(cell, batch, steps):
     made = cell(3, 33)
     x, lengths = torch.randn(batch, steps, 3), [steps - k % 7 for k in range(batch)]
