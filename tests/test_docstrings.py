@@ -86,6 +86,28 @@ def test_every_parameter_is_mentioned():
     assert [(name, p) for name, p in named if not re.search(rf"\b{re.escape(p)}\b", texts[name])] == []
 
 
+def section(text: str, title: str) -> list[str]:
+    """Return the names that a section of a docstring describes."""
+    found = re.search(rf"^{title}\n-+\n(.*?)(?=^\S[^\n]*\n-+\n|\Z)", text, re.DOTALL | re.MULTILINE)
+    lines = [line for line in found[1].splitlines() if line and not line[0].isspace()] if found else []
+    return [name.strip().lstrip("*") for line in lines for name in line.split(" : ")[0].split(",")]
+
+
+def test_nothing_is_described_that_is_no_parameter():
+    """Of private functions either."""
+    strange, described = [], 0
+    for path in Path(unspool.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                names = section(ast.get_docstring(node) or "", "Parameters")
+                taken = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+                taken += [a for a in (node.args.vararg, node.args.kwarg) if a]
+                described += len(names)
+                strange += [(path.name, node.name, name) for name in names if name not in {a.arg for a in taken}]
+    assert described > 500
+    assert strange == []
+
+
 def is_ours(thing: Any) -> bool:
     """Tell whether a class or function was written here; methods of dataclasses and NamedTuples are generated."""
     written = inspect.isclass(thing) or Path(inspect.unwrap(thing).__code__.co_filename).exists()

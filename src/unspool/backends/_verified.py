@@ -72,7 +72,7 @@ def verified(sequences: int = 4, *, tolerance: float | None = None) -> Iterator[
 
     Parameters
     ----------
-    rows : int
+    sequences : int
         How many of a batch are checked; all where there are fewer.
     tolerance : float, optional
         How far a value may be from that of the loop, as a share of the largest one of its tensor. By default 1e-3 in
