@@ -58,15 +58,12 @@ _swapping = threading.RLock()
 
 
 def with_tensors(module: nn.Module, tensors: dict[str, Tensor], function: Callable[[], Any]) -> Any:
-    """Call a function while a module computes with other parameters and buffers.
+    """Do what `call_with` does, whatever other threads do with the module.
 
     Parameters
     ----------
-    module : Module
-    tensors : dict of str to Tensor
-        By name, all of the module's.
-    function : callable
-        Without arguments.
+    module, tensors, function
+        See `unspool.backends.call_with`.
     """
     own = dict([*module.named_parameters(), *module.named_buffers()])
     same = own.keys() == tensors.keys() and all(
