@@ -41,6 +41,17 @@ def test_values_and_gradients_at_every_size(hidden_size, dtype):
     check_size(hidden_size, dtype, every=5, first=list(SIZES).index(hidden_size) + DTYPES.index(dtype))
 
 
+@pytest.mark.parametrize("lengths", ["no lengths", "mixed"])
+@pytest.mark.parametrize("cell", ["LSTM", "NAS"])
+def test_more_sequences_than_a_step_works_on_at_once(cell, lengths):
+    """A step of more than 256 sequences is cut into parts, each with its own place in every array."""
+    way: dict[str, Any] = {
+        "lengths": lengths, "mask": "no mask", "resets": "no resets", "reverse": False, "all_states": True,
+        "dtype": torch.float64, "sizes": (700, 3, 2, 3), "given_state": True,
+    }  # fmt: skip
+    check(next(row for row in ROWS if row.name == cell), way)
+
+
 @pytest.mark.parametrize("isa", sorted({*_engine.available_isas()} - {_engine.active_isa()}))
 def test_values_and_gradients_on_every_instruction_set(isa):
     """At every size, and a third of the cells in all their ways: with masks, in reverse, and in other batches."""
