@@ -1,17 +1,20 @@
-// What Python sees of the engine. The only file that knows of Python.
+// What Python sees of the engine. Of Python know this file and tensors.hpp alone.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <pthread.h>
 
 #include <atomic>
 #include <stdexcept>
+#include <tuple>
 
 #include "executor.hpp"
 #include "isa.hpp"
 #include "operation_names.hpp"
+#include "tensors.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -19,16 +22,28 @@ using namespace nb::literals;
 namespace {
 
 using Table = nb::ndarray<const int64_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-using Tensor = nb::ndarray<nb::device::cpu>;
 
 unspool::OperandRef operand(const int64_t* at) {
   return {at[0], at[1], static_cast<unspool::Operand>(at[2])};
 }
 
+// A plan, and how the tensors of a run stand for its arrays and weights.
+struct BoundPlan {
+  unspool::Plan plan;
+  std::vector<unspool::Form> arrays;
+  std::vector<unspool::Cut> weights;
+};
+
+unspool::TensorReader& tensors() {
+  static unspool::TensorReader reader;
+  return reader;
+}
+
+// Weights: whether each is given as [N, K], the first of its columns that is taken, and how many are (-1: all).
 // Rows: storages [place, array, width, first]; instructions [kind, op, dst(3), width, groups, a(3), b(3), c(3), weight,
 // imm0, imm1, phase].
-unspool::Plan make_plan(Table storages, Table instructions, std::vector<double> constants, std::vector<int64_t> indices,
-                        int64_t arrays, int64_t weights, bool backward) {
+BoundPlan make_plan(Table storages, Table instructions, std::vector<double> constants, std::vector<int64_t> indices,
+                    int64_t arrays, const std::vector<std::tuple<bool, int64_t, int64_t>>& weights, bool backward) {
   if (storages.shape(1) != 4 || instructions.shape(1) != 20) throw std::invalid_argument("engine: tables of another form");
   unspool::Plan plan;
   for (size_t i = 0; i < storages.shape(0); ++i) {
@@ -44,10 +59,13 @@ unspool::Plan make_plan(Table storages, Table instructions, std::vector<double> 
   plan.constants = std::move(constants);
   plan.indices = std::move(indices);
   plan.arrays = arrays;
-  plan.weights = weights;
+  plan.weights = static_cast<int64_t>(weights.size());
   plan.backward = backward;
   plan.validate();
-  return plan;
+  auto forms = unspool::forms_of(plan);
+  std::vector<unspool::Cut> cuts;
+  for (const auto& [transposed, first, columns] : weights) cuts.push_back({transposed, first, columns});
+  return {std::move(plan), std::move(forms), std::move(cuts)};
 }
 
 struct OwnedLayout {
@@ -82,34 +100,6 @@ void make_layout(OwnedLayout* self, int64_t tokens, int64_t rows, Vector row_sta
   self->view.validate();
 }
 
-template <class T>
-unspool::Array<T> matrix(const Tensor& t) {
-  if (t.ndim() != 2 || t.dtype() != nb::dtype<T>() || (t.shape(0) > 0 && t.shape(1) > 1 && t.stride(1) != 1)) {
-    throw std::invalid_argument("engine: an array is not a matrix of the run's dtype with its columns side by side");
-  }
-  return {static_cast<T*>(t.data()), static_cast<int64_t>(t.shape(0)), static_cast<int64_t>(t.shape(1)),
-          t.shape(0) > 1 ? t.stride(0) : static_cast<int64_t>(t.shape(1))};
-}
-
-// A matrix, or a padded array [T, B, features] in any order of its first two axes.
-template <class T>
-unspool::Array<T> array(const Tensor& t) {
-  if (t.ndim() != 3) return matrix<T>(t);
-  const bool empty = t.shape(0) == 0 || t.shape(1) == 0;
-  if (t.dtype() != nb::dtype<T>() || (!empty && t.shape(2) > 1 && t.stride(2) != 1)) {
-    throw std::invalid_argument("engine: a padded array is not of the run's dtype with its features side by side");
-  }
-  return {static_cast<T*>(t.data()), static_cast<int64_t>(t.shape(0)), static_cast<int64_t>(t.shape(2)), t.stride(0),
-          static_cast<int64_t>(t.shape(1)), t.stride(1)};
-}
-
-template <class T>
-unspool::Weight<T> weight(const Tensor& t) {
-  if (t.ndim() != 2 || t.dtype() != nb::dtype<T>()) throw std::invalid_argument("engine: a weight is not a matrix");
-  return {static_cast<const T*>(t.data()), static_cast<int64_t>(t.shape(0)), static_cast<int64_t>(t.shape(1)),
-          t.stride(0), t.stride(1)};
-}
-
 // Whether this is the thread on which Python runs the handlers of signals.
 bool is_main_thread() {
   static std::atomic<unsigned long> main{0};
@@ -120,12 +110,17 @@ bool is_main_thread() {
 }
 
 template <class T>
-void run(const unspool::Plan& plan, const OwnedLayout& layout, const std::vector<Tensor>& arrays,
-         const std::vector<Tensor>& weights, int threads, unspool::Workspace* kept) {
+void run(const BoundPlan& bound, const OwnedLayout& layout, nb::sequence arrays, nb::sequence weights, int threads,
+         unspool::Workspace* kept) {
+  const unspool::Plan& plan = bound.plan;
+  if (nb::len(arrays) != bound.arrays.size() || nb::len(weights) != bound.weights.size())
+    throw std::invalid_argument("engine: another number of arrays or weights than the plan has");
+  unspool::ArrayReader<T> reader(tensors());
   std::vector<unspool::Array<T>> a;
   std::vector<unspool::Weight<T>> w;
-  for (const Tensor& t : arrays) a.push_back(array<T>(t));
-  for (const Tensor& t : weights) w.push_back(weight<T>(t));
+  a.reserve(bound.arrays.size()), w.reserve(bound.weights.size());
+  for (nb::handle t : arrays) a.push_back(reader.array(t, bound.arrays[a.size()]));
+  for (nb::handle t : weights) w.push_back(reader.weight(t, bound.weights[w.size()]));
   // Runs the handlers of the signals that have come; tells whether one of them has raised.
   const auto stop = [] {
     nb::gil_scoped_acquire acquire;
@@ -155,7 +150,7 @@ nb::object listed(const char* names) { return nb::str(names).attr("split")(", ")
 NB_MODULE(_engine, m) {
   m.doc() = "The native CPU engine: runs plans over ragged batches.";
   nb::set_leak_warnings(false);  // plans are kept for the life of the process
-  m.attr("interface") = 6;  // changes whenever the columns of the tables do
+  m.attr("interface") = 7;  // changes whenever the columns of the tables do
   nb::dict names;  // of what stands in the tables as a number, each at its number
   names["unary operation"] = listed(unspool::kUnaryNames);
   names["binary operation"] = listed(unspool::kBinaryNames);
@@ -166,7 +161,9 @@ NB_MODULE(_engine, m) {
   names["phase"] = listed(unspool::kPhaseNames);
   names["mode of operands"] = listed(unspool::kOperandNames);
   m.attr("names") = names;
-  nb::class_<unspool::Plan>(m, "Plan", "A checked plan: what one step does, in terms of arrays.");
+  m.def("accept", [](nb::type_object type) { tensors().accept(type); }, "tensor"_a,
+        "Take arrays of this type, torch.Tensor. Raises AttributeError where it has no DLPack exchange table.");
+  nb::class_<BoundPlan>(m, "Plan", "A checked plan: what one step does, in terms of arrays.");
   m.def("make_plan", &make_plan, "storages"_a, "instructions"_a, "constants"_a, "indices"_a, "arrays"_a,
         "weights"_a, "backward"_a, "Check tables and make a plan of them. Raises ValueError where they do not fit.");
   nb::class_<OwnedLayout>(m, "Layout", "Where the valid steps of a batch lie: blocks of rows, and their live rows per step.")

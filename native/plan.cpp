@@ -16,10 +16,13 @@ void require(bool good, const char* what) {
 constexpr int64_t kLargest = int64_t{1} << 31;  // of a width or a number of rows, so that no sum or product overflows
 constexpr int64_t kWidest = int64_t{1} << 28;   // of scratch: one row of it fills a gigabyte
 
-// Bytes of memory of this machine; as many as there can be where the system does not say.
+// Bytes of memory of this machine; as many as there can be where the system does not say. Asking takes longer than a step.
 int64_t physical_memory() {
-  const int64_t pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGE_SIZE);
-  return pages > 0 && size > 0 ? pages * size : INT64_MAX;
+  static const int64_t bytes = [] {
+    const int64_t pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGE_SIZE);
+    return pages > 0 && size > 0 ? pages * size : INT64_MAX;
+  }();
+  return bytes;
 }
 
 bool is_padded(Place place) { return place == Place::padded || place == Place::padded_previous; }

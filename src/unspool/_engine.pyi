@@ -23,13 +23,14 @@ class Layout:
 
 class Workspace: ...
 
+def accept(tensor: type[Tensor]) -> None: ...
 def make_plan(
     storages: NDArray[Any],
     instructions: NDArray[Any],
     constants: Sequence[float],
     indices: Sequence[int],
     arrays: int,
-    weights: int,
+    weights: Sequence[tuple[bool, int, int]],
     backward: bool,
 ) -> Plan: ...
 def run_f32(

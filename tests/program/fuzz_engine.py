@@ -48,6 +48,9 @@ NUMBERS = st.one_of(
 )
 
 
+AS_IT_LIES = (False, 0, -1)
+"""Weights are given as `[K, N]`, with all columns."""
+
 TIMES, SEQUENCES = np.repeat(np.arange(T), B), np.tile(np.arange(B), T)
 
 
@@ -137,7 +140,7 @@ def problems(draw: Any) -> dict[str, Any]:
             code,
             constants, indices,
             len(plan.arrays) + (draw(st.integers(-2, 3)) if at == "flag" else 0),
-            len(plan.tables.weights) + (draw(st.integers(-1, 2)) if at == "flag" else 0),
+            [AS_IT_LIES] * (len(plan.tables.weights) + (draw(st.integers(-1, 2)) if at == "flag" else 0)),
             backward != (at == "flag" and draw(st.booleans())),
         ),
         "layout": (tokens, rows, starts, counts, offsets, times, sequences),
@@ -199,7 +202,7 @@ EMPTY: Any = (
     [],
     [],
     0,
-    0,
+    [],
     False,
 )
 BROKEN_PRODUCTS = [(7, 18), (7, 10**6), (7, -1), (8, 3), (8, -1), (9, 2), (9, 9), (16, 1), (16, -1)]
@@ -212,7 +215,7 @@ def physical_memory() -> int:
 
 def attempt_code(plan: StepPlan, backward: bool, code: np.ndarray, threads: int) -> None:
     offsets, counts = np.array([[0, 3, 5, 7]], dtype=np.int64), np.array([[3, 2, 2, 1]], dtype=np.int64)
-    sizes = len(plan.arrays), len(plan.tables.weights)
+    sizes = len(plan.arrays), [AS_IT_LIES] * len(plan.tables.weights)
     weights = [tuple(v.shape) if transposed else tuple(v.shape[::-1]) for v, transposed in plan.tables.weights]
     problem = {
         "tables": (

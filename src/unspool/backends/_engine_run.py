@@ -5,15 +5,16 @@ from __future__ import annotations
 from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.dlpack import to_dlpack  # type: ignore[reportPrivateImportUsage]
 
 from unspool._reason import Reason
 from unspool.backends._buffers import DYNAMIC, BufferPool
+from unspool.backends._inference import Inference, in_memory, padded
 from unspool.backends._layout import TokenLayout
 from unspool.backends._loop_in_torch import run_loop
 from unspool.backends._static import StaticPlan, StaticPlans
@@ -36,13 +37,13 @@ class NativePlan:
     plan : StepPlan
     native : Plan
         The engine's.
-    weights : list of (int, bool)
-        For each weight the number of its parameter, and whether it is taken transposed.
+    weights : list of int
+        For each weight the number of its parameter.
     """
 
     plan: StepPlan
     native: Any
-    weights: list[tuple[int, bool]]
+    weights: list[int]
 
 
 class CompiledStep:
@@ -71,7 +72,7 @@ class CompiledStep:
     def __init__(self, step: StepProgram, engine: Any) -> None:
         self.step, self.engine = step, engine
         self.batches: dict[int, Reason] = {}
-        self._plans: dict[object, NativePlan] = {}
+        self._plans: dict[Wanted | None, NativePlan] = {}
         self.static_plans = StaticPlans(engine)
         loop = step.loop
         self.leaves = {op: loop.program.leaves(op) for op in ("param", "input", "row")}
@@ -82,6 +83,11 @@ class CompiledStep:
         self.results = [(role, i) for role in (roles.OUTPUT, roles.STATE) for i in range(len(role.of(loop)))]
         ends = [*accumulate((len(role.of(loop)) for role in _GIVEN), initial=0)]
         self.slices = {role: slice(*bounds) for role, bounds in zip(_GIVEN, pairwise(ends), strict=True)}
+
+    @cached_property
+    def inference(self) -> Inference:
+        """How the step is run without gradients."""
+        return Inference(self.step, self.engine, self.before)
 
     def again(self) -> CompiledStep:
         """Return the same for one more cell that computes the same: its plans, and memory of its own."""
@@ -94,39 +100,19 @@ class CompiledStep:
         """Return those of a run's tensors, or of what belongs to them, that a role's arrays are taken from."""
         return items[self.slices[role]]
 
-    def plan(self, key: bool | Wanted) -> NativePlan:
-        """Return a plan: forward for whether it is trained, backward for what is wanted."""
-        if key not in self._plans:
-            backward = isinstance(key, Wanted)
-            plan = backward_plan(self.step, key) if isinstance(key, Wanted) else forward_plan(self.step, key)
+    def plan(self, wanted: Wanted | None) -> NativePlan:
+        """Return a plan of training: backward for what is wanted, or forward."""
+        if wanted not in self._plans:
+            plan = forward_plan(self.step, training=True) if wanted is None else backward_plan(self.step, wanted)
             tables, params = plan.tables, self.step.loop.params
             native = self.engine.make_plan(
                 tables.storages, tables.instructions, tables.constants, tables.indices,
-                len(plan.arrays), len(tables.weights), backward,
+                len(plan.arrays), [(not as_it_lies, 0, -1) for _, as_it_lies in tables.weights], wanted is not None,
             )  # fmt: skip
             forward = self.step.backward.forward  # a backward plan names weights by leaves that stand for them
-            weights = [(params.index(forward.get(v, v)), transposed) for v, transposed in tables.weights]
-            self._plans[key] = NativePlan(plan, native, weights)
-        return self._plans[key]
-
-
-# PyTorch negates some tensors only when they are read; `resolve_neg` gives memory that holds the values.
-
-
-def _matrix(tensor: Tensor) -> Tensor:
-    """Return `[rows, features]` with features side by side: a view where they lie so, as all that is written must."""
-    tensor = tensor.detach().resolve_neg()
-    tensor = tensor.unsqueeze(1) if tensor.dim() == 1 else tensor.flatten(1)
-    side_by_side = tensor.shape[1] <= 1 or tensor.stride(1) == 1
-    apart = tensor.shape[0] <= 1 or tensor.stride(0) >= tensor.shape[1]  # a mask shared over the batch has stride 0
-    return tensor if side_by_side and apart else tensor.contiguous()
-
-
-def _padded(tensor: Tensor) -> Tensor:
-    """Return `[T, B, features]` with features side by side: a view where they lie so, as all that is written must."""
-    tensor = tensor.detach().resolve_neg()
-    tensor = tensor.unsqueeze(2) if tensor.dim() == 2 else tensor.flatten(2)
-    return tensor if tensor.shape[2] <= 1 or tensor.stride(2) == 1 else tensor.contiguous()
+            weights = [params.index(forward.get(v, v)) for v, _ in tables.weights]
+            self._plans[wanted] = NativePlan(plan, native, weights)
+        return self._plans[wanted]
 
 
 @dataclass(frozen=True)
@@ -135,7 +121,6 @@ class Request:
 
     compiled: CompiledStep
     layout: TokenLayout
-    training: bool
     dtype: torch.dtype
     static: StaticPlan | None
 
@@ -144,13 +129,13 @@ class Request:
         """Where the memory comes from that is kept for the backward pass."""
         return DYNAMIC if self.static is None else self.static.buffers
 
-    def run(self, which: bool | Wanted, tensors: Any, known: dict[Key, Tensor]) -> dict[Key, Tensor]:
+    def run(self, wanted: Wanted | None, tensors: Any, known: dict[Key, Tensor]) -> dict[Key, Tensor]:
         """Run a plan.
 
         Parameters
         ----------
-        which : bool or Wanted
-            The plan.
+        wanted : Wanted or None
+            Which plan: see `CompiledStep.plan`.
         tensors : sequence of Tensor
             What the run is given.
         known : dict of (Role, int) to Tensor
@@ -162,21 +147,16 @@ class Request:
             The plan's arrays.
         """
         compiled, layout = self.compiled, self.layout
-        plan = compiled.plan(which)
-        arrays, inputs, weights = {}, [], []
+        plan = compiled.plan(wanted)
+        arrays = {}
         for key, width in plan.plan.arrays.items():
-            array = arrays[key] = known[key] if key in known else self._array(*key, width, tensors)
-            inputs.append(_padded(array) if key[0].place is _PADDED else _matrix(array))
+            arrays[key] = known[key] if key in known else self._array(*key, width, tensors)
         params = compiled.group(roles.VECTOR, tensors)
-        for number, transposed in plan.weights:
-            weight = params[number].detach().resolve_neg()
-            weights.append(weight if transposed else weight.t())
         run = compiled.engine.run_f64 if self.dtype == torch.float64 else compiled.engine.run_f32
-        with nullcontext() if self.static is None else self.static.workspace(which) as workspace:
-            # Capsules, because asking each tensor for its own (`Tensor.__dlpack__`) takes longer than a short run.
+        with nullcontext() if self.static is None else self.static.workspace(wanted) as workspace:
             run(
-                plan.native, layout.engine, list(map(to_dlpack, inputs)), list(map(to_dlpack, weights)),
-                layout.threads, workspace,
+                plan.native, layout.engine, [in_memory(t) for t in arrays.values()],
+                [in_memory(params[number]) for number in plan.weights], layout.threads, workspace,
             )  # fmt: skip
         return arrays
 
@@ -185,9 +165,9 @@ class Request:
         compiled, layout = self.compiled, self.layout
         if role in compiled.slices:
             array = tensors[compiled.slices[role].start + number]
-            return array.reshape(1, -1).to(self.dtype) if role is roles.VECTOR else array
+            return array if array.dtype == self.dtype else array.to(self.dtype)
         if role.place is _PADDED:
-            return self.padded(role.of(compiled.step.loop)[number].shape)
+            return padded(layout, role.of(compiled.step.loop)[number].shape, self.dtype, self.static)
         if role.place is _TOKEN:
             return self.buffers.empty((layout.tokens, width), self.dtype)
         summed = {
@@ -197,13 +177,6 @@ class Request:
         }
         return self.buffers.zeros((summed[role], width), self.dtype)
 
-    def padded(self, shape: tuple[int, ...]) -> Tensor:
-        """Return an array of inputs' form for the engine to fill at valid steps; elsewhere it is zero."""
-        whole = *self.layout.shape, *shape
-        if self.static is None:
-            return (torch.zeros if self.layout.has_padding else torch.empty)(whole, dtype=self.dtype)
-        return (self.buffers.zeros if self.layout.has_padding else self.buffers.empty)(whole, self.dtype)
-
 
 class EngineRun(torch.autograd.Function):
     """(inputs, per-step values, per-sequence values, initial states, parameters) -> (outputs, final states)."""
@@ -211,17 +184,15 @@ class EngineRun(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, request: Request, *tensors: Tensor) -> tuple[Tensor, ...]:
         compiled = request.compiled
-        # What is returned is made in its own shape, and the engine gets views of it: users may write into it.
         states: dict[Key, Tensor] = {
             (roles.STATE, i): initial.clone(memory_format=torch.contiguous_format)
             for i, initial in enumerate(compiled.group(roles.INITIAL, tensors))
         }
-        arrays = request.run(request.training, tensors, states)
-        if request.training:
-            ctx.request = request
-            ctx.set_materialize_grads(False)
-            ctx.kept = [key for key in arrays if key[0].giver == "forward"]
-            ctx.save_for_backward(*tensors, *map(arrays.__getitem__, ctx.kept))
+        arrays = request.run(None, tensors, states)
+        ctx.request = request
+        ctx.set_materialize_grads(False)
+        ctx.kept = [key for key in arrays if key[0].giver == "forward"]
+        ctx.save_for_backward(*tensors, *map(arrays.__getitem__, ctx.kept))
         return tuple(map(arrays.__getitem__, compiled.results))
 
     @staticmethod
@@ -263,7 +234,7 @@ def _gradients(request: Request, tensors: Any, known: dict[Key, Tensor], grads: 
         if role is roles.STATE and g is None:
             g = request.buffers.zeros((batch, width), request.dtype)
         elif role is roles.STATE:
-            # The engine writes here: whatever the strides of what comes in, the copy must be what `_matrix` can view.
+            # The engine writes here: whatever the strides of what comes in, the copy must have features side by side.
             g = g.reshape(batch, width).clone(memory_format=torch.contiguous_format)
         elif g is None:
             g = torch.zeros((1, 1, *shape), dtype=request.dtype).expand(*layout.shape, *shape)

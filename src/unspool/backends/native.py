@@ -33,7 +33,7 @@ from unspool.program.source import TraceError
 from unspool.program.step import StepProgram
 from unspool.program.tables import difference_from
 
-INTERFACE = 6
+INTERFACE = 7
 """The form of the tables that this version writes; the engine says which one it reads."""
 
 CHECKED = 256
@@ -60,6 +60,11 @@ def load_engine() -> tuple[Any, Reason]:
     if different:
         found = f"the engine is of another version: {different}"
         return None, Reason(f"{found}; reinstall unspool, so that both are of one version", remedy)
+    try:
+        module.accept(Tensor)
+    except AttributeError:
+        found = f"PyTorch {torch.__version__} does not hand its tensors to other libraries, as 2.11 and later do"
+        return None, Reason(f"{found}; install a newer one", "install a newer PyTorch")
     module.active_isa()  # raises where UNSPOOL_ISA names an instruction set that cannot run here
     return module, Reason()
 
@@ -193,26 +198,27 @@ class NativeBackend:
                 known[leaf] = tensor.to(dtype)
         for leaf, tensor, made in zip(leaves["param"], recording.parameters, recording.made, strict=True):
             known[leaf] = tensor if made else next(given)
-        for value, function, args in compiled.before:
+        training = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*known.values(), *states))
+        for value, function, args in compiled.before if training else compiled.inference.before:
             if function is None:
                 evaluate([value], known, schedule.batch)
             else:
                 known[value] = function(*map(known.__getitem__, args))
         if loop.tokens:
             _evaluate_steps(loop, known, layout)
-        tensors = [*map(known.__getitem__, loop.inputs), *map(known.__getitem__, compiled.taken), *states]
-        tensors += map(known.__getitem__, loop.params)
-        training = False
-        if torch.is_grad_enabled():
-            for tensor in tensors:
-                training = training or tensor.requires_grad
         static = compiled.static_plans.at(schedule.steps) if call.static else None
-        results = EngineRun.apply(Request(compiled, layout, training, dtype, static), *tensors)
-        count = len(loop.program.outputs)
-        final = unflatten(results[count:], recording.state_spec)
+        if training:
+            tensors = [*map(known.__getitem__, loop.inputs), *map(known.__getitem__, compiled.taken), *states]
+            tensors += map(known.__getitem__, loop.params)
+            results = EngineRun.apply(Request(compiled, layout, dtype, static), *tensors)
+            count = len(loop.program.outputs)
+            outputs, finals = results[:count], results[count:]
+        else:
+            outputs, finals = compiled.inference.run(known, states, layout, dtype, static)
+        final = unflatten(finals, recording.state_spec)
         if layout.rows is not None:
             final = map_leaves(layout.put_rows, final)
-        return Result(unflatten(results[:count], recording.output_spec), final)
+        return Result(unflatten(outputs, recording.output_spec), final)
 
 
 def _on_cpu(run: Run) -> Result:

@@ -28,12 +28,16 @@ class Planner:
         Where values that are not computed lie.
     kept : dict of Value to Storage
         Where values that are computed must be found afterwards.
+    apart : bool
+        Whether a product with weights that are stacked becomes one product for each of them, so that nobody needs to
+        put them together.
     phase : Phase
         Of the instructions that are planned.
     """
 
     given: dict[Value, Storage]
     kept: dict[Value, Storage]
+    apart: bool = False
     phase: Phase = Phase.STEP
     storages: list[Storage] = field(default_factory=list)
     code: list[list[int]] = field(default_factory=list)
@@ -300,8 +304,13 @@ class Planner:
             addend = self.operand(third[0], width) if third else None
             if addend is not None and addend.mode not in (Mode.FULL, Mode.VECTOR):
                 addend = self.matrix(third[0])
-            weight = self.weight(args[1], bool(value.attrs.get("transposed")))
-            self.emit(Kind.PRODUCT, 0, self._destination(value), width, a=x, b=addend, weight=weight)
+            at, transposed = self._destination(value), bool(value.attrs.get("transposed"))
+            start = 0
+            for weight in self._weights_of(args[1]) if self.apart and not transposed else [args[1]]:
+                n = width if transposed else weight.shape[0]
+                place = self.weight(weight, transposed)
+                self.emit(Kind.PRODUCT, 0, _from(at, start), n, a=x, b=addend and _from(addend, start), weight=place)
+                start += n
         elif OPERATIONS[op].kind == "reduce":
             x = self.matrix(args[0])
             self.emit(Kind.REDUCE, NUMBERS[op], self._destination(value), args[0].width, groups=value.width, a=x)
@@ -325,6 +334,12 @@ class Planner:
             constants = value.attrs.get("imm", ())
             self.emit(kind, NUMBERS[op], self._destination(value), width, a=a, b=b, c=c, imm=constants)
 
+    def _weights_of(self, weight: Value) -> list[Value]:
+        """Return the weights that are stacked in one, or itself."""
+        if weight.op != "stack_rows":
+            return [weight]
+        return [part for stacked in weight.args for part in self._weights_of(stacked)]
+
     def _expand(self, value: Value) -> None:
         """Plan a repetition: of each feature, or of all of them."""
         source, width = value.args[0], value.width
@@ -347,3 +362,8 @@ class Planner:
             self.indices,
             self.weights,
         )
+
+
+def _from(at: Operand, column: int) -> Operand:
+    """Return what begins so many columns further."""
+    return Operand(at.storage, at.column + column, at.mode)

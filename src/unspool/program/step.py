@@ -119,7 +119,7 @@ def forward_plan(step: StepProgram, training: bool) -> StepPlan:
                 keep(loop.program.new_states[i], roles.STATE_TOKENS, i)
         for i, value in enumerate(step.backward.saved):
             keep(value, roles.SAVED, i)
-    planner = Planner(given, kept)
+    planner = Planner(given, kept, apart=not training)
     ends = [value for value, _ in copies] + loop.program.new_states + loop.program.outputs
     phases = {v: Phase.BEFORE if v.level == "token" else Phase.STEP for v in loop.body}
     planner.compute(loop.body, ends, phases)
