@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <stdexcept>
 #include <tuple>
@@ -27,11 +28,13 @@ unspool::OperandRef operand(const int64_t* at) {
   return {at[0], at[1], static_cast<unspool::Operand>(at[2])};
 }
 
-// A plan, and how the tensors of a run stand for its arrays and weights.
+// A plan, and which of the tensors of a run stand for its arrays and weights, and how.
 struct BoundPlan {
   unspool::Plan plan;
+  std::vector<size_t> array_at, weight_at;
   std::vector<unspool::Form> arrays;
   std::vector<unspool::Cut> weights;
+  size_t tensors;  // of a run
 };
 
 unspool::TensorReader& tensors() {
@@ -39,11 +42,13 @@ unspool::TensorReader& tensors() {
   return reader;
 }
 
-// Weights: whether each is given as [N, K], the first of its columns that is taken, and how many are (-1: all).
+// Arrays: which of a run's tensors each is. Weights: which one each is, whether it is given as [N, K], the first of its
+// columns that is taken, and how many are (-1: all).
 // Rows: storages [place, array, width, first]; instructions [kind, op, dst(3), width, groups, a(3), b(3), c(3), weight,
 // imm0, imm1, phase].
 BoundPlan make_plan(Table storages, Table instructions, std::vector<double> constants, std::vector<int64_t> indices,
-                    int64_t arrays, const std::vector<std::tuple<bool, int64_t, int64_t>>& weights, bool backward) {
+                    std::vector<size_t> arrays, const std::vector<std::tuple<size_t, bool, int64_t, int64_t>>& weights,
+                    bool backward) {
   if (storages.shape(1) != 4 || instructions.shape(1) != 20) throw std::invalid_argument("engine: tables of another form");
   unspool::Plan plan;
   for (size_t i = 0; i < storages.shape(0); ++i) {
@@ -58,14 +63,20 @@ BoundPlan make_plan(Table storages, Table instructions, std::vector<double> cons
   }
   plan.constants = std::move(constants);
   plan.indices = std::move(indices);
-  plan.arrays = arrays;
+  plan.arrays = static_cast<int64_t>(arrays.size());
   plan.weights = static_cast<int64_t>(weights.size());
   plan.backward = backward;
   plan.validate();
-  auto forms = unspool::forms_of(plan);
-  std::vector<unspool::Cut> cuts;
-  for (const auto& [transposed, first, columns] : weights) cuts.push_back({transposed, first, columns});
-  return {std::move(plan), std::move(forms), std::move(cuts)};
+  BoundPlan bound{std::move(plan), std::move(arrays), {}, {}, {}, 0};
+  bound.arrays = unspool::forms_of(bound.plan);
+  for (const auto& [at, transposed, first, columns] : weights) {
+    bound.weight_at.push_back(at);
+    bound.weights.push_back({transposed, first, columns});
+  }
+  for (const auto* places : {&bound.array_at, &bound.weight_at})
+    for (size_t at : *places) bound.tensors = std::max(bound.tensors, at + 1);
+  if (bound.tensors > 100'000) throw std::invalid_argument("engine: an absurd number of tensors");
+  return bound;
 }
 
 struct OwnedLayout {
@@ -110,17 +121,15 @@ bool is_main_thread() {
 }
 
 template <class T>
-void run(const BoundPlan& bound, const OwnedLayout& layout, nb::sequence arrays, nb::sequence weights, int threads,
-         unspool::Workspace* kept) {
+void run(const BoundPlan& bound, const OwnedLayout& layout, nb::list tensors, int threads, unspool::Workspace* kept) {
   const unspool::Plan& plan = bound.plan;
-  if (nb::len(arrays) != bound.arrays.size() || nb::len(weights) != bound.weights.size())
-    throw std::invalid_argument("engine: another number of arrays or weights than the plan has");
-  unspool::ArrayReader<T> reader(tensors());
+  if (tensors.size() < bound.tensors) throw std::invalid_argument("engine: fewer tensors than the plan has places for");
+  unspool::ArrayReader<T> reader(::tensors());
   std::vector<unspool::Array<T>> a;
   std::vector<unspool::Weight<T>> w;
   a.reserve(bound.arrays.size()), w.reserve(bound.weights.size());
-  for (nb::handle t : arrays) a.push_back(reader.array(t, bound.arrays[a.size()]));
-  for (nb::handle t : weights) w.push_back(reader.weight(t, bound.weights[w.size()]));
+  for (size_t i = 0; i < bound.arrays.size(); ++i) a.push_back(reader.array(tensors[bound.array_at[i]], bound.arrays[i]));
+  for (size_t i = 0; i < bound.weights.size(); ++i) w.push_back(reader.weight(tensors[bound.weight_at[i]], bound.weights[i]));
   // Runs the handlers of the signals that have come; tells whether one of them has raised.
   const auto stop = [] {
     nb::gil_scoped_acquire acquire;
@@ -170,9 +179,9 @@ NB_MODULE(_engine, m) {
       .def("__init__", &make_layout, "tokens"_a, "rows"_a, "row_start"_a, "counts"_a, "offsets"_a, "times"_a, "sequences"_a);
   nb::class_<unspool::Workspace>(m, "Workspace", "Packed weights that are kept for the next run of the same plan.")
       .def(nb::init<>());
-  m.def("run_f32", &run<float>, "plan"_a, "layout"_a, "arrays"_a, "weights"_a, "threads"_a, "workspace"_a.none() = nb::none(),
+  m.def("run_f32", &run<float>, "plan"_a, "layout"_a, "tensors"_a, "threads"_a, "workspace"_a.none() = nb::none(),
         "Run a plan in float32.");
-  m.def("run_f64", &run<double>, "plan"_a, "layout"_a, "arrays"_a, "weights"_a, "threads"_a,
+  m.def("run_f64", &run<double>, "plan"_a, "layout"_a, "tensors"_a, "threads"_a,
         "workspace"_a.none() = nb::none(), "Run a plan in float64.");
   m.def("available_isas", &unspool::available_isas, "Instruction sets that can run here, best last.");
   m.def("active_isa", [] { return unspool::active_isa(); }, "The instruction set in use.");

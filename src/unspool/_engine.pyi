@@ -29,23 +29,21 @@ def make_plan(
     instructions: NDArray[Any],
     constants: Sequence[float],
     indices: Sequence[int],
-    arrays: int,
-    weights: Sequence[tuple[bool, int, int]],
+    arrays: Sequence[int],
+    weights: Sequence[tuple[int, bool, int, int]],
     backward: bool,
 ) -> Plan: ...
 def run_f32(
     plan: Plan,
     layout: Layout,
-    arrays: Sequence[Tensor],
-    weights: Sequence[Tensor],
+    tensors: list[Tensor],
     threads: int,
     workspace: Workspace | None = None,
 ) -> None: ...
 def run_f64(
     plan: Plan,
     layout: Layout,
-    arrays: Sequence[Tensor],
-    weights: Sequence[Tensor],
+    tensors: list[Tensor],
     threads: int,
     workspace: Workspace | None = None,
 ) -> None: ...

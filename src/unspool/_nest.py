@@ -7,6 +7,7 @@ The traversal itself is PyTorch's own pytree.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 import torch
@@ -27,6 +28,22 @@ def flatten(tree: Nest) -> tuple[list[Any], Spec]:
 def unflatten(leaves: list[Any], spec: Spec) -> Nest:
     """Put leaves back into a structure: the inverse of `flatten`."""
     return pytree.tree_unflatten(leaves, spec)
+
+
+def builder_of(spec: Spec) -> Callable[[list[Any]], Nest]:
+    """Return what puts leaves back into one structure: `unflatten`, sooner.
+
+    Parameters
+    ----------
+    spec : Spec
+    """
+    if spec.is_leaf():
+        return itemgetter(0)
+    example = unflatten([0] * spec.num_leaves, spec)
+    if _is_flat(example):
+        kind: Any = type(example)
+        return (lambda leaves: kind(*leaves)) if hasattr(example, "_fields") else kind
+    return lambda leaves: unflatten(leaves, spec)
 
 
 def leaves_of(tree: Nest) -> list[Any]:

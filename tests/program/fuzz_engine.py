@@ -48,8 +48,11 @@ NUMBERS = st.one_of(
 )
 
 
-AS_IT_LIES = (False, 0, -1)
-"""Weights are given as `[K, N]`, with all columns."""
+def places(arrays: int, weights: int) -> tuple[list[int], list[tuple[int, bool, int, int]]]:
+    """Return where a run's tensors hold arrays, and after them weights `[K, N]`, with all columns."""
+    arrays = max(arrays, 0)
+    return list(range(arrays)), [(arrays + i, False, 0, -1) for i in range(max(weights, 0))]
+
 
 TIMES, SEQUENCES = np.repeat(np.arange(T), B), np.tile(np.arange(B), T)
 
@@ -139,8 +142,10 @@ def problems(draw: Any) -> dict[str, Any]:
             table(draw, plan.tables.storages, few if at in ("storages", "both") else 0),
             code,
             constants, indices,
-            len(plan.arrays) + (draw(st.integers(-2, 3)) if at == "flag" else 0),
-            [AS_IT_LIES] * (len(plan.tables.weights) + (draw(st.integers(-1, 2)) if at == "flag" else 0)),
+            *places(
+                len(plan.arrays) + (draw(st.integers(-2, 3)) if at == "flag" else 0),
+                len(plan.tables.weights) + (draw(st.integers(-1, 2)) if at == "flag" else 0),
+            ),
             backward != (at == "flag" and draw(st.booleans())),
         ),
         "layout": (tokens, rows, starts, counts, offsets, times, sequences),
@@ -162,7 +167,7 @@ def attempt(problem: dict[str, Any]) -> None:
     before = [inner.clone() for _, inner in weights]
     run = _engine.run_f32 if dtype == torch.float32 else _engine.run_f64
     try:
-        run(plan, layout, [inner for _, inner in arrays], [inner for _, inner in weights], problem["threads"])
+        run(plan, layout, [inner for _, inner in (*arrays, *weights)], problem["threads"])
     except ValueError:
         COUNTS["refused"] += 1
     else:
@@ -201,7 +206,7 @@ EMPTY: Any = (
     *(table[:0] for table in (PLANS[0][0].tables.storages, PLANS[0][0].tables.instructions)),
     [],
     [],
-    0,
+    [],
     [],
     False,
 )
@@ -215,7 +220,7 @@ def physical_memory() -> int:
 
 def attempt_code(plan: StepPlan, backward: bool, code: np.ndarray, threads: int) -> None:
     offsets, counts = np.array([[0, 3, 5, 7]], dtype=np.int64), np.array([[3, 2, 2, 1]], dtype=np.int64)
-    sizes = len(plan.arrays), [AS_IT_LIES] * len(plan.tables.weights)
+    sizes = places(len(plan.arrays), len(plan.tables.weights))
     weights = [tuple(v.shape) if transposed else tuple(v.shape[::-1]) for v, transposed in plan.tables.weights]
     problem = {
         "tables": (
@@ -274,7 +279,7 @@ def once_crashed() -> None:
     for threads in (1, 2):
         tables = [np.zeros(shape, dtype=np.int64) for shape in (0, (0, T), (0, T))]
         nowhere: Any = (B * T, B, *tables, TIMES, SEQUENCES)
-        _engine.run_f32(_engine.make_plan(*EMPTY), _engine.Layout(*nowhere), [], [], threads)
+        _engine.run_f32(_engine.make_plan(*EMPTY), _engine.Layout(*nowhere), [], threads)
     print(COUNTS)
 
 

@@ -58,8 +58,8 @@ def test_every_index_is_valid(row):
             assert weight < len(tables.weights if kind == Kind.PRODUCT else tables.indices) or weight == -1
             assert all(-1 <= k < len(tables.constants) for k in numbers)
         _engine.make_plan(
-            tables.storages, tables.instructions, tables.constants, tables.indices, arrays, [(True, 0, -1)] * len(tables.weights),
-            backward,
+            tables.storages, tables.instructions, tables.constants, tables.indices, list(range(arrays)),
+            [(arrays, True, 0, -1)] * len(tables.weights), backward,
         )  # fmt: skip
 
 

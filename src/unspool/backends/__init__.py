@@ -20,4 +20,5 @@ from unspool.backends.dispatch import check_backend as check_backend
 from unspool.backends.dispatch import is_recording as is_recording
 from unspool.backends.dispatch import note as note
 from unspool.backends.dispatch import recording as recording
+from unspool.backends.dispatch import repeat as repeat
 from unspool.backends.dispatch import run as run

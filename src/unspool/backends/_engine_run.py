@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unspool._nest import builder_of
 from unspool._reason import Reason
 from unspool.backends._buffers import DYNAMIC, BufferPool
 from unspool.backends._inference import Inference, in_memory, padded
@@ -61,6 +62,8 @@ class CompiledStep:
         What is known before any call.
     before : list of (Value, callable or None, tuple of Value)
         What is computed before the loop, of parameters and per sequence: by a function of PyTorch, or by `evaluate`.
+    put_outputs, put_state : callable
+        Give outputs and states their structure.
     results : list of (Role, int)
         What a forward plan gives.
     slices : dict of Role to slice
@@ -74,7 +77,8 @@ class CompiledStep:
         self.batches: dict[int, Reason] = {}
         self._plans: dict[Wanted | None, NativePlan] = {}
         self.static_plans = StaticPlans(engine)
-        loop = step.loop
+        loop, recording = step.loop, step.recording
+        self.put_outputs, self.put_state = builder_of(recording.output_spec), builder_of(recording.state_spec)
         self.leaves = {op: loop.program.leaves(op) for op in ("param", "input", "row")}
         numbers = {v: constant(v) for v in loop.outside if v.level != "token"}
         self.constants = {v: constant_tensor(number) for v, number in numbers.items() if number is not None}
@@ -104,10 +108,11 @@ class CompiledStep:
         """Return a plan of training: backward for what is wanted, or forward."""
         if wanted not in self._plans:
             plan = forward_plan(self.step, training=True) if wanted is None else backward_plan(self.step, wanted)
-            tables, params = plan.tables, self.step.loop.params
+            tables, params, arrays = plan.tables, self.step.loop.params, len(plan.arrays)
             native = self.engine.make_plan(
                 tables.storages, tables.instructions, tables.constants, tables.indices,
-                len(plan.arrays), [(not as_it_lies, 0, -1) for _, as_it_lies in tables.weights], wanted is not None,
+                list(range(arrays)), [(arrays + i, not w[1], 0, -1) for i, w in enumerate(tables.weights)],
+                wanted is not None,
             )  # fmt: skip
             forward = self.step.backward.forward  # a backward plan names weights by leaves that stand for them
             weights = [params.index(forward.get(v, v)) for v, _ in tables.weights]
@@ -152,20 +157,17 @@ class Request:
         for key, width in plan.plan.arrays.items():
             arrays[key] = known[key] if key in known else self._array(*key, width, tensors)
         params = compiled.group(roles.VECTOR, tensors)
+        given = [*arrays.values(), *(params[number] for number in plan.weights)]
         run = compiled.engine.run_f64 if self.dtype == torch.float64 else compiled.engine.run_f32
         with nullcontext() if self.static is None else self.static.workspace(wanted) as workspace:
-            run(
-                plan.native, layout.engine, [in_memory(t) for t in arrays.values()],
-                [in_memory(params[number]) for number in plan.weights], layout.threads, workspace,
-            )  # fmt: skip
+            run(plan.native, layout.engine, [in_memory(t, self.dtype) for t in given], layout.threads, workspace)
         return arrays
 
     def _array(self, role: Role, number: int, width: int, tensors: Any) -> Tensor:
         """Return one of a run's tensors, or memory for the engine to fill."""
         compiled, layout = self.compiled, self.layout
         if role in compiled.slices:
-            array = tensors[compiled.slices[role].start + number]
-            return array if array.dtype == self.dtype else array.to(self.dtype)
+            return tensors[compiled.slices[role].start + number]
         if role.place is _PADDED:
             return padded(layout, role.of(compiled.step.loop)[number].shape, self.dtype, self.static)
         if role.place is _TOKEN:

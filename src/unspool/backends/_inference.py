@@ -6,6 +6,7 @@ that are stacked or cut are done with the parameters themselves, and where every
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,8 +18,6 @@ from unspool.program import roles
 from unspool.program.ir import Value
 from unspool.program.step import StepProgram, forward_plan
 
-Known = dict[Value, Tensor]
-
 
 class Inference:
     """The forward plan of a step program.
@@ -28,54 +27,50 @@ class Inference:
     step : StepProgram
     engine : module
         The native module.
-
     before : list of (Value, callable or None, tuple of Value)
         What training computes before the loop: see `CompiledStep`.
 
     Attributes
     ----------
+    takes : list of Value
+        What a run takes of what is known or computed before the loop.
     before : list of (Value, callable or None, tuple of Value)
-        What of it is needed here.
+        What has to be computed for that.
     """
 
     def __init__(self, step: StepProgram, engine: Any, before: list[Any]) -> None:
         loop, plan = step.loop, forward_plan(step, training=False)
         tables = plan.tables
         cuts = [_cut(value) for value, _ in tables.weights]
+        given = [role.of(loop)[i] for role, i in plan.arrays if role.giver == "run"]
+        self.takes = list(dict.fromkeys((*given, *(value for value, *_ in cuts))))
+        ends = {roles.STATE: len(self.takes), roles.OUTPUT: len(self.takes) + len(loop.states)}
+        arrays = [ends[r] + i if r in ends else self.takes.index(r.of(loop)[i]) for r, i in plan.arrays]
+        weights = [
+            (self.takes.index(value), not as_it_lies, start, columns)
+            for (_, as_it_lies), (value, start, columns) in zip(tables.weights, cuts, strict=True)
+        ]
         self.native = engine.make_plan(
-            tables.storages, tables.instructions, tables.constants, tables.indices, len(plan.arrays),
-            [(not as_it_lies, *cut) for (_, as_it_lies), (_, *cut) in zip(tables.weights, cuts, strict=True)], False,
-        )  # fmt: skip
+            tables.storages, tables.instructions, tables.constants, tables.indices, arrays, weights, False
+        )
         self._run = {torch.float32: engine.run_f32, torch.float64: engine.run_f64}
-        self._weights = [value for value, *_ in cuts]
-        # For each array a value that is known, or one of the loop's states or outputs.
-        self._sources: list[tuple[Value | None, int, tuple[int, ...] | None]] = []
-        for role, i in plan.arrays:
-            value = role.of(loop)[i]
-            if role is roles.STATE:
-                self._sources.append((None, i, None))
-            elif role is roles.OUTPUT:
-                self._sources.append((None, i, value.shape))
-            else:
-                assert role.giver == "run", role
-                self._sources.append((value, i, None))
-        self._initial = [loop.states.index(value) if value in loop.states else -1 for value, *_ in self._sources]
-        self._count = len(loop.program.outputs)
-        needed = {value for value, *_ in self._sources if value is not None} | set(self._weights)
+        self._shapes = [value.shape for value in loop.program.outputs]
+        needed = set(self.takes)
         for value in reversed(loop.outside):
             if value in needed:
                 needed.update(value.args)
         self.before = [entry for entry in before if entry[0] in needed]
 
     def run(
-        self, known: Known, states: list[Tensor], layout: TokenLayout, dtype: torch.dtype, static: StaticPlan | None
-    ) -> tuple[list[Tensor], list[Tensor]]:
+        self, values: Iterable[Tensor], states: list[Tensor], layout: TokenLayout, dtype: torch.dtype,
+        static: StaticPlan | None = None,
+    ) -> tuple[list[Tensor], list[Tensor]]:  # fmt: skip
         """Run the step over all valid steps.
 
         Parameters
         ----------
-        known : dict of Value to Tensor
-            With what `before` computes.
+        values : iterable of Tensor
+            All of `takes`, of this dtype and with their values in memory.
         states : list of Tensor of shape (B, ...)
             Initial ones.
         layout : TokenLayout
@@ -89,28 +84,13 @@ class Inference:
         final_states : list of Tensor of shape (B, ...)
         """
         final = [state.clone(memory_format=torch.contiguous_format) for state in states]
-        outputs: list[Any] = [None] * self._count
-        arrays = []
-        for (value, i, shape), initial in zip(self._sources, self._initial, strict=True):
-            if initial >= 0:
-                array = states[initial]
-            elif value is not None:
-                array = known[value]
-            elif shape is None:
-                array = final[i]
-            else:
-                array = outputs[i] = padded(layout, shape, dtype, static)
-            arrays.append(array if array.dtype == dtype else array.to(dtype))
-        weights = [known[value] for value in self._weights]
-        for tensors in (arrays, weights):
-            for place, tensor in enumerate(tensors):
-                if tensor.is_neg():
-                    tensors[place] = in_memory(tensor)
+        outputs = [padded(layout, shape, dtype, static) for shape in self._shapes]
+        tensors = [*values, *final, *outputs]
         if static is None:
-            self._run[dtype](self.native, layout.engine, arrays, weights, layout.threads, None)
+            self._run[dtype](self.native, layout.engine, tensors, layout.threads, None)
         else:
             with static.workspace(self) as workspace:
-                self._run[dtype](self.native, layout.engine, arrays, weights, layout.threads, workspace)
+                self._run[dtype](self.native, layout.engine, tensors, layout.threads, workspace)
         return outputs, final
 
 
@@ -123,13 +103,15 @@ def _cut(weight: Value) -> tuple[Value, int, int]:
     return whole, start + first, weight.attrs["stop"] - first
 
 
-def in_memory(tensor: Tensor) -> Tensor:
-    """Return a tensor whose memory holds its values: PyTorch negates some only when they are read.
+def in_memory(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor of this dtype whose memory holds its values: PyTorch negates some only when they are read.
 
     Parameters
     ----------
     tensor : Tensor
+    dtype : torch.dtype
     """
+    tensor = tensor if tensor.dtype == dtype else tensor.to(dtype)
     return tensor.resolve_neg() if tensor.is_neg() else tensor
 
 

@@ -7,8 +7,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from unspool._nest import Nest
+from unspool.backends._schedule import Schedule
 from unspool.backends._verified import VERIFYING, run_checked
 from unspool.backends.base import Backend, BackendError, Call, Refusal, Result, Run
 from unspool.backends.cudnn import CudnnBackend
@@ -134,6 +136,27 @@ def run(call: Call, backend: str = "auto") -> Result:
         # Nobody who asks who runs a cell wants its steps to have happened; a program has no effects.
         with nullcontext() if chosen.name == "native" else rehearsed(call.cell):
             return _checked(chosen, call, prepared[chosen.name])()
+
+
+def repeat(cell: Any, inputs: Nest, state: Nest, schedule: Schedule, backend: str) -> Result | None:
+    """Run a call as one of its form was run before, if nothing can have changed; else None, and `run` has to decide.
+
+    Parameters
+    ----------
+    cell, inputs, schedule
+        See `Call`.
+    state : nesting of Tensor of shape (B, ...)
+        The initial one.
+    backend : str
+        See `run`.
+    """
+    if _recorder.get() is not None or VERIFYING.get() is not None:
+        return None
+    device = schedule.device.type
+    for candidate in _candidates(backend):
+        if candidate.device in (None, device):
+            return candidate.repeat(cell, inputs, state, schedule) if isinstance(candidate, NativeBackend) else None
+    return None
 
 
 def _candidates(name: str) -> tuple[Backend, ...]:

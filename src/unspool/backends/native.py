@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib import import_module
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from unspool._modes import autocast_dtype, is_observed, is_tracing
-from unspool._nest import Nest, flatten, leaves_of, map_leaves, unflatten
+from unspool._nest import Nest, flatten, leaves_of, map_leaves
 from unspool._reason import Reason
 from unspool.backends._engine_run import CompiledStep, EngineRun, Request
+from unspool.backends._inference import in_memory
 from unspool.backends._layout import TokenLayout, layout_of
 from unspool.backends._probe import probe, probe_batch, probe_batches
+from unspool.backends._schedule import Schedule
 from unspool.backends.base import SEVERAL_DTYPES, TO_FLOAT, UNLISTED, Call, Refusal, Result, Run
 from unspool.cells import AroundCell, around
 from unspool.program.evaluate import evaluate
@@ -35,6 +39,9 @@ from unspool.program.tables import difference_from
 
 INTERFACE = 7
 """The form of the tables that this version writes; the engine says which one it reads."""
+
+FORMS = 8
+"""Forms of calls that are kept for a cell, so that they can be repeated."""
 
 CHECKED = 256
 """Programs that have been checked and are kept for other cells that compute the same, the latest ones."""
@@ -83,6 +90,37 @@ _TRANSFORMED = Reason(
 _TRACING = Reason("torch.jit.trace is recording, which sees no operation of the engine")
 
 
+class Repeatable(NamedTuple):
+    """What a run without gradients over whole sequences has found out, for the next one of the same form.
+
+    Attributes
+    ----------
+    form : tuple
+        See `NativeBackend.compiled`.
+    inputs : torch.Size
+    states : list of torch.Size
+    dtype : torch.dtype
+        Of inputs and states.
+    layout : TokenLayout
+    fixed : list of Tensor
+        What the program holds itself.
+    before : list of (callable, callable)
+        What is computed before the loop: a function, and what picks its arguments from a list: that of the inputs, the
+        cell's tensors, `fixed`, and what was computed so far.
+    picked : callable
+        Picks from that what the run takes.
+    """
+
+    form: tuple[Any, ...]
+    inputs: torch.Size
+    states: list[torch.Size]
+    dtype: torch.dtype
+    layout: TokenLayout
+    fixed: list[Tensor]
+    before: list[tuple[Callable[..., Tensor], Callable[[list[Tensor]], Sequence[Tensor]]]]
+    picked: Callable[[list[Tensor]], Sequence[Tensor]]
+
+
 class NativeBackend:
     """Runs step programs on the CPU in float32 and float64."""
 
@@ -92,13 +130,15 @@ class NativeBackend:
     def __init__(self) -> None:
         self.kept: Kept[CompiledStep | Reason] = Kept()
         self._checked: OrderedDict[bytes, CompiledStep] = OrderedDict()
+        self._repeatable: WeakKeyDictionary[nn.Module, dict[Schedule, Repeatable]] = WeakKeyDictionary()
 
     def prepare(self, call: Call) -> Run | Refusal:
         """Return what runs the call, or why the engine cannot."""
         found = _reasons(call)
         if found:
             return Refusal(found)
-        compiled, tensors = self.compiled(call)
+        form = _form(call)
+        compiled, tensors = self.kept.find(call.cell, form, partial(self._read, call), _changes_too_often)
         if isinstance(compiled, Reason):
             return Refusal([compiled])
         batch = call.schedule.batch
@@ -107,22 +147,84 @@ class NativeBackend:
             different = compiled.batches[batch] = probe_batch(call) if batch else Reason()
         if different:
             return Refusal([different])
-        run = partial(self.run_program, call, compiled, tensors, torch.get_num_threads())
+        threads = torch.get_num_threads()
+        if not torch.is_grad_enabled():
+            self._remember(call, compiled, threads, form)
+        run = partial(self.run_program, call, compiled, tensors, threads)
         return partial(_on_cpu, run) if torch._C._is_torch_function_mode_enabled() else run
+
+    def repeat(self, cell: nn.Module, inputs: Nest, state: Nest, schedule: Schedule) -> Result | None:
+        """Run a call as the last one of its form was run; None if there was none, or anything else might do otherwise.
+
+        A form is that of a run without gradients, of one cell over one tensor, whole sequences, and nothing beside. The
+        cell is asked again whether its program stands, as at every run, and what surrounds the run is asked again too.
+
+        Parameters
+        ----------
+        cell, inputs, schedule
+            See `Call`.
+        state : nesting of Tensor of shape (B, ...)
+            The initial one, in the structure of the cell's own.
+        """
+        known = self._repeatable.get(vars(cell).get("bound_from", cell))
+        last = None if known is None else known.get(schedule)
+        if last is None or type(inputs) is not Tensor or inputs.shape != last.inputs or inputs.dtype != last.dtype:
+            return None
+        states = leaves_of(state)
+        for leaf, shape in zip(states, last.states, strict=True):
+            if type(leaf) is not Tensor or leaf.shape != shape or leaf.dtype != last.dtype or not leaf.is_cpu:
+                return None
+        plain = inputs.layout == torch.strided and torch.get_num_threads() == last.layout.threads
+        if not plain or torch._C._is_torch_function_mode_enabled() or torch.get_default_dtype() != last.form[-1]:
+            return None
+        if _surroundings():
+            return None
+        standing = self.kept.standing(cell, last.form)
+        if standing is None:
+            return None
+        compiled, tensors = standing
+        if isinstance(compiled, Reason) or schedule.batch not in compiled.batches or compiled.batches[schedule.batch]:
+            return None
+        training = torch.is_grad_enabled()
+        pool = [inputs, *tensors]
+        for tensor in (*pool, *states):
+            if (training and tensor.requires_grad) or tensor.is_neg():
+                return None
+        pool += last.fixed
+        for function, arguments in last.before:
+            pool.append(function(*arguments(pool)))
+        outputs, finals = compiled.inference.run(last.picked(pool), states, last.layout, last.dtype)
+        return Result(compiled.put_outputs(outputs), compiled.put_state(finals))
+
+    def _remember(self, call: Call, compiled: CompiledStep, threads: int, form: tuple[Any, ...]) -> None:
+        """Let the next call of the form of this one be repeated, if it is of the kind."""
+        inputs, states = call.inputs, leaves_of(call.initial_state)
+        if call.row_inputs is not None or call.static or isinstance(call.cell, AroundCell) or compiled.step.loop.tokens:
+            return
+        if type(inputs) is not Tensor or not call.schedule.dense or call.schedule.ragged or not states:
+            return
+        inference, recording = compiled.inference, compiled.step.recording
+        params = list(zip(compiled.leaves["param"], recording.parameters, recording.made, strict=True))
+        fixed = compiled.constants | {leaf: tensor for leaf, tensor, made in params if made}
+        leaves = [*compiled.leaves["input"], *(leaf for leaf, _, made in params if not made), *fixed]
+        if len(compiled.leaves["input"]) != 1 or any(function is None for _, function, _ in inference.before):
+            return
+        if any(t.dtype != inputs.dtype for t in (*states, *recording.parameters)):
+            return
+        place = {value: i for i, value in enumerate((*leaves, *(value for value, *_ in inference.before)))}
+        before = [(function, _picker([place[a] for a in args])) for _, function, args in inference.before]
+        layout = layout_of(call.schedule, engine, threads)
+        runs = self._repeatable.setdefault(vars(call.cell).get("bound_from", call.cell), {})
+        while len(runs) >= FORMS:
+            runs.pop(next(iter(runs)), None)
+        runs[call.schedule] = Repeatable(
+            form, inputs.shape, [leaf.shape for leaf in states], inputs.dtype, layout,
+            list(fixed.values()), before, _picker([place[value] for value in inference.takes]),
+        )  # fmt: skip
 
     def compiled(self, call: Call) -> tuple[CompiledStep | Reason, tuple[Tensor, ...]]:
         """Return the cell's program, read and checked at its first use, and the tensors that it takes; or why not."""
-        forms = []
-        for tree, axes in ((call.inputs, 2), (call.initial_state, 1)):
-            for leaf in leaves_of(tree):
-                forms += (leaf.shape[axes:], leaf.dtype)
-            forms.append(None)
-        if call.row_inputs is not None:
-            forms.append(_form_of(call.row_inputs))
-        if isinstance(call.cell, AroundCell):
-            forms += map(type, around(call.cell))
-        form = (*forms, torch.get_default_dtype())
-        return self.kept.find(call.cell, form, partial(self._read, call), _changes_too_often)
+        return self.kept.find(call.cell, _form(call), partial(self._read, call), _changes_too_often)
 
     def _read(self, call: Call) -> tuple[Guard | None, CompiledStep | Reason]:
         hooks = hook_reason(call.cell)
@@ -214,17 +316,40 @@ class NativeBackend:
             count = len(loop.program.outputs)
             outputs, finals = results[:count], results[count:]
         else:
-            outputs, finals = compiled.inference.run(known, states, layout, dtype, static)
-        final = unflatten(finals, recording.state_spec)
+            values = [in_memory(known[value], dtype) for value in compiled.inference.takes]
+            outputs, finals = compiled.inference.run(values, states, layout, dtype, static)
+        final = compiled.put_state(finals)
         if layout.rows is not None:
             final = map_leaves(layout.put_rows, final)
-        return Result(unflatten(outputs, recording.output_spec), final)
+        return Result(compiled.put_outputs(outputs), final)
 
 
 def _on_cpu(run: Run) -> Result:
     """Run with new tensors on the CPU, whatever the default device is."""
     with torch.device("cpu"):
         return run()
+
+
+def _picker(places: list[int]) -> Callable[[list[Tensor]], Sequence[Tensor]]:
+    """Return what takes these elements of a list."""
+    if len(places) == 1:
+        (place,) = places
+        return lambda pool: (pool[place],)
+    return itemgetter(*places)
+
+
+def _form(call: Call) -> tuple[Any, ...]:
+    """Return what a program depends on but for the cell: the form of what its step takes."""
+    forms = []
+    for tree, axes in ((call.inputs, 2), (call.initial_state, 1)):
+        for leaf in leaves_of(tree):
+            forms += (leaf.shape[axes:], leaf.dtype)
+        forms.append(None)
+    if call.row_inputs is not None:
+        forms.append(_form_of(call.row_inputs))
+    if isinstance(call.cell, AroundCell):
+        forms += map(type, around(call.cell))
+    return (*forms, torch.get_default_dtype())
 
 
 def _form_of(tree: Nest) -> Any:
@@ -254,6 +379,12 @@ def _reasons(call: Call) -> list[Reason]:
         if not (tensor.is_floating_point() or tensor.dtype == torch.bool):
             found.append(_INTEGERS)
             break
+    return found + _surroundings()
+
+
+def _surroundings() -> list[Reason]:
+    """Return what keeps the engine from any call now."""
+    found: list[Reason] = []
     if autocast_dtype("cpu") is not None:
         found.append(_AUTOCAST)
     if is_observed():

@@ -15,12 +15,14 @@ from unspool.cells._around import name_of as name_of
 from unspool.cells._builtin import BuiltinCell as BuiltinCell
 from unspool.cells._contract import Cell as Cell
 from unspool.cells._contract import LSTMState as LSTMState
+from unspool.cells._contract import in_form as in_form
 from unspool.cells._contract import initial_state_of as initial_state_of
 from unspool.cells._contract import is_cell as is_cell
 from unspool.cells._contract import match_state as match_state
 from unspool.cells._contract import require_cell as require_cell
 from unspool.cells._contract import row_inputs_of as row_inputs_of
 from unspool.cells._contract import size_of as size_of
+from unspool.cells._contract import state_sizes as state_sizes
 from unspool.cells._dropout import DropoutCell as DropoutCell
 from unspool.cells._gru import GRUCell as GRUCell
 from unspool.cells._initializers import Initializer as Initializer

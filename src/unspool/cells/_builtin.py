@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
@@ -135,11 +134,10 @@ class BuiltinCell(Cell):
         BuiltinCell
             A shallow copy; this cell is unchanged.
         """
-        view = copy.copy(self)
-        vars(view)["_parameters"] = dict(parameters)
-        view.training = training
+        view = object.__new__(type(self))  # `copy.copy` asks how the cell is pickled, and takes as long as a step
+        own = vars(self)
         # Whoever keeps something per cell keeps it for the cell, not for its short-lived views.
-        vars(view)["bound_from"] = vars(self).get("bound_from", self)
+        vars(view).update(own, _parameters=dict(parameters), training=training, bound_from=own.get("bound_from", self))
         return view
 
     def row_inputs(

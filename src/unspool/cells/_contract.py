@@ -278,6 +278,57 @@ def size_of(cell: Any, attribute: str, needed_by: str) -> int:
     return size
 
 
+def state_sizes(cell: Any) -> Nest | None:
+    """Return the features of each leaf of the state in which a cell starts, where that is known without making it.
+
+    Parameters
+    ----------
+    cell : cell
+
+    Returns
+    -------
+    nesting of int, or None
+        None for a cell with an `initial_state` of its own.
+    """
+    if not isinstance(cell, Cell):
+        if tells_its_start(cell):
+            return None
+        return LSTMState(cell.hidden_size, cell.hidden_size) if isinstance(cell, nn.LSTMCell) else cell.hidden_size
+    own = type(cell).initial_state is not Cell.initial_state or "initial_state" in vars(cell)
+    return None if own else cell.state_size
+
+
+def in_form(state: Nest, sizes: Nest, *batch: int, dtype: torch.dtype, device: torch.device) -> Nest | None:
+    """Do what `match_state` does for a state that is a tensor or a flat tuple of tensors, and fits as it is.
+
+    Parameters
+    ----------
+    state : nesting of Tensor
+    sizes : nesting of int
+        Features of each leaf.
+    *batch : int
+        The axes before the features.
+    dtype, device
+        Of all leaves.
+
+    Returns
+    -------
+    nesting of Tensor, or None
+        None for all other states, whether they fit or not.
+    """
+    if type(sizes) is int:
+        leaves, wanted = (state,), (sizes,)
+    elif isinstance(sizes, tuple) and type(state) in (type(sizes), tuple) and len(state) == len(sizes):
+        leaves, wanted = state, sizes
+    else:
+        return None
+    for leaf, size in zip(leaves, wanted, strict=True):
+        plain = type(leaf) is Tensor and type(size) is int
+        if not plain or leaf.shape != (*batch, size) or leaf.dtype != dtype or leaf.device != device:
+            return None
+    return state if type(sizes) is int or type(state) is type(sizes) else type(sizes)(*state)
+
+
 def match_state(state: Nest, like: Nest, name: str) -> Nest:
     """Return `state` in the structure of `like`, and refuse one that differs in structure, shape, dtype or device.
 

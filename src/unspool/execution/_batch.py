@@ -85,6 +85,8 @@ def time_major_inputs(inputs: Nest, time_major: bool) -> Nest:
     ValueError
         If a leaf lacks a batch or a time axis, or leaves differ in them or in their device.
     """
+    if type(inputs) is Tensor and inputs.dim() > 1 and not inputs.is_nested:  # which is all that there is to check
+        return inputs if time_major else inputs.transpose(0, 1)
     if isinstance(inputs, PackedSequence):
         raise TypeError(
             "inputs is a PackedSequence; expected padded tensors and their lengths. Unpack it with "

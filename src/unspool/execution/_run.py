@@ -10,16 +10,18 @@ from torch import Tensor
 from unspool._modes import autocast_dtype, is_exporting
 from unspool._nest import Nest, leaves_of, map_leaves, named_leaves, require_tensors
 from unspool._ragged import RaggedBatch
-from unspool.backends import Call, Schedule, check_backend, repeated, run
+from unspool.backends import Call, Schedule, check_backend, repeat, repeated, run
 from unspool.cells import (
     ResetCell,
     Restart,
     WithStates,
     beside,
+    in_form,
     initial_state_of,
     match_state,
     require_cell,
     row_inputs_of,
+    state_sizes,
 )
 from unspool.compiled import Layout, in_graphs, tensors_of, with_tensors
 from unspool.execution._arguments import BoolArray, IntArray, checked_constants
@@ -325,12 +327,21 @@ def run_cell(
         options |= {"backend": backend, "state_name": state_name}
         return with_tensors(cell, tensors, lambda: run_cell(cell, inputs, schedule, initial_state, **options))
     check_pad_output(pad_output)
-    own_state = own_initial_state(cell, inputs, schedule.batch)
-    first = leaves_of(inputs)[0]
+    first = inputs if isinstance(inputs, Tensor) else leaves_of(inputs)[0]
+    batch, device = schedule.batch, first.device
+    state = None
+    if initial_state is not None and not schedule.has_resets:
+        state = _fitting(cell, initial_state, first, batch)
+    own_state = own_initial_state(cell, inputs, batch) if state is None else None
     if constants is not None:
-        constants = checked_constants(cell, constants, schedule.batch, first.device)
-    rows = row_inputs_of(cell, schedule.batch, first.dtype if first.is_floating_point() else None, first.device)
-    state = own_state if initial_state is None else match_state(initial_state, own_state, state_name)
+        constants = checked_constants(cell, constants, batch, device)
+    rows = row_inputs_of(cell, batch, first.dtype if first.is_floating_point() else None, device)
+    if state is None:
+        state = own_state if initial_state is None else match_state(initial_state, own_state, state_name)
+    if rows is constants is None and not (schedule.has_resets or all_states or static) and pad_output == "zero":
+        found = repeat(cell, inputs, state, schedule, backend)
+        if found is not None:
+            return *found, None
     per_sequence = rows if constants is None else beside(rows, constants)
     if schedule.has_resets:
         cell, inputs = ResetCell(cell), (inputs, schedule.resets)
@@ -347,6 +358,14 @@ def run_cell(
     if pad_output == "repeat":
         outputs = repeated(schedule, outputs)
     return outputs, final, states
+
+
+def _fitting(cell: Any, state: Nest, first: Tensor, batch: int) -> Nest | None:
+    """Return a state as `match_state` does, if that can be done without making the cell's own."""
+    sizes = state_sizes(cell)
+    if sizes is None or not first.is_floating_point() or autocast_dtype(first.device.type) is not None:
+        return None
+    return in_form(state, sizes, batch, dtype=first.dtype, device=first.device)
 
 
 def own_initial_state(cell: Any, inputs: Nest, batch: int) -> Nest:

@@ -314,4 +314,6 @@ def last_or_all(schedule: Schedule, outputs: Nest, return_sequences: bool) -> Ne
 
 def stack_states(states: list[Nest]) -> Nest:
     """Stack the states of L layers and D directions to leaves of shape `[L D, B, ...]`, as `torch.nn` returns them."""
+    if len(states) == 1:
+        return map_leaves(lambda leaf: leaf.unsqueeze(0), states[0])
     return map_leaves(lambda *leaves: torch.stack(leaves), *states)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unspool._nest import Nest, flatten, map_leaves, unflatten
+from unspool._nest import Nest, map_leaves
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule
-from unspool.cells import BuiltinCell, match_state
+from unspool.cells import BuiltinCell, in_form, match_state
 from unspool.execution import BoolArray, Steps, as_tensor, run_cell
 from unspool.layers._base import RecurrentLayer, last_or_all, stack_states
 from unspool.layers._options import DEFAULTS, CellOptions, LayerOptions, check_flags
@@ -104,8 +104,14 @@ class TorchLikeLayer(RecurrentLayer):
         return ".B"
 
     def _tensors(self) -> dict[str, Tensor]:
-        names = [name + suffix for suffix, cell in self._cells for name in cell._parameters]
-        return {name: value for name in names if (value := getattr(self, name, None)) is not None}
+        own, found = self._parameters, {}
+        for suffix, cell in self._cells:
+            for name in cell._parameters:
+                # `getattr`, which takes its time, for those that a parametrisation computes.
+                value = own[name + suffix] if name + suffix in own else getattr(self, name + suffix, None)
+                if value is not None:
+                    found[name + suffix] = value
+        return found
 
     def _without_batch(self, input: Nest) -> bool:
         return isinstance(input, Tensor) and input.dim() == 2
@@ -251,14 +257,16 @@ def _with_batch(value: BoolArray, name: str, axis: int) -> Tensor:
 
 def _matched(hx: Nest, cells: list[BuiltinCell], *batch: int) -> Nest:
     """Check the initial state of all cells: `[L D, B, ...]`, or `[L D, ...]` of a sequence without a batch axis."""
-    weight = cells[0].weight_ih
-    like = map_leaves(lambda size: weight.new_empty((len(cells), *batch, size)), cells[0].state_size)
-    return match_state(hx, like, "hx")
+    weight, sizes = cells[0].weight_ih, cells[0].state_size
+    found = in_form(hx, sizes, len(cells), *batch, dtype=weight.dtype, device=weight.device)
+    if found is not None:
+        return found
+    return match_state(hx, map_leaves(lambda size: weight.new_empty((len(cells), *batch, size)), sizes), "hx")
 
 
 def _initial_states(cells: list[BuiltinCell], hx: Nest | None, batch: int) -> list[Nest | None]:
     """Cut the initial state `[L D, B, ...]` into one per layer and direction."""
     if hx is None:
         return [None] * len(cells)
-    leaves, spec = flatten(_matched(hx, cells, batch))
-    return [unflatten([leaf[k] for leaf in leaves], spec) for k in range(len(cells))]
+    hx = _matched(hx, cells, batch)
+    return [map_leaves(lambda leaf, k=k: leaf.select(0, k), hx) for k in range(len(cells))]

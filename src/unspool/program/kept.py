@@ -47,6 +47,18 @@ class Kept(Generic[T]):
         self._cells: WeakKeyDictionary[nn.Module, dict[Any, _Shelf[T]]] = WeakKeyDictionary()
         self._see: Callable[[nn.Module], object] = _blind
 
+    def standing(self, cell: nn.Module, form: Any) -> tuple[T, tuple[Tensor, ...]] | None:
+        """Return what `find` would, where it would not read; else None.
+
+        Parameters
+        ----------
+        cell : cell
+        form : hashable
+        """
+        shelves = self._cells.get(vars(cell).get("bound_from", cell))
+        shelf = None if shelves is None or self._see is not _blind else shelves.get(form)
+        return None if shelf is None else self._standing(shelf, cell)
+
     def find(
         self, cell: nn.Module, form: Any, read: Callable[[], tuple[Guard | None, T]], too_often: Callable[[str], T]
     ) -> tuple[T, tuple[Tensor, ...]]:
