@@ -3,6 +3,7 @@
 from unspool.backends._info import Info as Info
 from unspool.backends._info import info as info
 from unspool.backends._padding import repeated as repeated
+from unspool.backends._repeat import Repeatable as Repeatable
 from unspool.backends._schedule import Schedule as Schedule
 from unspool.backends._swap import call_with as call_with
 from unspool.backends._traced_schedule import TracedSchedule as TracedSchedule
@@ -18,7 +19,9 @@ from unspool.backends.dispatch import TORCH as TORCH
 from unspool.backends.dispatch import Decision as Decision
 from unspool.backends.dispatch import check_backend as check_backend
 from unspool.backends.dispatch import is_recording as is_recording
+from unspool.backends.dispatch import may_repeat as may_repeat
 from unspool.backends.dispatch import note as note
 from unspool.backends.dispatch import recording as recording
-from unspool.backends.dispatch import repeat as repeat
+from unspool.backends.dispatch import repeatable as repeatable
 from unspool.backends.dispatch import run as run
+from unspool.backends.dispatch import surroundings_now as surroundings_now

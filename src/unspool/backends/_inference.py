@@ -64,7 +64,7 @@ class Inference:
     def run(
         self, values: Iterable[Tensor], states: list[Tensor], layout: TokenLayout, dtype: torch.dtype,
         static: StaticPlan | None = None,
-    ) -> tuple[list[Tensor], list[Tensor]]:  # fmt: skip
+    ) -> list[Tensor]:  # fmt: skip
         """Run the step over all valid steps.
 
         Parameters
@@ -72,7 +72,7 @@ class Inference:
         values : iterable of Tensor
             All of `takes`, of this dtype and with their values in memory.
         states : list of Tensor of shape (B, ...)
-            Initial ones.
+            The initial ones, each contiguous and in memory of its own; they become the final ones.
         layout : TokenLayout
         dtype : torch.dtype
         static : StaticPlan, optional
@@ -80,18 +80,17 @@ class Inference:
 
         Returns
         -------
-        outputs : list of Tensor of shape (T, B, ...), or (N, 1, ...) where arrays are ragged
-        final_states : list of Tensor of shape (B, ...)
+        list of Tensor of shape (T, B, ...), or (N, 1, ...) where arrays are ragged
+            The outputs.
         """
-        final = [state.clone(memory_format=torch.contiguous_format) for state in states]
         outputs = [padded(layout, shape, dtype, static) for shape in self._shapes]
-        tensors = [*values, *final, *outputs]
+        tensors = [*values, *states, *outputs]
         if static is None:
             self._run[dtype](self.native, layout.engine, tensors, layout.threads, None)
         else:
             with static.workspace(self) as workspace:
                 self._run[dtype](self.native, layout.engine, tensors, layout.threads, workspace)
-        return outputs, final
+        return outputs
 
 
 def _cut(weight: Value) -> tuple[Value, int, int]:

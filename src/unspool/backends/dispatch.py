@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-from unspool._nest import Nest
+import torch
+
+from unspool.backends._repeat import Repeatable
 from unspool.backends._schedule import Schedule
 from unspool.backends._verified import VERIFYING, run_checked
 from unspool.backends.base import Backend, BackendError, Call, Refusal, Result, Run
 from unspool.backends.cudnn import CudnnBackend
 from unspool.backends.masked import MaskedBackend
-from unspool.backends.native import NativeBackend
+from unspool.backends.native import NativeBackend, surroundings
 from unspool.backends.reference import ReferenceBackend
 from unspool.program.rehearse import rehearsed
 
@@ -138,25 +140,47 @@ def run(call: Call, backend: str = "auto") -> Result:
             return _checked(chosen, call, prepared[chosen.name])()
 
 
-def repeat(cell: Any, inputs: Nest, state: Nest, schedule: Schedule, backend: str) -> Result | None:
-    """Run a call as one of its form was run before, if nothing can have changed; else None, and `run` has to decide.
+def repeatable(cell: Any, schedule: Schedule, backend: str) -> Repeatable | None:
+    """Return how the last run of a cell over a schedule can be repeated, if this backend has run it and it can.
 
     Parameters
     ----------
-    cell, inputs, schedule
+    cell, schedule
         See `Call`.
-    state : nesting of Tensor of shape (B, ...)
-        The initial one.
     backend : str
         See `run`.
     """
-    if _recorder.get() is not None or VERIFYING.get() is not None:
-        return None
     device = schedule.device.type
     for candidate in _candidates(backend):
         if candidate.device in (None, device):
-            return candidate.repeat(cell, inputs, state, schedule) if isinstance(candidate, NativeBackend) else None
+            return candidate.repeatable(cell, schedule) if isinstance(candidate, NativeBackend) else None
     return None
+
+
+def surroundings_now() -> tuple[Any, ...]:
+    """Return what a run depends on beside the call: the backends, the number of threads, the default dtype."""
+    return BACKENDS, torch.get_num_threads(), torch.get_default_dtype()
+
+
+def may_repeat(then: tuple[Any, ...]) -> bool:
+    """Tell whether a run may be repeated as it was in other surroundings: where they are the same, and nobody looks on,
+    checks the run or changes what PyTorch does.
+
+    Parameters
+    ----------
+    then : tuple
+        What `surroundings_now` has said.
+    """
+    backends, threads, default = then
+    return (
+        BACKENDS is backends
+        and _recorder.get() is None
+        and VERIFYING.get() is None
+        and torch.get_num_threads() == threads
+        and torch.get_default_dtype() == default
+        and not torch._C._is_torch_function_mode_enabled()
+        and not surroundings()
+    )
 
 
 def _candidates(name: str) -> tuple[Backend, ...]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from importlib import import_module
-from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -21,6 +20,7 @@ from unspool.backends._engine_run import CompiledStep, EngineRun, Request
 from unspool.backends._inference import in_memory
 from unspool.backends._layout import TokenLayout, layout_of
 from unspool.backends._probe import probe, probe_batch, probe_batches
+from unspool.backends._repeat import Repeatable
 from unspool.backends._schedule import Schedule
 from unspool.backends.base import SEVERAL_DTYPES, TO_FLOAT, UNLISTED, Call, Refusal, Result, Run
 from unspool.cells import AroundCell, around
@@ -90,37 +90,6 @@ _TRANSFORMED = Reason(
 _TRACING = Reason("torch.jit.trace is recording, which sees no operation of the engine")
 
 
-class Repeatable(NamedTuple):
-    """What a run without gradients over whole sequences has found out, for the next one of the same form.
-
-    Attributes
-    ----------
-    form : tuple
-        See `NativeBackend.compiled`.
-    inputs : torch.Size
-    states : list of torch.Size
-    dtype : torch.dtype
-        Of inputs and states.
-    layout : TokenLayout
-    fixed : list of Tensor
-        What the program holds itself.
-    before : list of (callable, callable)
-        What is computed before the loop: a function, and what picks its arguments from a list: that of the inputs, the
-        cell's tensors, `fixed`, and what was computed so far.
-    picked : callable
-        Picks from that what the run takes.
-    """
-
-    form: tuple[Any, ...]
-    inputs: torch.Size
-    states: list[torch.Size]
-    dtype: torch.dtype
-    layout: TokenLayout
-    fixed: list[Tensor]
-    before: list[tuple[Callable[..., Tensor], Callable[[list[Tensor]], Sequence[Tensor]]]]
-    picked: Callable[[list[Tensor]], Sequence[Tensor]]
-
-
 class NativeBackend:
     """Runs step programs on the CPU in float32 and float64."""
 
@@ -148,79 +117,28 @@ class NativeBackend:
         if different:
             return Refusal([different])
         threads = torch.get_num_threads()
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() and Repeatable.can(call, compiled):
             self._remember(call, compiled, threads, form)
         run = partial(self.run_program, call, compiled, tensors, threads)
         return partial(_on_cpu, run) if torch._C._is_torch_function_mode_enabled() else run
 
-    def repeat(self, cell: nn.Module, inputs: Nest, state: Nest, schedule: Schedule) -> Result | None:
-        """Run a call as the last one of its form was run; None if there was none, or anything else might do otherwise.
-
-        A form is that of a run without gradients, of one cell over one tensor, whole sequences, and nothing beside. The
-        cell is asked again whether its program stands, as at every run, and what surrounds the run is asked again too.
+    def repeatable(self, cell: nn.Module, schedule: Schedule) -> Repeatable | None:
+        """Return how the last run of a cell over a schedule can be repeated, if it can.
 
         Parameters
         ----------
-        cell, inputs, schedule
+        cell, schedule
             See `Call`.
-        state : nesting of Tensor of shape (B, ...)
-            The initial one, in the structure of the cell's own.
         """
-        known = self._repeatable.get(vars(cell).get("bound_from", cell))
-        last = None if known is None else known.get(schedule)
-        if last is None or type(inputs) is not Tensor or inputs.shape != last.inputs or inputs.dtype != last.dtype:
-            return None
-        states = leaves_of(state)
-        for leaf, shape in zip(states, last.states, strict=True):
-            if type(leaf) is not Tensor or leaf.shape != shape or leaf.dtype != last.dtype or not leaf.is_cpu:
-                return None
-        plain = inputs.layout == torch.strided and torch.get_num_threads() == last.layout.threads
-        if not plain or torch._C._is_torch_function_mode_enabled() or torch.get_default_dtype() != last.form[-1]:
-            return None
-        if _surroundings():
-            return None
-        standing = self.kept.standing(cell, last.form)
-        if standing is None:
-            return None
-        compiled, tensors = standing
-        if isinstance(compiled, Reason) or schedule.batch not in compiled.batches or compiled.batches[schedule.batch]:
-            return None
-        training = torch.is_grad_enabled()
-        pool = [inputs, *tensors]
-        for tensor in (*pool, *states):
-            if (training and tensor.requires_grad) or tensor.is_neg():
-                return None
-        pool += last.fixed
-        for function, arguments in last.before:
-            pool.append(function(*arguments(pool)))
-        outputs, finals = compiled.inference.run(last.picked(pool), states, last.layout, last.dtype)
-        return Result(compiled.put_outputs(outputs), compiled.put_state(finals))
+        return self._repeatable.get(vars(cell).get("bound_from", cell), {}).get(schedule)
 
     def _remember(self, call: Call, compiled: CompiledStep, threads: int, form: tuple[Any, ...]) -> None:
-        """Let the next call of the form of this one be repeated, if it is of the kind."""
-        inputs, states = call.inputs, leaves_of(call.initial_state)
-        if call.row_inputs is not None or call.static or isinstance(call.cell, AroundCell) or compiled.step.loop.tokens:
-            return
-        if type(inputs) is not Tensor or not call.schedule.dense or call.schedule.ragged or not states:
-            return
-        inference, recording = compiled.inference, compiled.step.recording
-        params = list(zip(compiled.leaves["param"], recording.parameters, recording.made, strict=True))
-        fixed = compiled.constants | {leaf: tensor for leaf, tensor, made in params if made}
-        leaves = [*compiled.leaves["input"], *(leaf for leaf, _, made in params if not made), *fixed]
-        if len(compiled.leaves["input"]) != 1 or any(function is None for _, function, _ in inference.before):
-            return
-        if any(t.dtype != inputs.dtype for t in (*states, *recording.parameters)):
-            return
-        place = {value: i for i, value in enumerate((*leaves, *(value for value, *_ in inference.before)))}
-        before = [(function, _picker([place[a] for a in args])) for _, function, args in inference.before]
-        layout = layout_of(call.schedule, engine, threads)
+        """Keep how a call can be repeated."""
         runs = self._repeatable.setdefault(vars(call.cell).get("bound_from", call.cell), {})
         while len(runs) >= FORMS:
             runs.pop(next(iter(runs)), None)
-        runs[call.schedule] = Repeatable(
-            form, inputs.shape, [leaf.shape for leaf in states], inputs.dtype, layout,
-            list(fixed.values()), before, _picker([place[value] for value in inference.takes]),
-        )  # fmt: skip
+        layout = layout_of(call.schedule, engine, threads)
+        runs[call.schedule] = Repeatable(self.kept, form, call, compiled, layout)
 
     def compiled(self, call: Call) -> tuple[CompiledStep | Reason, tuple[Tensor, ...]]:
         """Return the cell's program, read and checked at its first use, and the tensors that it takes; or why not."""
@@ -317,7 +235,8 @@ class NativeBackend:
             outputs, finals = results[:count], results[count:]
         else:
             values = [in_memory(known[value], dtype) for value in compiled.inference.takes]
-            outputs, finals = compiled.inference.run(values, states, layout, dtype, static)
+            finals = [state.clone(memory_format=torch.contiguous_format) for state in states]
+            outputs = compiled.inference.run(values, finals, layout, dtype, static)
         final = compiled.put_state(finals)
         if layout.rows is not None:
             final = map_leaves(layout.put_rows, final)
@@ -328,14 +247,6 @@ def _on_cpu(run: Run) -> Result:
     """Run with new tensors on the CPU, whatever the default device is."""
     with torch.device("cpu"):
         return run()
-
-
-def _picker(places: list[int]) -> Callable[[list[Tensor]], Sequence[Tensor]]:
-    """Return what takes these elements of a list."""
-    if len(places) == 1:
-        (place,) = places
-        return lambda pool: (pool[place],)
-    return itemgetter(*places)
 
 
 def _form(call: Call) -> tuple[Any, ...]:
@@ -379,10 +290,10 @@ def _reasons(call: Call) -> list[Reason]:
         if not (tensor.is_floating_point() or tensor.dtype == torch.bool):
             found.append(_INTEGERS)
             break
-    return found + _surroundings()
+    return found + surroundings()
 
 
-def _surroundings() -> list[Reason]:
+def surroundings() -> list[Reason]:
     """Return what keeps the engine from any call now."""
     found: list[Reason] = []
     if autocast_dtype("cpu") is not None:

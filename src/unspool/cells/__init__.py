@@ -15,6 +15,7 @@ from unspool.cells._around import name_of as name_of
 from unspool.cells._builtin import BuiltinCell as BuiltinCell
 from unspool.cells._contract import Cell as Cell
 from unspool.cells._contract import LSTMState as LSTMState
+from unspool.cells._contract import draws_nothing as draws_nothing
 from unspool.cells._contract import in_form as in_form
 from unspool.cells._contract import initial_state_of as initial_state_of
 from unspool.cells._contract import is_cell as is_cell

@@ -242,6 +242,20 @@ def row_inputs_of(
     return None if draw is None else draw(batch_size, dtype=dtype, device=device)
 
 
+def draws_nothing(cell: Any) -> bool:
+    """Tell whether `row_inputs_of` gives None for a cell, without asking it, which might draw.
+
+    Parameters
+    ----------
+    cell : cell
+    """
+    told = getattr(cell, "draws_nothing", None)
+    if isinstance(told, bool):
+        return told
+    draw = getattr(cell, "row_inputs", None)
+    return draw is None or getattr(draw, "__func__", None) is Cell.row_inputs
+
+
 def known_size(cell: Any, attribute: str) -> int | None:
     """Return a cell's `input_size` or `output_size`, or None: user cells need not have them."""
     if attribute == "output_size" and isinstance(cell, nn.RNNCellBase):

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from unspool._modes import autocast_dtype, is_exporting
 from unspool._nest import Nest, leaves_of, map_leaves, named_leaves, require_tensors
 from unspool._ragged import RaggedBatch
-from unspool.backends import Call, Schedule, check_backend, repeat, repeated, run
+from unspool.backends import Call, Result, Schedule, check_backend, repeated, run
 from unspool.cells import (
     ResetCell,
     Restart,
     WithStates,
     beside,
+    draws_nothing,
     in_form,
     initial_state_of,
     match_state,
@@ -24,6 +25,7 @@ from unspool.cells import (
     state_sizes,
 )
 from unspool.compiled import Layout, in_graphs, tensors_of, with_tensors
+from unspool.execution._again import Again, again, remember
 from unspool.execution._arguments import BoolArray, IntArray, checked_constants
 from unspool.execution._batch import (
     Steps,
@@ -217,6 +219,12 @@ def run_dynamic(
     backend: str,
 ) -> Any:
     """Do what `dynamic_rnn` does, with these tensors in place of the cell's own unless they are None."""
+    options = (time_major, reverse, pad_output, backend)
+    simple = tensors is None and not (about.given or constants is not None or return_all_states)
+    if simple:
+        found = _repeated(cell, options, inputs, initial_state)
+        if found is not None:
+            return found
     require_cell(cell)
     check_backend(backend)
     refuse_in_traces(inputs, about)
@@ -237,8 +245,35 @@ def run_dynamic(
         backend=backend,
         tensors=tensors,
     )
+    if simple and not isinstance(inputs, RaggedBatch):
+        remember(cell, options, inputs, final, (cell,), (schedule,), backend)
     outputs = in_form_of(inputs, outputs, time_major)
     return (outputs, final, in_form_of(inputs, states, time_major)) if return_all_states else (outputs, final)
+
+
+def _repeated(cell: Any, options: tuple[Any, ...], inputs: Any, state: Nest | None) -> tuple[Nest, Nest] | None:
+    """Run a cell as in its last call of this form, if there was one and nothing has changed."""
+    last = again(cell, options, inputs, state) if isinstance(cell, nn.Module) else None
+    found = None if last is None else repeat_cell(last, cell, inputs if options[0] else inputs.transpose(0, 1), state)
+    return None if found is None else (in_form_of(inputs, found.outputs, options[0]), found.final_state)
+
+
+def repeat_cell(last: Again, cell: Any, inputs: Tensor, state: Nest | None) -> Result | None:
+    """Run the only cell of a call again, or return None where it has changed.
+
+    Parameters
+    ----------
+    last : Again
+    cell : cell
+    inputs : Tensor of shape (T, B, ...)
+    state : Tensor of shape (B, ...), or tuple of them, or None
+    """
+    (run,) = last.runs
+    if not draws_nothing(cell):
+        return None
+    if state is None and state_sizes(cell) is None:
+        return None
+    return run.run(cell, inputs, None if state is None else leaves_of(state))
 
 
 def _listed(cell: Any, inputs: Any, **options: Any) -> Layout:
@@ -338,10 +373,6 @@ def run_cell(
     rows = row_inputs_of(cell, batch, first.dtype if first.is_floating_point() else None, device)
     if state is None:
         state = own_state if initial_state is None else match_state(initial_state, own_state, state_name)
-    if rows is constants is None and not (schedule.has_resets or all_states or static) and pad_output == "zero":
-        found = repeat(cell, inputs, state, schedule, backend)
-        if found is not None:
-            return *found, None
     per_sequence = rows if constants is None else beside(rows, constants)
     if schedule.has_resets:
         cell, inputs = ResetCell(cell), (inputs, schedule.resets)

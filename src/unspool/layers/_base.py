@@ -29,6 +29,7 @@ from unspool.execution import (
     ragged_of_packed,
     ragged_schedule,
     refuse_in_traces,
+    remember,
     take_rows_of,
     time_major_inputs,
 )
@@ -172,6 +173,10 @@ class RecurrentLayer(nn.Module, ABC):
         TypeError, ValueError, BackendError, RuntimeError
             See `forward` and `unspool.execution.refuse_in_traces`.
         """
+        if constants is None and not about.given:
+            found = self._repeat(tensors, input, hx)
+            if found is not None:
+                return found
         refuse_in_traces(input, about)
         if self.go_backwards and isinstance(input, PackedSequence | RaggedBatch):
             raise ValueError(
@@ -180,6 +185,20 @@ class RecurrentLayer(nn.Module, ABC):
         if isinstance(input, PackedSequence):
             return self._run_packed(tensors, input, hx, about, constants)
         return self._run_batch(tensors, input, hx, about, constants)
+
+    def _options(self) -> tuple[Any, ...]:
+        """Return what a run depends on beside the inputs, the state and the cells; a call of another one is another."""
+        return self.batch_first, self.reverse, self.return_sequences, self.pad_output, self.backend, self.training
+
+    @abstractmethod
+    def _repeat(
+        self, tensors: dict[str, Tensor] | None, input: Nest | PackedSequence, hx: Nest | None
+    ) -> tuple[Nest, Nest] | None:
+        """Run the layer as in its last call of this form, if there was one and nothing has changed."""
+
+    @abstractmethod
+    def _all_cells(self) -> list[Any]:
+        """Return the cells by layer, then direction."""
 
     def _run_packed(
         self,
@@ -249,6 +268,8 @@ class RecurrentLayer(nn.Module, ABC):
                 make_schedule(x, about, reverse, not self.batch_first, "lengths") for reverse in self._directions
             ]
         output, state = self._run(x, hx, constants, schedules, tensors)
+        if not (about.given or constants is not None or self.unroll or self.go_backwards):
+            remember(self, self._options(), input, state, self._all_cells(), schedules, self.backend)
         if self.return_sequences:
             output = map_leaves(lambda leaf: leaf.flip(0), output) if self.go_backwards else output
             output = in_form_of(input, output, time_major=not self.batch_first)

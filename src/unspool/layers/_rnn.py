@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Any, Unpack
 
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from unspool._nest import Nest
 from unspool.backends import Schedule
 from unspool.cells import require_cell
 from unspool.compiled import tensors_of, with_tensors
-from unspool.execution import run_cell
+from unspool.execution import again, in_form_of, repeat_cell, run_cell
 from unspool.layers._base import RecurrentLayer, last_or_all
 from unspool.layers._options import RunOptions
 
@@ -58,6 +59,23 @@ class RNN(RecurrentLayer):
 
     def _tensors(self) -> dict[str, Tensor]:
         return tensors_of(self)
+
+    def _all_cells(self) -> list[Any]:
+        return [self.cell]
+
+    def _repeat(
+        self, tensors: dict[str, Tensor] | None, input: Nest | PackedSequence, hx: Nest | None
+    ) -> tuple[Nest, Nest] | None:
+        last = None if tensors is not None else again(self, self._options(), input, hx)
+        if last is None:
+            return None
+        found = repeat_cell(last, self.cell, input.transpose(0, 1) if self.batch_first else input, hx)
+        if found is None:
+            return None
+        output = last_or_all(last.schedules[0], found.outputs, self.return_sequences)
+        if self.return_sequences:
+            output = in_form_of(input, output, time_major=not self.batch_first)
+        return output, found.final_state
 
     def _run(
         self,

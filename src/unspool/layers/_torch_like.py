@@ -10,12 +10,13 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
 
-from unspool._nest import Nest, map_leaves
+from unspool._nest import Nest, leaves_of, map_leaves
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule
-from unspool.cells import BuiltinCell, in_form, match_state
-from unspool.execution import BoolArray, Steps, as_tensor, run_cell
+from unspool.cells import BuiltinCell, draws_nothing, in_form, match_state
+from unspool.execution import BoolArray, Steps, again, as_tensor, in_form_of, run_cell
 from unspool.layers._base import RecurrentLayer, last_or_all, stack_states
 from unspool.layers._options import DEFAULTS, CellOptions, LayerOptions, check_flags
 
@@ -182,6 +183,34 @@ class TorchLikeLayer(RecurrentLayer):
                 f"{type(self).__name__} received an input of {received}; expected {layout.format(self.input_size)} or "
                 f"[T, {self.input_size}] (batch_first={self.batch_first}, input_size={self.input_size})."
             )
+
+    def _options(self) -> tuple[Any, ...]:
+        return *super()._options(), self.num_layers, self.bidirectional, self.dropout
+
+    def _all_cells(self) -> list[BuiltinCell]:
+        return [cell for _, cell in self._cells]
+
+    def _repeat(
+        self, tensors: dict[str, Tensor] | None, input: Nest | PackedSequence, hx: Nest | None
+    ) -> tuple[Tensor, Nest] | None:
+        last = again(self, self._options(), input, hx)
+        if last is None or (self.training and self.dropout and self.num_layers > 1):
+            return None
+        leaves, directions = None if hx is None else leaves_of(hx), len(last.schedules)
+        output, outputs, states = input.transpose(0, 1) if self.batch_first else input, [], []
+        for k, (cell, run) in enumerate(zip(self._bound_cells(tensors), last.runs, strict=True)):
+            start = None if leaves is None else [leaf.select(0, k) for leaf in leaves]
+            found = run.run(cell, output, start) if draws_nothing(cell) else None
+            if found is None:
+                return None
+            wanted = self.return_sequences or k < len(last.runs) - directions
+            outputs.append(last_or_all(last.schedules[k % directions], found.outputs, wanted))
+            states.append(found.final_state)
+            if len(outputs) == directions:
+                output, outputs = outputs[0] if directions == 1 else torch.cat(outputs, -1), []
+        if self.return_sequences:
+            output = in_form_of(input, output, time_major=not self.batch_first)
+        return output, stack_states(states)
 
     def _run(
         self,
