@@ -1,0 +1,358 @@
+"""A call of the same form as the last one is run again as that was: unless anything has changed meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+import unspool as us
+from tests.conformance.oracle import assert_close
+from unspool.backends._repeat import Repeatable
+from unspool.execution import Steps
+
+H = 6
+GAIN = {"of": 1.0}
+
+
+class Gated(us.Cell):
+    """A cell that reads numbers from everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__(state_size=H)
+        self.forget, self.new = nn.Linear(2 * H, H), nn.Linear(2 * H, H)
+        self.scale, self.listed = 1.0, [0.5]
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        f = torch.sigmoid(self.forget(torch.cat([x, state], -1)) * self.scale)
+        n = torch.tanh(self.new(torch.cat([x, f * state], -1)) + self.listed[0])
+        h = GAIN["of"] * ((1 - f) * state + f * n)
+        return h, h
+
+
+class Pair(nn.Module):
+    """A cell that starts as it likes, with a pair as its state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.start = nn.Linear(2 * H, H), nn.Parameter(torch.randn(H))
+
+    def initial_state(self, batch_size: int, *, dtype: Any = None, device: Any = None) -> tuple[Tensor, Tensor]:
+        h = self.start.to(device, dtype).expand(batch_size, H)
+        return h, h * 0
+
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        h, c = state
+        c = c + torch.tanh(self.linear(torch.cat([x, h], -1)))
+        return c * 0.5, (torch.sin(c), c)
+
+
+MODULES: dict[str, Callable[[], nn.Module]] = {
+    "GRU": lambda: us.GRU(H, H),
+    "LSTM of two layers both ways": lambda: us.LSTM(H, H, num_layers=2, bidirectional=True, dropout=0.5).eval(),
+    "LSTM with a projection": lambda: us.LSTM(H, H, proj_size=4),
+    "SimpleRNN": lambda: us.SimpleRNN(H, H, nonlinearity="relu"),
+    "own cell": lambda: us.RNN(Gated()),
+    "own start": lambda: us.RNN(Pair()),
+    "torch's cell": lambda: us.RNN(nn.LSTMCell(H, H)),
+    "accelerated": lambda: us.accelerate(nn.GRU(H, H), backend="native"),
+}
+
+
+def flat(result: Any) -> dict[str, Tensor]:
+    return {str(i): leaf for i, leaf in enumerate(torch.utils._pytree.tree_leaves(result))}
+
+
+@pytest.fixture
+def repeats(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Collect for each cell that is asked to be run again whether it was."""
+    found: list[bool] = []
+    run = Repeatable.run
+
+    def see(self: Repeatable, *arguments: Any) -> Any:
+        result = run(self, *arguments)
+        found.append(result is not None)
+        return result
+
+    monkeypatch.setattr(Repeatable, "run", see)
+    return found
+
+
+def inputs(steps: int = 1, batch: int = 2) -> Tensor:
+    return torch.randn(steps, batch, H)
+
+
+def expected(module: nn.Module, *arguments: Any, **options: Any) -> dict[str, Tensor]:
+    """Return what the loop over the cell gives."""
+    with torch.no_grad():
+        if hasattr(module, "_unspool_options"):
+            plain = module.torch_class.forward(module, *arguments)  # type: ignore[operator, attr-defined]
+            return flat(plain)
+        before, module.backend = module.backend, "reference"  # type: ignore[assignment]
+        try:
+            return flat(module(*arguments, **options))
+        finally:
+            module.backend = before
+
+
+@pytest.mark.parametrize("name", MODULES)
+@torch.no_grad()
+def test_calls_of_one_form_are_repeated_and_give_what_the_loop_gives(name, repeats):
+    module = MODULES[name]()
+    state = None
+    for steps in (1, 1, 1, 4, 4, 1):
+        x = inputs(steps)
+        result = module(x, state)
+        assert_close(flat(result), expected(module, x, state), torch.float32)
+        state = result[1]
+    assert repeats.count(True) >= (3 if name != "own start" else 2)
+    assert all(repeats)
+
+
+def in_place(m: nn.Module) -> None:
+    next(m.parameters()).mul_(-1.5)
+
+
+def by_data(m: nn.Module) -> None:
+    next(m.parameters()).data.mul_(-1.5)
+
+
+def other_data(m: nn.Module) -> None:
+    p = next(m.parameters())
+    p.data = (torch.randn_like(p.t()) if p.dim() > 1 else torch.randn_like(p)).t() if p.dim() > 1 else -p.data
+
+
+def other_parameter(m: nn.Module) -> None:
+    name, p = next(iter(m.named_parameters()))
+    owner = m.get_submodule(name.rpartition(".")[0])
+    setattr(owner, name.rpartition(".")[2], nn.Parameter(torch.randn_like(p)))
+
+
+def parametrised(m: nn.Module) -> None:
+    class Halved(nn.Module):
+        def forward(self, w: Tensor) -> Tensor:
+            return 0.5 * w
+
+    name, _ = next(iter(m.named_parameters()))
+    parametrize.register_parametrization(m.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], Halved())
+
+
+@pytest.mark.parametrize("change", [in_place, by_data, other_data, other_parameter, parametrised])
+@pytest.mark.parametrize("name", MODULES)
+@torch.no_grad()
+def test_changed_weights_are_obeyed(name, change):
+    module, x = MODULES[name](), inputs()
+    for _ in range(3):
+        before = flat(module(x))
+    change(module)
+    if name == "accelerated" and change is parametrised:
+        return  # a module of another class now: see test_accelerate_modules
+    for _ in range(3):
+        after = flat(module(x))
+        assert_close(after, expected(module, x), torch.float32)
+    assert not torch.equal(after["0"], before["0"])
+
+
+def patched_forward(c: Gated) -> None:
+    c.forward = lambda x, state: (x + state, state)  # type: ignore[method-assign]
+
+
+def hooked(c: Gated) -> None:
+    c.new.register_forward_hook(lambda module, args, out: out * 0.1)
+
+
+def other_scale(c: Gated) -> None:
+    c.scale = 3.0
+
+
+def other_item(c: Gated) -> None:
+    c.listed[0] = -2.0
+
+
+def other_part(c: Gated) -> None:
+    c.new = nn.Linear(2 * H, H)
+
+
+@pytest.mark.parametrize("change", [patched_forward, hooked, other_scale, other_item, other_part])
+@torch.no_grad()
+def test_a_changed_cell_is_obeyed(change):
+    cell, x, h = Gated(), inputs().transpose(0, 1), torch.randn(2, H)
+    for _ in range(3):
+        before = us.dynamic_rnn(cell, x, None, h)
+    change(cell)
+    for _ in range(3):
+        want = us.dynamic_rnn(cell, x, None, h, backend="reference")
+        assert_close(flat(us.dynamic_rnn(cell, x, None, h)), flat(want), torch.float32)
+    assert not torch.equal(want[0], before[0])
+
+
+@torch.no_grad()
+def test_a_changed_global_is_obeyed(monkeypatch):
+    cell, x = Gated(), inputs(3)
+    for gain in (1.0, 1.0, 1.0, 2.0, 2.0, 1.0):
+        monkeypatch.setitem(GAIN, "of", gain)
+        want = us.dynamic_rnn(cell, x, time_major=True, backend="reference")
+        assert_close(flat(us.dynamic_rnn(cell, x, time_major=True)), flat(want), torch.float32)
+
+
+@torch.no_grad()
+def test_another_start_is_obeyed():
+    cell, x = us.GRUCell(H, H), inputs()
+    for _ in range(3):
+        us.dynamic_rnn(cell, x)
+    cell.initial_state = lambda batch_size, **options: torch.ones(batch_size, H)  # type: ignore[method-assign]
+    for _ in range(2):
+        assert_close(flat(us.dynamic_rnn(cell, x)), flat(us.dynamic_rnn(cell, x, backend="reference")), torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("reverse", True), ("batch_first", True), ("return_sequences", False), ("pad_output", "repeat"), ("dropout", 0.9)],
+)
+@torch.no_grad()
+def test_changed_options_are_obeyed(option, value):
+    module, x = us.GRU(H, H, num_layers=2, dropout=0.1), torch.randn(2, 2, H)
+    module.eval()
+    for _ in range(3):
+        module(x)
+    setattr(module, option, value)
+    for _ in range(3):
+        assert_close(flat(module(x)), expected(module, x), torch.float32)
+
+
+@torch.no_grad()
+def test_dropout_draws_in_training_and_not_in_evaluation():
+    module, x = us.LSTM(H, H, num_layers=2, dropout=0.5, recurrent_dropout=0.5), inputs(3)
+    for training in (False, False, False, True, True, False, False):
+        module.train(training)
+        torch.manual_seed(1)
+        result = flat(module(x))
+        torch.manual_seed(1)
+        assert_close(result, expected(module, x), torch.float32)
+
+
+@torch.no_grad()
+def test_tensors_in_any_form_are_taken():
+    module = us.LSTM(H, H)
+    state = (torch.randn(1, 2, H), torch.randn(1, 2, H))
+    turned, same = torch.randn(1, H, 2).transpose(1, 2), torch.ones(1).expand(1, 2, H)
+    negated = torch.complex(inputs(), inputs()).conj().imag
+    assert negated.is_neg()
+    forms = {
+        "plain": (inputs(), state),
+        "not contiguous": (turned, (turned, 2 * turned)),
+        "one value throughout": (same, (same, same)),
+        "negated when it is read": (negated, (negated, state[1])),
+        "one tensor for both states": (inputs(), (state[0], state[0])),
+        "a NamedTuple": (inputs(), us.LSTMState(*state)),
+    }  # fmt: skip
+    for _ in range(3):
+        module(*forms["plain"])
+    for form in forms.values():
+        given = [leaf.clone() for leaf in form[1]]
+        assert_close(flat(module(*form)), expected(module, *form), torch.float32)
+        assert all(map(torch.equal, form[1], given)), "a state was written into"
+
+
+@torch.no_grad()
+def test_results_are_the_callers():
+    module, x = us.GRU(H, H), inputs()
+    results = [module(x, torch.full((1, 2, H), 0.1 * k)) for k in range(5)]
+    want = [expected(module, x, torch.full((1, 2, H), 0.1 * k)) for k in range(5)]
+    for result, right in zip(results, want, strict=True):
+        assert_close(flat(result), right, torch.float32)
+    kept = results[0][0].clone()
+    results[-1][0].fill_(9.0), results[-1][1].fill_(9.0)
+    module(x)
+    assert torch.equal(results[0][0], kept)
+
+
+WRONG: dict[str, Callable[[Tensor], tuple[Any, Any]]] = {
+    "features": lambda x: (torch.randn(1, 2, H + 1), None),
+    "dtype": lambda x: (x.double(), None),
+    "batch of the state": lambda x: (x, torch.zeros(1, 3, H)),
+    "axes of the state": lambda x: (x, torch.zeros(2, H)),
+    "dtype of the state": lambda x: (x, torch.zeros(1, 2, H, dtype=torch.float64)),
+    "a pair": lambda x: (x, (torch.zeros(1, 2, H), torch.zeros(1, 2, H))),
+    "a tuple": lambda x: (x, (torch.zeros(1, 2, H),)),
+    "no tensor": lambda x: (x.numpy(), None),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+@torch.no_grad()
+def test_what_is_wrong_is_refused_as_in_a_first_call(what):
+    module, fresh, x = us.GRU(H, H), us.GRU(H, H), inputs()
+    for _ in range(3):
+        module(x, torch.zeros(1, 2, H))
+    with pytest.raises((TypeError, ValueError)) as first:
+        fresh(*WRONG[what](x))
+    with pytest.raises(first.type) as again:
+        module(*WRONG[what](x))
+    assert str(again.value) == str(first.value)
+
+
+def test_gradients_are_computed_where_they_are_wanted():
+    module, x = us.GRU(H, H), inputs()
+    with torch.no_grad():
+        for _ in range(3):
+            module(x)
+    output, _ = module(x)
+    assert output.requires_grad
+    with torch.no_grad():
+        assert not module(x)[0].requires_grad
+    module.requires_grad_(False)
+    h = torch.zeros(1, 2, H, requires_grad=True)
+    assert module(x, h)[0].requires_grad
+    with torch.inference_mode():
+        assert module(x)[0].is_inference()
+    assert not module(x)[0].is_inference()
+
+
+@torch.no_grad()
+def test_surroundings_are_seen(monkeypatch):
+    module, x = us.GRU(H, H), inputs()
+    for _ in range(3):
+        module(x)
+    assert [d.chosen for d in us.explain(module, x).decisions] == ["native"]
+    with us.verified():
+        module(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert module(x)[1].dtype == torch.float32
+    doubled = torch.func.vmap(lambda one: module(one)[0])(torch.stack([x, 2 * x]))
+    assert_close({"0": doubled[1]}, {"0": expected(module, 2 * x)["0"]}, torch.float32)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert_close(flat(module(x)), expected(module, x), torch.float32)
+    finally:
+        torch.set_num_threads(before)
+    with torch.device("meta"):  # new tensors of the run's own are on the CPU all the same
+        assert module(x)[0].is_cpu
+
+
+@torch.no_grad()
+def test_other_tensors_may_stand_for_the_parameters():
+    module, x = us.GRU(H, H), inputs()
+    others = {name: torch.randn_like(p) for name, p in module.named_parameters()}
+    for _ in range(3):
+        module(x)
+    found = torch.func.functional_call(module, others, (x,))
+    other = us.GRU(H, H)
+    other.load_state_dict(others)
+    assert_close(flat(found), expected(other, x), torch.float32)
+    assert_close(flat(module.run_with(others, x, None, Steps(), None)), expected(other, x), torch.float32)
+    assert_close(flat(module(x)), expected(module, x), torch.float32)
+
+
+@torch.no_grad()
+def test_two_modules_with_one_cell_are_two():
+    cell, x = us.GRUCell(H, H), torch.randn(2, 2, H)
+    forward, backward = us.RNN(cell), us.RNN(cell, reverse=True)
+    for _ in range(3):
+        for module in (forward, backward):
+            assert_close(flat(module(x)), expected(module, x), torch.float32)
