@@ -218,39 +218,93 @@ void gemm(int64_t M, int64_t /*N*/, int64_t K, const T* A, int64_t lda, const T*
   }
 }
 
-// A few products with a weight that is not worth packing, whose columns lie in memory one after the other: column n is
-// w[n * stride_n .. + K].
+// ---- Products with a weight that is not packed, whose columns lie in memory one after the other: column n is
+// w[n * stride_n .. + K]. Sums run along K in every lane, and the lanes are added up at the end. A tile of rows and columns
+// is in registers: as many columns as hide the latency of a multiply-add, and with several rows as read each value once.
+constexpr int few_rows = 4;
+
+template <int rows>
+constexpr int few_columns = rows == 1 ? 8 : tile_rows * tile_vectors >= 24 ? 24 / rows : rows == 2 ? 5 : 12 / rows;
+
+template <class T>
+UNSPOOL_INLINE T sum_of_lanes(Vec<T> v) {
+  T values[lanes<T>];
+  store<T>(values, v);
+  for (int half = lanes<T> / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) values[i] += values[i + half];
+  return values[0];
+}
+
+template <class T>
+struct FewArguments {
+  int64_t K;
+  const T* A;
+  int64_t lda;
+  const T* w;
+  int64_t stride_n;
+  const T* init;
+  int64_t ld_init;
+  T* C;
+  int64_t ldc;
+};
+
+// The columns n0 .. n1 of `rows` rows.
+template <class T, int rows>
+__attribute__((noinline)) void gemm_few_rows(const FewArguments<T>& given, int64_t n0, int64_t n1) {
+  constexpr int columns = few_columns<rows>;
+  const int64_t K = given.K, lda = given.lda;
+  for (int64_t n = n0; n < n1; n += columns) {
+    const int wanted = int(n1 - n < columns ? n1 - n : columns);
+    const T* column[columns];
+#pragma GCC unroll 24
+    for (int j = 0; j < columns; ++j) column[j] = given.w + (n + (j < wanted ? j : 0)) * given.stride_n;
+    Vec<T> sum[rows][columns];
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 24
+      for (int j = 0; j < columns; ++j) sum[i][j] = Vec<T>{};
+    const auto step = [&](auto read, int64_t k) __attribute__((always_inline)) {
+      Vec<T> a[rows];
+#pragma GCC unroll 4
+      for (int i = 0; i < rows; ++i) a[i] = read(given.A + i * lda + k);
+#pragma GCC unroll 24
+      for (int j = 0; j < columns; ++j) {
+        const Vec<T> b = read(column[j] + k);
+#pragma GCC unroll 4
+        for (int i = 0; i < rows; ++i) sum[i][j] += a[i] * b;
+      }
+    };
+    int64_t k = 0;
+    for (; k + lanes<T> <= K; k += lanes<T>) step([](const T* p) __attribute__((always_inline)) { return load<T>(p); }, k);
+    if (const int rest = int(K - k))
+      step([rest](const T* p) __attribute__((always_inline)) { return load_first(p, rest); }, k);
+    for (int i = 0; i < rows; ++i)
+      for (int j = 0; j < wanted; ++j) {
+        const T total = sum_of_lanes<T>(sum[i][j]);
+        given.C[i * given.ldc + n + j] = given.init ? total + given.init[i * given.ld_init + n + j] : total;
+      }
+  }
+}
+
 template <class T>
 void gemm_few(int64_t M, int64_t K, const T* A, int64_t lda, const T* w, int64_t stride_n, const T* init,
               int64_t ld_init, T* C, int64_t ldc, int64_t n0, int64_t n1) {
-  constexpr int together = 8;  // columns whose sums hide the latency of a multiply-add
+  // Some columns at a time, so that they stay in the first-level cache while the rows pass by.
+  constexpr int64_t bytes = 16 * 1024;
+  const int64_t fitting = bytes / int64_t(sizeof(T)) / (K > 0 ? K : 1), together = fitting < 24 ? 24 : fitting / 24 * 24;
   for (int64_t n = n0; n < n1; n += together) {
-    const int columns = int(n1 - n < together ? n1 - n : together);
-    const T* column[together];
-    for (int j = 0; j < together; ++j) column[j] = w + (n + (j < columns ? j : 0)) * stride_n;
-    for (int64_t m = 0; m < M; ++m) {
-      const T* a = A + m * lda;
-      Vec<T> sum[together];
-#pragma GCC unroll 8
-      for (int j = 0; j < together; ++j) sum[j] = Vec<T>{};
-      int64_t k = 0;
-      for (; k + lanes<T> <= K; k += lanes<T>) {
-        const Vec<T> x = load<T>(a + k);
-#pragma GCC unroll 8
-        for (int j = 0; j < together; ++j) sum[j] += x * load<T>(column[j] + k);
+    const int64_t end = n1 - n < together ? n1 : n + together;
+    for (int64_t m = 0; m < M;) {
+      const int64_t tiles = (M - m + few_rows - 1) / few_rows, rows = (M - m + tiles - 1) / tiles;
+      const FewArguments<T> given{K, A + m * lda, lda, w, stride_n, init ? init + m * ld_init : nullptr, ld_init,
+                                  C + m * ldc, ldc};
+      switch (rows) {
+        case 1: gemm_few_rows<T, 1>(given, n, end); break;
+        case 2: gemm_few_rows<T, 2>(given, n, end); break;
+        case 3: gemm_few_rows<T, 3>(given, n, end); break;
+        default: gemm_few_rows<T, 4>(given, n, end); break;
       }
-      if (const int rest = int(K - k)) {
-        const Vec<T> x = load_first(a + k, rest);
-#pragma GCC unroll 8
-        for (int j = 0; j < together; ++j) sum[j] += x * load_first(column[j] + k, rest);
-      }
-      for (int j = 0; j < columns; ++j) {
-        T values[lanes<T>];
-        store<T>(values, sum[j]);
-        for (int half = lanes<T> / 2; half > 0; half /= 2)
-          for (int i = 0; i < half; ++i) values[i] += values[i + half];
-        C[m * ldc + n + j] = init ? values[0] + init[m * ld_init + n + j] : values[0];
-      }
+      m += rows;
     }
   }
 }
