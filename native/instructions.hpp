@@ -12,7 +12,7 @@
 
 namespace unspool {
 
-constexpr int64_t kFew = 64;      // valid steps for which packing a weight does not pay
+constexpr int64_t kFew = 48;      // valid steps for which packing a weight does not pay
 constexpr int64_t kColumns = 32;  // parts of a weight's gradient begin at multiples of this
 
 template <class T>

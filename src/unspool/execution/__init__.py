@@ -13,6 +13,7 @@ from unspool.execution._batch import make_schedule as make_schedule
 from unspool.execution._batch import ragged_inputs as ragged_inputs
 from unspool.execution._batch import ragged_schedule as ragged_schedule
 from unspool.execution._batch import refuse_in_traces as refuse_in_traces
+from unspool.execution._batch import simplified as simplified
 from unspool.execution._batch import time_major_inputs as time_major_inputs
 from unspool.execution._bidirectional import bidirectional_dynamic_rnn as bidirectional_dynamic_rnn
 from unspool.execution._bidirectional import (
@@ -30,4 +31,5 @@ from unspool.execution._run import check_pad_output as check_pad_output
 from unspool.execution._run import dynamic_rnn as dynamic_rnn
 from unspool.execution._run import repeat_cell as repeat_cell
 from unspool.execution._run import run_cell as run_cell
+from unspool.execution._run import start_over as start_over
 from unspool.execution._run import static_rnn as static_rnn

@@ -106,10 +106,11 @@ def check_lengths(lengths: Tensor, value: IntArray, steps: int, name: str) -> No
     ValueError
         If there are such lengths.
     """
-    wrong = ((lengths < 0) | (lengths > steps)).nonzero().flatten().tolist()
-    if wrong:
+    shortest, longest = lengths.aminmax() if len(lengths) else (0, 0)
+    if shortest < 0 or longest > steps:
+        wrong = int(((lengths < 0) | (lengths > steps)).nonzero()[0])
         raise ValueError(
-            f"{name}[{wrong[0]}] is {int(value[wrong[0]])}; expected {_what_lengths(len(lengths), steps)}. "
+            f"{name}[{wrong}] is {int(value[wrong])}; expected {_what_lengths(len(lengths), steps)}. "
             "A length counts the real steps of a row; cut the row or pad the batch to fit."
         )
 

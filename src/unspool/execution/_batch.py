@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from unspool._modes import is_batched, is_exporting, is_inference, is_tracing
+from unspool._modes import is_batched, is_exporting, is_inference, is_observed, is_tracing
 from unspool._nest import Nest, describe, leaves_of, map_leaves, named_leaves, require_tensors
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule, TracedSchedule
@@ -38,6 +38,53 @@ class Steps(NamedTuple):
     def given(self) -> bool:
         """Whether there is anything."""
         return not (self.lengths is self.mask is self.resets is None)
+
+
+SHORT = 64
+"""Steps of all sequences up to which a call is looked at more closely, since it takes so little time otherwise."""
+
+
+def simplified(
+    inputs: Any, about: Steps, time_major: bool, lengths_name: str = "sequence_length"
+) -> tuple[Steps, Tensor | None]:
+    """Return what is left to say of the steps of a short batch, and before which sequences a single step is a reset.
+
+    Lengths that are all T say nothing, and resets before the only step are a matter of the initial state.
+
+    Parameters
+    ----------
+    inputs : nesting of Tensor, or RaggedBatch, or PackedSequence
+        As they were passed; only single plain tensors are looked at.
+    about : Steps
+    time_major, lengths_name
+        See `make_schedule`.
+
+    Returns
+    -------
+    about : Steps
+    resets : BoolTensor of shape (B,), or None
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `make_schedule`.
+    """
+    if about.mask is not None or type(inputs) is not Tensor or inputs.dim() < 2 or is_observed() or is_exporting():
+        return about, None
+    first, second = inputs.shape[:2]
+    steps, batch = (first, second) if time_major else (second, first)
+    if not 0 < steps * batch <= SHORT:
+        return about, None
+    if about.lengths is not None:
+        lengths = as_lengths(about.lengths, batch, steps, lengths_name)
+        check_lengths(lengths, about.lengths, steps, lengths_name)
+        if any(length != steps for length in lengths.tolist()):
+            return about, None
+        about = about._replace(lengths=None)
+    if about.resets is None or steps != 1:
+        return about, None
+    resets = as_booleans(about.resets, "resets", batch, steps, time_major)[0]
+    return about._replace(resets=None), resets.to(inputs.device)
 
 
 def refuse_in_traces(inputs: Any, about: Steps) -> None:

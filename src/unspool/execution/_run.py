@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from unspool._modes import autocast_dtype, is_exporting
+from unspool._modes import autocast_dtype, is_exporting, is_tracing
 from unspool._nest import Nest, leaves_of, map_leaves, named_leaves, require_tensors
 from unspool._ragged import RaggedBatch
 from unspool.backends import Call, Result, Schedule, check_backend, repeated, run
@@ -16,6 +16,7 @@ from unspool.cells import (
     Restart,
     WithStates,
     beside,
+    choose_rows,
     draws_nothing,
     in_form,
     initial_state_of,
@@ -34,6 +35,7 @@ from unspool.execution._batch import (
     ragged_inputs,
     ragged_schedule,
     refuse_in_traces,
+    simplified,
     stacked_inputs,
     time_major_inputs,
 )
@@ -220,6 +222,11 @@ def run_dynamic(
 ) -> Any:
     """Do what `dynamic_rnn` does, with these tensors in place of the cell's own unless they are None."""
     options = (time_major, reverse, pad_output, backend)
+    if about.given and tensors is None and not is_tracing():
+        about, resets = simplified(inputs, about, time_major)
+        if resets is not None and initial_state is not None:
+            require_cell(cell)
+            initial_state = start_over(cell, inputs, initial_state, resets)
     simple = tensors is None and not (about.given or constants is not None or return_all_states)
     if simple:
         found = _repeated(cell, options, inputs, initial_state)
@@ -249,6 +256,22 @@ def run_dynamic(
         remember(cell, options, inputs, final, (cell,), (schedule,), backend)
     outputs = in_form_of(inputs, outputs, time_major)
     return (outputs, final, in_form_of(inputs, states, time_major)) if return_all_states else (outputs, final)
+
+
+def start_over(cell: Any, inputs: Tensor, state: Nest, resets: Tensor, state_name: str = "initial_state") -> Nest:
+    """Return the state of each sequence, or the cell's own initial one where it is reset.
+
+    Parameters
+    ----------
+    cell : cell
+    inputs : Tensor
+    state : nesting of Tensor of shape (B, ...)
+    resets : BoolTensor of shape (B,)
+    state_name : str
+        What the user calls the state, for errors.
+    """
+    own = own_initial_state(cell, inputs, len(resets))
+    return choose_rows(resets, own, match_state(state, own, state_name))
 
 
 def _repeated(cell: Any, options: tuple[Any, ...], inputs: Any, state: Nest | None) -> tuple[Nest, Nest] | None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from unspool._modes import is_exporting
+from unspool._modes import is_exporting, is_tracing
 from unspool._nest import Nest, describe, leaves_of, map_leaves
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule, is_recording
@@ -30,6 +30,7 @@ from unspool.execution import (
     ragged_schedule,
     refuse_in_traces,
     remember,
+    simplified,
     take_rows_of,
     time_major_inputs,
 )
@@ -173,6 +174,10 @@ class RecurrentLayer(nn.Module, ABC):
         TypeError, ValueError, BackendError, RuntimeError
             See `forward` and `unspool.execution.refuse_in_traces`.
         """
+        if about.given and not is_tracing() and not self._without_batch(input):
+            about, resets = simplified(input, about, not self.batch_first, "lengths")
+            if resets is not None and hx is not None:
+                hx = self._start_over(tensors, input, hx, resets)
         if constants is None and not about.given:
             found = self._repeat(tensors, input, hx)
             if found is not None:
@@ -195,6 +200,10 @@ class RecurrentLayer(nn.Module, ABC):
         self, tensors: dict[str, Tensor] | None, input: Nest | PackedSequence, hx: Nest | None
     ) -> tuple[Nest, Nest] | None:
         """Run the layer as in its last call of this form, if there was one and nothing has changed."""
+
+    @abstractmethod
+    def _start_over(self, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest, resets: Tensor) -> Nest:
+        """Return the state in which a single step begins, before which these sequences `[B]` are reset."""
 
     @abstractmethod
     def _all_cells(self) -> list[Any]:

@@ -11,7 +11,7 @@ from unspool._nest import Nest
 from unspool.backends import Schedule
 from unspool.cells import require_cell
 from unspool.compiled import tensors_of, with_tensors
-from unspool.execution import again, in_form_of, repeat_cell, run_cell
+from unspool.execution import again, in_form_of, repeat_cell, run_cell, start_over
 from unspool.layers._base import RecurrentLayer, last_or_all
 from unspool.layers._options import RunOptions
 
@@ -62,6 +62,12 @@ class RNN(RecurrentLayer):
 
     def _all_cells(self) -> list[Any]:
         return [self.cell]
+
+    def _start_over(self, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest, resets: Tensor) -> Nest:
+        def found() -> Nest:
+            return start_over(self.cell, input, hx, resets, "hx")
+
+        return found() if tensors is None else with_tensors(self, tensors, found)
 
     def _repeat(
         self, tensors: dict[str, Tensor] | None, input: Nest | PackedSequence, hx: Nest | None

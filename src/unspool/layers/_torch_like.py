@@ -190,6 +190,11 @@ class TorchLikeLayer(RecurrentLayer):
     def _all_cells(self) -> list[BuiltinCell]:
         return [cell for _, cell in self._cells]
 
+    def _start_over(self, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest, resets: Tensor) -> Nest:
+        del input
+        matched = _matched(hx, self._bound_cells(tensors), len(resets))
+        return map_leaves(lambda leaf: leaf.masked_fill(resets.unsqueeze(1), 0.0), matched)
+
     def _repeat(
         self, tensors: dict[str, Tensor] | None, input: Nest | PackedSequence, hx: Nest | None
     ) -> tuple[Tensor, Nest] | None:
