@@ -70,6 +70,8 @@ _OPEN: tuple[type, ...] = (
 )  # fmt: skip
 """What can be looked into: of all of them `Snapshot` and `Writer` know how."""
 
+_OPENED = Reason()
+
 _KNOWN_BASES = {base for kind in _OPEN for base in inspect.getmro(kind)}
 
 
@@ -120,14 +122,14 @@ def is_closed(thing: Any) -> Reason:
         what = "a function that remembers its results (functools.lru_cache or cache)"
         return Reason.ending(what, "call the function itself")
     if is_atom(thing) or by_identity(thing) or type(thing) in _OPEN:
-        return Reason()
+        return _OPENED
     if isinstance(thing, type | types.BuiltinFunctionType | enum.Enum):
-        return Reason()
+        return _OPENED
     for kind in type(thing).__mro__:
         if _is_in_c(kind) and kind not in _KNOWN_BASES:
             what = f"of type {kind.__module__}.{kind.__qualname__}, whose contents cannot be seen"
             return Reason(what, "keep numbers, tensors, lists and dicts of them, or objects of classes in Python")
-    return Reason()
+    return _OPENED
 
 
 def _told_once(tell: Callable[[type], bool]) -> Callable[[type], bool]:
