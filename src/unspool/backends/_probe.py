@@ -150,7 +150,7 @@ class Batches:
         where = "where rows lie apart in memory" if strided else _in_a_batch_of(rows)
         return self._compared(self._prepared(rows, strided)(), rows, where)
 
-    def difference_or_turn(self, rows: int) -> Reason:
+    def difference_or_detour(self, rows: int) -> Reason:
         """Do what `difference` does, and have the code go the same way too: it is stopped where it does not."""
         found = self._path.follow(self._prepared(rows))
         if found is not None:
@@ -195,7 +195,7 @@ def probe_batches(small: Call, batch: int, reading: Reading) -> tuple[Reason, Re
     """
     with torch.enable_grad():
         batches = Batches(small, reading.step)
-        in_batch = _tried(lambda: batches.difference_or_turn(batch), batch) if batch else Reason()
+        in_batch = _tried(lambda: batches.difference_or_detour(batch), batch) if batch else Reason()
         for rows, strided in (*((rows, False) for rows in FEW), (MANY, True)):
             if rows == batch and not strided and not in_batch:
                 continue  # which has just been tried
@@ -221,7 +221,7 @@ def probe_batch(call: Call) -> Reason:
 
     def look() -> Reason:
         with torch.no_grad():
-            return Batches(small_call(call), partial(step, call.cell)).difference_or_turn(batch)
+            return Batches(small_call(call), partial(step, call.cell)).difference_or_detour(batch)
 
     with turn():
         return apart(lambda: _tried(look, batch))
@@ -250,7 +250,7 @@ def _flat(tensor: Tensor) -> np.ndarray:
 
 def _tolerance(rows: np.ndarray, dtype: torch.dtype) -> np.ndarray:
     """Return by how much the values of each row may be off: by a share of the largest one."""
-    largest = abs(np.nan_to_num(rows, posinf=0.0, neginf=0.0)).max(1, keepdims=True, initial=1e-9)
+    largest = abs(rows).max(1, keepdims=True, initial=1e-9, where=np.isfinite(rows))
     return (1e-9 if dtype == torch.float64 else 1e-3) * largest
 
 
