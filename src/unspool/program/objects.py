@@ -70,6 +70,8 @@ _OPEN: tuple[type, ...] = (
 )  # fmt: skip
 """What can be looked into: of all of them `Snapshot` and `Writer` know how."""
 
+_GENERATORS = (random.Random, torch.Generator)
+_NO_GENERATORS = frozenset(_OPEN).difference(_GENERATORS)
 _OPENED = Reason()
 
 _KNOWN_BASES = {base for kind in _OPEN for base in inspect.getmro(kind)}
@@ -103,7 +105,8 @@ def by_identity(thing: Any) -> bool:
 
 def is_generator(thing: Any) -> bool:
     """Tell whether random numbers are drawn from something; NumPy's module for them need not have been imported."""
-    return isinstance(thing, random.Random | torch.Generator) or type(thing).__module__.startswith("numpy.random")
+    kind = type(thing)
+    return kind not in _NO_GENERATORS and (isinstance(thing, _GENERATORS) or kind.__module__.startswith("numpy.random"))
 
 
 def is_closed(thing: Any) -> Reason:
