@@ -595,16 +595,31 @@ def test_what_a_step_makes_of_a_row_must_not_depend_on_the_batch(question, reaso
     assert decision.reasons["native"][0].endswith(reason)
 
 
+@pytest.mark.parametrize("first", [90, 128])
 @pytest.mark.parametrize("question", [lambda x: len(x) > 100, lambda x: len(x) == 128])
-def test_every_size_of_batch_is_tried_before_its_first_run(question):
+def test_every_size_of_batch_is_tried_before_its_first_run(question, first):
     cells = [Asking(question), Asking(question)]
     cells[1].load_state_dict(cells[0].state_dict())
     for cell in cells:  # the second takes the program of the first one, but not what was found of it
-        assert who_runs(cell, torch.randn(90, 2, 3)) == {"native"}
-        (decision,) = US.explain(cell, torch.randn(128, 2, 3)).decisions
-        assert decision.chosen == "reference"
-        assert "in a batch of 128" in decision.reasons["native"][0]
-        assert who_runs(cell, torch.randn(91, 2, 3)) == {"native"}
+        for batch in (first, 90, 128, 91):
+            (decision,) = US.explain(cell, torch.randn(batch, 2, 3)).decisions
+            assert decision.chosen == ("reference" if batch == 128 else "native")
+            assert batch != 128 or "in a batch of 128" in decision.reasons["native"][0]
+
+
+class Detaching(Asking):
+    """A cell with no gradient where its input is of some kind."""
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        h = torch.tanh(self.linear(torch.cat([x, h], 1)))
+        return (h.detach(), h) if self.question(x) else (h, h)
+
+
+@pytest.mark.parametrize("first", [2, 5])
+def test_a_size_of_batch_where_gradients_alone_differ_is_left_to_the_loop(first):
+    cell = Detaching(lambda x: len(x) == 2)
+    for batch in (first, 2, 3):
+        assert who_runs(cell, torch.randn(batch, 2, 3)) == ({"reference"} if batch == 2 else {"native"})
 
 
 def test_a_step_that_raises_in_large_batches_raises_there():

@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -64,7 +65,7 @@ class _Stepping(nn.Module):
         return self._reading.step(x, state, beside(rows, constants))
 
 
-def probe(backend: NativeBackend, call: Call, compiled: CompiledStep, reading: Reading) -> str:
+def probe(backend: NativeBackend, small: Call, compiled: CompiledStep, reading: Reading) -> str:
     """Run small batches of a program and of its cell, and compare values and gradients.
 
     Values are small and large, of both signs, and whole numbers, and so are gradients.
@@ -73,8 +74,8 @@ def probe(backend: NativeBackend, call: Call, compiled: CompiledStep, reading: R
     ----------
     backend : NativeBackend
         Whose `run_program` is checked.
-    call : Call
-        Gives the form of inputs and states.
+    small : Call
+        See `small_call`.
     compiled : CompiledStep
         The program.
     reading : Reading
@@ -89,7 +90,7 @@ def probe(backend: NativeBackend, call: Call, compiled: CompiledStep, reading: R
     pairs = zip(recording.parameters, recording.made, strict=True)
     tensors = [reading.foreign.stand_in(t) for t, made in pairs if not made]
     named = type(name_of(reading.cell), (_Stepping,), {})  # as errors call it
-    stepping = replace(call, cell=named(reading))
+    small = replace(small, cell=named(reading))
 
     def measure(run: Callable[[Call], Result], small: Call) -> list[tuple[str, Tensor, float]]:
         per_row = [t for t in leaves_of((small.inputs, small.initial_state, small.row_inputs)) if isinstance(t, Tensor)]
@@ -97,25 +98,23 @@ def probe(backend: NativeBackend, call: Call, compiled: CompiledStep, reading: R
         with torch.enable_grad():
             return _values_and_gradients(run(small), sources, sum(t.requires_grad for t in per_row))
 
-    small = _small(stepping)
     want = measure(ReferenceBackend().run, small)
     got = measure(lambda given: backend.run_program(given, compiled, tensors, 1), small)
     shaken: list[list[tuple[str, Tensor, float]]] = []
     for i, ((name, a, slope), (_, b, _)) in enumerate(zip(got, want, strict=True)):
         if a.shape != b.shape or a.dtype != b.dtype:
             return f"the program that was read from the cell gives {name} {list(a.shape)} for {list(b.shape)}"
-        wrong = [k for k, (mine, wanted) in enumerate(_by_rows(name, a, b)) if not _close(mine, wanted)]
-        if not wrong:
-            continue
-        shaken = shaken or [measure(ReferenceBackend().run, _small(stepping, seed)) for seed in range(1, SHAKES + 1)]
-        rows = _by_rows(name, a, b)
+        mine, wanted = _by_rows(name, a), _by_rows(name, b)
+        tolerance = _tolerance(wanted, b.dtype)
+        wrong = np.flatnonzero(~_close(mine, wanted, tolerance))
+        if wrong.size and not shaken:
+            shaken = [measure(ReferenceBackend().run, small_call(small, seed + 1)) for seed in range(SHAKES)]
         for k in wrong:
-            off = [_by_rows(name, one[i][1], b)[k] for one in shaken]
-            noise = GROWTH * max(float((x - y).abs().max()) for x, y in off)
+            noise = GROWTH * max(float(_apart(_by_rows(name, one[i][1])[k], wanted[k]).max()) for one in shaken)
             # Where a function is flat, shaking moves nothing, and its slope is what rounding leaves of it.
             noise += 4 * torch.finfo(b.dtype).eps * slope * sum(LENGTHS)
-            if not _close(*rows[k], slack=noise):
-                worst = float((rows[k][0] - rows[k][1]).abs().max())
+            if not _close(mine[k], wanted[k], tolerance[k] + (noise if noise < math.inf else 0.0)):
+                worst = float(_apart(mine[k], wanted[k]).max())
                 return f"the program that was read from the cell differs from it: {name} by {worst:.2g}"
     return ""
 
@@ -128,73 +127,85 @@ class Batches:
 
     Parameters
     ----------
-    call : Call
-        Gives the form of inputs and states.
+    small : Call
+        See `small_call`.
     run_step : callable
         Takes an input, a state and per-sequence inputs, and returns output and state, as `unspool.cells.step`.
-    path : Path, optional
-        Where it is given, the code has to go the same way too, and is stopped where it does not.
     """
 
-    def __init__(
-        self, call: Call, run_step: Callable[[Nest, Nest, Nest | None], tuple[Nest, Nest]], path: Path | None = None
-    ) -> None:
-        self._small, self._step, self._path = _small(call), run_step, path
-        run = self._prepared(MANY)
-        self._many = run() if path is None else path.record(run)
+    def __init__(self, small: Call, run_step: Callable[[Nest, Nest, Nest | None], tuple[Nest, Nest]]) -> None:
+        trees = map_leaves(lambda leaf: leaf[0], small.inputs), small.initial_state, small.row_inputs
+        self._trees = [None if tree is None else map_leaves(torch.detach, tree) for tree in trees]
+        self._step, self._path = run_step, Path()
+        self._many = []
+        for leaf in self._path.record(self._prepared(MANY)):
+            values = _flat(leaf[: len(LENGTHS)])
+            self._many.append((leaf.shape[1:], values, _tolerance(values, leaf.dtype)))
 
     def difference(self, rows: int, strided: bool = False) -> Reason:
         """Run the step on some sequences, side by side in memory or apart; say what differs, or nothing.
 
         Whatever the step raises is raised: it may have no values for so many sequences.
         """
-        where = "where rows lie apart in memory" if strided else f"in a batch of {rows} than in a batch of {MANY}"
-        run = self._prepared(rows, strided)
-        found = run() if self._path is None else self._path.follow(run)
-        if found is None:
-            assert self._path is not None
-            at = self._path.left_at
-            return Reason(f"the step does something else {where} ({at})", SAME_FOR_ALL, at)
-        for mine, wanted in zip(found, self._many, strict=True):
-            if mine.shape[:1] != (rows,) or mine.shape[1:] != wanted.shape[1:]:
+        where = "where rows lie apart in memory" if strided else _in_a_batch_of(rows)
+        return self._compared(self._prepared(rows, strided)(), rows, where)
+
+    def difference_or_detour(self, rows: int) -> Reason:
+        """Do what `difference` does, and have the code go the same way too: it is stopped where it does not."""
+        found = self._path.follow(self._prepared(rows))
+        if found is not None:
+            return self._compared(found, rows, _in_a_batch_of(rows))
+        at = self._path.left_at
+        return Reason(f"the step does something else {_in_a_batch_of(rows)} ({at})", SAME_FOR_ALL, at)
+
+    def _compared(self, found: list[Tensor], rows: int, where: str) -> Reason:
+        which = np.arange(rows) % len(LENGTHS)
+        for mine, (shape, wanted, tolerance) in zip(found, self._many, strict=True):
+            if mine.shape != (rows, *shape):
                 continue  # not one value per sequence: whoever runs the step says so
-            if not _close_by_rows(mine, wanted[torch.arange(rows) % len(LENGTHS)]):
+            if not _close(_flat(mine), wanted[which], tolerance[which]).all():
                 return Reason(f"the step gives a row other values {where}", SAME_FOR_ALL)
         return Reason()
 
     def _prepared(self, rows: int, strided: bool = False) -> Callable[[], list[Tensor]]:
-        small = self._small
-
-        def take(tree: Nest) -> Nest:
-            return map_leaves(lambda leaf: leaf.detach()[torch.arange(rows) % len(LENGTHS)], tree)
-
-        x = take(map_leaves(lambda leaf: leaf[0], small.inputs))
+        which = torch.arange(rows) % len(LENGTHS)
+        x, state, own = (None if tree is None else map_leaves(lambda leaf: leaf[which], tree) for tree in self._trees)
         if strided:  # as a step of inputs with the batch first
             x = map_leaves(lambda leaf: torch.stack([leaf, leaf], 1)[:, 0], x)
-        state, own = take(small.initial_state), None if small.row_inputs is None else take(small.row_inputs)
         return lambda: [leaf.detach() for leaf in leaves_of(self._step(x, state, own))]
 
 
-def probe_batches(call: Call, reading: Reading) -> Reason:
-    """Say where a step that has just been read gives a sequence other values in small batches, or apart in memory.
+def probe_batches(small: Call, batch: int, reading: Reading) -> tuple[Reason, Reason]:
+    """Say where a step that has just been read gives a sequence other values than in a batch of many.
 
     Parameters
     ----------
-    call : Call
-        Gives the form of inputs and states.
+    small : Call
+        See `small_call`.
+    batch : int
+        How many sequences the call has for which it was read.
     reading : Reading
         Of the cell.
+
+    Returns
+    -------
+    tuple of Reason
+        In a few sequences, or where they lie apart in memory: such a step is not run by its program; and in a batch of
+        the call's size, as `probe_batch` says it.
     """
     with torch.enable_grad():
-        batches = Batches(call, reading.step)
+        batches = Batches(small, reading.step)
+        in_batch = _tried(lambda: batches.difference_or_detour(batch), batch) if batch else Reason()
         for rows, strided in (*((rows, False) for rows in FEW), (MANY, True)):
+            if rows == batch and not strided and not in_batch:
+                continue  # which has just been tried
             try:
                 different = batches.difference(rows, strided)
             except EXPECTED:  # `squeeze()` of a single sequence, say: there the loop stops too, whoever runs the others
                 continue
             if different:
-                return different
-    return Reason()
+                return different, in_batch
+    return Reason(), in_batch
 
 
 def probe_batch(call: Call) -> Reason:
@@ -206,52 +217,68 @@ def probe_batch(call: Call) -> Reason:
     ----------
     call : Call
     """
+    batch = call.schedule.batch
 
     def look() -> Reason:
         with torch.no_grad():
-            try:
-                return Batches(call, partial(step, call.cell), Path()).difference(call.schedule.batch)
-            except EXPECTED as error:
-                return Reason(f"the step raises an error in a batch of {call.schedule.batch}: {error!r}")
+            return Batches(small_call(call), partial(step, call.cell)).difference_or_detour(batch)
 
     with turn():
-        return apart(look)
+        return apart(lambda: _tried(look, batch))
 
 
-def _by_rows(name: str, a: Tensor, b: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return two tensors sequence by sequence, where they have sequences."""
-    axis = next((axis for axis in (0, 1) if name.endswith("s") and a.shape[axis] == len(LENGTHS)), None)
-    return [(a, b)] if axis is None else list(zip(a.unbind(axis), b.unbind(axis), strict=True))
+def _tried(look: Callable[[], Reason], rows: int) -> Reason:
+    try:
+        return look()
+    except EXPECTED as error:
+        return Reason(f"the step raises an error in a batch of {rows}: {error!r}")
 
 
-def _close_by_rows(mine: Tensor, wanted: Tensor) -> bool:
-    """Do what `_close` does for each row of two tensors of one shape, at once."""
-    a, b = mine.reshape(len(mine), -1).double(), wanted.reshape(len(wanted), -1).double()
-    if not b.numel():
-        return True
-    tolerance = _share(wanted) * b.nan_to_num(0.0, 0.0, 0.0).abs().amax(1, keepdim=True).clamp(min=1e-9)
-    return bool((((a - b).abs() <= tolerance) | (a == b) | (a.isnan() & b.isnan())).all())
+def _in_a_batch_of(rows: int) -> str:
+    return f"in a batch of {rows} than in a batch of {MANY}"
 
 
-def _share(wanted: Tensor) -> float:
-    """Return which share of the largest value two of them may differ by."""
-    return 1e-9 if wanted.dtype == torch.float64 else 1e-3
+def _by_rows(name: str, tensor: Tensor) -> np.ndarray:
+    """Return what belongs to each sequence in a row of its own; all in one where there are no sequences."""
+    axis = next((axis for axis in (0, 1) if name.endswith("s") and tensor.shape[axis] == len(LENGTHS)), None)
+    return _flat(tensor.unsqueeze(0) if axis is None else tensor.movedim(axis, 0))
 
 
-def _close(mine: Tensor, wanted: Tensor, slack: float = 0.0) -> bool:
-    scale = float(wanted.nan_to_num(0.0, 0.0, 0.0).abs().max()) if wanted.numel() else 0.0
-    tolerance = _share(wanted) * max(scale, 1e-9)
-    return torch.allclose(mine, wanted, rtol=0.0, atol=tolerance + (slack if slack < math.inf else 0.0), equal_nan=True)
+def _flat(tensor: Tensor) -> np.ndarray:
+    return tensor.reshape(len(tensor), math.prod(tensor.shape[1:])).double().numpy()
 
 
-def _small(call: Call, shaken: int = 0) -> Call:
+def _tolerance(rows: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+    """Return by how much the values of each row may be off: by a share of the largest one."""
+    largest = abs(rows).max(1, keepdims=True, initial=1e-9, where=np.isfinite(rows))
+    return (1e-9 if dtype == torch.float64 else 1e-3) * largest
+
+
+def _close(mine: np.ndarray, wanted: np.ndarray, tolerance: np.ndarray) -> Any:
+    """Return for each row of two arrays whether its values are the same, but for so much."""
+    near = _apart(mine, wanted) <= tolerance
+    if not near.all():
+        near |= (mine == wanted) | (np.isnan(mine) & np.isnan(wanted))
+    return near.all(-1)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # among infinities
+def _apart(mine: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    return abs(mine - wanted)
+
+
+def small_call(call: Call, shaken: int = 0) -> Call:
     """Return a call of the same form over a small ragged batch.
 
     If it is shaken, by a seed, values are off by some units of the last place, up or down by chance; whole numbers, at
     which functions bend, stay what they are.
+
+    Parameters
+    ----------
+    call : Call
+    shaken : int, optional
     """
     generator, signs = torch.Generator().manual_seed(7), torch.Generator().manual_seed(shaken)
-    units = UNITS if shaken else 0
     rows = len(LENGTHS)
 
     def sample(leaf: Tensor, *batch: int, skip: int) -> Tensor:
@@ -261,11 +288,11 @@ def _small(call: Call, shaken: int = 0) -> Call:
         if not leaf.is_floating_point():
             return torch.zeros(shape, dtype=leaf.dtype)
         values = torch.randn(shape, generator=generator, dtype=leaf.dtype)
-        up = torch.randint(0, 2, shape, generator=signs).to(leaf.dtype) * 2 - 1
-        values = values * (1 + units * torch.finfo(leaf.dtype).eps * up)
-        parts = values.unbind(len(batch) - 1)
-        parts = [part * size if size else (2 * part).round() for part, size in zip(parts, SIZES, strict=True)]
-        return torch.stack(parts, len(batch) - 1).requires_grad_()
+        if shaken:
+            up = torch.randint(0, 2, shape, generator=signs).to(leaf.dtype) * 2 - 1
+            values = values * (1 + UNITS * torch.finfo(leaf.dtype).eps * up)
+        sizes = torch.tensor(SIZES, dtype=leaf.dtype).view(-1, *[1] * (len(shape) - len(batch)))
+        return torch.where(sizes == 0, (2 * values).round(), values * sizes).requires_grad_()
 
     live = torch.arange(STEPS).unsqueeze(1) < torch.tensor(LENGTHS)
     states = map_leaves(lambda leaf: sample(leaf, rows, skip=1), call.initial_state)

@@ -19,7 +19,7 @@ from unspool._reason import Reason
 from unspool.backends._engine_run import CompiledStep, EngineRun, Request
 from unspool.backends._inference import in_memory
 from unspool.backends._layout import TokenLayout, layout_of
-from unspool.backends._probe import probe, probe_batch, probe_batches
+from unspool.backends._probe import probe, probe_batch, probe_batches, small_call
 from unspool.backends._repeat import Repeatable
 from unspool.backends._schedule import Schedule
 from unspool.backends.base import SEVERAL_DTYPES, TO_FLOAT, UNLISTED, Call, Refusal, Result, Run
@@ -158,20 +158,21 @@ class NativeBackend:
             problems = _wrong_tensors(recording.parameters, leaves_of(state))
             if problems:
                 raise TraceError(problems[0].about("of the cell's tensors:"))
-            different = probe_batches(call, reading)
+            small, batch = small_call(call), call.schedule.batch
+            different, in_batch = probe_batches(small, batch, reading)
             if different:
                 raise TraceError(different)
-            known = self._known(recording)
-            if known is not None:
-                return known
-            compiled = CompiledStep(StepProgram.of(recording), engine)
-            different = probe(self, call, compiled, reading)
-            if different:
-                raise TraceError(different)
-            if recording.key is not None:
-                self._checked[recording.key] = compiled.again()
-            if len(self._checked) > CHECKED:
-                self._checked.popitem(last=False)
+            compiled = self._known(recording)
+            if compiled is None:
+                compiled = CompiledStep(StepProgram.of(recording), engine)
+                different = probe(self, small, compiled, reading)
+                if different:
+                    raise TraceError(different)
+                if recording.key is not None:
+                    self._checked[recording.key] = compiled.again()
+                if len(self._checked) > CHECKED:
+                    self._checked.popitem(last=False)
+            compiled.batches[batch] = in_batch
             return compiled
 
         read = Reading(call.cell).read(inputs, state, rows, check)

@@ -307,7 +307,8 @@ def state_sizes(cell: Any) -> Nest | None:
     if not isinstance(cell, Cell):
         if tells_its_start(cell):
             return None
-        return LSTMState(cell.hidden_size, cell.hidden_size) if isinstance(cell, nn.LSTMCell) else cell.hidden_size
+        size: Any = cell.hidden_size
+        return LSTMState(size, size) if isinstance(cell, nn.LSTMCell) else size
     own = type(cell).initial_state is not Cell.initial_state or "initial_state" in vars(cell)
     return None if own else cell.state_size
 

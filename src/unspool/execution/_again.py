@@ -72,7 +72,7 @@ def again(module: nn.Module, options: Any, inputs: Any, state: Nest | None) -> A
     if state is not None:
         if type(state) is not last.kind and (last.kind is Tensor or type(state) is not tuple):
             return None
-        leaves = (state,) if last.kind is Tensor else state
+        leaves: Any = (state,) if last.kind is Tensor else state
         if len(leaves) != len(last.states):
             return None
         for leaf, shape in zip(leaves, last.states, strict=True):

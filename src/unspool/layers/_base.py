@@ -177,6 +177,7 @@ class RecurrentLayer(nn.Module, ABC):
         if about.given and not is_tracing() and not self._without_batch(input):
             about, resets = simplified(input, about, not self.batch_first, "lengths")
             if resets is not None and hx is not None:
+                assert isinstance(input, Tensor)
                 hx = self._start_over(tensors, input, hx, resets)
         if constants is None and not about.given:
             found = self._repeat(tensors, input, hx)

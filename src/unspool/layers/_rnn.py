@@ -75,6 +75,7 @@ class RNN(RecurrentLayer):
         last = None if tensors is not None else again(self, self._options(), input, hx)
         if last is None:
             return None
+        assert isinstance(input, Tensor)
         found = repeat_cell(last, self.cell, input.transpose(0, 1) if self.batch_first else input, hx)
         if found is None:
             return None

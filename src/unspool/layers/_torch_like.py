@@ -201,8 +201,10 @@ class TorchLikeLayer(RecurrentLayer):
         last = again(self, self._options(), input, hx)
         if last is None or (self.training and self.dropout and self.num_layers > 1):
             return None
+        assert isinstance(input, Tensor)
         leaves, directions = None if hx is None else leaves_of(hx), len(last.schedules)
-        output, outputs, states = input.transpose(0, 1) if self.batch_first else input, [], []
+        output: Any = input.transpose(0, 1) if self.batch_first else input
+        outputs, states = [], []
         for k, (cell, run) in enumerate(zip(self._bound_cells(tensors), last.runs, strict=True)):
             start = None if leaves is None else [leaf.select(0, k) for leaf in leaves]
             found = run.run(cell, output, start) if draws_nothing(cell) else None

@@ -74,9 +74,15 @@ class Foreign:
         """The tensors that something has stood for."""
         return [tensor for tensor, _ in self._standing.values()]
 
-    def own(self, tree: Any) -> Any:
-        """Return arguments with stand-ins in the places of foreign tensors."""
-        return map_leaves(lambda leaf: self.stand_in(leaf) if isinstance(leaf, Tensor) and leaf in self else leaf, tree)
+    def own(self, arguments: Any) -> Any:
+        """Return a call's positional arguments, or those by name, with stand-ins in the places of foreign tensors."""
+        return map_leaves(self._own, arguments) if arguments else arguments
+
+    def _own(self, leaf: Any) -> Any:
+        known = self._standing.get(id(leaf))
+        if known is not None:
+            return known[1]
+        return self.stand_in(leaf) if isinstance(leaf, Tensor) and leaf in self else leaf
 
 
 def is_plain(tensor: Tensor) -> bool:
@@ -103,7 +109,7 @@ def storage_of(tensor: Tensor) -> int:
 
 
 class StandIns(TorchFunctionMode):
-    """Computes with stand-ins in the places of foreign tensors."""
+    """Computes with stand-ins in the places of foreign tensors, once it is known what a step does."""
 
     def __init__(self, foreign: Foreign) -> None:
         super().__init__()
@@ -113,8 +119,7 @@ class StandIns(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run a function on stand-ins."""
-        with self.foreign.observer.paused():
-            return func(*self.foreign.own(args), **self.foreign.own(kwargs or {}))
+        return func(*self.foreign.own(args), **self.foreign.own(kwargs or {}))
 
 
 @dataclass(frozen=True)
@@ -151,8 +156,7 @@ class NothingWritten(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run an operator that writes into nobody else's memory."""
-        with self.foreign.observer.paused():
-            return self._run(func, args, kwargs or {})
+        return self.foreign.observer.aside(self._run, func, args, kwargs or {})
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         operator = _operator(func)

@@ -13,6 +13,8 @@ A guard is straight code, written once and compiled: it is asked before every ru
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
+from types import CodeType
 from typing import Any
 
 from torch import Tensor
@@ -44,7 +46,7 @@ class Guard:
         self.places = writer.places
         self.source = writer.source(tensors)
         namespace = dict(writer.constants)
-        exec(compile(self.source, "<guard of a step>", "exec"), namespace)
+        exec(_compiled(self.source), namespace)
         self.ask: Callable[[Any], Found | int] = namespace["guard"]
 
     def __call__(self, cell: Any) -> Found | None:
@@ -66,6 +68,12 @@ class Guard:
         """
         found = self.ask(cell)
         return self.places[found] if isinstance(found, int) else ""
+
+
+@lru_cache(maxsize=256)
+def _compiled(source: str) -> CodeType:
+    """Compile the code of a guard, which cells of one kind have in common: what it compares with are its constants."""
+    return compile(source, "<guard of a step>", "exec")
 
 
 def guard_of(

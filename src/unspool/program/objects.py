@@ -70,6 +70,10 @@ _OPEN: tuple[type, ...] = (
 )  # fmt: skip
 """What can be looked into: of all of them `Snapshot` and `Writer` know how."""
 
+_GENERATORS = (random.Random, torch.Generator)
+_NO_GENERATORS = frozenset(_OPEN).difference(_GENERATORS)
+_OPENED = Reason()
+
 _KNOWN_BASES = {base for kind in _OPEN for base in inspect.getmro(kind)}
 
 
@@ -101,7 +105,8 @@ def by_identity(thing: Any) -> bool:
 
 def is_generator(thing: Any) -> bool:
     """Tell whether random numbers are drawn from something; NumPy's module for them need not have been imported."""
-    return isinstance(thing, random.Random | torch.Generator) or type(thing).__module__.startswith("numpy.random")
+    kind = type(thing)
+    return kind not in _NO_GENERATORS and (isinstance(thing, _GENERATORS) or kind.__module__.startswith("numpy.random"))
 
 
 def is_closed(thing: Any) -> Reason:
@@ -120,14 +125,14 @@ def is_closed(thing: Any) -> Reason:
         what = "a function that remembers its results (functools.lru_cache or cache)"
         return Reason.ending(what, "call the function itself")
     if is_atom(thing) or by_identity(thing) or type(thing) in _OPEN:
-        return Reason()
+        return _OPENED
     if isinstance(thing, type | types.BuiltinFunctionType | enum.Enum):
-        return Reason()
+        return _OPENED
     for kind in type(thing).__mro__:
         if _is_in_c(kind) and kind not in _KNOWN_BASES:
             what = f"of type {kind.__module__}.{kind.__qualname__}, whose contents cannot be seen"
             return Reason(what, "keep numbers, tensors, lists and dicts of them, or objects of classes in Python")
-    return Reason()
+    return _OPENED
 
 
 def _told_once(tell: Callable[[type], bool]) -> Callable[[type], bool]:

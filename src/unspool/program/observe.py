@@ -12,8 +12,7 @@ import gc
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, NoReturn
 
@@ -112,6 +111,7 @@ class Observer:
         self.by_name = False
         self.asks_for_gradients = Reason()
         self.refusal = Reason()
+        self._met: dict[int, tuple[CodeType, str]] = {}  # by its address, since to hash code takes long
 
     def run(self, function: Callable[[], Any]) -> Any:
         """Call a function under watch.
@@ -136,13 +136,13 @@ class Observer:
             raise TraceError(self.refusal)
         return result
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Look away from what the reader itself does in the midst of a step."""
+    @staticmethod
+    def aside(function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function of the reader's own in the midst of a step, and look away."""
         before = sys.getprofile()
         sys.setprofile(None)
         try:
-            yield
+            return function(*args)
         finally:
             sys.setprofile(before)
 
@@ -159,6 +159,9 @@ class Observer:
 
     def _enter(self, frame: FrameType) -> None:
         code = frame.f_code
+        met = self._met.get(id(code))
+        if met is not None and met[1] != "user":
+            return
         if code is _FUNCTION_APPLY:
             what = Reason.ending(
                 "is a torch.autograd.Function, whose backward pass a program cannot read",
@@ -168,6 +171,8 @@ class Observer:
         whose = owner_of(code, frame.f_globals)
         if code in _SETTINGS:
             self._refuse_setting(code.co_qualname, frame)
+        elif not code.co_filename.startswith("<"):  # else its globals count, which may be others the next time
+            self._met[id(code)] = code, whose
         if whose != "user":
             if whose == "python" and _asked_by(frame) == "user":
                 whose = "library"
@@ -216,7 +221,8 @@ class Observer:
         self.refuse(what.about("reads").about(frame.f_code.co_qualname, line_of(frame)))
 
     def _call(self, frame: FrameType, function: Any) -> None:
-        whose = owner_of(frame.f_code, frame.f_globals)
+        met = self._met.get(id(frame.f_code))
+        whose = owner_of(frame.f_code, frame.f_globals) if met is None else met[1]
         if whose in ("torch", "unspool") or (whose != "user" and _asked_by(frame) != "user"):
             return
         of = getattr(function, "__self__", None)

@@ -137,7 +137,7 @@ class Reading:
         first, second = [n for n in PRIMES if n not in sizes][:2]
         gentle, wild = _gentle(), _wild()
         with torch.enable_grad():
-            one = self._record(inputs, state, rows, first, gentle)
+            one = self._record(inputs, state, rows, first, gentle, keyed=True)
             self._require_unchanged(states)
             other = self._record(inputs, state, rows, second, wild)
         different = difference(one, other)
@@ -154,8 +154,10 @@ class Reading:
                 raise TraceError(what, "do the same whether gradients are wanted or not", asked.where)
         return one
 
-    def _record(self, inputs: Nest, state: Nest, rows: Nest | None, batch: int, sample: Any) -> Recording:
-        return record(self.cell, inputs, state, rows, self.foreign, batch, sample)
+    def _record(
+        self, inputs: Nest, state: Nest, rows: Nest | None, batch: int, sample: Any, keyed: bool = False
+    ) -> Recording:
+        return record(self.cell, inputs, state, rows, self.foreign, batch, sample, keyed)
 
     def _require_unchanged(self, states: RandomStates) -> None:
         for path in self._snapshot.changes():

@@ -51,8 +51,8 @@ class Recorder(StandIns):
         Those of them that nobody else has.
     unread : dict of int to (Tensor, str)
         Tensors of which a program knows nothing, and what they are.
-    tape : Tape
-        The calls, in words.
+    tape : Tape or None
+        The calls, in words; None where nobody asks for them.
     """
 
     foreign: Foreign
@@ -64,7 +64,7 @@ class Recorder(StandIns):
     constants: dict[int, Tensor] = field(default_factory=dict)
     fresh: dict[int, Tensor] = field(default_factory=dict)
     unread: dict[int, tuple[Tensor, str]] = field(default_factory=dict)
-    tape: Tape = field(default_factory=Tape)
+    tape: Tape | None = None
 
     def __post_init__(self) -> None:
         super().__init__(self.foreign)
@@ -130,21 +130,25 @@ class Recorder(StandIns):
     ) -> Any:
         """Run a function and record what it means."""
         try:
-            with self.foreign.observer.paused():
-                result = self._record(func, args, kwargs or {})
-                if func not in kinds.PASSIVE:
-                    self.tape.call(function_name(func), args, kwargs, result)
-                return result
+            return self.foreign.observer.aside(self._record, func, args, kwargs or {})
         except TraceError as error:
             self.foreign.observer.refuse(error.reason)  # no handler of the step's own may go on from here
 
     def _record(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        tensors = [t for t in leaves_of((args, kwargs)) if isinstance(t, Tensor)]
+        tensors = [t for t in leaves_of((args, kwargs) if kwargs else args) if isinstance(t, Tensor)]
+        if func in kinds.PASSIVE:
+            return self._look(func, tensors, args, kwargs)
+        result = self._run(func, tensors, args, kwargs)
+        if self.tape is not None:
+            self.tape.call(function_name(func), args, kwargs, result)
+        return result
+
+    def _run(
+        self, func: Callable[..., Any], tensors: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         self._given = set(map(id, tensors))
         name = function_name(func)
         short = short_name(name)
-        if func in kinds.PASSIVE:
-            return self._look(func, short, tensors, args, kwargs)
         tracked = [self.known[id(t)][1].level if id(t) in self.known else "param" for t in tensors if self._seen(t)]
         level = max(map(LEVELS.index, tracked), default=0)
         objection = self._objection(name, short, level, tensors, args, kwargs)
@@ -153,7 +157,7 @@ class Recorder(StandIns):
         functional = kinds.functional_name(short, kwargs)
         if functional is not None:
             return self._in_place(func, name, functional, args, kwargs, level)
-        given = self.foreign.own((args, kwargs))
+        given = self.foreign.own(args), self.foreign.own(kwargs)
         if short in kinds.DATA_DEPENDENT:  # whose values are read has no gradient
             given = map_leaves(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, given)
         result = func(*given[0], **given[1])
@@ -170,9 +174,10 @@ class Recorder(StandIns):
         return result
 
     def _look(
-        self, func: Callable[..., Any], short: str, tensors: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, func: Callable[..., Any], tensors: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Run a function that looks at a tensor's form and not at what is in it."""
+        short = short_name(function_name(func))
         if short in kinds.MEMORY:
             raise TraceError(here(short, _MEMORY))
         if short in kinds.GRADIENTS:

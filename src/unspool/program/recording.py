@@ -20,6 +20,7 @@ from unspool.program.guard_code import bytes_of
 from unspool.program.ir import Program, Value
 from unspool.program.recorder import Recorder
 from unspool.program.source import TraceError
+from unspool.program.tape import Tape
 
 
 @dataclass
@@ -36,7 +37,8 @@ class Recording:
     output_spec, state_spec : structure
         How the leaves of output and state are nested.
     key : bytes or None
-        Of all that was called, with what: two steps with one key compute the same. None where that cannot be told.
+        Of all that was called, with what: two steps with one key compute the same. None where that cannot be told,
+        or was not asked for.
     """
 
     program: Program
@@ -61,8 +63,9 @@ PRIMES = (61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131, 137
 
 
 def record(
-    cell: nn.Module, inputs: Nest, state: Nest, rows: Nest | None, foreign: Foreign, batch: int, sample: Sampler
-) -> Recording:
+    cell: nn.Module, inputs: Nest, state: Nest, rows: Nest | None, foreign: Foreign, batch: int, sample: Sampler,
+    keyed: bool = True,
+) -> Recording:  # fmt: skip
     """Read a cell's step.
 
     Parameters
@@ -75,6 +78,8 @@ def record(
         How many sequences the step is run on: unlike every other size in sight.
     sample : callable
         Makes a tensor with these many sequences like another one.
+    keyed : bool, optional
+        Whether the recording is to have a key.
 
     Returns
     -------
@@ -87,7 +92,7 @@ def record(
     """
     inputs, state = (map_leaves(lambda leaf: sample(leaf, batch), tree) for tree in (inputs, state))
     rows = None if rows is None else map_leaves(lambda leaf: sample(leaf, batch), rows)
-    recorder = Recorder(foreign, batch)
+    recorder = Recorder(foreign, batch, tape=Tape() if keyed else None)
     for op, level, tree in (("input", "token", inputs), ("state", "state", state), ("row", "row", rows)):
         for leaf in leaves_of(tree) if tree is not None else []:
             recorder.leaf(leaf, op, level)
@@ -107,10 +112,12 @@ def record(
     recorder.expect(*outputs, *new_states)
     program.outputs = [recorder.value(leaf) for leaf in outputs]
     program.new_states = [recorder.value(leaf) for leaf in new_states]
-    forms = [_form(value) for value in program.values]
-    own = [bytes_of(t).hex() for t, made in zip(recorder.parameters, recorder.made, strict=True) if made]
-    parameters = recorder.parameters, recorder.made, own
-    key = recorder.tape.key(inputs, state, rows, parameters, outputs, new_states, forms, repr(output_spec))
+    key = None
+    if recorder.tape is not None:
+        own = [bytes_of(t).hex() for t, made in zip(recorder.parameters, recorder.made, strict=True) if made]
+        forms = repr(([_form(value) for value in program.values], output_spec))
+        parameters = recorder.parameters, recorder.made, own
+        key = recorder.tape.key(inputs, state, rows, parameters, outputs, new_states, forms)
     return Recording(program, recorder.parameters, recorder.made, output_spec, state_spec, key)
 
 

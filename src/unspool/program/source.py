@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os.path
 import sys
+from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -83,16 +84,17 @@ def _place(frame: FrameType | None, of_module: bool = True) -> tuple[str, Any, A
     """Return a line as `source_line` does, unspool's own cell that it is in, if any, and the module of `torch.nn`."""
     installed, module = "", None
     while frame is not None:
-        code, name = frame.f_code, frame.f_code.co_filename
+        code = frame.f_code
+        whose = _whose(code.co_filename)
         if _is_start(code):
             return installed or _beginning(frame.f_locals.get("cell")), None, module
-        if name.startswith(_MODULES) and of_module and module is None and code.co_name == "forward":
+        if whose == "module" and of_module and module is None and code.co_name == "forward":
             module = frame.f_locals.get("self")
-        if _is_cell(name) or not name.startswith(_OURS):
+        if whose in ("cell", "user", "installed"):
             where = line_of(frame) + ("" if module is None else f", {type(module).__name__}")
-            if _is_cell(name):
+            if whose == "cell":
                 return where, frame.f_locals.get("self", code), module
-            if owner(name) != "python" and not any(part in name for part in _INSTALLED):
+            if whose == "user":
                 return where, None, module
             installed = installed or where
         frame = frame.f_back
@@ -104,8 +106,14 @@ def line_of(frame: FrameType) -> str:
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} in {frame.f_code.co_name}"  # noqa: PTH119
 
 
-def _is_cell(name: str) -> bool:
-    return name.startswith(_CELLS) and name not in _CONTRACT
+@lru_cache(maxsize=4096)
+def _whose(filename: str) -> str:
+    """Return what a file holds: `"cell"` of unspool's, `"module"` of `torch.nn`, `"ours"`, `"installed"`, `"user"`."""
+    if filename.startswith(_CELLS) and filename not in _CONTRACT:
+        return "cell"
+    if filename.startswith(_OURS):
+        return "module" if filename.startswith(_MODULES) else "ours"
+    return "installed" if owner(filename) == "python" or any(part in filename for part in _INSTALLED) else "user"
 
 
 def _is_start(code: CodeType) -> bool:

@@ -225,9 +225,13 @@ class Snapshot:
         copy = dict(thing)
 
         def changed() -> str | None:
-            found = _difference(thing, copy, "." if attributes else "[")
-            same_order = found is not None or all(map(operator.is_, thing, copy))
-            return found if same_order else ""
+            if (
+                len(thing) == len(copy)
+                and all(map(operator.is_, kind.keys(thing), copy))
+                and all(map(operator.is_, kind.values(thing), copy.values()))
+            ):
+                return None
+            return _difference(thing, copy, "." if attributes else "[") or ""  # "" for another order
 
         def restore() -> None:
             kind.clear(thing)

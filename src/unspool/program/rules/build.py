@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -111,8 +112,8 @@ def expanded(rec: Recorder, value: Value, shape: tuple[int, ...]) -> Value:
     last = long == [len(shape) - 1]
     if value.level == "param" or value.width == 1 or leading or last:
         return add(rec, "expand", [value], shape)
-    places = torch.arange(value.width).view(own).expand(shape)
-    return add(rec, "gather", [value], shape, index=places.flatten().tolist())
+    places = np.broadcast_to(np.arange(value.width).reshape(own), shape)
+    return add(rec, "gather", [value], shape, index=places.ravel().tolist())
 
 
 def pointwise(rec: Recorder, op: str, args: list[Any], result: Tensor, **attrs: Any) -> Value | None:
@@ -218,8 +219,8 @@ def _by_places(rec: Recorder, values: list[Value], order: list[int], shape: tupl
 
 def permuted(rec: Recorder, value: Value, axes: list[int]) -> Value:
     """Return a value with its feature axes in another order."""
-    moved = torch.arange(value.width).view(value.shape).permute(axes)
-    return gathered(rec, [value], moved.flatten().tolist(), tuple(moved.shape))
+    moved = np.arange(value.width).reshape(value.shape).transpose(axes)
+    return gathered(rec, [value], moved.ravel().tolist(), moved.shape)
 
 
 # ------------------------------------------------------------------------------------------------ reductions

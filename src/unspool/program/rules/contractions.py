@@ -9,7 +9,7 @@ import math
 from itertools import permutations
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from unspool.program.ir import Value
@@ -154,8 +154,8 @@ def _weighted(rec: Recorder, given: Operand, weight: Operand, out: str) -> Value
     elif w_term != new + inner:
         w = add(rec, "transpose", [w], w.shape[::-1])
     # For each vector which part of the parameter it meets.
-    part = torch.arange(parts).view([sizes[c] if c in shared else 1 for c in outer])
-    part = part.expand([sizes[c] for c in outer]).flatten().tolist()
+    part = np.arange(parts).reshape([sizes[c] if c in shared else 1 for c in outer])
+    part = np.broadcast_to(part, [sizes[c] for c in outer]).ravel().tolist()
     pieces = {
         k: w if parts == 1 else called(rec, "torch.narrow", ((w, 0, k * made, made), {}), (made, taken))
         for k in range(parts)

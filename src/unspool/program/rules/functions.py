@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from unspool.program.ir import Value
@@ -144,6 +144,6 @@ def _glu(rec: Recorder, result: Tensor, x: Tensor, dim: int = -1) -> Value | Non
     axes = axes_of(value, dim)
     if axes is None:
         return None
-    halves = torch.arange(value.width).view(value.shape).chunk(2, axes[0])
-    left, right = (gathered(rec, [value], half.flatten().tolist(), tuple(half.shape)) for half in halves)
+    halves = np.split(np.arange(value.width).reshape(value.shape), 2, axes[0])
+    left, right = (gathered(rec, [value], half.ravel().tolist(), half.shape) for half in halves)
     return both(rec, "mul", left, unary(rec, "sigmoid", right))

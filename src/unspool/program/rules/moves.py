@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,8 +26,8 @@ def numbered(rec: Recorder, values: list[Value]) -> list[Tensor]:
     """Return tensors [B, ...] that number the features of all values of a sequence, and then those of the next one."""
     total, start, out = sum(v.width for v in values), 0, []
     for value in values:
-        first = torch.arange(start, start + value.width).view(1, *value.shape)
-        out.append(first + _first_of_rows(rec, total, first.dim()))
+        first = np.arange(start, start + value.width).reshape(1, *value.shape)
+        out.append(torch.from_numpy(first + _first_of_rows(rec, total, first.ndim)))
         start += value.width
     return out
 
@@ -35,12 +36,12 @@ def order_of(rec: Recorder, moved: Tensor, total: int) -> list[int] | None:
     """Return which of `total` features a result of numbered ones is made of, or None if it mixes sequences."""
     if moved.dim() == 0 or moved.shape[0] != rec.batch:
         return None
-    within = moved - _first_of_rows(rec, total, moved.dim())
-    return within[0].flatten().tolist() if bool((within == within[:1]).all()) else None
+    within = moved.numpy() - _first_of_rows(rec, total, moved.dim())
+    return within[0].ravel().tolist() if (within == within[:1]).all() else None
 
 
-def _first_of_rows(rec: Recorder, total: int, rank: int) -> Tensor:
-    return torch.arange(rec.batch).view(-1, *[1] * (rank - 1)) * total
+def _first_of_rows(rec: Recorder, total: int, rank: int) -> np.ndarray:
+    return np.arange(rec.batch).reshape(-1, *[1] * (rank - 1)) * total
 
 
 def _holds_tensors(*things: Any) -> bool:

@@ -68,11 +68,7 @@ def apply(function: Rule, rec: Recorder, result: Any, args: tuple[Any, ...], kwa
     for place, name in enumerate(("condition",) * ("condition" in kwargs) + ("input", "other")):
         if len(args) == place and name in kwargs:
             args = (*args, kwargs.pop(name))
-    try:
-        _signature(function).bind(rec, result, *args, **kwargs)
-    except TypeError:
-        return None
-    return function(rec, result, *args, **kwargs)
+    return function(rec, result, *args, **kwargs) if _takes(function, len(args), tuple(kwargs)) else None
 
 
 def _plain(argument: Any) -> Any:
@@ -80,5 +76,10 @@ def _plain(argument: Any) -> Any:
 
 
 @cache
-def _signature(function: Rule) -> inspect.Signature:
-    return inspect.signature(function)
+def _takes(function: Rule, count: int, names: tuple[str, ...]) -> bool:
+    """Tell whether a rule has so many arguments behind its first two, and others of these names."""
+    try:
+        inspect.signature(function).bind(None, None, *[None] * count, **dict.fromkeys(names))
+    except TypeError:
+        return False
+    return True
