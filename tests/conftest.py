@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import signal
 import threading
 from collections.abc import Iterator
@@ -20,10 +21,18 @@ if missing:  # most tests would test something else
 settings.register_profile("unspool", deadline=None, derandomize=True, database=None)
 settings.load_profile("unspool")
 
+gc.disable()  # until everything is collected: next to nothing of what is imported and collected is ever let go
+
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
     # As where a shell has started the tests in the background: processes of tests would inherit it, and hear no Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what stands now out of every search for garbage: there are millions of objects, and some tests search."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
