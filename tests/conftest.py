@@ -4,6 +4,7 @@ import gc
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +50,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def decoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for UNSPOOL_CACHE_DIR where data sets as they are, which take seconds, are decoded once for all."""
+    return tmp_path_factory.mktemp("decoded")
 
 
 @pytest.fixture(scope="module")
