@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import gc
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -55,7 +56,8 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def decoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory for UNSPOOL_CACHE_DIR where data sets as they are, which take seconds, are decoded once for all."""
-    return tmp_path_factory.mktemp("decoded")
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "decoded"
 
 
 @pytest.fixture(scope="module")

@@ -242,13 +242,13 @@ def test_only_language_models_go_on_with_a_text(trained):
 
 
 @pytest.mark.parametrize(
-    ("name", "data_dir", "model"),
-    [("chorales", "chorales", "gru"), ("shakespeare", "shakespeare", "lstm")],
+    ("name", "data_dir", "model", "limit"),
+    [("chorales", "chorales", "gru", None), ("shakespeare", "shakespeare", "lstm", 400)],
     indirect=["data_dir"],
 )
-def test_killed_runs_resume_to_the_same_end(name, model, data_dir, tmp_path, monkeypatch):
+def test_killed_runs_resume_to_the_same_end(name, model, limit, data_dir, tmp_path, monkeypatch):
     """Killed between checkpoints, where streams carry a state, and again where an epoch begins."""
-    recipe = small_recipe(name, model=model, epochs=2, checkpoint_every=2, log_every=1)
+    recipe = small_recipe(name, model=model, epochs=2, checkpoint_every=2, log_every=1, limit_train=limit)
     reference = run(recipe, tmp_path / "reference", data_dir)
     steps = torch.load(tmp_path / "reference" / "last.ckpt", weights_only=True)["global_step"]
     assert steps % 2 == 0
