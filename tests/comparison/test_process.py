@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import unspool
+from tests.bare_packages import bare
 from unspool.comparison._process import PeerError, PeerProcess
 
 READY = 'print(\'{"versions": {"toy": "1.0"}}\', flush=True); input()\n'
@@ -111,22 +111,14 @@ def test_what_it_has_started_is_ended_too(tmp_path):
     assert ended(started(tmp_path / "pid"))
 
 
-INTERRUPTED = """
-import sys, types
-for name in ("unspool", "unspool.comparison"):  # without what they import, PyTorch above all, which takes long
-    sys.modules[name] = types.ModuleType(name)
-    sys.modules[name].__path__ = [{source!r} + name.removeprefix("unspool").replace(".", "/")]
-from unspool.comparison._process import PeerProcess, signals_as_exit
-with signals_as_exit():
-    PeerProcess([sys.executable, "-c", {parent!r}], 600.0, 1)
-"""
-
-
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_outlives_an_interruption(number, tmp_path):
-    source = str(Path(unspool.__file__).parent)
-    text = INTERRUPTED.format(source=source, parent=PARENT.format(path=str(tmp_path / "pid")))
+    text = bare("unspool", "unspool.comparison") + (
+        "from unspool.comparison._process import PeerProcess, signals_as_exit\n"
+        "with signals_as_exit():\n"
+        f"    PeerProcess([sys.executable, '-c', {PARENT.format(path=str(tmp_path / 'pid'))!r}], 600.0, 1)"
+    )
     process = subprocess.Popen([sys.executable, "-c", text], stderr=subprocess.DEVNULL)
     pid = started(tmp_path / "pid")
     os.kill(process.pid, number)

@@ -122,7 +122,8 @@ def test_what_is_written_is_what_a_told_decoder_would_say_next():
 def test_the_command_trains_and_says_what_on(example, options, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [example.__name__, "--steps", "20", *options])
     monkeypatch.setattr(example, "build", partial(example.build, **SMALL))
-    monkeypatch.setattr(example, "batches", partial(example.batches, longest=12))
+    batches = example.batches
+    monkeypatch.setattr(example, "batches", lambda count, *_, **options: batches(count, 4, longest=12, **options))
     example.main()
     printed = capsys.readouterr().out
     assert "made up: no UNSPOOL_DATA_DIR" in printed
