@@ -73,13 +73,14 @@ def kill_at_step(step):
 
 
 # Two epochs of six steps; checkpoints after steps 2 and 4 of each and at its end, a row of the log for every step.
-MOVES = ("recipe.json", "metrics.csv", *2 * ("last.ckpt", "last.ckpt", "best.ckpt", "last.ckpt"), "test.npz", "result.json")
+EPOCH = ("last.ckpt", "last.ckpt", "best.ckpt", "last.ckpt")
+MOVES = ("recipe.json", "metrics.csv", *EPOCH, *EPOCH, "test.npz", "result.json")
 """What the run moves to its place, in this order: checkpoints and its other files, and the first log."""
 
 
 @pytest.fixture(scope="module")
 def left(tmp_path_factory) -> list[Path]:
-    """Copies of a run's directory as a kill leaves it: just before each move, when the log is as far ahead as it gets."""
+    """Copies of a run's directory as a kill leaves it before each move: the log is as far ahead then as it gets."""
     run, copies = tmp_path_factory.mktemp("left") / "run", []
     replace = Path.replace
 
