@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
 ]
 
-BACKENDS = ["eager", "aot_eager", "inductor"]
+BACKENDS = ["eager", "inductor"]
 
 
 @pytest.fixture(scope="module", autouse=True)
