@@ -1,8 +1,11 @@
 """What all tests share."""
 
+import gc
+import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +23,18 @@ if missing:  # most tests would test something else
 settings.register_profile("unspool", deadline=None, derandomize=True, database=None)
 settings.load_profile("unspool")
 
+gc.disable()  # until everything is collected: next to nothing of what is imported and collected is ever let go
+
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
     # As where a shell has started the tests in the background: processes of tests would inherit it, and hear no Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what stands now out of every search for garbage: there are millions of objects, and some tests search."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +51,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def decoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for UNSPOOL_CACHE_DIR where data sets as they are, which take seconds, are decoded once for all."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "decoded"
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from unspool import _engine
 from unspool.backends import Schedule
 from unspool.backends._layout import layout_of
 
-B, T, H = 3000, 300, 4
+B, T, H = 1000, 117, 4
 UNEVEN = torch.full((B,), 2).index_fill(0, torch.tensor([B // 2]), T)
 N = int(UNEVEN.sum())
 EVEN = torch.full((N // 47,), 47)

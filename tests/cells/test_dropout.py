@@ -312,14 +312,14 @@ def test_dropout_of_layers_acts_between_them_only(kind):
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("option", ["input_dropout", "recurrent_dropout"])
 def test_dropout_inside_of_layers(kind, option):
-    layer = kind(3, 8, num_layers=2, bidirectional=True, **{option: 0.5})
+    layer = kind(3, 8, bidirectional=True, **{option: 0.5})
     x = torch.randn(5, 2, 3)
     torch.manual_seed(0)
     first = layer(x)[0]
     assert not torch.equal(first, layer(x)[0])
     torch.manual_seed(0)
     assert torch.equal(first, layer(x)[0])
-    plain = kind(3, 8, num_layers=2, bidirectional=True)
+    plain = kind(3, 8, bidirectional=True)
     plain.load_state_dict(layer.state_dict())
     torch.testing.assert_close(layer.eval()(x)[0], plain(x)[0])
 

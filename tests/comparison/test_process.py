@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bare_packages import bare
 from unspool.comparison._process import PeerError, PeerProcess
 
 READY = 'print(\'{"versions": {"toy": "1.0"}}\', flush=True); input()\n'
@@ -102,16 +103,20 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="lo
 
 @needs_proc
 def test_what_it_has_started_is_ended_too(tmp_path):
-    assert failure(PARENT.format(path=str(tmp_path / "pid")), limit_s=3.0).over_limit
+    with PeerProcess([sys.executable, "-c", READY + PARENT.format(path=str(tmp_path / "pid"))], 30.0, 1) as peer:
+        peer.limit_s = 0.5
+        with pytest.raises(PeerError) as caught:
+            peer.ask("to build", "prepare")
+    assert caught.value.over_limit
     assert ended(started(tmp_path / "pid"))
 
 
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_outlives_an_interruption(number, tmp_path):
-    text = (
-        "import sys\nfrom unspool.comparison._process import PeerProcess, signals_as_exit\n"
-        f"with signals_as_exit():\n"
+    text = bare("unspool", "unspool.comparison") + (
+        "from unspool.comparison._process import PeerProcess, signals_as_exit\n"
+        "with signals_as_exit():\n"
         f"    PeerProcess([sys.executable, '-c', {PARENT.format(path=str(tmp_path / 'pid'))!r}], 600.0, 1)"
     )
     process = subprocess.Popen([sys.executable, "-c", text], stderr=subprocess.DEVNULL)

@@ -22,6 +22,12 @@ def problem(tmp_path):
     return Problem(SETTINGS, 4, tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def no_reset(monkeypatch):
+    """Leave out what costs most in a process as large as this one, and is asked of a small one below."""
+    monkeypatch.setattr(module, "reset_peak", lambda: module.memory("VmRSS"))
+
+
 def ask(kind, *requests):
     """Ask a peer in this process; return its answers, after the versions."""
     versions, *found = answers([json.dumps(request, default=str) for request in requests], {"library": "1.0"}, kind)

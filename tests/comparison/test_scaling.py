@@ -25,14 +25,13 @@ def scale(contenders, settings=SETTINGS):
     return scaling, said
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A folder with the right answers of all problems."""
-    made = tmp_path / "problems"
-    made.mkdir()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the right answers of all problems, where each test writes the scripts that it runs."""
+    folder, made = tmp_path_factory.mktemp("right"), tmp_path_factory.mktemp("problems")
     for steps in (*SETTINGS.steps, SETTINGS.longer):
-        np.savez(tmp_path / f"right-{steps}.npz", allow_pickle=False, **Problem(SETTINGS, steps, made).expected)
-    return tmp_path
+        np.savez(folder / f"right-{steps}.npz", allow_pickle=False, **Problem(SETTINGS, steps, made).expected)
+    return folder
 
 
 def test_one_that_is_right(folder):

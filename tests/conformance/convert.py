@@ -5,6 +5,7 @@ a weight to that of the parameter just as they take the weight to the parameter.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -27,8 +28,8 @@ def tensorflow_parameters(cell: Description, weights: Weights) -> dict[str, Tens
     return _tensorflow1.parameters_of(cell["kind"], weights, cell["options"].get("num_proj", cell["hidden_size"]))
 
 
-def tensorflow_cell(cell: Description, parameters: Weights, dtype: torch.dtype) -> nn.Module:
-    """Build the cell and give it the parameters."""
+def tensorflow_cell(cell: Description, parameters: Weights, dtype: torch.dtype, place: int) -> nn.Module:
+    """Return the cell with the parameters: one for all that are alike and have the same place, which is read once."""
     options = dict(cell["options"])
     keywords: dict[str, Any] = {"dtype": dtype, "recurrent_bias": False, "init": "torch"}
     keywords["activation"] = options.pop("activation", "tanh")
@@ -40,10 +41,16 @@ def tensorflow_cell(cell: Description, parameters: Weights, dtype: torch.dtype) 
     if cell["kind"] == "gru":
         keywords["reset_after"] = False
     assert not options, f"options without a counterpart: {options}"
-    kinds = {"rnn": unspool.SimpleRNNCell, "lstm": unspool.LSTMCell, "gru": unspool.GRUCell}
-    made = kinds[cell["kind"]](parameters["weight_ih"].shape[1], cell["hidden_size"], **keywords)
+    sizes = parameters["weight_ih"].shape[1], cell["hidden_size"]
+    made = _tensorflow_cell(cell["kind"], *sizes, tuple(keywords.items()), place)
     made.load_state_dict(dict(parameters))
     return made
+
+
+@cache
+def _tensorflow_cell(kind: str, input_size: int, hidden_size: int, keywords: tuple[Any, ...], place: int) -> nn.Module:
+    kinds: dict[str, Any] = {"rnn": unspool.SimpleRNNCell, "lstm": unspool.LSTMCell, "gru": unspool.GRUCell}
+    return kinds[kind](input_size, hidden_size, **dict(keywords))
 
 
 def tensorflow_states(cells: Iterable[Description], leaves: Iterable[Tensor]) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import combinations, product
 from typing import Any
 
@@ -20,6 +20,7 @@ from tests.conformance.cases import (
     REFUSED,
     WAYS,
     Case,
+    CellRow,
     bidirectional_cases,
     cases,
     cases_by_cell,
@@ -65,9 +66,15 @@ def test_some_cells_meet_all_pairs_of_circumstances(name):
     assert set().union(*map(pairs_of, own)) >= set().union(*map(pairs_of, WAYS))
 
 
+@cache
+def usual_cell(row: CellRow) -> Any:
+    """Return a cell that is read once, for tests that do not change it."""
+    return Case(row, "auto", "dynamic_rnn").own_cell()
+
+
 @pytest.mark.parametrize("row", CELLS, ids=str)
 def test_a_backend_refuses_what_it_is_known_to_refuse_and_nothing_else(row):
-    cell, inputs, _, constants = Case(row, "auto", "dynamic_rnn").problem()
+    cell, inputs, _, constants = Case(row, "auto", "dynamic_rnn").problem(usual_cell(row))
     (decision,) = unspool.explain(cell, inputs, constants=constants).decisions
     for backend in BACKENDS:
         known = [REFUSED[backend, row.name]] if (backend, row.name) in REFUSED else []
@@ -187,9 +194,10 @@ IDENTICAL = [
 ]
 
 
-@pytest.mark.parametrize("circumstances", IDENTICAL, ids=["dense", "ragged"])
 @pytest.mark.parametrize("row", CELLS, ids=str)
-def test_static_layer_and_layouts_equal_dynamic_bit_for_bit(row, circumstances):
+def test_static_layer_and_layouts_equal_dynamic_bit_for_bit(row):
+    circumstances = IDENTICAL[CELLS.index(row) % 2]
+
     def run(execution: str) -> dict[str, torch.Tensor]:
         case = Case(row, "reference", execution, **circumstances)
         problem, _ = posed(case)
@@ -256,10 +264,11 @@ def test_only_live_rows_are_computed_and_no_step_beyond_the_longest(execution, l
 
 @pytest.mark.parametrize("row", CELLS, ids=str)
 def test_no_steps_and_no_rows_give_empty_outputs(row):
-    problem = Case(row, "auto", "dynamic_rnn all states", given_state=True).problem()
+    problem = Case(row, "auto", "dynamic_rnn all states", given_state=True).problem(usual_cell(row))
     cell, inputs, state, constants = problem
     full, _ = unspool.dynamic_rnn(cell, inputs, initial_state=state, constants=constants)
-    for batch, steps in ((0, 7), (5, 0), (0, 0)):
+    first = CELLS.index(row)
+    for k, (batch, steps) in enumerate(((0, 7), (5, 0), (0, 0))):
         inputs = with_gradient(map_leaves(lambda leaf, b=batch, t=steps: leaf[:b, :t], problem.inputs))
         state, constants = (
             None if tree is None else map_leaves(lambda leaf, b=batch: leaf[:b], tree)
@@ -272,7 +281,8 @@ def test_no_steps_and_no_rows_give_empty_outputs(row):
             {"sequence_length": [0] * batch, "resets": torch.ones(batch, steps).bool(), "reverse": bool(batch)},
         ]
         expected = map_leaves(lambda leaf, b=batch, t=steps: (b, t, *leaf.shape[2:]), full)
-        for options in ({**fixed, **way, "backend": backend} for way in ways for backend in row.backends):
+        for n, backend in enumerate(row.backends):  # the ways take turns
+            options = {**fixed, **ways[(first + k + n) % 3], "backend": backend}
             outputs, final, states = unspool.dynamic_rnn(cell, inputs, **options)
             assert_identical(named("final", final), named("final", state))
             assert map_leaves(lambda leaf: tuple(leaf.shape), outputs) == expected

@@ -1,6 +1,7 @@
 """The layers against Keras 3's: outputs, final states and every gradient."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import unspool
+from tests.conformance.cases import pairs_of
 from tests.conformance.convert import keras_keywords, keras_leaves, keras_parameters, keras_states
 from tests.conformance.golden_cases import GoldenCase, load_cases
 from unspool import LSTMState
@@ -84,12 +86,21 @@ def as_bidirectional_layer(case: GoldenCase, **keywords: Any) -> Built:
     return Built(layer, ["{}_l0", "{}_l0_reverse"], stack, unstack)
 
 
+@cache
+def cell_of(
+    kind: str, input_size: int, hidden_size: int, dtype: torch.dtype, keywords: tuple[Any, ...], place: int
+) -> Any:
+    """Return one cell for all cases that have the like at the same place, which is read once; each gives it weights."""
+    return CELLS[kind](input_size, hidden_size, dtype=dtype, **dict(keywords))
+
+
 def as_cells(case: GoldenCase, **keywords: Any) -> Built:
     """RNN over the cell, or over the cells stacked; in a Bidirectional where Keras has one."""
     cells, width = [], case.meta["input_size"]
-    for cell in forward_cells(case):
-        make = CELLS[cell["kind"]]
-        cells.append(make(width, cell["hidden_size"], dtype=case.dtype, **keras_keywords(cell)))
+    for k, cell in enumerate(forward_cells(case)):
+        cells.append(
+            cell_of(cell["kind"], width, cell["hidden_size"], case.dtype, tuple(keras_keywords(cell).items()), k)
+        )
         width = cell["hidden_size"]
     stacked = len(cells) > 1
     cell = unspool.StackedRNNCells(cells) if stacked else cells[0]
@@ -168,14 +179,18 @@ def build(case: GoldenCase, way: str) -> Built:
 
 
 def every_way() -> list[tuple[str, str]]:
-    """Return each case once over its cells, and the other ways once for each kind of case."""
-    params, met = [], set()
+    """Return each case once over its cells, and the other ways until each has met any two circumstances of a case."""
+    params: list[tuple[str, str]] = []
+    met: dict[str, set[Any]] = {}
     for name, case in CASES.items():
-        of_case = (case.meta[key] for key in ("bidirectional", "merge_mode", "return_sequences", "go_backwards"))
-        kind = *of_case, case.meta["mask"] is None
+        kind = {key: case.meta[key] for key in ("bidirectional", "merge_mode", "return_sequences", "go_backwards")}
+        pairs = pairs_of({**kind, "mask": case.meta["mask"] is None})
         own, *others = ways(case)
-        params += [(name, way) for way in [own, *(way for way in others if (kind, way) not in met)]]
-        met |= {(kind, way) for way in others}
+        params.append((name, own))
+        for way in others:
+            if not pairs <= met.setdefault(way, set()):
+                params.append((name, way))
+                met[way] |= pairs
     return params
 
 

@@ -40,7 +40,7 @@ class Model:
     def _cell(self, index: int, cell: dict[str, Any]) -> nn.Module:
         parameters = tensorflow_parameters(cell, self.case.under(f"weight/{cell['scope']}/"))
         gradients = tensorflow_parameters(cell, self.case.under(f"gradient/weight/{cell['scope']}/"))
-        made = tensorflow_cell(cell, parameters, self.case.dtype)
+        made = tensorflow_cell(cell, parameters, self.case.dtype, index)
         self.leaves |= {f"cell {index}, {name}": parameter for name, parameter in made.named_parameters()}
         self.expected |= {f"cell {index}, {name}": gradient for name, gradient in gradients.items()}
         return unspool.ResidualCell(made) if cell["residual"] else made

@@ -1,9 +1,12 @@
 """Data sets as they are, where there are any."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+from unspool.data import LabelledTexts, load_imdb_texts
 
 
 def directory_with(*names: str) -> Path:
@@ -14,3 +17,9 @@ def directory_with(*names: str) -> Path:
     if not any((directory / name).exists() for name in names):
         pytest.skip(f"{directory} has no {' or '.join(names)}")
     return directory
+
+
+@cache
+def real_reviews(directory: Path) -> LabelledTexts:
+    """Return the training reviews of IMDB as texts, which are read once: tests must not change them."""
+    return load_imdb_texts("train", data_dir=directory)

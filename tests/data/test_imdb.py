@@ -305,11 +305,11 @@ def test_ragged_batches_of_reviews(load, tmp_path):
 
 
 @pytest.mark.skipif("UNSPOOL_DATA_DIR" not in os.environ, reason="UNSPOOL_DATA_DIR names no directory of data sets")
-def test_the_real_reviews(tmp_path):
+def test_the_real_reviews(decoded):
     directory = Path(os.environ["UNSPOOL_DATA_DIR"])
     if not any((directory / part / imdb.FILE).exists() for part in ("", "imdb")):
         pytest.skip(f"{directory} has no IMDB")
-    train, test = (load_imdb(split, num_words=10000, data_dir=directory, cache_dir=tmp_path) for split in imdb.SPLITS)
+    train, test = (load_imdb(split, num_words=10000, data_dir=directory, cache_dir=decoded) for split in imdb.SPLITS)
     for dataset in (train, test):
         assert len(dataset) == 25000
         assert torch.bincount(dataset.labels).tolist() == [12500, 12500]

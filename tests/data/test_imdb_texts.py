@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.data.real import real_reviews
 from tests.data.serving import serving
 from unspool.data import DataError, load_acl_imdb_texts, load_imdb_texts, load_imdb_word_index
 
@@ -138,7 +139,7 @@ def test_the_real_texts():
     directory = Path(os.environ["UNSPOOL_DATA_DIR"])
     if not (directory / "imdb" / "imdb_reviews.jsonl.xz").exists():
         pytest.skip(f"{directory} has no imdb/imdb_reviews.jsonl.xz")
-    texts = load_imdb_texts("train")
+    texts = real_reviews(directory)
     assert torch.bincount(texts.labels).tolist() == [12500, 12500]
     assert texts.texts[0].startswith("Bromwell High is a cartoon comedy.")
     index = load_imdb_word_index()

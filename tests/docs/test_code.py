@@ -40,9 +40,9 @@ def there(folder: str) -> bool:
 @pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning")
 @pytest.mark.filterwarnings("ignore:# The axis name:UserWarning")
 @pytest.mark.parametrize("page", PYTHON)
-def test_the_blocks_run(page, tmp_path, monkeypatch):
+def test_the_blocks_run(page, decoded, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("UNSPOOL_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("UNSPOOL_CACHE_DIR", str(decoded))
     names: dict[str, Any] = {"__name__": "__main__", "ROOT": ROOT}
     left = []
     for block in PYTHON[page]:

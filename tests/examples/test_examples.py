@@ -17,7 +17,7 @@ import unspool as us
 from examples import crf_tagger, packed_classifier, seq2seq_attention
 from unspool.layers import AcceleratedGRU, AcceleratedLSTM
 
-STEPS = 12
+STEPS = 6
 SMALL: dict[str, Any] = {"embedding": 12, "hidden": 16}
 BATCH: dict[str, Any] = {"size": 6, "longest": 25}
 # What is allowed, as a share of the largest value: of a loss at every step, and of a parameter after all of them.
@@ -122,7 +122,8 @@ def test_what_is_written_is_what_a_told_decoder_would_say_next():
 def test_the_command_trains_and_says_what_on(example, options, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [example.__name__, "--steps", "20", *options])
     monkeypatch.setattr(example, "build", partial(example.build, **SMALL))
-    monkeypatch.setattr(example, "batches", partial(example.batches, longest=25))
+    batches = example.batches
+    monkeypatch.setattr(example, "batches", lambda count, *_, **options: batches(count, 4, longest=12, **options))
     example.main()
     printed = capsys.readouterr().out
     assert "made up: no UNSPOOL_DATA_DIR" in printed

@@ -150,7 +150,7 @@ class Model(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "recurrent", [GRUCell(I, H), GRU(I, H, 2), Bidirectional(GRU(I, H))], ids=lambda r: type(r).__name__
+    "recurrent", [GRUCell(I, H), GRU(I, H), Bidirectional(GRU(I, H))], ids=lambda r: type(r).__name__
 )
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_compiled_code_breaks_around_it_and_says_why_where_it_must_not(recurrent):

@@ -217,7 +217,8 @@ TARGETS: dict[str, Target] = {
         lambda p, _: interop.load(p), (ValueError, TypeError), (damaged, _header, _header), "m.safetensors",
     ),
     "checkpoint": Target(
-        _checkpoint, _predict, (RunError,), (damaged, in_archive(), altered_tensors, altered_tensors), "last.ckpt"
+        _checkpoint, _predict, (RunError,), (damaged, in_archive(), altered_tensors, altered_tensors), "last.ckpt",
+        slow=True,
     ),
     "checkpoint to test": Target(
         _checkpoint, lambda p, _: evaluate(p), (RunError, DataError), (altered_tensors,), "last.ckpt", slow=True

@@ -11,15 +11,18 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import unspool as us
+from tests.conformance.cases import covering
 from tests.conformance.oracle import leaves_of
 from tests.layers.torch_pairs import F64, B, I, T, assert_same, pair, run, state_for, three
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("batch_first", [False, True])
-@three
-def test_the_seed_gives_the_dropout_that_it_gives_torch(name, batch_first, bidirectional):
-    ours, theirs = pair(name, 3, batch_first=batch_first, bidirectional=bidirectional, dropout=0.4)
+@pytest.mark.parametrize(
+    "options",
+    covering({"name": ["RNN", "LSTM", "GRU"], "batch_first": [False, True], "bidirectional": [False, True]}),
+    ids=str,
+)
+def test_the_seed_gives_the_dropout_that_it_gives_torch(options):
+    ours, theirs = pair(layers=3, dropout=0.4, **options)
     x, found = torch.randn(T, T, I, dtype=F64), []
     for module in (ours, ours, theirs):
         torch.manual_seed(5)

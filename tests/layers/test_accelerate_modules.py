@@ -22,6 +22,7 @@ from torch.nn.utils import spectral_norm as old_spectral_norm
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 import unspool as us
+from tests.conformance.cases import covering
 from tests.conformance.oracle import leaves_of
 from tests.layers.torch_pairs import F64, B, H, I, T, assert_same, kinds, pair, plain, run, three
 from unspool.layers import AcceleratedGRU, AcceleratedLSTM, AcceleratedRNN
@@ -51,11 +52,14 @@ REWRITES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 }
 
 
-@pytest.mark.parametrize("weight", ["weight_hh_l0", "weight_ih_l1"])
-@pytest.mark.parametrize("rewrite", REWRITES)
-@three
-def test_rewritten_weights(name, rewrite, weight):
+@pytest.mark.parametrize(
+    "way",
+    covering({"rewrite": list(REWRITES), "name": ["RNN", "LSTM", "GRU"], "weight": ["weight_hh_l0", "weight_ih_l1"]}),
+    ids=str,
+)
+def test_rewritten_weights(way):
     """Three steps of training, then the rewriting removed: applied before accelerating and after."""
+    rewrite, name, weight = way.values()
     apply, remove = REWRITES[rewrite]
 
     def build(accelerated: str) -> Any:
@@ -328,7 +332,7 @@ def test_an_optimizer_goes_on_over_the_same_parameters(name, kind):
 
 @three
 def test_modules_of_the_same_arguments_run_in_several_threads(name):
-    pairs = [pair(name, dropout=0.0, bidirectional=True) for _ in range(4)]
+    pairs = [pair(name, 1, bidirectional=True) for _ in range(4)]
     inputs = torch.randn(4, T, B, I, dtype=F64)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda k: [run(pairs[k % 4][0], inputs[k % 4]) for _ in range(3)][-1], range(8)))

@@ -17,22 +17,20 @@ from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint
 
 import unspool as us
+from tests.conformance.cases import covering
 from tests.conformance.oracle import leaves_of
-from tests.layers.torch_pairs import F64, B, H, I, T, assert_same, kinds, pair, plain, run, state_for, three
+from tests.layers.torch_pairs import F64, KINDS, B, H, I, T, assert_same, kinds, pair, plain, run, state_for, three
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 
-LAYOUTS = [
-    {"batch_first": first, "bidirectional": both, "bias": bias}
-    for first, both, bias in product([False, True], [False, True], [True, False])
-    if (first + both + bias) % 2  # any two values of two options
-]
+FLAGS = [False, True]
 
 
-@pytest.mark.parametrize("options", LAYOUTS, ids=str)
-@kinds
-def test_batches_and_single_sequences_with_and_without_a_state(name, options):
-    ours, theirs = pair(name, **options)
+@pytest.mark.parametrize(
+    "options", covering({"name": list(KINDS), "batch_first": FLAGS, "bidirectional": FLAGS, "bias": FLAGS}), ids=str
+)
+def test_batches_and_single_sequences_with_and_without_a_state(options):
+    ours, theirs = pair(**options)
     for batch, given in product([B, None], [False, True]):
         rows = () if batch is None else (B,)
         shape = (*rows, T, I) if options["batch_first"] else (T, *rows, I)
@@ -139,10 +137,9 @@ def test_states_of_another_dtype_are_refused_by_our_own_check(name):
         ours(x32, of(ours, h32.double()))
 
 
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("enforce_sorted", [True, False], ids=["sorted", "unsorted"])
-@kinds
-def test_packing_unpacking_and_their_gradients(name, enforce_sorted, batch_first):
+@pytest.mark.parametrize("way", covering({"name": list(KINDS), "enforce_sorted": FLAGS, "batch_first": FLAGS}), ids=str)
+def test_packing_unpacking_and_their_gradients(way):
+    name, enforce_sorted, batch_first = way.values()
     ours, theirs = pair(name, batch_first=batch_first, bidirectional=True)
     lengths = [5, 4, 1] if enforce_sorted else [1, 5, 4]
     x = torch.randn(B, T, I, dtype=F64) if batch_first else torch.randn(T, B, I, dtype=F64)
@@ -290,6 +287,9 @@ def test_half_precision(name, dtype, limit):
     assert {d.chosen for d in us.explain(ours, x, lengths=[T] * B).decisions} == {"reference"}
 
 
+HALVES = [torch.bfloat16, torch.float16]
+
+
 @three
 def test_shapes_on_the_device_meta(name):
     theirs = plain(name).to("meta")
@@ -297,9 +297,10 @@ def test_shapes_on_the_device_meta(name):
     assert us.accelerate(theirs, copy=True)(x)[0].shape == theirs(x)[0].shape
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("steps", [1, 60])
-@three
+@pytest.mark.parametrize(
+    ("name", "steps", "dtype"),
+    [way.values() for way in covering({"name": ["RNN", "LSTM", "GRU"], "steps": [1, 60], "dtype": HALVES})],
+)
 def test_autocast_leaves_batches_without_lengths_to_torch(name, steps, dtype):
     """The engine does not run there, and the dtype of the results shall not depend on the number of steps."""
     theirs = plain(name, dtype=torch.float32)

@@ -5,6 +5,7 @@ Letters: B batch, T steps, I input size, H hidden size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,20 +25,20 @@ def halves(layer: Bidirectional, x: Tensor, **call: Any) -> tuple[Tensor, Tensor
     return layer.forward_layer(x, **call)[0], layer.backward_layer(x, **call)[0]
 
 
+MERGES: list[tuple[Any, Callable[..., Any]]] = [
+    ("concat", lambda a, b: torch.cat([a, b], -1)),
+    ("sum", lambda a, b: a + b),
+    ("mul", lambda a, b: a * b),
+    ("ave", lambda a, b: (a + b) / 2),
+    (None, lambda a, b: (a, b)),
+    (torch.maximum, torch.maximum),
+]
+
+
+@pytest.mark.parametrize("number", range(len(MERGES)))
 @pytest.mark.parametrize("return_sequences", [True, False], ids=["sequences", "last"])
-@pytest.mark.parametrize("call", [{}, {"lengths": LENGTHS}], ids=["dense", "ragged"])
-@pytest.mark.parametrize(
-    ("mode", "merge"),
-    [
-        ("concat", lambda a, b: torch.cat([a, b], -1)),
-        ("sum", lambda a, b: a + b),
-        ("mul", lambda a, b: a * b),
-        ("ave", lambda a, b: (a + b) / 2),
-        (None, lambda a, b: (a, b)),
-        (torch.maximum, torch.maximum),
-    ],
-)
-def test_merge_modes(mode, merge, call, return_sequences):
+def test_merge_modes(return_sequences, number):
+    (mode, merge), call = MERGES[number], ({"lengths": LENGTHS} if return_sequences != bool(number % 2) else {})
     layer = Bidirectional(LSTM(I, H, batch_first=True, return_sequences=return_sequences), merge_mode=mode)
     x = torch.randn(B, T, I)
     output, (state_fw, state_bw) = layer(x, **call)

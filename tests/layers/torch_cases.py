@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import unspool as us
+from tests.conformance.cases import pairs_of
 from tests.conformance.oracle import RELATIVE
 
 LAYERS = {"nn.RNN": nn.RNN, "nn.LSTM": nn.LSTM, "nn.GRU": nn.GRU}
@@ -71,10 +72,10 @@ def infos() -> dict[str, Any]:
     return {info.name: info for info in table().module_db if issubclass(info.module_cls, nn.RNNBase | nn.RNNCellBase)}
 
 
-def samples(name: str, dtype: torch.dtype, requires_grad: bool = False, training: bool = True) -> list[Sample]:
+def samples(name: str, dtype: torch.dtype, requires_grad: bool = False) -> list[Sample]:
     """Return the cases of a module."""
     info = infos()[name]
-    found = info.module_inputs_func(info, device="cpu", dtype=dtype, requires_grad=requires_grad, training=training)
+    found = info.module_inputs_func(info, device="cpu", dtype=dtype, requires_grad=requires_grad, training=True)
     return [
         Sample(
             (f.constructor_input.args, f.constructor_input.kwargs), (f.forward_input.args, f.forward_input.kwargs), r
@@ -84,21 +85,33 @@ def samples(name: str, dtype: torch.dtype, requires_grad: bool = False, training
     ]
 
 
+def some(name: str, dtype: torch.dtype, requires_grad: bool = False) -> list[Sample]:
+    """Return cases of a module in which any two options, and whether a state is given, meet in each of their values."""
+    found = samples(name, dtype, requires_grad)
+    pairs = [pairs_of({**sample.built[1], "inputs": len(sample.called[0])}) for sample in found]
+    missing, chosen = set().union(*pairs), []
+    while missing:
+        best = max(range(len(found)), key=lambda k: len(pairs[k] & missing))
+        missing -= pairs[best]
+        chosen.append(found[best])
+    return chosen
+
+
 def errors(name: str, dtype: torch.dtype) -> list[Any]:
     """Return the cases of a module that PyTorch refuses."""
     info = infos()[name]
     return info.module_error_inputs_func(info, device="cpu", dtype=dtype, requires_grad=False, training=True)
 
 
-def build(name: str, sample: Sample, dtype: torch.dtype, training: bool = True) -> Any:
+def build(name: str, sample: Sample, dtype: torch.dtype) -> Any:
     """Return PyTorch's module of a case."""
     arguments, options = sample.built
-    return infos()[name].module_cls(*arguments, **options).to(dtype).train(training)
+    return infos()[name].module_cls(*arguments, **options).to(dtype)
 
 
-def both(name: str, sample: Sample, dtype: torch.dtype, training: bool = True) -> tuple[Any, Any]:
+def both(name: str, sample: Sample, dtype: torch.dtype) -> tuple[Any, Any]:
     """Return an accelerated module that the engine runs, and PyTorch's with the same parameters."""
-    theirs = build(name, sample, dtype, training)
+    theirs = build(name, sample, dtype)
     return us.accelerate(theirs, copy=True, backend="native"), theirs
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 
 import pytest
 
 from tests.docs.pages import ROOT
 from tests.docs.test_backends_page import NAMES, TABLE
-from tests.program.rules.spellings import EXPRESSIONS, KINKS, posed, spellings, step_of
+from tests.program.rules.spellings import KINKS, posed, spellings
+from tests.program.rules.test_rules import GROUPS, grouped, in_the_midst, together
 from tests.program.steps import StepCell
 from unspool.program.evaluate import evaluate
 from unspool.program.ir import Program
 from unspool.program.operations import NUMBERED, OPERATIONS, POINTWISE, of_kind
 from unspool.program.read import read_step
+from unspool.program.recording import Recording
 from unspool.program.step import StepProgram
 
 ARGUMENTS = {"unary": 1, "binary": 2, "ternary": 3}
@@ -34,25 +35,20 @@ def test_the_engine_has_the_operations_in_the_same_order():
         assert re.findall(rf"^UNSPOOL_{kind.upper()}\((\w+),", text, re.MULTILINE) == list(of_kind(kind))
 
 
-@cache
-def made_of(text: str) -> set[str]:
-    """Return the operations of a spelling's program, its loop and its backward program."""
-    cell, (x, h) = StepCell(step_of(text)), posed()
-    step = StepProgram.of(read_step(cell, x, h, None))
+def made_of(recording: Recording) -> set[str]:
+    """Return the operations of a program, its loop and its backward program."""
+    step = StepProgram.of(recording)
     programs: list[Program] = [step.recording.program, step.loop.program, step.backward.program]
     return {value.op for program in programs for value in program.values}
 
 
 def test_every_operation_has_a_spelling():
     met: set[str] = set()
-    for op in OPERATIONS.values():
-        words = re.compile("|".join(rf"\b{word}\b" for word in (op.name, *op.reads)))
-        for text in sorted(EXPRESSIONS + spellings(KINKS), key=lambda t: not words.search(t)):
-            if op.only in ("plans", "hoisting") or op.name in met:
-                break
-            met |= made_of(text)
-        else:
-            pytest.fail(f"no spelling becomes {op.name}")
+    for texts in grouped(spellings(KINKS)):
+        met |= made_of(read_step(StepCell(together(texts)), *posed(), None))
+    for number in range(len(GROUPS)):
+        met |= made_of(in_the_midst(number).recording)
+    assert {op.name for op in OPERATIONS.values() if op.only not in ("plans", "hoisting")} <= met
 
 
 @pytest.mark.parametrize("op", [op for op in of_kind(*NUMBERED).values() if not op.only], ids=lambda op: op.name)

@@ -66,8 +66,7 @@ def test_the_published_training():
     assert (recipe.layers[0].input_dropout, recipe.layers[0].recurrent_dropout) == (0.2, 0.2)
 
 
-@pytest.mark.parametrize("batching", ["ragged", "bucketed"])
-@pytest.mark.parametrize("execution", ["dynamic", "static"])
+@pytest.mark.parametrize(("batching", "execution"), [("ragged", "dynamic"), ("bucketed", "static")])
 def test_every_way_of_batching_trains(batching, execution, data_dir, tmp_path):
     recipe = small(model="gru", execution=execution, batching=batching, checkpoint_every=3)
     result = fit(recipe, tmp_path / "run", data_dir=data_dir, accelerator="cpu", show=False)

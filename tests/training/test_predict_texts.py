@@ -7,14 +7,13 @@ from functools import partial
 import pytest
 import torch
 
-from tests.data.real import directory_with
 from tests.data.test_imdb import archive
 from tests.refusal import refused
 from tests.training.own_texts import reviews, small, write_table
 from tests.training.small_sets import WRITERS, small_recipe
-from unspool.data import DataError, MissingDataError, load_imdb, load_imdb_texts, load_imdb_word_index, pad_sequences
+from unspool.data import DataError, MissingDataError, load_imdb, load_imdb_word_index, pad_sequences
 from unspool.data.datasets import NAME_CHARACTERS, NUCLEOTIDES, encode_names, encode_nucleotides
-from unspool.training import RunError, SequenceData, SequenceModule, fit, imdb_recipe, load_module, predict, sources
+from unspool.training import RunError, SequenceData, fit, imdb_recipe, load_module, predict, sources
 from unspool.training.text_parts import load_parts
 
 TEXTS = ["The film was superb.", "A flat, flat end; and much too long a film, too long by far!", "?"]
@@ -135,19 +134,6 @@ def test_a_missing_word_index_is_told_from_a_damaged_one(tmp_path):
     (tmp_path / "imdb_word_index.json").write_text("{")
     with refused(DataError, "not the IMDB word index"):
         load_imdb_word_index(data_dir=tmp_path)
-
-
-def test_the_real_reviews(tmp_path):
-    directory = directory_with("imdb/imdb_reviews.jsonl.xz")
-    recipe = imdb_recipe("gru")
-    reviews = load_imdb("train", num_words=recipe.input_size, maxlen=recipe.num_steps, data_dir=directory)
-    texts = load_imdb_texts("train", data_dir=directory).texts
-    indices = [0, 7, int(reviews.lengths.argmax()), 24_999]
-    module = SequenceModule(recipe.to_dict(), ["negative", "positive"], SequenceData(recipe, directory).tokenizer())
-    checkpoint = {"hyper_parameters": dict(module.hparams), "state_dict": module.state_dict()}
-    torch.save(checkpoint, tmp_path / "untrained.ckpt")
-    predictions = predict(tmp_path / "untrained.ckpt", texts=[texts[index] for index in indices])
-    same(predictions, module.eval(), [reviews[index] for index in indices])
 
 
 @pytest.mark.parametrize(

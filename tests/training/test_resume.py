@@ -4,19 +4,18 @@ import csv
 import dataclasses
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import lightning.pytorch as pl
 import pytest
 import torch
 
 from tests.training.conftest import tiny
-from unspool.training import RunRecord, RunResult, SequenceModule, fit
-from unspool.training import run as run_module
+from unspool.training import RunResult, SequenceModule, fit
 
 
 class Killed(BaseException):
@@ -73,109 +72,100 @@ def kill_at_step(step):
     return patch
 
 
-def kill_at_call(owner, name, number, after=False):
-    """Kill at the `number`-th call of a method, before or after it has done its work."""
-
-    def patch(monkeypatch):
-        original = getattr(owner, name)
-        calls = itertools.count(1)
-
-        def method(*args, **kwargs):
-            count = next(calls)
-            if count == number and not after:
-                raise Killed
-            result = original(*args, **kwargs)
-            if count == number:
-                raise Killed
-            return result
-
-        monkeypatch.setattr(owner, name, method)
-
-    return patch
-
-
 # Two epochs of six steps; checkpoints after steps 2 and 4 of each and at its end, a row of the log for every step.
-MOMENTS = {
-    "in the first step": kill_at_step(0),
-    "before the first checkpoint": kill_at_step(1),
-    "after a checkpoint": kill_at_step(2),
-    "between checkpoints": kill_at_step(3),
-    "in the last step of an epoch": kill_at_step(5),
-    "in the first step of the second epoch": kill_at_step(6),
-    "in the middle of the second epoch": kill_at_step(9),
-    "in validation": kill_at_call(SequenceModule, "validation_step", 1),
-    "after validation": kill_at_call(SequenceModule, "on_validation_epoch_end", 2, after=True),
-    "before a checkpoint of the second epoch": kill_at_call(RunRecord, "on_train_epoch_end", 2),
-    "in the test": kill_at_call(SequenceModule, "test_step", 1),
-    "before the result is written": kill_at_call(RunResult, "write", 1),
-    "before the recipe is written": kill_at_call(run_module, "write_text", 1),
-    **{
-        f"before checkpoint or log {number} is moved to its place": kill_at_call(Path, "replace", number)
-        for number in (3, 4, 5, 8, 11, 12, 13, 14)
-    },
-    "after a checkpoint is moved to its place": kill_at_call(Path, "replace", 5, after=True),
-    "after the last checkpoint": kill_at_call(pl.Trainer, "save_checkpoint", 8, after=True),
-}
+EPOCH = ("last.ckpt", "last.ckpt", "best.ckpt", "last.ckpt")
+MOVES = ("recipe.json", "metrics.csv", *EPOCH, *EPOCH, "test.npz", "result.json")
+"""What the run moves to its place, in this order: checkpoints and its other files, and the first log."""
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_killed_run_resumes_to_the_same_end(moment, finished, tmp_path, monkeypatch):
-    directory = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        MOMENTS[moment](patch)
-        with pytest.raises(Killed):
-            fit(tiny(), directory, accelerator="cpu", show=False)
+@pytest.fixture(scope="module")
+def left(tmp_path_factory) -> list[Path]:
+    """Copies of a run's directory as a kill leaves it before each move: the log is as far ahead then as it gets."""
+    run, copies = tmp_path_factory.mktemp("left") / "run", []
+    replace = Path.replace
+
+    def copy_and_replace(path, target):
+        if target.name != "metrics.csv" or not target.exists():
+            copies.append(Path(shutil.copytree(run, run.with_name(f"{len(copies)}-{target.name}"))))
+        return replace(path, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", copy_and_replace)
+        fit(tiny(), run, accelerator="cpu", show=False)
+    return copies
+
+
+def test_a_run_moves_its_files_in_this_order(left):
+    assert [copy.name for copy in left] == [f"{number}-{name}" for number, name in enumerate(MOVES)]
+
+
+@pytest.mark.parametrize("move", range(len(MOVES)))
+def test_a_killed_run_resumes_to_the_same_end(move, left, finished, tmp_path):
+    directory = Path(shutil.copytree(left[move], tmp_path / "run"))
     messages = []
     fit(tiny(), directory, resume=True, accelerator="cpu", show=False, report=messages.append)
     assert messages
     assert_same_run(directory, finished)
 
 
-@pytest.mark.parametrize("model", ["lstm", "simple_rnn"])
-def test_a_run_that_is_killed_again_and_again_gets_there(model, tmp_path, monkeypatch):
-    recipe = tiny(model=model, execution="static", checkpoint_every=1)
-    reference = fit(recipe, tmp_path / "reference", accelerator="cpu", show=False)
-    for step in range(1, 12):
-        with monkeypatch.context() as patch:
+def killed_at_every_step(recipe, directory, steps):
+    """Run to the end, resumed after it was killed in each of the steps."""
+    for step in range(steps):
+        with pytest.MonkeyPatch.context() as patch:
             kill_at_step(step)(patch)
             with pytest.raises(Killed):
-                fit(recipe, tmp_path / "run", resume=True, accelerator="cpu", show=False)
-    fit(recipe, tmp_path / "run", resume=True, accelerator="cpu", show=False)
-    assert_same_run(tmp_path / "run", reference)
+                fit(recipe, directory, resume=True, accelerator="cpu", show=False)
+    fit(recipe, directory, resume=True, accelerator="cpu", show=False)
 
 
-def test_double_precision_resumes_without_losing_digits(tmp_path, monkeypatch):
-    recipe = tiny(precision="64-true")
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [("lstm", {"execution": "static", "checkpoint_every": 1}), ("simple_rnn", {"precision": "64-true"})],
+    ids=["after every step", "without losing digits"],
+)
+def test_a_run_that_is_killed_again_and_again_gets_there(model, changes, tmp_path):
+    """Two epochs of three steps."""
+    recipe = tiny(model=model, limit_train=24, **changes)
     reference = fit(recipe, tmp_path / "reference", accelerator="cpu", show=False)
-    with monkeypatch.context() as patch:
-        kill_at_step(9)(patch)
-        with pytest.raises(Killed):
-            fit(recipe, tmp_path / "run", accelerator="cpu", show=False)
-    fit(recipe, tmp_path / "run", resume=True, accelerator="cpu", show=False)
+    killed_at_every_step(recipe, tmp_path / "run", 6)
     assert_same_run(tmp_path / "run", reference)
+
+
+def test_a_run_that_is_killed_where_no_step_is_gets_there(finished, tmp_path):
+    for method in ("validation_step", "on_validation_epoch_end", "test_step"):
+
+        def killed(*_):
+            raise Killed
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SequenceModule, method, killed)
+            with pytest.raises(Killed):
+                fit(tiny(), tmp_path, resume=True, accelerator="cpu", show=False)
+    fit(tiny(), tmp_path, resume=True, accelerator="cpu", show=False)
+    assert_same_run(tmp_path, finished)
 
 
 COMMAND = """
-import sys
+import os, sys, time
 from tests.training.conftest import tiny
 from unspool.training import fit
-fit(tiny(epochs=10), sys.argv[1], resume=True, accelerator="cpu", show=False)
+flush = os.fsync
+os.fsync = lambda file: (flush(file), time.sleep(0.2))  # a slow disk: time to be killed in
+fit(tiny(), sys.argv[1], resume=True, accelerator="cpu", show=False)
 """
 
 
-def test_sigkill_at_any_moment(tmp_path):
-    reference = fit(tiny(epochs=10), tmp_path / "reference", accelerator="cpu", show=False)
-    directory = tmp_path / "run"
-    command = [sys.executable, "-c", COMMAND, str(directory)]
+def test_sigkill_at_any_moment(finished, tmp_path):
+    command = [sys.executable, "-c", COMMAND, str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     with subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2]) as process:
         deadline = time.monotonic() + 120
-        while not (directory / "metrics.csv").is_file() or len(log_without_times(directory)) < 10:
+        while not (tmp_path / "metrics.csv").is_file() or len(log_without_times(tmp_path)) < 4:
             assert process.poll() is None, "the run ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    assert RunResult.read(directory) is None
-    fit(tiny(epochs=10), directory, resume=True, accelerator="cpu", show=False)
-    assert_same_run(directory, reference)
+    assert RunResult.read(tmp_path) is None
+    fit(tiny(), tmp_path, resume=True, accelerator="cpu", show=False)
+    assert_same_run(tmp_path, finished)

@@ -126,10 +126,10 @@ def test_static_and_dynamic_runs_end_with_the_same_figures(finished, tmp_path):
     assert result.val_loss == pytest.approx(finished.val_loss, rel=1e-3)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_one_others(finished, tmp_path):
-    again = fit(tiny(), tmp_path / "again", accelerator="cpu", show=False)
-    other = fit(tiny(seed=4), tmp_path / "other", accelerator="cpu", show=False)
-    weights = [load_module(run.directory / "last.ckpt").model.head.weight for run in (finished, again, other)]
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(tmp_path):
+    for name, seed in (("first", 3), ("again", 3), ("other", 4)):
+        fit(tiny(seed=seed, epochs=1, limit_train=16), tmp_path / name, accelerator="cpu", show=False)
+    weights = [load_module(tmp_path / name / "last.ckpt").model.head.weight for name in ("first", "again", "other")]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
@@ -144,14 +144,10 @@ def test_a_run_is_not_overwritten_unless_asked(finished, tmp_path):
         fit(tiny(), tmp_path)
     with pytest.raises(RunError, match=r"has metrics.csv but no recipe.json, so it cannot be continued"):
         fit(tiny(), tmp_path, resume=True)
-    result = fit(tiny(epochs=1), tmp_path, overwrite=True, accelerator="cpu", show=False)
-    assert result.epoch == 1
-
-
-def test_overwriting_leaves_no_report_of_the_former_run(tmp_path):
     (tmp_path / "report.html").write_text("the former one")
     (tmp_path / "mine.txt").write_text("mine")
-    fit(tiny(epochs=1), tmp_path, overwrite=True, accelerator="cpu", show=False)
+    result = fit(tiny(epochs=1, limit_train=16), tmp_path, overwrite=True, accelerator="cpu", show=False)
+    assert result.epoch == 1
     assert not (tmp_path / "report.html").exists()
     assert (tmp_path / "mine.txt").exists()
 
@@ -162,7 +158,7 @@ def test_one_process_at_a_time_trains_in_a_directory(tmp_path):
         with pytest.raises(RunError, match=r"another process is training in .*run; wait for its end"):
             fit(tiny(), tmp_path / "run", accelerator="cpu", show=False)
         assert not list((tmp_path / "run").iterdir())
-    fit(tiny(epochs=1), tmp_path / "run", accelerator="cpu", show=False)
+    fit(tiny(epochs=1, limit_train=16), tmp_path / "run", accelerator="cpu", show=False)
     assert not messages
 
 
@@ -184,23 +180,26 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
     with pytest.raises(RunError, match=r"cannot make .*file: File exists; name another place with --output-dir"):
         fit(tiny(), tmp_path / "file", accelerator="cpu", show=False)
 
+    recipe = tiny(epochs=1, limit_train=16, checkpoint_every=1)
+
     def fill_the_disk(*_args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", fill_the_disk)  # at the first checkpoint
         with pytest.raises(RunError, match=r"cannot write .*last\.ckpt: No space left on device"):
-            fit(tiny(epochs=1), tmp_path / "run", accelerator="cpu", show=False)
+            fit(recipe, tmp_path / "run", accelerator="cpu", show=False)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.json", "metrics.csv"}
-    fit(tiny(epochs=1), tmp_path / "run", resume=True, accelerator="cpu", show=False)
+    fit(recipe, tmp_path / "run", resume=True, accelerator="cpu", show=False)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_says_how_to_go_on_and_ends_with_the_signals_code(number, code, tmp_path, monkeypatch):
+    recipe = tiny(epochs=1, limit_train=24, checkpoint_every=1)
     original = SequenceModule.training_step
 
     def training_step(self, batch, batch_idx):
-        if self.global_step == 3:
+        if self.global_step == 1:
             signal.raise_signal(number)
         return original(self, batch, batch_idx)
 
@@ -210,12 +209,12 @@ def test_an_interrupted_run_says_how_to_go_on_and_ends_with_the_signals_code(num
         with monkeypatch.context() as patch:
             patch.setattr(SequenceModule, "training_step", training_step)
             with pytest.raises(SystemExit) as end:
-                fit(tiny(), tmp_path, accelerator="cpu", show=False, report=messages.append)
+                fit(recipe, tmp_path, accelerator="cpu", show=False, report=messages.append)
     finally:
         signal.signal(signal.SIGINT, before)  # Lightning ignores a second Ctrl-C
     assert end.value.code == code
     assert messages == ["interrupted; the same command with --resume continues"]
-    fit(tiny(), tmp_path, resume=True, accelerator="cpu", show=False)
+    fit(recipe, tmp_path, resume=True, accelerator="cpu", show=False)
 
 
 def test_a_finished_run_says_so_and_gives_its_result_again(finished):
@@ -266,21 +265,20 @@ def test_a_directory_is_no_checkpoint_but_has_one(finished):
         load_module(finished.directory)
 
 
-@pytest.mark.parametrize("model", ["simple_rnn", "lstm", "gru"])
-def test_mnist_runs_on_small_files(model, monkeypatch, tmp_path):
+def test_mnist_runs_on_small_files(monkeypatch, tmp_path):
     from tests.data.test_mnist import make_small
 
     directory = make_small(monkeypatch, tmp_path / "data", train=20, test=10)
-    recipe = mnist_recipe(model, epochs=1, batch_size=5, held_out=10, checkpoint_every=1, threads=1)
+    recipe = mnist_recipe("gru", epochs=1, batch_size=5, held_out=10, threads=1)
     result = fit(recipe, tmp_path / "run", data_dir=directory, accelerator="cpu", show=False)
-    assert result.parameters == {"simple_rnn": 206_858, "lstm": 819_722, "gru": 369_162}[model]
+    assert result.parameters == 369_162
     evaluation = evaluate(tmp_path / "run" / "best.ckpt", data_dir=directory, accelerator="cpu")
     assert torch.tensor(evaluation.confusion).sum() == 10
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
 def test_other_precisions_run(precision, tmp_path):
-    result = fit(tiny(precision=precision, epochs=1), tmp_path, accelerator="cpu", show=False)
+    result = fit(tiny(precision=precision, epochs=1, limit_train=16), tmp_path, accelerator="cpu", show=False)
     state = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
     assert state["model.head.weight"].dtype == (torch.float64 if precision == "64-true" else torch.float32)
     assert evaluate(tmp_path / "best.ckpt", accelerator="cpu").accuracy == pytest.approx(result.test_accuracy, abs=0.01)
@@ -311,7 +309,7 @@ def test_a_directory_below_a_file_is_one_error(tmp_path):
 @pytest.mark.filterwarnings("ignore:Encountered `nan` values")
 def test_a_training_that_diverged_is_told_and_its_checkpoint_refused(tmp_path):
     told = []
-    recipe = tiny(learning_rate=1e30, epochs=1, tested="last")
+    recipe = tiny(learning_rate=1e30, epochs=1, tested="last", limit_train=16)
     fit(recipe, tmp_path, accelerator="cpu", show=False, report=told.append)
     assert any(line.startswith("the training diverged: ") for line in told)
     with pytest.raises(

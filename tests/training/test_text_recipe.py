@@ -76,9 +76,8 @@ def test_sizes_follow_from_the_file(path):
     assert text_recipe(path, num_words=7).input_size == 7
 
 
-@pytest.mark.parametrize("batching", ["ragged", "padded", "bucketed", "same-length", "single"])
-@pytest.mark.parametrize("execution", ["dynamic", "static"])
-def test_every_way_of_batching_trains(batching, execution, path, tmp_path):
+@pytest.mark.parametrize(("batching", "execution"), [("ragged", "static"), ("padded", "dynamic")])
+def test_ragged_and_padded_batches_train(batching, execution, path, tmp_path):
     result = run(small(path, execution=execution, batching=batching), tmp_path / "run")
     assert result.class_names == ("bad", "good")
     again = evaluate(result.checkpoint, accelerator="cpu")

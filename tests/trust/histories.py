@@ -19,7 +19,7 @@ from unspool._nest import leaves_of, map_leaves
 from unspool.cells import row_inputs_of
 
 SCALES = (1.0, 1e-3, 1e4)
-"""Of the loss: one run each, between two changes."""
+"""Of the loss: one run each at first, and for two of them in turn after each change."""
 
 STEPS = 5
 
@@ -116,9 +116,10 @@ def history(make: Callable[[], World], run: Run, scales: tuple[float, ...] = SCA
     stages: list[Callable[[], object]] = [lambda: None, *world.changes]
     found = []
     try:
-        for change in stages:
+        for number, change in enumerate(stages):
             change()
-            found += [(_one_run(world, run, scale, generator), scale) for scale in scales]
+            left = scales[number % len(scales)] if number and len(scales) > 2 else None
+            found += [(_one_run(world, run, scale, generator), scale) for scale in scales if scale != left]
     finally:
         world.restore()
     return found
