@@ -63,7 +63,8 @@ class TensorReader {
 
 // What the tables of a plan say of one of its arrays.
 struct Form {
-  enum Axes { matrix, padded, vector } axes = matrix;  // [rows, ...], [T, B, ...], or features alone, in any shape
+  // Nothing that the plan looks at; [rows, ...], [T, B, ...], or features alone, in any shape.
+  enum Axes { unused, matrix, padded, vector } axes = unused;
   bool written = false;
 };
 
@@ -76,16 +77,20 @@ struct Cut {
 // One for each array of a checked plan.
 inline std::vector<Form> forms_of(const Plan& plan) {
   std::vector<Form> forms(static_cast<size_t>(plan.arrays));
-  const auto of = [&](const Storage& s) -> Form* {
-    const bool none = s.place == Place::temp || s.place == Place::chunk || s.place == Place::scalar || s.place == Place::none;
-    return none ? nullptr : &forms[static_cast<size_t>(s.array)];
+  const auto has_array = [](Place place) {
+    return place != Place::temp && place != Place::chunk && place != Place::scalar && place != Place::none;
   };
+  const auto of = [&](int64_t array) -> Form& { return forms[static_cast<size_t>(array)]; };
   for (const Storage& s : plan.storages) {
-    if (s.place == Place::padded || s.place == Place::padded_previous) of(s)->axes = Form::padded;
-    if (s.place == Place::vector) of(s)->axes = Form::vector;
+    if (!has_array(s.place)) continue;
+    const bool is_padded = s.place == Place::padded || s.place == Place::padded_previous;
+    of(s.array).axes = is_padded ? Form::padded : s.place == Place::vector ? Form::vector : Form::matrix;
+    if (s.place == Place::previous || s.place == Place::padded_previous) of(s.first).axes = Form::matrix;
   }
-  for (const Instruction& in : plan.instructions)
-    if (Form* form = of(plan.storages[static_cast<size_t>(in.dst.storage)])) form->written = true;
+  for (const Instruction& in : plan.instructions) {
+    const Storage& s = plan.storages[static_cast<size_t>(in.dst.storage)];
+    if (has_array(s.place)) of(s.array).written = true;
+  }
   return forms;
 }
 
@@ -96,6 +101,7 @@ class ArrayReader {
   explicit ArrayReader(const TensorReader& tensors) : tensors_(tensors) {}
 
   Array<T> array(nb::handle object, const Form& form) {
+    if (form.axes == Form::unused) return {nullptr, 0, 0, 0};
     const dltensor t = tensors_.describe<T>(object);
     const int apart = form.axes == Form::padded ? 2 : form.axes == Form::matrix ? 1 : 0;  // axes that have a stride
     if (t.ndim < apart) throw std::invalid_argument("engine: an array with too few axes");

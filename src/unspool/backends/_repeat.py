@@ -40,8 +40,6 @@ class Repeatable:
 
     Attributes
     ----------
-    states : list of torch.Size
-        Of the initial state.
     dtype : torch.dtype
         Of everything.
     layout : TokenLayout
@@ -66,7 +64,6 @@ class Repeatable:
         self, kept: Kept[Any], form: tuple[Any, ...], call: Call, compiled: CompiledStep, layout: TokenLayout
     ) -> None:
         self._kept, self._form, self._batch, self.layout = kept, form, call.schedule.batch, layout
-        self.states = [leaf.shape for leaf in leaves_of(call.initial_state)]
         self.dtype = call.inputs.dtype
         inference, recording = compiled.inference, compiled.step.recording
         params = list(zip(compiled.leaves["param"], recording.parameters, recording.made, strict=True))
@@ -81,15 +78,15 @@ class Repeatable:
         self._picked = _picker([place[value] for value in inference.takes])
         self._compiled = compiled
 
-    def run(self, cell: nn.Module, inputs: Tensor, states: list[Tensor] | None) -> Result | None:
+    def run(self, cell: nn.Module, inputs: Tensor, states: list[Tensor]) -> Result | None:
         """Run it once more, or return None where it is another run now: one for training, or of a changed cell.
 
         Parameters
         ----------
         cell : cell
         inputs : Tensor of shape (T, B, I)
-        states : list of Tensor of shape (B, ...), optional
-            The leaves of the initial state; zeros by default.
+        states : list of Tensor of shape (B, ...)
+            The leaves of the initial state, each contiguous and in memory of its own; they become the final ones.
         """
         standing = self._kept.standing(cell, self._form)
         if standing is None or isinstance(standing[0], Reason):
@@ -97,20 +94,16 @@ class Repeatable:
         compiled, tensors = standing
         if compiled is not self._compiled:  # it was read anew, or computes with another of its readings now
             return None
-        training = torch.is_grad_enabled()
         pool = [inputs, *tensors]
-        for tensor in pool if states is None else (*pool, *states):
-            if tensor.is_neg() or (training and tensor.requires_grad):
-                return None
+        if any(map(Tensor.is_neg, pool)):
+            return None
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*pool, *states)):
+            return None
         pool += self._fixed
         for function, arguments in self._before:
             pool.append(function(*arguments(pool)))
-        if states is None:
-            final = [torch.zeros(shape, dtype=self.dtype) for shape in self.states]
-        else:
-            final = [state.clone(memory_format=torch.contiguous_format) for state in states]
-        outputs = compiled.inference.run(self._picked(pool), final, self.layout, self.dtype)
-        return Result(compiled.put_outputs(outputs), compiled.put_state(final))
+        outputs = compiled.inference.run(self._picked(pool), states, self.layout, self.dtype)
+        return Result(compiled.put_outputs(outputs), compiled.put_state(states))
 
 
 def _picker(places: list[int]) -> Callable[[list[Tensor]], Sequence[Tensor]]:

@@ -149,6 +149,11 @@ def repeatable(cell: Any, schedule: Schedule, backend: str) -> Repeatable | None
         See `Call`.
     backend : str
         See `run`.
+
+    Raises
+    ------
+    ValueError
+        If there is no backend of that name.
     """
     device = schedule.device.type
     for candidate in _candidates(backend):

@@ -46,6 +46,23 @@ class Again(NamedTuple):
     states: list[torch.Size]
     surroundings: Any
 
+    def start(self, state: Nest | None) -> list[Tensor] | None:
+        """Return the leaves of a state, zeros by default, in memory that a run may write over.
+
+        None where a gradient would have to flow back to them.
+
+        Parameters
+        ----------
+        state : Tensor of shape (..., B, ...), or tuple of them, or None
+            As `again` has seen it.
+        """
+        if state is None:
+            return [torch.zeros(shape, dtype=self.dtype) for shape in self.states]
+        leaves = (state,) if self.kind is Tensor else state
+        if torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves):
+            return None
+        return [leaf.clone(memory_format=torch.contiguous_format) for leaf in leaves]
+
 
 _LAST: WeakKeyDictionary[nn.Module, dict[tuple[torch.Size, Any], Again]] = WeakKeyDictionary()
 
@@ -92,7 +109,7 @@ def remember(
     ----------
     module, options, inputs
         See `again`.
-    state : nesting of Tensor
+    state : nesting of Tensor of shape (..., B, ...)
         In the form in which one may be passed.
     cells : iterable of cell
         In the order in which they ran.
@@ -100,6 +117,11 @@ def remember(
         One for each direction.
     backend : str
         See `dynamic_rnn`.
+
+    Raises
+    ------
+    ValueError
+        If there is no backend of that name.
     """
     leaves = (state,) if type(state) is Tensor else state
     if torch.is_grad_enabled() or type(inputs) is not Tensor or not isinstance(leaves, tuple):

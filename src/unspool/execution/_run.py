@@ -264,11 +264,16 @@ def start_over(cell: Any, inputs: Tensor, state: Nest, resets: Tensor, state_nam
     Parameters
     ----------
     cell : cell
-    inputs : Tensor
+    inputs : Tensor of shape (T, B, ...) or (B, T, ...)
     state : nesting of Tensor of shape (B, ...)
     resets : BoolTensor of shape (B,)
     state_name : str
         What the user calls the state, for errors.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the state does not fit: see `match_state`.
     """
     own = own_initial_state(cell, inputs, len(resets))
     return choose_rows(resets, own, match_state(state, own, state_name))
@@ -291,12 +296,10 @@ def repeat_cell(last: Again, cell: Any, inputs: Tensor, state: Nest | None) -> R
     inputs : Tensor of shape (T, B, ...)
     state : Tensor of shape (B, ...), or tuple of them, or None
     """
-    (run,) = last.runs
-    if not draws_nothing(cell):
+    if not draws_nothing(cell) or (state is None and state_sizes(cell) is None):
         return None
-    if state is None and state_sizes(cell) is None:
-        return None
-    return run.run(cell, inputs, None if state is None else leaves_of(state))
+    states = last.start(state)
+    return None if states is None else last.runs[0].run(cell, inputs, states)
 
 
 def _listed(cell: Any, inputs: Any, **options: Any) -> Layout:

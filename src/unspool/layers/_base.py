@@ -6,7 +6,8 @@ Letters: B batch, T steps, I input size, H hidden size, L layers, D directions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Unpack
+from operator import attrgetter
+from typing import Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,11 @@ class RecurrentLayer(nn.Module, ABC):
     TypeError
         If there is an option of another name, or of another type.
     """
+
+    _options: ClassVar[attrgetter[Any]] = attrgetter(
+        "batch_first", "reverse", "go_backwards", "return_sequences", "pad_output", "unroll", "backend", "training"
+    )
+    """What a run depends on beside the inputs, the state and the cells."""
 
     def __init__(self, batch_first: bool = False, **options: Unpack[RunOptions]) -> None:
         super().__init__()
@@ -192,10 +198,6 @@ class RecurrentLayer(nn.Module, ABC):
             return self._run_packed(tensors, input, hx, about, constants)
         return self._run_batch(tensors, input, hx, about, constants)
 
-    def _options(self) -> tuple[Any, ...]:
-        """Return what a run depends on beside the inputs, the state and the cells; a call of another one is another."""
-        return self.batch_first, self.reverse, self.return_sequences, self.pad_output, self.backend, self.training
-
     @abstractmethod
     def _repeat(
         self, tensors: dict[str, Tensor] | None, input: Nest | PackedSequence, hx: Nest | None
@@ -279,7 +281,7 @@ class RecurrentLayer(nn.Module, ABC):
             ]
         output, state = self._run(x, hx, constants, schedules, tensors)
         if not (about.given or constants is not None or self.unroll or self.go_backwards):
-            remember(self, self._options(), input, state, self._all_cells(), schedules, self.backend)
+            remember(self, self._options(self), input, state, self._all_cells(), schedules, self.backend)
         if self.return_sequences:
             output = map_leaves(lambda leaf: leaf.flip(0), output) if self.go_backwards else output
             output = in_form_of(input, output, time_major=not self.batch_first)

@@ -72,7 +72,7 @@ class RNN(RecurrentLayer):
     def _repeat(
         self, tensors: dict[str, Tensor] | None, input: Nest | PackedSequence, hx: Nest | None
     ) -> tuple[Nest, Nest] | None:
-        last = None if tensors is not None else again(self, self._options(), input, hx)
+        last = None if tensors is not None else again(self, self._options(self), input, hx)
         if last is None:
             return None
         assert isinstance(input, Tensor)

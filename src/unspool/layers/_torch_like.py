@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from numbers import Real
+from operator import attrgetter
 from typing import Any, ClassVar, Unpack
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from unspool._nest import Nest, leaves_of, map_leaves
+from unspool._nest import Nest, map_leaves
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule
 from unspool.cells import BuiltinCell, draws_nothing, in_form, match_state
@@ -38,6 +39,10 @@ class TorchLikeLayer(RecurrentLayer):
     """
 
     CELL_OPTIONS: ClassVar[tuple[str, ...]] = tuple(CellOptions.__annotations__)
+    _options = attrgetter(
+        "batch_first", "reverse", "go_backwards", "return_sequences", "pad_output", "unroll", "backend", "training",
+        "num_layers", "bidirectional", "dropout",
+    )  # fmt: skip
     proj_size: int = 0
 
     def __init__(
@@ -119,11 +124,9 @@ class TorchLikeLayer(RecurrentLayer):
 
     def _bound_cells(self, tensors: dict[str, Tensor] | None = None) -> list[BuiltinCell]:
         """Return the cells with the layer's parameters, or the tensors given, in place, by layer, then direction."""
-        tensors = self._tensors() if tensors is None else tensors
-        return [
-            cell.bind({name: tensors.get(name + suffix) for name in cell._parameters}, self.training)
-            for suffix, cell in self._cells
-        ]
+        own, training = self._tensors() if tensors is None else tensors, self.training
+        return [cell.bind({name: own.get(name + suffix) for name in cell._parameters}, training)
+                for suffix, cell in self._cells]  # fmt: skip
 
     def reset_parameters(self) -> None:
         """Fill the parameters anew, as `init` tells."""
@@ -184,9 +187,6 @@ class TorchLikeLayer(RecurrentLayer):
                 f"[T, {self.input_size}] (batch_first={self.batch_first}, input_size={self.input_size})."
             )
 
-    def _options(self) -> tuple[Any, ...]:
-        return *super()._options(), self.num_layers, self.bidirectional, self.dropout
-
     def _all_cells(self) -> list[BuiltinCell]:
         return [cell for _, cell in self._cells]
 
@@ -198,26 +198,27 @@ class TorchLikeLayer(RecurrentLayer):
     def _repeat(
         self, tensors: dict[str, Tensor] | None, input: Nest | PackedSequence, hx: Nest | None
     ) -> tuple[Tensor, Nest] | None:
-        last = again(self, self._options(), input, hx)
+        last = again(self, self._options(self), input, hx)
         if last is None or (self.training and self.dropout and self.num_layers > 1):
             return None
+        whole = last.start(hx)  # of all cells, each of which changes its part
+        if whole is None:
+            return None
         assert isinstance(input, Tensor)
-        leaves, directions = None if hx is None else leaves_of(hx), len(last.schedules)
+        directions = len(last.schedules)
         output: Any = input.transpose(0, 1) if self.batch_first else input
-        outputs, states = [], []
+        outputs: list[Any] = []
         for k, (cell, run) in enumerate(zip(self._bound_cells(tensors), last.runs, strict=True)):
-            start = None if leaves is None else [leaf.select(0, k) for leaf in leaves]
-            found = run.run(cell, output, start) if draws_nothing(cell) else None
+            found = run.run(cell, output, [leaf.select(0, k) for leaf in whole]) if draws_nothing(cell) else None
             if found is None:
                 return None
             wanted = self.return_sequences or k < len(last.runs) - directions
             outputs.append(last_or_all(last.schedules[k % directions], found.outputs, wanted))
-            states.append(found.final_state)
             if len(outputs) == directions:
                 output, outputs = outputs[0] if directions == 1 else torch.cat(outputs, -1), []
         if self.return_sequences:
             output = in_form_of(input, output, time_major=not self.batch_first)
-        return output, stack_states(states)
+        return output, whole[0] if last.kind is Tensor else last.kind(*whole)
 
     def _run(
         self,
