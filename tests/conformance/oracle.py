@@ -184,13 +184,7 @@ def measure(run: Callable[[], Run], problem: Problem, cells: Iterable[Any] = ())
 
     A gradient that does not exist counts as zero.
     """
-    result = run()
-    values = {
-        **named("outputs", result.outputs),
-        **named("final_state", result.final_state),
-        **({} if result.all_states is None else named("all_states", result.all_states)),
-    }
-    values = dict(sorted(values.items()))  # the random combination must not depend on the order of a dict's keys
+    values = values_of(run())
     cells = [problem.cell, *cells]
     wanted = {
         **named("inputs", problem.inputs),
@@ -200,6 +194,16 @@ def measure(run: Callable[[], Run], problem: Problem, cells: Iterable[Any] = ())
     }
     wanted = {name: leaf for name, leaf in wanted.items() if leaf.requires_grad}
     return {**{name: leaf.detach() for name, leaf in values.items()}, **gradients(values.values(), wanted)}
+
+
+def values_of(result: Run) -> dict[str, Tensor]:
+    """Return all results by name."""
+    values = {
+        **named("outputs", result.outputs),
+        **named("final_state", result.final_state),
+        **({} if result.all_states is None else named("all_states", result.all_states)),
+    }
+    return dict(sorted(values.items()))  # a random combination of them must not depend on the order of a dict's keys
 
 
 def gradients(values: Iterable[Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:

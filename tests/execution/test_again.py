@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 
 import unspool as us
 from tests.conformance.oracle import assert_close
-from unspool._nest import leaves_of
+from unspool._nest import leaves_of, map_leaves
 from unspool.backends._repeat import Repeatable
 from unspool.execution import Steps
 
@@ -360,3 +360,66 @@ def test_two_modules_with_one_cell_are_two():
     for _ in range(3):
         for module in (forward, backward):
             assert_close(flat(module(x)), expected(module, x), torch.float32)
+
+
+FLAGS = {"none": [False, False], "one": [False, True], "all": [True, True]}
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "accelerated"])
+def test_a_reset_before_the_only_step_is_another_start(name, flags):
+    """With gradients too: to the inputs, to the state where there is no reset, and to a start that is learned."""
+    module, x = MODULES[name](), inputs().requires_grad_()
+    resets = torch.tensor([FLAGS[flags]])
+    with torch.no_grad():
+        state = module(inputs())[1]
+    state = map_leaves(lambda leaf: leaf.requires_grad_(), state)
+    found = {}
+    for backend in ("auto", "reference"):
+        module.backend = backend  # type: ignore[assignment]
+        result = module(x, state, resets=resets)
+        wanted = [x, *leaves_of(state), *module.parameters()]
+        loss = sum((k + 1) * leaf.sum() for k, leaf in enumerate(leaves_of(result)))
+        grads = torch.autograd.grad(loss, wanted, allow_unused=True)
+        zeros = (torch.zeros_like(w) if g is None else g for w, g in zip(wanted, grads, strict=True))
+        found[backend] = flat((result, list(zeros)))
+    assert_close(found["auto"], found["reference"], torch.float32)
+    module.backend = "auto"  # type: ignore[assignment]
+    with torch.no_grad():
+        for _ in range(3):
+            want = {k: v for k, v in found["reference"].items() if int(k) < len(leaves_of(result))}
+            assert_close(flat(module(x, state, resets=resets)), want, torch.float32)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("about", ["full lengths", "other lengths", "resets", "full lengths and resets", "mask"])
+@torch.no_grad()
+def test_what_is_said_of_steps_is_obeyed(about, steps):
+    module, x, state = us.GRU(H, H), inputs(steps, 3), torch.randn(1, 3, H)
+    resets, mask = torch.zeros(steps, 3, dtype=torch.bool), torch.ones(steps, 3, dtype=torch.bool)
+    resets[-1, 1] = resets[0, 2] = True
+    mask[0, 1] = False
+    options: dict[str, Any] = {
+        "full lengths": {"lengths": [steps] * 3},
+        "other lengths": {"lengths": [steps, 0, steps]},
+        "resets": {"resets": resets},
+        "full lengths and resets": {"lengths": [steps] * 3, "resets": resets},
+        "mask": {"mask": mask, "lengths": [steps] * 3},
+    }[about]
+    for _ in range(3):
+        module(x, state)
+    for _ in range(2):
+        assert_close(flat(module(x, state, **options)), expected(module, x, state, **options), torch.float32)
+        assert_close(flat(module(x, state)), expected(module, x, state), torch.float32)
+
+
+def test_a_state_gets_its_gradient():
+    module, x = us.GRU(H, H).requires_grad_(False), inputs()
+    for _ in range(3):
+        module(x, torch.zeros(1, 2, H))
+    with torch.no_grad():
+        for _ in range(3):
+            module(x, torch.zeros(1, 2, H))
+    state = torch.zeros(1, 2, H, requires_grad=True)
+    (gradient,) = torch.autograd.grad(module(x, state)[0].sum(), [state])
+    assert bool(gradient.abs().sum() > 0)

@@ -47,6 +47,8 @@ ENGINE = f"{CASES} tests/backends/test_native.py"
 """Also cells of the literature, in sizes around those of vectors and blocks."""
 THREADS = "tests/backends/test_native_refusals.py::test_one_and_two_threads_agree"
 """Several blocks of sequences, and one on which all threads work."""
+AGAIN = "tests/execution/test_again.py"
+"""Calls of one form, and what may change between two of them."""
 RULES = "tests/program/test_differentiate.py tests/program/rules/test_rules.py"
 BACKENDS, PROGRAM, DATA, TRAINING = (f"src/unspool/{name}" for name in ("backends", "program", "data", "training"))
 
@@ -107,10 +109,10 @@ MUTANTS = [
         ("the latest step in a gap", "torch.where(valid, number, 0), step)", "number, step)"),
     ),
     *_of(
-        "padding", f"{BACKENDS}/_engine_run.py", CASES,
-        ("memory is not cleared", "(torch.zeros if self.layout.has_padding else torch.empty)", "torch.empty"),
+        "padding", f"{BACKENDS}/_inference.py", CASES,
+        ("memory is not cleared", "(torch.zeros if layout.has_padding else torch.empty)", "torch.empty"),
         ("memory of the static mode is not cleared",
-         "(self.buffers.zeros if self.layout.has_padding else self.buffers.empty)", "self.buffers.empty"),
+         "(static.buffers.zeros if layout.has_padding else static.buffers.empty)", "static.buffers.empty"),
     ),
     *_of(
         "directions", "src/unspool/execution/_bidirectional.py", CASES,
@@ -158,10 +160,71 @@ MUTANTS = [
          "g.reshape(batch, width).clone(memory_format=torch.contiguous_format)", "g.reshape(batch, width)"),
         ("the caller's state is written to", "initial.clone(memory_format=torch.contiguous_format)", "initial"),
         ("an output that nobody used", "g = torch.zeros((1, 1, *shape)", "g = torch.ones((1, 1, *shape)"),
-        ("a lazy minus sign", "params[number].detach().resolve_neg()", "params[number].detach()"),
-        ("boolean parameters", "array.reshape(1, -1).to(self.dtype) if role is roles.VECTOR else array", "array"),
-        ("a mask for all rows", "tensor.shape[0] <= 1 or tensor.stride(0) >= tensor.shape[1]", "True"),
-        ("features that lie apart", "tensor.shape[2] <= 1 or tensor.stride(2) == 1", "True"),
+    ),
+    *_of(
+        "layouts", f"{BACKENDS}/_inference.py", ENGINE,
+        ("a lazy minus sign", "tensor.resolve_neg() if tensor.is_neg() else tensor", "tensor"),
+        ("boolean parameters", "tensor if tensor.dtype == dtype else tensor.to(dtype)", "tensor"),
+        ("final states are not computed", "[*values, *states, *outputs]",
+         "[*values, *map(torch.clone, states), *outputs]"),
+        ("part of a weight", "return whole, start + first,", "return whole, start,"),
+    ),
+    *_of(
+        "layouts", "native/tensors.hpp", ENGINE,
+        ("a mask for all rows", "(form.axes != Form::matrix || size[0] <= 1 || stride[0] >= width)", "true"),
+        ("features that lie apart", "if (t.shape[i] != 1 && t.strides[i] != expected) return false;", ""),
+        ("a copy of several axes", "from -= t.strides[i] * t.shape[i], at[axis] = 0;", "at[axis] = 0;"),
+        ("columns of a weight", "+ cut.first * t.strides[1]", ""),
+        ("rows and columns of a weight", "if (cut.transposed) return", "if (!cut.transposed) return"),
+    ),
+    *_of(
+        "engine", "native/gemm_impl.hpp", ENGINE,
+        ("the last values of a sum", "if (const int rest = int(K - k))\n      step(",
+         "if (const int rest = 0)\n      step("),
+        ("columns that are not there", "column[j] = given.w + (n + (j < wanted ? j : 0)) * given.stride_n",
+         "column[j] = given.w + n * given.stride_n"),
+        ("the next rows", "init ? init + m * ld_init : nullptr, ld_init,\n                                  C",
+         "init, ld_init,\n                                  C"),
+    ),
+    *_of(
+        "repeated calls", f"{BACKENDS}/_repeat.py", AGAIN,
+        ("another reading stands", "if compiled is not self._compiled:", "if False:"),
+        ("a lazy minus sign", "if any(map(Tensor.is_neg, pool)):", "if False:"),
+        ("gradients are wanted", "if torch.is_grad_enabled() and", "if False and"),
+    ),
+    *_of(
+        "repeated calls", "src/unspool/execution/_again.py", AGAIN,
+        ("whatever the options", "last = forms.get((inputs.shape, options))",
+         "last = next((l for (shape, _), l in forms.items() if shape == inputs.shape), None)"),
+        ("inputs of another dtype", "inputs.dtype != last.dtype or ", ""),
+        ("a state of another shape", "type(leaf) is Tensor and leaf.shape == shape", "type(leaf) is Tensor"),
+        ("a state of another dtype", " and leaf.dtype == last.dtype", ""),
+        ("a state of another kind", "type(state) is not last.kind and", "False and"),
+        ("the caller's state is written to", "[leaf.clone(memory_format=torch.contiguous_format) for leaf in leaves]",
+         "list(leaves)"),
+        ("a state that wants its gradient", "if torch.is_grad_enabled() and any(leaf", "if False and any(leaf"),
+    ),
+    *_of(
+        "repeated calls", f"{BACKENDS}/dispatch.py", AGAIN,
+        ("surroundings are not seen", "and not surroundings()", ""),
+        ("nobody is told", "and _recorder.get() is None", ""),
+    ),
+    *_of(
+        "repeated calls", "src/unspool/execution/_run.py", AGAIN,
+        ("another start", "if not draws_nothing(cell) or (state is None and state_sizes(cell) is None):",
+         "if not draws_nothing(cell):"),
+        ("a reset is a start", "choose_rows(resets, own,", "choose_rows(~resets, own,"),
+    ),
+    *_of(
+        "repeated calls", "src/unspool/layers/_torch_like.py", AGAIN,
+        ("dropout is not drawn", "if draws_nothing(cell) else None", "if True else None"),
+        ("one state for all layers", "[leaf.select(0, k) for leaf in whole]", "[leaf.select(0, 0) for leaf in whole]"),
+        ("a reset of all", "leaf.masked_fill(resets.unsqueeze(1), 0.0)", "leaf.masked_fill(resets.any(), 0.0)"),
+    ),
+    *_of(
+        "repeated calls", "src/unspool/execution/_batch.py", AGAIN,
+        ("lengths of some sequences", "if any(length != steps for length in lengths.tolist()):", "if False:"),
+        ("resets at several steps", "if about.resets is None or steps != 1:", "if about.resets is None:"),
     ),
     *_of(
         "loop", f"{BACKENDS}/_running.py", CASES,
@@ -201,8 +264,8 @@ MUTANTS = [
         ("autocast is not seen", 'autocast_dtype("cpu") is not None', "False"),
         ("hooks are not seen", "found += [hooks] if hooks else []", "pass"),
         ("hooks of the cell are not seen", "return None, hooks", "pass"),
-        ("programs are not checked", "different = probe(self, call, compiled, reading)\n            if different:",
-         "different = probe(self, call, compiled, reading)\n            if False:"),
+        ("programs are not checked", "different = probe(self, small, compiled, reading)\n                if different:",
+         "different = probe(self, small, compiled, reading)\n                if False:"),
         ("small batches are not tried", "small, batch, reading)\n            if different:",
          "small, batch, reading)\n            if False:"),
         ("the size of the first batch is not tried", "batches[batch] = in_batch", "batches[batch] = Reason()"),
@@ -264,6 +327,8 @@ MUTANTS = [
          "base.column, Mode.FULL)\n        else"),
         ("rows are read where they lie", "Place.PREVIOUS, Place.ROW)", "Place.PREVIOUS)"),
         ("one feature for all", "if value.width == 1 and width > 1 and at.mode is Mode.FULL:", "if False:"),
+        ("an addend of stacked products", "b=addend and _from(addend, start)", "b=addend"),
+        ("the places of stacked products", "_from(at, start), n, a=x", "at, n, a=x"),
     ),
     *_of(
         "planning", f"{PROGRAM}/step.py", ENGINE,
