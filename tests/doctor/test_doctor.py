@@ -99,26 +99,13 @@ def test_a_layer_of_torch_nn_is_to_be_accelerated_and_given_lengths(kind):
     diagnosis = doctor(model, X)
     (finding,) = diagnosis.findings
     assert finding.kind == f"unspool.Accelerated{kind}"
-    few = {"RNN": 5, "LSTM": 48}.get(kind)  # the steps up to which PyTorch's kernel is taken
-    because = f"PyTorch's own kernel is faster for a float32 batch without lengths of at most {few} steps"
-    assert finding.runs_on == (f"torch.nn; {because}" if few else "native")
+    assert finding.runs_on == "native"
     assert finding.padding == GUESS
     assert diagnosis.changes == ("model.encoder.rnn(x, lengths=lengths)",)
     follow(diagnosis, model)
     diagnosis = doctor(model, X, lengths=LENGTHS)
     assert diagnosis.findings[0].padding == KNOWN
     assert fine(diagnosis)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_gradients_count_as_the_mode_has_it(training):
-    """PyTorch's kernel for an LSTM is ahead of the engine for long batches without gradients only."""
-    model, x = accelerate(nn.LSTM(F, H).train(training)), torch.randn(60, B, F)
-    (finding,) = doctor(model, x).findings
-    assert finding.runs_on.partition(";")[0] == ("native" if training else "torch.nn")
-    assert finding.padding == Padding(60 * B, 0, known=False, computed=True)
-    with torch.no_grad():
-        assert doctor(model, x).findings[0].runs_on.startswith("torch.nn;")
 
 
 def test_a_packed_sequence_has_known_padding():
@@ -335,9 +322,7 @@ class Elsewhere:
 
 def test_what_acceleration_would_not_gain_is_not_advised(monkeypatch):
     reference = ReferenceBackend()
-    model, full = nn.LSTM(F, H, batch_first=True), torch.randn(B, T, F)
-    assert fine(doctor(model, full))
-    model, full, padded = model.double(), full.double(), X.double()
+    model, full, padded = nn.LSTM(F, H, batch_first=True), torch.randn(B, T, F), X
     assert doctor(model, full).changes == ("model = unspool.accelerate(model)",)
     monkeypatch.setattr(dispatch, "BACKENDS", (Elsewhere("far", Reason("on cpu", of_device=True)), reference))
     (finding,) = doctor(model, padded).findings

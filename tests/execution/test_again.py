@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -68,6 +68,32 @@ def flat(result: Any) -> dict[str, Tensor]:
     return {str(i): leaf for i, leaf in enumerate(leaves_of(result))}
 
 
+@pytest.fixture(params=[False, True], ids=["no gradients", "gradients"])
+def grad(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Run a test without gradients and with them."""
+    with torch.set_grad_enabled(request.param):
+        yield request.param
+
+
+def numbers(
+    module: Callable[..., Any], *arguments: Any, of: nn.Module | None = None, **options: Any
+) -> dict[str, Tensor]:
+    """Return the results of a call and, where they are on, all gradients."""
+    result = module(*arguments, **options)
+    if not torch.is_grad_enabled():
+        return flat(result)
+    wanted = [
+        t
+        for t in (*leaves_of(arguments), *(of if isinstance(of, nn.Module) else module).parameters())
+        if isinstance(t, Tensor)
+    ]
+    wanted = [t for t in wanted if t.requires_grad]
+    loss = torch.stack([((k + 1) * leaf).sum() for k, leaf in enumerate(leaves_of(result))]).sum()
+    grads = torch.autograd.grad(loss, wanted, allow_unused=True)
+    zeros = [torch.zeros_like(w) if g is None else g for w, g in zip(wanted, grads, strict=True)]
+    return flat((result, zeros))
+
+
 @pytest.fixture
 def repeats(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Collect for each cell that is asked to be run again whether it was."""
@@ -89,28 +115,24 @@ def inputs(steps: int = 1, batch: int = 2) -> Tensor:
 
 def expected(module: nn.Module, *arguments: Any, **options: Any) -> dict[str, Tensor]:
     """Return what the loop over the cell gives."""
-    with torch.no_grad():
-        if hasattr(module, "_unspool_options"):
-            plain = module.torch_class.forward(module, *arguments)  # type: ignore[operator, attr-defined]
-            return flat(plain)
-        before, module.backend = module.backend, "reference"  # type: ignore[assignment]
-        try:
-            return flat(module(*arguments, **options))
-        finally:
-            module.backend = before
+    if hasattr(module, "_unspool_options"):
+        return numbers(lambda *given: module.torch_class.forward(module, *given), *arguments, of=module)  # type: ignore[operator, attr-defined]
+    before, module.backend = module.backend, "reference"  # type: ignore[assignment]
+    try:
+        return numbers(module, *arguments, **options)
+    finally:
+        module.backend = before
 
 
 @pytest.mark.parametrize("name", MODULES)
-@torch.no_grad()
-def test_calls_of_one_form_are_repeated_and_give_what_the_loop_gives(name, repeats):
+def test_calls_of_one_form_are_repeated_and_give_what_the_loop_gives(name, grad, repeats):
     module = MODULES[name]()
     state = None
     for steps in (1, 1, 1, 4, 4, 1):
-        x = inputs(steps)
-        result = module(x, state)
-        assert_close(flat(result), expected(module, x, state), torch.float32)
-        state = result[1]
-    assert repeats.count(True) >= (3 if name != "own start" else 2)
+        x = inputs(steps).requires_grad_(grad)
+        assert_close(numbers(module, x, state), expected(module, x, state), torch.float32)
+        state = map_leaves(lambda leaf: leaf.detach().requires_grad_(grad), module(x, state)[1])
+    assert repeats.count(True) >= 6
     assert all(repeats)
 
 
@@ -144,15 +166,15 @@ def parametrised(m: nn.Module) -> None:
 
 @pytest.mark.parametrize("change", [in_place, by_data, other_data, other_parameter, parametrised])
 @pytest.mark.parametrize("name", MODULES)
-@torch.no_grad()
-def test_changed_weights_are_obeyed(name, change):
-    module, x = MODULES[name](), inputs()
+def test_changed_weights_are_obeyed(name, change, grad):
+    module, x = MODULES[name](), inputs().requires_grad_(grad)
     before = [module(x)[0] for _ in range(3)][-1]
-    change(module)
+    with torch.no_grad():
+        change(module)
     if name == "accelerated" and change is parametrised:
         return  # a module of another class now: see test_accelerate_modules
     for _ in range(3):
-        after = flat(module(x))
+        after = numbers(module, x)
         assert_close(after, expected(module, x), torch.float32)
         assert not torch.equal(after["0"], before)
 
@@ -182,15 +204,14 @@ def other_part(c: Gated) -> None:
 
 
 @pytest.mark.parametrize("change", [patched_forward, hooked, other_scale, other_item, other_part])
-@torch.no_grad()
-def test_a_changed_cell_is_obeyed(change):
-    cell, x, h = Gated(), inputs().transpose(0, 1), torch.randn(2, H)
+def test_a_changed_cell_is_obeyed(change, grad):
+    cell, x, h = Gated(), inputs().transpose(0, 1).requires_grad_(grad), torch.randn(2, H)
     before = [us.dynamic_rnn(cell, x, None, h)[0] for _ in range(3)][-1]
     change(cell)
     for _ in range(3):
-        want = us.dynamic_rnn(cell, x, None, h, backend="reference")
-        assert_close(flat(us.dynamic_rnn(cell, x, None, h)), flat(want), torch.float32)
-        assert not torch.equal(want[0], before)
+        want = numbers(us.dynamic_rnn, cell, x, None, h, backend="reference", of=cell)
+        assert_close(numbers(us.dynamic_rnn, cell, x, None, h, of=cell), want, torch.float32)
+        assert not torch.equal(want["0"], before)
 
 
 @torch.no_grad()
@@ -227,19 +248,17 @@ def test_changed_options_are_obeyed(option, value):
         assert_close(flat(module(x)), expected(module, x), torch.float32)
 
 
-@torch.no_grad()
-def test_dropout_draws_in_training_and_not_in_evaluation():
+def test_dropout_draws_in_training_and_not_in_evaluation(grad):
     module, x = us.LSTM(H, H, num_layers=2, dropout=0.5, recurrent_dropout=0.5), inputs(3)
     for training in (False, False, False, True, True, False, False):
         module.train(training)
         torch.manual_seed(1)
-        result = flat(module(x))
+        result = numbers(module, x)
         torch.manual_seed(1)
         assert_close(result, expected(module, x), torch.float32)
 
 
-@torch.no_grad()
-def test_tensors_in_any_form_are_taken():
+def test_tensors_in_any_form_are_taken(grad):
     module = us.LSTM(H, H)
     state = (torch.randn(1, 2, H), torch.randn(1, 2, H))
     turned, same = torch.randn(1, H, 2).transpose(1, 2), torch.ones(1).expand(1, 2, H)
@@ -257,7 +276,7 @@ def test_tensors_in_any_form_are_taken():
         module(*forms["plain"])
     for form in forms.values():
         given = [leaf.clone() for leaf in form[1]]
-        assert_close(flat(module(*form)), expected(module, *form), torch.float32)
+        assert_close(numbers(module, *form), expected(module, *form), torch.float32)
         assert all(map(torch.equal, form[1], given)), "a state was written into"
 
 
@@ -379,7 +398,7 @@ def test_a_reset_before_the_only_step_is_another_start(name, flags):
         module.backend = backend  # type: ignore[assignment]
         result = module(x, state, resets=resets)
         wanted = [x, *leaves_of(state), *module.parameters()]
-        loss = sum((k + 1) * leaf.sum() for k, leaf in enumerate(leaves_of(result)))
+        loss = torch.stack([(k + 1) * leaf.sum() for k, leaf in enumerate(leaves_of(result))]).sum()
         grads = torch.autograd.grad(loss, wanted, allow_unused=True)
         zeros = (torch.zeros_like(w) if g is None else g for w, g in zip(wanted, grads, strict=True))
         found[backend] = flat((result, list(zeros)))

@@ -64,6 +64,8 @@ class BufferPool:
 
     def zeros(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return an array of zeros."""
+        if math.prod(shape) * dtype.itemsize < max(self.smallest, 1):
+            return torch.zeros(shape, dtype=dtype)
         return self.empty(shape, dtype).zero_()
 
     def _gather(self) -> None:

@@ -251,7 +251,8 @@ def _gradients(request: Request, tensors: Any, known: dict[Key, Tensor], grads: 
     param_grads: list[Tensor | None] = [None] * len(loop.params)
     for i, value in enumerate(loop.params):
         if (roles.GRAD_VECTOR, i) in arrays:
-            param_grads[i] = arrays[roles.GRAD_VECTOR, i].sum(0).view(value.shape)
+            sums = arrays[roles.GRAD_VECTOR, i]
+            param_grads[i] = (sums if len(sums) == 1 else sums.sum(0)).view(value.shape)
     for number, (i, transposed) in enumerate(compiled.plan(wanted).plan.gradients):
         rows, columns = loop.params[i].shape
         sums = arrays[roles.GRAD_WEIGHT, number]

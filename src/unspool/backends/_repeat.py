@@ -1,4 +1,4 @@
-"""What one run without gradients has found out, so that the next one of the same form need not.
+"""What one run has found out, so that the next one of the same form need not.
 
 Whatever could let that one do otherwise is asked again, each time: whether the cell's program stands (its guard), and
 what surrounds the run. Everything else follows from the form.
@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unspool._nest import leaves_of
 from unspool._reason import Reason
+from unspool.backends._engine_run import CompiledStep, EngineRun, Request
 from unspool.backends._layout import TokenLayout
 from unspool.backends.base import Call, Result
 from unspool.cells import AroundCell
 from unspool.program.kept import Kept
-
-if TYPE_CHECKING:
-    from unspool.backends._engine_run import CompiledStep
 
 
 class Repeatable:
@@ -54,8 +52,8 @@ class Repeatable:
             and schedule.dense
             and not (schedule.ragged or call.static or call.row_inputs is not None or isinstance(call.cell, AroundCell))
             and len(leaves["input"]) == 1
-            and not compiled.step.loop.tokens
-            and all(function is not None for _, function, _ in compiled.inference.before)
+            and not compiled.taken
+            and all(function is not None for _, function, _ in compiled.before)
             and {t.dtype for t in (*leaves_of(call.initial_state), *compiled.step.recording.parameters)}
             == {inputs.dtype}
         )
@@ -65,28 +63,27 @@ class Repeatable:
     ) -> None:
         self._kept, self._form, self._batch, self.layout = kept, form, call.schedule.batch, layout
         self.dtype = call.inputs.dtype
-        inference, recording = compiled.inference, compiled.step.recording
-        params = list(zip(compiled.leaves["param"], recording.parameters, recording.made, strict=True))
+        params = list(zip(compiled.leaves["param"], compiled.step.recording.parameters, compiled.step.recording.made,
+                          strict=True))  # fmt: skip
         # The run picks what it takes from a list: the input, the cell's tensors, those of the program itself, and what
         # is computed of them before the loop.
         fixed = compiled.constants | {leaf: tensor for leaf, tensor, made in params if made}
-        self._fixed = list(fixed.values())
         pool = [*compiled.leaves["input"], *(leaf for leaf, _, made in params if not made), *fixed]
-        pool += [value for value, *_ in inference.before]
-        place = {value: i for i, value in enumerate(pool)}
-        self._before = [(function, _picker([place[a] for a in args])) for _, function, args in inference.before]
-        self._picked = _picker([place[value] for value in inference.takes])
-        self._compiled = compiled
+        self._compiled, self._fixed = compiled, list(fixed.values())
+        self._infer = _Picked(pool, compiled.inference.before, compiled.inference.takes)
+        self._inputs = _Picked(pool, compiled.before, compiled.step.loop.inputs)
+        self._params = _Picked([*pool, *(value for value, *_ in compiled.before)], [], compiled.step.loop.params)
 
     def run(self, cell: nn.Module, inputs: Tensor, states: list[Tensor]) -> Result | None:
-        """Run it once more, or return None where it is another run now: one for training, or of a changed cell.
+        """Run it once more, or return None where the cell has changed.
 
         Parameters
         ----------
         cell : cell
         inputs : Tensor of shape (T, B, I)
         states : list of Tensor of shape (B, ...)
-            The leaves of the initial state, each contiguous and in memory of its own; they become the final ones.
+            The leaves of the initial state. Where gradients are off, each must be contiguous and in memory of its own:
+            they become the final ones.
         """
         standing = self._kept.standing(cell, self._form)
         if standing is None or isinstance(standing[0], Reason):
@@ -97,18 +94,42 @@ class Repeatable:
         pool = [inputs, *tensors]
         if any(map(Tensor.is_neg, pool)):
             return None
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*pool, *states)):
-            return None
         pool += self._fixed
+        if torch.is_grad_enabled():
+            given = [*self._inputs(pool), *states, *self._params(pool)]
+            results = EngineRun.apply(Request(compiled, self.layout, self.dtype, None), *given)
+            count = len(results) - len(states)
+            outputs, states = results[:count], results[count:]
+        else:
+            outputs = compiled.inference.run(self._infer(pool), states, self.layout, self.dtype)
+        return Result(compiled.put_outputs(outputs), compiled.put_state(states))
+
+
+class _Picked:
+    """Picks values from a list to which it adds what is computed of them.
+
+    Parameters
+    ----------
+    pool : list of Value
+        What the list holds.
+    before : list of (Value, callable, tuple of Value)
+        What is computed.
+    wanted : list of Value
+    """
+
+    def __init__(self, pool: list[Any], before: list[Any], wanted: list[Any]) -> None:
+        place = {value: i for i, value in enumerate((*pool, *(value for value, *_ in before)))}
+        self._before = [(function, _picker([place[a] for a in args])) for _, function, args in before]
+        self._wanted = _picker([place[value] for value in wanted])
+
+    def __call__(self, pool: list[Tensor]) -> Sequence[Tensor]:
         for function, arguments in self._before:
             pool.append(function(*arguments(pool)))
-        outputs = compiled.inference.run(self._picked(pool), states, self.layout, self.dtype)
-        return Result(compiled.put_outputs(outputs), compiled.put_state(states))
+        return self._wanted(pool)
 
 
 def _picker(places: list[int]) -> Callable[[list[Tensor]], Sequence[Tensor]]:
     """Return what takes these elements of a list."""
-    if len(places) == 1:
-        (place,) = places
-        return lambda pool: (pool[place],)
-    return itemgetter(*places)
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda pool: [pool[place] for place in places]

@@ -117,7 +117,7 @@ class NativeBackend:
         if different:
             return Refusal([different])
         threads = torch.get_num_threads()
-        if not torch.is_grad_enabled() and Repeatable.can(call, compiled):
+        if self.repeatable(call.cell, call.schedule) is None or not torch.is_grad_enabled():
             self._remember(call, compiled, threads, form)
         run = partial(self.run_program, call, compiled, tensors, threads)
         return partial(_on_cpu, run) if torch._C._is_torch_function_mode_enabled() else run
@@ -133,7 +133,9 @@ class NativeBackend:
         return self._repeatable.get(vars(cell).get("bound_from", cell), {}).get(schedule)
 
     def _remember(self, call: Call, compiled: CompiledStep, threads: int, form: tuple[Any, ...]) -> None:
-        """Keep how a call can be repeated."""
+        """Keep how a call can be repeated, if it can."""
+        if not Repeatable.can(call, compiled):
+            return
         runs = self._repeatable.setdefault(vars(call.cell).get("bound_from", call.cell), {})
         while len(runs) >= FORMS:
             runs.pop(next(iter(runs)), None)

@@ -1,7 +1,7 @@
 """Calls of one form after another: what the last one has found out is used by the next.
 
-A form is that of the tensors and of the options of a call. It covers runs without gradients of one tensor, whole
-sequences, with a state or without; all others take their usual way, which is as long for a thousand steps as for one.
+A form is that of the tensors and of the options of a call. It covers runs over one tensor, whole sequences, with a
+state or without; all others take their usual way, which is as long for a thousand steps as for one.
 """
 
 from __future__ import annotations
@@ -46,10 +46,8 @@ class Again(NamedTuple):
     states: list[torch.Size]
     surroundings: Any
 
-    def start(self, state: Nest | None) -> list[Tensor] | None:
-        """Return the leaves of a state, zeros by default, in memory that a run may write over.
-
-        None where a gradient would have to flow back to them.
+    def start(self, state: Nest | None) -> list[Tensor]:
+        """Return the leaves of a state, zeros by default; where gradients are off, in memory that a run may write over.
 
         Parameters
         ----------
@@ -59,8 +57,8 @@ class Again(NamedTuple):
         if state is None:
             return [torch.zeros(shape, dtype=self.dtype) for shape in self.states]
         leaves = (state,) if self.kind is Tensor else state
-        if torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves):
-            return None
+        if torch.is_grad_enabled():
+            return list(leaves)
         return [leaf.clone(memory_format=torch.contiguous_format) for leaf in leaves]
 
 
@@ -124,7 +122,7 @@ def remember(
         If there is no backend of that name.
     """
     leaves = (state,) if type(state) is Tensor else state
-    if torch.is_grad_enabled() or type(inputs) is not Tensor or not isinstance(leaves, tuple):
+    if type(inputs) is not Tensor or not isinstance(leaves, tuple):
         return
     if not all(type(leaf) is Tensor and leaf.dtype == inputs.dtype for leaf in leaves):
         return

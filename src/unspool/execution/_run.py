@@ -298,8 +298,7 @@ def repeat_cell(last: Again, cell: Any, inputs: Tensor, state: Nest | None) -> R
     """
     if not draws_nothing(cell) or (state is None and state_sizes(cell) is None):
         return None
-    states = last.start(state)
-    return None if states is None else last.runs[0].run(cell, inputs, states)
+    return last.runs[0].run(cell, inputs, last.start(state))
 
 
 def _listed(cell: Any, inputs: Any, **options: Any) -> Layout:

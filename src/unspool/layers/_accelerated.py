@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import copy
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from unspool._modes import is_exporting, unobserved
+from unspool._modes import is_compiling, is_exporting, unobserved
 from unspool._nest import Nest
 from unspool._ragged import RaggedBatch
 from unspool.compiled import Layout, in_graphs, undisturbed
-from unspool.execution import BoolArray, IntArray, Steps
+from unspool.execution import BoolArray, IntArray, Steps, again
 from unspool.layers._base import RecurrentLayer, layer_layout
 from unspool.layers._gru import GRU
 from unspool.layers._left_to_torch import as_torch_can_take, is_left_to_torch
@@ -90,20 +92,24 @@ class Accelerated(nn.RNNBase):
             For lengths, a mask or resets that do not fit: see `unspool.dynamic_rnn`.
         """
         hx = tuple(hx) if isinstance(hx, list) else hx  # which PyTorch takes too
+        tensors: dict[str, Tensor] | None = None
+        if type(input) is Tensor and lengths is mask is resets is None and not is_compiling():
+            delegate = _known_delegate(self)
+            last = None if delegate is None else again(delegate, delegate._options(delegate), input, hx)
+            if last is not None:
+                tensors = _tensors_of(self)
+                found = delegate._rerun(last, tensors, input, hx)  # type: ignore[union-attr]
+                if found is not None:
+                    output, state = found
+                    return output, tuple(state) if isinstance(state, tuple) else state
         options = self.unspool_options
         about = Steps(lengths, mask, resets)
         if is_left_to_torch(self, options, input, about):
             return super().forward(*as_torch_can_take(self, input, hx))  # type: ignore[misc]
-        # As PyTorch does; and no attribute is read again, since to read one may mean to compute it, and what is done at
-        # each reading in training, such as a step of the power iteration of `spectral_norm`, would be done once more.
-        weights: Any
-        if is_exporting():  # which warns of attributes that change
-            weights = [getattr(self, name) for name in self._flat_weights_names]
-        else:
-            self._update_flat_weights()
-            weights = self._flat_weights
+        # No attribute is read again: to read one may mean to compute it, and what is done at each reading in training,
+        # such as a step of the power iteration of `spectral_norm`, would be done once more.
+        tensors = _tensors_of(self) if tensors is None else tensors
         self._check(input, hx)
-        tensors: dict[str, Tensor] = dict(zip(self._flat_weights_names, weights, strict=True))
         # torch.compile breaks its graph at any torch.nn.LSTM, and would go on to compile what is called here.
         output, state = undisturbed(_run_delegate, self, tensors, input, hx, about, None)
         return output, tuple(state) if isinstance(state, tuple) else state
@@ -174,8 +180,39 @@ class AcceleratedGRU(Accelerated, nn.GRU):
     __module__ = "unspool.layers"  # which pickles name
 
 
+def _tensors_of(module: Accelerated) -> dict[str, Tensor]:
+    """Return the module's tensors by name, read as PyTorch reads them."""
+    names: list[str] = module._flat_weights_names
+    if is_exporting():  # which warns of attributes that change
+        return {name: getattr(module, name) for name in names}
+    module._update_flat_weights()
+    return dict(zip(names, module._flat_weights, strict=True))  # type: ignore[arg-type]
+
+
+_ARGUMENTS = attrgetter(
+    "mode", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional", "proj_size",
+    "training", "_unspool_options",
+)  # fmt: skip
+_DELEGATES: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], TorchLikeLayer]] = WeakKeyDictionary()
+"""For each module the arguments that it had at its last call, and the layer that computes for it then."""
+
+
+def _known_delegate(module: Accelerated) -> TorchLikeLayer | None:
+    """Return the layer that has computed for a module whose arguments were what they are now."""
+    last = _DELEGATES.get(module)
+    return last[1] if last is not None and last[0] == _ARGUMENTS(module) else None
+
+
 def _delegate(module: Accelerated) -> TorchLikeLayer:
     """Return the layer that computes for a module: its arguments as they are now, without parameters."""
+    found = _known_delegate(module)
+    if found is None:
+        found = _find_delegate(module)
+        _DELEGATES[module] = _ARGUMENTS(module), found
+    return found
+
+
+def _find_delegate(module: Accelerated) -> TorchLikeLayer:
     names = ("input_size", "hidden_size", "bias", "batch_first")
     arguments = {name: getattr(module, name) for name in names} | module.unspool_options._asdict()
     # The types of these PyTorch does not check: 1 may stand for True, and NumPy's integers for Python's.

@@ -19,9 +19,11 @@ from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule, is_recording
 from unspool.compiled import Layout, in_graphs
 from unspool.execution import (
+    Again,
     BoolArray,
     IntArray,
     Steps,
+    again,
     in_form_of,
     longest,
     make_schedule,
@@ -186,9 +188,13 @@ class RecurrentLayer(nn.Module, ABC):
                 assert isinstance(input, Tensor)
                 hx = self._start_over(tensors, input, hx, resets)
         if constants is None and not about.given:
-            found = self._repeat(tensors, input, hx)
-            if found is not None:
-                return found
+            last = again(self, self._options(self), input, hx)
+            if last is not None:
+                assert isinstance(input, Tensor)
+                tensors = self._read_once(tensors)
+                found = self._rerun(last, tensors, input, hx)
+                if found is not None:
+                    return found
         refuse_in_traces(input, about)
         if self.go_backwards and isinstance(input, PackedSequence | RaggedBatch):
             raise ValueError(
@@ -199,10 +205,12 @@ class RecurrentLayer(nn.Module, ABC):
         return self._run_batch(tensors, input, hx, about, constants)
 
     @abstractmethod
-    def _repeat(
-        self, tensors: dict[str, Tensor] | None, input: Nest | PackedSequence, hx: Nest | None
-    ) -> tuple[Nest, Nest] | None:
-        """Run the layer as in its last call of this form, if there was one and nothing has changed."""
+    def _rerun(self, last: Again, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest | None) -> Any:
+        """Run the layer as in its last call of this form, or return None where a cell has changed."""
+
+    def _read_once(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+        """Return the tensors with which to go on where reading one of the layer's own may mean to compute it."""
+        return tensors
 
     @abstractmethod
     def _start_over(self, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest, resets: Tensor) -> Nest:

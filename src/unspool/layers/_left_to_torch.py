@@ -1,8 +1,8 @@
-"""When an accelerated module leaves a batch to PyTorch's own kernel: where that is the faster one, or the only one."""
+"""When an accelerated module leaves a batch to PyTorch's own kernel: where that is the only one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,27 +15,6 @@ from unspool.execution import Steps
 
 if TYPE_CHECKING:
     from unspool.layers._accelerated import Accelerated, Options
-
-
-class _Limits(NamedTuple):
-    """The steps up to which PyTorch's own kernel is faster for a float32 batch without lengths.
-
-    Measured by `python -m benchmarks.few_steps`. oneDNN's LSTM is the one that stays ahead.
-    """
-
-    training: int
-    rows: int
-    one_row: int
-
-
-_ALL = 1 << 62
-_LIMITS = {
-    "LSTM": _Limits(training=48, rows=_ALL, one_row=_ALL),
-    "LSTM without oneDNN": _Limits(training=2, rows=2, one_row=2),
-    "GRU": _Limits(training=3, rows=5, one_row=16),
-    "RNN_TANH": _Limits(training=5, rows=7, one_row=32),
-    "RNN_RELU": _Limits(training=5, rows=7, one_row=32),
-}
 
 
 def is_left_to_torch(module: Accelerated, options: Options, input: Any, about: Steps) -> bool:
@@ -60,7 +39,7 @@ def is_left_to_torch(module: Accelerated, options: Options, input: Any, about: S
         or is_observed()
     ):
         return False
-    reason = _reason_for_torch(module, input)
+    reason = _reason_for_torch(input)
     if reason is None:
         return False
     if is_recording():
@@ -70,7 +49,7 @@ def is_left_to_torch(module: Accelerated, options: Options, input: Any, about: S
     return True
 
 
-def _reason_for_torch(module: nn.RNNBase, input: object) -> str | None:
+def _reason_for_torch(input: object) -> str | None:
     """Return why PyTorch's own kernel shall run a batch without lengths, mask or resets; None if it shall not."""
     values = input.data if isinstance(input, PackedSequence) else input
     if not isinstance(values, Tensor) or values.dim() not in (2, 3):
@@ -87,18 +66,7 @@ def _reason_for_torch(module: nn.RNNBase, input: object) -> str | None:
         return "torch.autocast is on, under which the engine does not run"
     if values.dtype in (torch.bfloat16, torch.float16):
         return f"the input is {values.dtype}; the engine has float32 and float64"
-    if isinstance(input, PackedSequence) or values.dtype != torch.float32:
-        return None
-    batched = values.dim() == 3
-    steps = values.shape[1 if module.batch_first and batched else 0]
-    one_row = not batched or values.shape[0 if module.batch_first else 1] == 1
-    vendor = module.mode != "LSTM" or (torch.backends.mkldnn.is_available() and not module.proj_size)
-    limits = _LIMITS[module.mode if vendor else "LSTM without oneDNN"]
-    few = limits.training if torch.is_grad_enabled() else limits.one_row if one_row else limits.rows
-    if not 0 < steps <= few:  # PyTorch refuses a batch of no steps
-        return None
-    bound = f" of at most {few} steps" if few < _ALL else ""
-    return f"PyTorch's own kernel is faster for a float32 batch without lengths{bound}"
+    return None
 
 
 def as_torch_can_take(module: nn.RNNBase, input: Any, hx: Any) -> tuple[Any, Any]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from unspool._nest import Nest
 from unspool.backends import Schedule
 from unspool.cells import require_cell
 from unspool.compiled import tensors_of, with_tensors
-from unspool.execution import again, in_form_of, repeat_cell, run_cell, start_over
+from unspool.execution import Again, in_form_of, repeat_cell, run_cell, start_over
 from unspool.layers._base import RecurrentLayer, last_or_all
 from unspool.layers._options import RunOptions
 
@@ -69,13 +68,9 @@ class RNN(RecurrentLayer):
 
         return found() if tensors is None else with_tensors(self, tensors, found)
 
-    def _repeat(
-        self, tensors: dict[str, Tensor] | None, input: Nest | PackedSequence, hx: Nest | None
-    ) -> tuple[Nest, Nest] | None:
-        last = None if tensors is not None else again(self, self._options(self), input, hx)
-        if last is None:
+    def _rerun(self, last: Again, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest | None) -> Any:
+        if tensors is not None:
             return None
-        assert isinstance(input, Tensor)
         found = repeat_cell(last, self.cell, input.transpose(0, 1) if self.batch_first else input, hx)
         if found is None:
             return None

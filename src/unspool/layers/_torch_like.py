@@ -11,13 +11,12 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import PackedSequence
 
 from unspool._nest import Nest, map_leaves
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule
 from unspool.cells import BuiltinCell, draws_nothing, in_form, match_state
-from unspool.execution import BoolArray, Steps, again, as_tensor, in_form_of, run_cell
+from unspool.execution import Again, BoolArray, Steps, as_tensor, in_form_of, run_cell
 from unspool.layers._base import RecurrentLayer, last_or_all, stack_states
 from unspool.layers._options import DEFAULTS, CellOptions, LayerOptions, check_flags
 
@@ -195,29 +194,30 @@ class TorchLikeLayer(RecurrentLayer):
         matched = _matched(hx, self._bound_cells(tensors), len(resets))
         return map_leaves(lambda leaf: leaf.masked_fill(resets.unsqueeze(1), 0.0), matched)
 
-    def _repeat(
-        self, tensors: dict[str, Tensor] | None, input: Nest | PackedSequence, hx: Nest | None
-    ) -> tuple[Tensor, Nest] | None:
-        last = again(self, self._options(self), input, hx)
-        if last is None or (self.training and self.dropout and self.num_layers > 1):
+    def _read_once(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        return self._tensors() if tensors is None else tensors
+
+    def _rerun(self, last: Again, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest | None) -> Any:
+        if self.training and self.dropout and self.num_layers > 1:
             return None
-        whole = last.start(hx)  # of all cells, each of which changes its part
-        if whole is None:
-            return None
-        assert isinstance(input, Tensor)
+        whole = last.start(hx)  # of all cells, each of which changes its part where gradients are off
         directions = len(last.schedules)
         output: Any = input.transpose(0, 1) if self.batch_first else input
         outputs: list[Any] = []
+        finals: list[Nest] = []
         for k, (cell, run) in enumerate(zip(self._bound_cells(tensors), last.runs, strict=True)):
             found = run.run(cell, output, [leaf.select(0, k) for leaf in whole]) if draws_nothing(cell) else None
             if found is None:
                 return None
+            finals.append(found.final_state)
             wanted = self.return_sequences or k < len(last.runs) - directions
             outputs.append(last_or_all(last.schedules[k % directions], found.outputs, wanted))
             if len(outputs) == directions:
                 output, outputs = outputs[0] if directions == 1 else torch.cat(outputs, -1), []
         if self.return_sequences:
             output = in_form_of(input, output, time_major=not self.batch_first)
+        if torch.is_grad_enabled():
+            return output, stack_states(finals)
         return output, whole[0] if last.kind is Tensor else last.kind(*whole)
 
     def _run(

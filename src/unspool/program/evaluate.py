@@ -115,6 +115,8 @@ def function_of(value: Value) -> Callable[..., Tensor] | None:
     """Return the function that computes a value from its arguments as they are, if there is one."""
     if value.op == "columns":
         return _columns(value)
+    if value.op == "stack_rows":
+        return lambda *args: torch.cat(args)
     alike = value.op in POINTWISE and value.level == "param" and "imm" not in value.attrs
     return _function(value) if alike and constant(value) is None else None
 
