@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+from torch.nn.modules.module import _has_any_global_hook
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode_stack
@@ -62,6 +63,17 @@ def is_observed() -> bool:
     if not torch._C._is_torch_function_mode_enabled():
         return False
     return any(not isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
+
+
+def is_ordinary() -> bool:
+    """Tell whether PyTorch computes on the CPU and does nothing else: no mode, no transform, no trace, no global hook."""
+    return not (
+        torch._C._is_torch_function_mode_enabled()
+        or is_tracing()
+        or _has_any_global_hook()
+        or is_observed()
+        or autocast_dtype("cpu") is not None
+    )
 
 
 def has_values() -> bool:

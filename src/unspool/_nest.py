@@ -42,7 +42,7 @@ def builder_of(spec: Spec) -> Callable[[list[Any]], Nest]:
     example = unflatten([0] * spec.num_leaves, spec)
     if _is_flat(example):
         kind: Any = type(example)
-        return (lambda leaves: kind(*leaves)) if hasattr(example, "_fields") else kind
+        return kind._make if hasattr(example, "_fields") else kind
     return lambda leaves: unflatten(leaves, spec)
 
 

@@ -75,18 +75,13 @@ def grad(request: pytest.FixtureRequest) -> Iterator[bool]:
         yield request.param
 
 
-def numbers(
-    module: Callable[..., Any], *arguments: Any, of: nn.Module | None = None, **options: Any
-) -> dict[str, Tensor]:
+def numbers(module: Any, *arguments: Any, of: nn.Module | None = None, **options: Any) -> dict[str, Tensor]:
     """Return the results of a call and, where they are on, all gradients."""
     result = module(*arguments, **options)
     if not torch.is_grad_enabled():
         return flat(result)
-    wanted = [
-        t
-        for t in (*leaves_of(arguments), *(of if isinstance(of, nn.Module) else module).parameters())
-        if isinstance(t, Tensor)
-    ]
+    given: tuple[Any, ...] = (*leaves_of(arguments), *(of or module).parameters())
+    wanted = [t for t in given if isinstance(t, Tensor)]
     wanted = [t for t in wanted if t.requires_grad]
     loss = torch.stack([((k + 1) * leaf).sum() for k, leaf in enumerate(leaves_of(result))]).sum()
     grads = torch.autograd.grad(loss, wanted, allow_unused=True)

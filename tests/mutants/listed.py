@@ -206,7 +206,7 @@ MUTANTS = [
     ),
     *_of(
         "repeated calls", f"{BACKENDS}/dispatch.py", AGAIN,
-        ("surroundings are not seen", "and not surroundings()", ""),
+        ("surroundings are not seen", "and is_ordinary()", ""),
         ("nobody is told", "and _recorder.get() is None", ""),
     ),
     *_of(

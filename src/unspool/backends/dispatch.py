@@ -11,13 +11,14 @@ from typing import Any, TypeAlias
 
 import torch
 
+from unspool._modes import is_ordinary
 from unspool.backends._repeat import Repeatable
 from unspool.backends._schedule import Schedule
 from unspool.backends._verified import VERIFYING, run_checked
 from unspool.backends.base import Backend, BackendError, Call, Refusal, Result, Run
 from unspool.backends.cudnn import CudnnBackend
 from unspool.backends.masked import MaskedBackend
-from unspool.backends.native import NativeBackend, surroundings
+from unspool.backends.native import NativeBackend
 from unspool.backends.reference import ReferenceBackend
 from unspool.program.rehearse import rehearsed
 
@@ -183,8 +184,7 @@ def may_repeat(then: tuple[Any, ...]) -> bool:
         and VERIFYING.get() is None
         and torch.get_num_threads() == threads
         and torch.get_default_dtype() == default
-        and not torch._C._is_torch_function_mode_enabled()
-        and not surroundings()
+        and is_ordinary()
     )
 
 

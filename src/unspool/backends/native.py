@@ -293,12 +293,6 @@ def _reasons(call: Call) -> list[Reason]:
         if not (tensor.is_floating_point() or tensor.dtype == torch.bool):
             found.append(_INTEGERS)
             break
-    return found + surroundings()
-
-
-def surroundings() -> list[Reason]:
-    """Return what keeps the engine from any call now."""
-    found: list[Reason] = []
     if autocast_dtype("cpu") is not None:
         found.append(_AUTOCAST)
     if is_observed():

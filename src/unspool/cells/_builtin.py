@@ -170,12 +170,7 @@ class BuiltinCell(Cell):
         }
         return masks or None
 
-    @property
-    def draws_nothing(self) -> bool | None:
-        """Whether `row_inputs` gives None now; None where a class derived from this one has its own."""
-        if type(self).row_inputs is not BuiltinCell.row_inputs or "row_inputs" in vars(self):
-            return None
-        return not (self.training and (self.dropout or self.recurrent_dropout))
+    row_inputs.probabilities = ("dropout", "recurrent_dropout")  # type: ignore[attr-defined]
 
     def _inputs_of_products(
         self, x: Tensor, state: dict[str, Tensor], rows: dict[str, Tensor] | None

@@ -137,6 +137,8 @@ class Cell(nn.Module, ABC):
         del batch_size, dtype, device
         return None
 
+    row_inputs.probabilities = ()  # type: ignore[attr-defined]  # it draws if one of these is not zero, in training
+
 
 def tells_its_start(thing: Any) -> bool:
     """Return whether something has a method `initial_state`."""
@@ -249,11 +251,11 @@ def draws_nothing(cell: Any) -> bool:
     ----------
     cell : cell
     """
-    told = getattr(cell, "draws_nothing", None)
-    if isinstance(told, bool):
-        return told
     draw = getattr(cell, "row_inputs", None)
-    return draw is None or getattr(draw, "__func__", None) is Cell.row_inputs
+    probabilities = () if draw is None else getattr(draw, "probabilities", None)
+    if probabilities is None:
+        return False
+    return not (probabilities and cell.training and any(getattr(cell, name) for name in probabilities))
 
 
 def known_size(cell: Any, attribute: str) -> int | None:
