@@ -66,7 +66,7 @@ def is_observed() -> bool:
 
 
 def is_ordinary() -> bool:
-    """Tell whether PyTorch computes on the CPU and does nothing else: no mode, no transform, no trace, no global hook."""
+    """Tell whether PyTorch computes on the CPU and does nothing else: no mode, transform, trace or global hook."""
     return not (
         torch._C._is_torch_function_mode_enabled()
         or is_tracing()
