@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -437,3 +438,33 @@ def test_a_state_gets_its_gradient():
     state = torch.zeros(1, 2, H, requires_grad=True)
     (gradient,) = torch.autograd.grad(module(x, state)[0].sum(), [state])
     assert bool(gradient.abs().sum() > 0)
+
+
+def test_what_was_found_in_inference_mode_serves_nobody_else():
+    module, x = us.GRU(H, H), inputs(2).requires_grad_()
+    with torch.inference_mode():
+        for _ in range(3):
+            module(inputs(2))
+    first = torch.autograd.grad(module(x)[0].square().sum(), [x], create_graph=True)[0]
+    second = torch.autograd.grad(first.square().sum(), [x])[0]
+    module.backend = "reference"  # type: ignore[assignment]
+    want = torch.autograd.grad(module(x)[0].square().sum(), [x], create_graph=True)[0]
+    want = torch.autograd.grad(want.square().sum(), [x])[0]
+    assert_close({"": second}, {"": want}, torch.float32)
+
+
+def test_threads_share_a_layer():
+    module = us.LSTM(H, H)
+    xs = [inputs() for _ in range(4)]
+    with torch.no_grad():
+        want = [expected(module, x) for x in xs]
+        module(xs[0])
+
+    def run(x: Tensor) -> list[dict[str, Tensor]]:
+        with torch.no_grad():
+            return [flat(module(x)) for _ in range(50)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for found, right in zip(pool.map(run, xs), want, strict=True):
+            for one in found:
+                assert_close(one, right, torch.float32)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from unspool._modes import is_ordinary
+from unspool._modes import is_inference, is_ordinary
 from unspool.backends._repeat import Repeatable
 from unspool.backends._schedule import Schedule
 from unspool.backends._verified import VERIFYING, run_checked
@@ -164,8 +164,11 @@ def repeatable(cell: Any, schedule: Schedule, backend: str) -> Repeatable | None
 
 
 def surroundings_now() -> tuple[Any, ...]:
-    """Return what a run depends on beside the call: the backends, the number of threads, the default dtype."""
-    return BACKENDS, torch.get_num_threads(), torch.get_default_dtype()
+    """Return what a run depends on beside the call: backends, threads, the default dtype, and whether in inference mode.
+
+    What is made in that mode is of no use outside of it.
+    """
+    return BACKENDS, torch.get_num_threads(), torch.get_default_dtype(), is_inference()
 
 
 def may_repeat(then: tuple[Any, ...]) -> bool:
@@ -177,13 +180,14 @@ def may_repeat(then: tuple[Any, ...]) -> bool:
     then : tuple
         What `surroundings_now` has said.
     """
-    backends, threads, default = then
+    backends, threads, default, inference = then
     return (
         BACKENDS is backends
         and _recorder.get() is None
         and VERIFYING.get() is None
         and torch.get_num_threads() == threads
         and torch.get_default_dtype() == default
+        and is_inference() == inference
         and is_ordinary()
     )
 
