@@ -164,9 +164,9 @@ def repeatable(cell: Any, schedule: Schedule, backend: str) -> Repeatable | None
 
 
 def surroundings_now() -> tuple[Any, ...]:
-    """Return what a run depends on beside the call: backends, threads, the default dtype, and whether in inference mode.
+    """Return what a run depends on beside the call: backends, threads, the default dtype, inference mode.
 
-    What is made in that mode is of no use outside of it.
+    What is made in inference mode is of no use outside of it.
     """
     return BACKENDS, torch.get_num_threads(), torch.get_default_dtype(), is_inference()
 
