@@ -395,10 +395,18 @@ LOST_RESET: dict[str, Any] = {"mask": "gaps", "resets": "resets", "reverse": Fal
 def cases() -> list[Case]:
     """Return the cases, on every backend.
 
-    The cell is one more factor: each cell meets any value of any other one. Some meet all pairs on the engine.
+    The cell is one more factor: each cell meets any value of any other one. Some meet all pairs on the engine. The
+    dtype of the others follows from the sizes: each pair of them is one more cell to make and to read.
     """
     by_name = {row.name: row for row in CELLS}
-    ways = [{**way, "row": by_name[way["row"]]} for way in covering({"row": list(by_name), **FACTORS})]
+    ways = [
+        {
+            **way,
+            "row": by_name[way["row"]],
+            "dtype": FACTORS["dtype"][(list(by_name).index(way["row"]) + way["sizes"][3] // 2) % 2],
+        }
+        for way in covering({"row": list(by_name), **{f: values for f, values in FACTORS.items() if f != "dtype"}})
+    ]
     chosen = [Case(row, backend, "dynamic_rnn", **LOST_RESET) for row in CELLS for backend in row.backends]
     chosen += [Case(backend=backend, **way) for way in ways for backend in way["row"].backends]
     chosen += [Case(by_name[name], "native", **way) for name in EVERY_WAY for way in WAYS]

@@ -67,9 +67,18 @@ def test_some_cells_meet_all_pairs_of_circumstances(name):
 
 
 @cache
-def usual_cell(row: CellRow) -> Any:
+def cell_like(row: CellRow, dtype: torch.dtype, sizes: tuple[int, int, int, int]) -> Any:
     """Return a cell that is read once, for tests that do not change it."""
-    return Case(row, "auto", "dynamic_rnn").own_cell()
+    return Case(row, "auto", "dynamic_rnn", dtype=dtype, sizes=sizes).own_cell()
+
+
+def cell_of(case: Case) -> Any:
+    """Return the one cell of all cases of its row, I, H and dtype."""
+    return cell_like(case.row, case.dtype, (1, 1, *case.sizes[2:]))
+
+
+def usual_cell(row: CellRow) -> Any:
+    return cell_of(Case(row, "auto", "dynamic_rnn"))
 
 
 @pytest.mark.parametrize("row", CELLS, ids=str)
@@ -108,7 +117,7 @@ def compare(case: Case, actual: Callable[[], Run], expected: Callable[[], Run], 
 @pytest.mark.parametrize("ways", [pytest.param(ways, id=name) for name, ways in cases_by_cell().items()])
 def test_rows_in_a_batch_equal_rows_alone(ways):
     """One cell is run in all its ways, so that it is read once, and the oracle runs once for all backends."""
-    cell = ways[0].own_cell()
+    cell = cell_of(ways[0])
     expected: dict[Case, dict[str, torch.Tensor]] = {}
     for case in ways:
         problem, live = posed(case, cell)
@@ -167,7 +176,7 @@ def run_oracle_both_ways(case: Case, cells: list[Any], problem: Problem, live: l
 
 @pytest.mark.parametrize("case", bidirectional_cases(), ids=str)
 def test_both_directions_equal_two_runs_of_rows_alone(case):
-    problem, live = posed(case)
+    problem, live = posed(case, cell_of(case))
     width = case.sizes[3] if case.row.square else case.sizes[2]
     cells = [problem.cell, case.row.cell(width, case.sizes[3], case.dtype, seed=1)]
     stacked = case.execution.startswith("stack")
@@ -200,7 +209,7 @@ def test_static_layer_and_layouts_equal_dynamic_bit_for_bit(row):
 
     def run(execution: str) -> dict[str, torch.Tensor]:
         case = Case(row, "reference", execution, **circumstances)
-        problem, _ = posed(case)
+        problem, _ = posed(case, cell_of(case))
         return measure(lambda: run_library(case, problem), problem)
 
     expected = run("dynamic_rnn")
