@@ -67,7 +67,7 @@ def test_gradients_of_every_cell(row):
     reverse = CELLS.index(row) % 2 == 1
     case = Case(row, "native", "dynamic_rnn all states", sizes=SIZES, given_state=True, reverse=reverse, **RAGGED)
     problem, wanted = problem_of(case)
-    check(lambda: run_library(case, problem), wanted, fast_mode=row.name not in TWICE)
+    check(lambda: run_library(case, problem), wanted, fast_mode=row.name not in TWICE[:3])
     # Where second derivatives are wanted the first ones are computed in another way, and gradgradcheck sees only that
     # this way agrees with itself.
     values = differentiable(run_library(case, problem))

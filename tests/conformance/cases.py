@@ -387,27 +387,36 @@ KINDS = [row for row in CELLS if row.name in EVERY_WAY or row.draw is not vector
 LONG: dict[str, Any] = {"lengths": "mixed", "mask": "left padding", "sizes": (5, 63, 2, 3)}
 """More steps than others have, for the same cells."""
 
-LOST_RESET: dict[str, Any] = {"mask": "gaps", "resets": "resets", "reverse": False, "given_state": True}
+LOST_RESET: dict[str, Any] = {
+    "mask": "gaps", "resets": "resets", "reverse": False, "given_state": True, "sizes": (5, 7, 2, 3)
+}  # fmt: skip
 """A reset at a step that the mask leaves out: four values that must meet at once."""
+
+
+def dtype_for(row: CellRow, sizes: tuple[int, int, int, int]) -> torch.dtype:
+    """Return the dtype that a cell has at some sizes; it has each at some."""
+    return FACTORS["dtype"][(CELLS.index(row) + sizes[3] // 2) % 2]
 
 
 @cache
 def cases() -> list[Case]:
     """Return the cases, on every backend.
 
-    The cell is one more factor: each cell meets any value of any other one. Some meet all pairs on the engine. The
-    dtype of the others follows from the sizes: each pair of them is one more cell to make and to read.
+    The cell is one more factor: each cell meets any value of any other one. Some meet all pairs on the engine. For the
+    others the dtype follows from the sizes, and resets come at one size: each of these is one more step to read.
     """
     by_name = {row.name: row for row in CELLS}
-    ways = [
-        {
-            **way,
-            "row": by_name[way["row"]],
-            "dtype": FACTORS["dtype"][(list(by_name).index(way["row"]) + way["sizes"][3] // 2) % 2],
-        }
-        for way in covering({"row": list(by_name), **{f: values for f, values in FACTORS.items() if f != "dtype"}})
+    others = {f: values for f, values in FACTORS.items() if f != "dtype"}
+    ways = [{**way, "row": by_name[way["row"]]} for way in covering({"row": list(by_name), **others})]
+    for way in ways:
+        way["dtype"] = dtype_for(way["row"], way["sizes"])
+        if way["sizes"][3] != LOST_RESET["sizes"][3]:
+            way["resets"] = "no resets"
+    chosen = [
+        Case(row, backend, "dynamic_rnn", dtype=dtype_for(row, LOST_RESET["sizes"]), **LOST_RESET)
+        for row in CELLS
+        for backend in row.backends
     ]
-    chosen = [Case(row, backend, "dynamic_rnn", **LOST_RESET) for row in CELLS for backend in row.backends]
     chosen += [Case(backend=backend, **way) for way in ways for backend in way["row"].backends]
     chosen += [Case(by_name[name], "native", **way) for name in EVERY_WAY for way in WAYS]
     chosen += [Case(by_name[name], "native", "dynamic_rnn", **LONG) for name in EVERY_WAY]

@@ -53,7 +53,7 @@ MODELS: list[tuple[list[str], Callable[[], nn.Module]]] = [
     (["RNN"], lambda: Flat(us.SimpleRNN(3, 4, nonlinearity="relu", bias=False, batch_first=True))),
     (["LSTM"], lambda: Dynamic(nn.LSTMCell(3, 4))),
     (["RNN"], lambda: Dynamic(nn.RNNCell(3, 4))),
-    (["GRU", "GRU"], lambda: Flat(us.accelerate(nn.GRU(3, 4, 2, batch_first=True)))),
+    (["GRU"], lambda: Flat(us.accelerate(nn.GRU(3, 4, batch_first=True)))),
     (["Scan"], lambda: Dynamic(LeakyCell(3, 4), reverse=True)),
     (["Scan"], lambda: Flat(us.LSTM(3, 4, proj_size=2, batch_first=True, pad_output="repeat"))),
 ]

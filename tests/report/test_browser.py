@@ -75,9 +75,8 @@ def opened(browser, files):
         look_at(page, name, width)
         page.emulate_media(color_scheme="light")
         page.set_viewport_size({"width": 1100, "height": 900})
-        page.wait_for_function(
-            f'({GROUND})() === "rgb(255, 255, 255)" && document.querySelector(".main-svg").clientWidth > 480'
-        )
+        page.wait_for_function(f'({GROUND})() === "rgb(255, 255, 255)"')
+        page.wait_for_function('document.querySelector(".plot .main-svg").clientWidth > 480')
         return page
 
     def show(name):
@@ -202,5 +201,5 @@ def test_figures_of_the_documentation(browser, tmp_path):
     contents = [path.read_text(encoding="utf-8") for path in drawn]
     assert [len(re.findall('class="trace scatter', svg)) for svg in contents] == [5, 3, 3, 4, 3, 2]
     assert all(svg.startswith("<svg ") and svg.endswith("</svg>\n") for svg in contents)
-    for path in draw(browser, dict(list(figures.items())[:2]), tmp_path / "again"):
+    for path in draw(browser, dict(list(figures.items())[:1]), tmp_path / "again"):
         assert path.read_bytes() == (tmp_path / "first" / path.name).read_bytes()

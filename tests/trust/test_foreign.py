@@ -48,5 +48,5 @@ def test_ragged_batches_equal_the_plain_loop(name):
         # Between runs the cell's weights change, past autograd, as an optimizer changes them.
         return World(cell, [lambda: [p.data.mul_(0.9) for p in cell.parameters()]])
 
-    found = compare(history(world, Library()), history(world, plain_loop))
+    found = compare(history(world, Library(), (1.0,)), history(world, plain_loop, (1.0,)))
     assert not found, "\n".join(found)
