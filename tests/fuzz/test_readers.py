@@ -5,8 +5,8 @@ import pytest
 from tests.fuzz.readers import Case
 from tests.fuzz.targets import TARGETS
 
-SLOW = 5  # those that build a model, train or draw
-FAST = 30
+SLOW = 3  # those that build a model, train or draw
+FAST = 15
 
 
 @pytest.mark.filterwarnings("ignore")  # of Lightning about short runs; of what a damaged file may bring with it

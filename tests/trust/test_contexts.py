@@ -24,8 +24,8 @@ import unspool as us
 from tests.trust.histories import plain_loop
 from tests.trust.worlds import FEATURES, H, Small
 
-BATCH, STEPS = 4, 60
-LENGTHS = [60, 7, 1, 33]
+BATCH, STEPS = 4, 24
+LENGTHS = [24, 7, 1, 13]
 
 
 class Over(nn.Module):
