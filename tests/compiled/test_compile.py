@@ -378,7 +378,7 @@ def test_errors_are_those_of_the_uncompiled_layer(wrong):
         torch.compile(layer, backend="eager")(x, *wrong.args, lengths=wrong.lengths)
     # What is wrong whatever the data is refused by the compiler, where it may not leave the graph.
     with pytest.raises((wrong.kind, Unsupported), match=wrong.message):
-        compiled(layer, "aot_eager")(x, *wrong.args, lengths=wrong.lengths)
+        compiled(layer)(x, *wrong.args, lengths=wrong.lengths)
 
 
 def test_a_backend_that_refuses():
