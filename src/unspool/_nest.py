@@ -162,9 +162,14 @@ def describe(tree: Nest) -> str:
 def same_kind(tree: Nest, like: Nest) -> Nest:
     """Return `tree` with plain tuples and lists turned into the NamedTuples that `like` has in their place.
 
-    So `(h, c)` may be given wherever `LSTMState(h, c)` is expected, and a dict in any order of keys. A structure
-    that differs otherwise is returned as it is; comparing it with `like` then shows the difference.
+    So `(h, c)` may be given wherever `LSTMState(h, c)` is expected, and a dict in any order of keys; another NamedTuple
+    is taken by its names, as TensorFlow's `LSTMStateTuple(c, h)`. A structure that differs otherwise is returned as it
+    is; comparing it with `like` then shows the difference.
     """
+    if type(tree) is not type(like) and hasattr(tree, "_fields") and hasattr(like, "_fields"):
+        if set(tree._fields) != set(like._fields):
+            return tree
+        tree = tuple(getattr(tree, name) for name in like._fields)
     if isinstance(like, tuple | list) and isinstance(tree, tuple | list) and len(tree) == len(like):
         items = [same_kind(item, model) for item, model in zip(tree, like, strict=True)]
         return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)

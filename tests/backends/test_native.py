@@ -242,6 +242,33 @@ def test_masks_leave_the_same_random_state_behind():
     assert torch.equal(*after)
 
 
+class Masked(US.Cell):
+    """A cell with a buffer of booleans and one of integers."""
+
+    mask: torch.Tensor
+    times: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__(state_size=4)
+        self.linear = nn.Linear(4, 4)
+        self.register_buffer("mask", torch.tensor([True, False, True, False]))
+        self.register_buffer("times", torch.tensor([1, 2, 3, 4]))
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        h = torch.where(self.mask, torch.tanh(self.linear(h) + x * self.times), h * self.mask + x)
+        return h, h
+
+
+def test_buffers_that_are_no_floating_point_numbers_are_read():
+    cell, x = Masked(), torch.randn(3, 5, 4)
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            for _ in range(2):
+                found, want = (US.dynamic_rnn(cell, x, backend=backend) for backend in ("native", "reference"))
+                for mine, right in zip(found, want, strict=True):
+                    torch.testing.assert_close(mine, right, rtol=0, atol=2e-6)
+
+
 @pytest.mark.parametrize("sizes", [(0, 4), (3, 0), (0, 0)], ids=str)
 @pytest.mark.parametrize("row", [ROWS[0], ROWS[10], ROWS[24], ROWS[27]], ids=str)
 def test_nothing_to_compute(row, sizes):

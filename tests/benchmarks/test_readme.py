@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,12 @@ def test_training_times_are_measured_ones(row):
     (measured,) = (m for m in table if m[:4] == [config, CELLS[cell], "ragged", "train"])
     others = [measured[8], measured[9]] if packed else [measured[10], ""]
     assert [measured[4], *others] == [ours, padded.removesuffix(" (a Python loop)"), packed]
+
+
+@pytest.mark.parametrize("row", rows("README.md", "| one step"), ids=lambda row: row[0])
+def test_times_of_one_step_are_measured_ones(row):
+    name, ours, theirs = row
+    cases = json.loads((ROOT / "benchmarks" / "results" / "steps.json").read_text(encoding="utf-8"))["results"]
+    name = "RNN(own cell)" if name.startswith("the cell above") else name
+    (case,) = (c for c in cases if (c["name"], c["mode"], c["T"], c["B"], c["H"]) == (name, "forward", 1, 1, 256))
+    assert [f"{case['ours_us']:.0f}", f"{case['theirs_us']:.0f}"] == [ours, theirs.removesuffix(" (calling it)")]

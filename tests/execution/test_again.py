@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -110,14 +111,22 @@ def inputs(steps: int = 1, batch: int = 2) -> Tensor:
 
 
 def expected(module: nn.Module, *arguments: Any, **options: Any) -> dict[str, Tensor]:
-    """Return what the loop over the cell gives."""
+    """Return what the loop over the cell of another module gives, which has never been called."""
     if hasattr(module, "_unspool_options"):
         return numbers(lambda *given: module.torch_class.forward(module, *given), *arguments, of=module)  # type: ignore[operator, attr-defined]
-    before, module.backend = module.backend, "reference"  # type: ignore[assignment]
-    try:
-        return numbers(module, *arguments, **options)
-    finally:
-        module.backend = before
+    fresh = copy.deepcopy(module)
+    fresh.backend = "reference"  # type: ignore[assignment]
+    return numbers(fresh, *arguments, **options)
+
+
+def alone(module: nn.Module, x: Tensor, state: Any, b: int, steps: Iterable[int], resets: Any = None) -> Any:
+    """Return outputs and the final state of one sequence, called step by step, from no state where it is reset."""
+    one, outputs = map_leaves(lambda leaf: leaf.narrow(leaf.dim() - 2, b, 1), state), []
+    for t in steps:
+        start = None if resets is not None and bool(resets[t][b]) else one
+        output, one = copy.deepcopy(module)(x[t : t + 1, b : b + 1], start)
+        outputs.append(output)
+    return outputs, one
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -205,7 +214,8 @@ def test_a_changed_cell_is_obeyed(change, grad):
     before = [us.dynamic_rnn(cell, x, None, h)[0] for _ in range(3)][-1]
     change(cell)
     for _ in range(3):
-        want = numbers(us.dynamic_rnn, cell, x, None, h, backend="reference", of=cell)
+        fresh = copy.deepcopy(cell)
+        want = numbers(us.dynamic_rnn, fresh, x, None, h, backend="reference", of=fresh)
         assert_close(numbers(us.dynamic_rnn, cell, x, None, h, of=cell), want, torch.float32)
         assert not torch.equal(want["0"], before)
 
@@ -215,7 +225,7 @@ def test_a_changed_global_is_obeyed(monkeypatch):
     cell, x = Gated(), inputs(3)
     for gain in (1.0, 1.0, 1.0, 2.0, 2.0, 1.0):
         monkeypatch.setitem(GAIN, "of", gain)
-        want = us.dynamic_rnn(cell, x, time_major=True, backend="reference")
+        want = us.dynamic_rnn(copy.deepcopy(cell), x, time_major=True, backend="reference")
         assert_close(flat(us.dynamic_rnn(cell, x, time_major=True)), flat(want), torch.float32)
 
 
@@ -225,8 +235,9 @@ def test_another_start_is_obeyed():
     for _ in range(3):
         us.dynamic_rnn(cell, x)
     cell.initial_state = lambda batch_size, **options: torch.ones(batch_size, H)  # type: ignore[method-assign]
+    want = us.dynamic_rnn(copy.deepcopy(cell), x, None, torch.ones(1, H))
     for _ in range(2):
-        assert_close(flat(us.dynamic_rnn(cell, x)), flat(us.dynamic_rnn(cell, x, backend="reference")), torch.float32)
+        assert_close(flat(us.dynamic_rnn(cell, x)), flat(want), torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -244,8 +255,10 @@ def test_changed_options_are_obeyed(option, value):
         assert_close(flat(module(x)), expected(module, x), torch.float32)
 
 
-def test_dropout_draws_in_training_and_not_in_evaluation(grad):
-    module, x = us.LSTM(H, H, num_layers=2, dropout=0.5, recurrent_dropout=0.5), inputs(3)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_dropout_draws_in_training_and_not_in_evaluation(layers, grad):
+    between = {"num_layers": 2, "dropout": 0.5} if layers == 2 else {}
+    module, x = us.LSTM(H, H, recurrent_dropout=0.5, **between), inputs(3)
     for training in (False, False, False, True, True, False, False):
         module.train(training)
         torch.manual_seed(1)
@@ -315,6 +328,32 @@ def test_what_is_wrong_is_refused_as_in_a_first_call(what):
     assert str(again.value) == str(first.value)
 
 
+class Exchanged(NamedTuple):
+    """The state of an LSTM as TensorFlow 1 has it."""
+
+    c: Tensor
+    h: Tensor
+
+
+class Other(NamedTuple):
+    """A state of as many tensors that mean something else."""
+
+    h: Tensor
+    m: Tensor
+
+
+@torch.no_grad()
+def test_a_state_of_another_kind_is_taken_by_its_names_or_refused():
+    module, x, h, c = us.LSTM(H, H), inputs(), torch.randn(1, 2, H), torch.randn(1, 2, H)
+    for _ in range(3):
+        want = flat(module(x, (h, c)))
+        assert_close(flat(module(x, Exchanged(c=c, h=h))), want, torch.float32)
+        assert_close(flat(module(x, [h, c])), want, torch.float32)
+        for wrong in (Other(h, c), {"h": h, "c": c}, (h,), h):
+            with pytest.raises(ValueError, match="hx has the structure"):
+                module(x, wrong)
+
+
 def test_gradients_are_computed_where_they_are_wanted():
     module, x = us.GRU(H, H), inputs()
     with torch.no_grad():
@@ -382,28 +421,31 @@ FLAGS = {"none": [False, False], "one": [False, True], "all": [True, True]}
 
 @pytest.mark.parametrize("flags", FLAGS)
 @pytest.mark.parametrize("name", [name for name in MODULES if name != "accelerated"])
-def test_a_reset_before_the_only_step_is_another_start(name, flags):
+def test_a_reset_before_the_only_step_is_another_start(name, flags, grad):
     """With gradients too: to the inputs, to the state where there is no reset, and to a start that is learned."""
-    module, x = MODULES[name](), inputs().requires_grad_()
+    module, x = MODULES[name](), inputs().requires_grad_(grad)
     resets = torch.tensor([FLAGS[flags]])
     with torch.no_grad():
         state = module(inputs())[1]
-    state = map_leaves(lambda leaf: leaf.requires_grad_(), state)
-    found = {}
-    for backend in ("auto", "reference"):
-        module.backend = backend  # type: ignore[assignment]
-        result = module(x, state, resets=resets)
-        wanted = [x, *leaves_of(state), *module.parameters()]
-        loss = torch.stack([(k + 1) * leaf.sum() for k, leaf in enumerate(leaves_of(result))]).sum()
-        grads = torch.autograd.grad(loss, wanted, allow_unused=True)
-        zeros = (torch.zeros_like(w) if g is None else g for w, g in zip(wanted, grads, strict=True))
-        found[backend] = flat((result, list(zeros)))
-    assert_close(found["auto"], found["reference"], torch.float32)
-    module.backend = "auto"  # type: ignore[assignment]
-    with torch.no_grad():
-        for _ in range(3):
-            want = {k: v for k, v in found["reference"].items() if int(k) < len(leaves_of(result))}
-            assert_close(flat(module(x, state, resets=resets)), want, torch.float32)
+    state = map_leaves(lambda leaf: leaf.requires_grad_(grad), state)
+
+    def rows(x: Tensor, state: Any) -> Any:
+        rows = [alone(module, x, state, b, [0], resets) for b in range(2)]
+        output = torch.cat([outputs[0] for outputs, _ in rows], 1)
+        return output, map_leaves(lambda *leaves: torch.cat(leaves, leaves[0].dim() - 2), *(s for _, s in rows))
+
+    wanted = [x, *leaves_of(state)]
+    for _ in range(3):
+        found = flat(module(x, state, resets=resets))
+        want = flat(rows(x, state))
+        assert_close(found, want, torch.float32)
+        if grad:
+            losses = (torch.stack([((k + 1) * leaf).sum() for k, leaf in enumerate(r.values())]) for r in (found, want))
+            grads = [torch.autograd.grad(loss.sum(), wanted, allow_unused=True) for loss in losses]
+            zeros = [
+                [torch.zeros_like(w) if g is None else g for w, g in zip(wanted, one, strict=True)] for one in grads
+            ]
+            assert_close(flat(zeros[0]), flat(zeros[1]), torch.float32)
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -424,8 +466,15 @@ def test_what_is_said_of_steps_is_obeyed(about, steps):
     for _ in range(3):
         module(x, state)
     for _ in range(2):
-        assert_close(flat(module(x, state, **options)), expected(module, x, state, **options), torch.float32)
-        assert_close(flat(module(x, state)), expected(module, x, state), torch.float32)
+        output, final = module(x, state, **options)
+        for b in range(3):
+            valid = [t for t in range(steps) if bool(mask[t, b]) or "mask" not in options]
+            valid = valid[: options.get("lengths", [steps] * 3)[b]]
+            outputs, one = alone(module, x, state, b, valid, options.get("resets"))
+            for t in range(steps):
+                want = outputs[valid.index(t)][0, 0] if t in valid else torch.zeros(H)
+                assert_close({"": output[t, b]}, {"": want}, torch.float32)
+            assert_close({"": final[:, b : b + 1]}, {"": one}, torch.float32)
 
 
 def test_a_state_gets_its_gradient():
