@@ -215,7 +215,8 @@ MUTANTS = [
     ),
     *_of(
         "repeated calls", "src/unspool/layers/_torch_like.py", AGAIN,
-        ("dropout is not drawn", "if draws_nothing(cell) else None", "if True else None"),
+        ("dropout is not drawn", "if draws_nothing(cell) else None", "if True else None",
+         "the guard of what was read without masks asks for the mode and the probabilities too"),
         ("one state for all layers", "[leaf.select(0, k) for leaf in whole]", "[leaf.select(0, 0) for leaf in whole]"),
         ("a reset of all", "leaf.masked_fill(resets.unsqueeze(1), 0.0)", "leaf.masked_fill(resets.any(), 0.0)"),
     ),
