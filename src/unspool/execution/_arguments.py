@@ -134,7 +134,11 @@ def as_booleans(value: BoolArray, name: str, batch: int, steps: int, time_major:
         If they are not booleans, or of another shape.
     """
     mask = as_tensor(value, name)
-    shape, axes = ((steps, batch), "time, batch") if time_major else ((batch, steps), "batch, time")
+    shape = (steps, batch) if time_major else (batch, steps)
+    if mask.dtype == torch.bool and mask.shape == shape:
+        mask = mask.detach()
+        return mask if time_major else mask.t()
+    axes = "time, batch" if time_major else "batch, time"
     what = f"booleans of shape [{shape[0]}, {shape[1]}] ({axes}), the layout of the inputs"
     if mask.dtype != torch.bool and not _is_empty_list(value, mask):
         raise TypeError(f"{name} has dtype {mask.dtype}; expected {what}. Convert it with .bool().")

@@ -183,10 +183,13 @@ class RecurrentLayer(nn.Module, ABC):
             See `forward` and `unspool.execution.refuse_in_traces`.
         """
         if about.given and not is_tracing() and not self._without_batch(input):
-            about, resets = simplified(input, about, not self.batch_first, "lengths")
+            left, resets = simplified(input, about, not self.batch_first, "lengths")
+            start = None
             if resets is not None and hx is not None:
                 assert isinstance(input, Tensor)
-                hx = self._start_over(tensors, input, hx, resets)
+                start = self._start_over(tensors, input, hx, resets)
+            if resets is None or hx is None or start is not None:
+                about, hx = left, hx if start is None else start
         if constants is None and not about.given:
             last = again(self, self._options(self), input, hx)
             if last is not None:
@@ -213,8 +216,11 @@ class RecurrentLayer(nn.Module, ABC):
         return tensors
 
     @abstractmethod
-    def _start_over(self, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest, resets: Tensor) -> Nest:
-        """Return the state in which a single step begins, before which these sequences `[B]` are reset."""
+    def _start_over(self, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest, resets: Tensor) -> Nest | None:
+        """Return the state in which a single step begins, before which these sequences `[B]` are reset.
+
+        None where what was passed is no state of the layer, which the usual way says in its words.
+        """
 
     @abstractmethod
     def _all_cells(self) -> list[Any]:

@@ -189,10 +189,15 @@ class TorchLikeLayer(RecurrentLayer):
     def _all_cells(self) -> list[BuiltinCell]:
         return [cell for _, cell in self._cells]
 
-    def _start_over(self, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest, resets: Tensor) -> Nest:
-        del input
-        matched = _matched(hx, self._bound_cells(tensors), len(resets))
-        return map_leaves(lambda leaf: leaf.masked_fill(resets.unsqueeze(1), 0.0), matched)
+    def _start_over(self, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest, resets: Tensor) -> Nest | None:
+        del tensors, input
+        leaves = (hx,) if type(hx) is Tensor else hx
+        if not isinstance(leaves, tuple):
+            return None
+        for leaf in leaves:
+            if type(leaf) is not Tensor or leaf.dim() != 3 or leaf.shape[1] != len(resets):
+                return None
+        return map_leaves(lambda leaf: leaf.masked_fill(resets.unsqueeze(1), 0.0), hx)
 
     def _read_once(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
         return self._tensors() if tensors is None else tensors
