@@ -79,6 +79,23 @@ class Library:
             return way(cell, x, lengths, state, "reference")
 
 
+class Whole(Library):
+    """Runs it always in one way, over whole sequences: a call has the form of the one before."""
+
+    def __call__(self, cell: Any, x: Tensor, lengths: list[int], state: Any) -> tuple[Any, Any]:
+        del lengths
+        try:
+            return us.dynamic_rnn(cell, x, None, state, backend=self.backend)
+        except us.BackendError as error:
+            self.refusals.append(str(error))
+            return us.dynamic_rnn(cell, x, None, state, backend="reference")
+
+
+def whole_loop(cell: Any, x: Tensor, lengths: list[int], state: Any) -> tuple[Any, Any]:
+    """Call the cell step by step, on all rows."""
+    return plain_loop(cell, x, [x.shape[1]] * len(lengths), state)
+
+
 def _dynamic(cell: Any, x: Tensor, lengths: list[int], state: Any, backend: str) -> tuple[Any, Any]:
     return us.dynamic_rnn(cell, x, lengths, state, backend=backend)
 

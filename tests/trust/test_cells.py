@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from typing import Any
 
 import pytest
 
 import unspool as us
 from tests.trust.corpus import CASES
-from tests.trust.histories import Library, compare, history, plain_loop
+from tests.trust.histories import Library, Whole, compare, history, plain_loop, whole_loop
 from tests.trust.worlds import Case
+from unspool.backends._repeat import Repeatable
 
 
 def test_no_two_cases_have_one_name() -> None:
@@ -37,3 +40,18 @@ def test_a_run_equals_the_plain_loop(case: Case) -> None:
         assert refusals, "the engine ran it"
         others = [reason for reason in refusals if not re.search(case.refused, reason)]
         assert not others, f"the reason should match {case.refused!r}: {others[0]}"
+
+
+def test_repeated_calls_equal_the_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one call has found out serves the next, and never one of a cell that has changed."""
+    repeats, run = Counter[bool](), Repeatable.run
+
+    def see(self: Repeatable, *arguments: Any) -> Any:
+        result = run(self, *arguments)
+        repeats[result is not None] += 1
+        return result
+
+    monkeypatch.setattr(Repeatable, "run", see)
+    found = {case.name: compare(history(case.make, Whole("native")), history(case.make, whole_loop)) for case in CASES}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+    assert min(repeats[True], repeats[False]) > 100
