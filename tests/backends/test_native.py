@@ -36,6 +36,7 @@ from tests.conformance.oracle import (
 from unspool import _engine
 from unspool._reason import Reason
 from unspool.backends import dispatch, native
+from unspool.backends._inference import Inference
 from unspool.backends._probe import probe
 
 
@@ -687,6 +688,13 @@ def test_trying_a_size_of_batch_leaves_no_trace():
         US.dynamic_rnn(cell, torch.randn(90, 2, 3))
         US.dynamic_rnn(cell, torch.randn(128, 2, 3))
     assert seen == [128] * 2  # one for each step, and none for the question
+
+
+def test_the_plan_without_gradients_is_checked_too(monkeypatch):
+    run = Inference.run
+    monkeypatch.setattr(Inference, "run", lambda *given: [1.1 * output for output in run(*given)])
+    with pytest.raises(US.BackendError, match="differs from it: outputs"):
+        US.dynamic_rnn(N.LayerNormGRUCell(3, 5), torch.randn(2, 4, 3), backend="native")
 
 
 def test_a_program_that_differs_from_its_cell_is_not_used(monkeypatch):

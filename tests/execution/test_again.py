@@ -517,3 +517,25 @@ def test_threads_share_a_layer():
         for found, right in zip(pool.map(run, xs), want, strict=True):
             for one in found:
                 assert_close(one, right, torch.float32)
+
+
+def test_a_cell_that_has_changed_is_repeated_again(grad, repeats):
+    cell, x = Gated(), inputs().transpose(0, 1).requires_grad_(grad)
+    for scale in (1.0, 2.0, 3.0):
+        cell.scale = scale
+        for _ in range(3):
+            us.dynamic_rnn(cell, x)
+        assert repeats[-1]
+
+
+@torch.no_grad()
+def test_a_start_of_its_own_is_asked_for_once_a_call():
+    cell, x, asked = Pair(), inputs().transpose(0, 1), []
+    start = cell.initial_state
+    cell.initial_state = lambda *args, **options: asked.append(1) or start(*args, **options)  # type: ignore[method-assign, func-returns-value]
+    state = start(2)
+    for _ in range(3):
+        us.dynamic_rnn(cell, x, None, state)
+    del asked[:]
+    us.dynamic_rnn(cell, x, None, state, resets=[[True], [False]])
+    assert len(asked) == 1

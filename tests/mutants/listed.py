@@ -162,6 +162,11 @@ MUTANTS = [
         ("an output that nobody used", "g = torch.zeros((1, 1, *shape)", "g = torch.ones((1, 1, *shape)"),
     ),
     *_of(
+        "dispatch", f"{BACKENDS}/_probe.py", ENGINE,
+        ("the plan without gradients is not checked", "return found + _values(run(small))",
+         "return found + found[: len(compiled.results)]"),
+    ),
+    *_of(
         "layouts", f"{BACKENDS}/_inference.py", ENGINE,
         ("a lazy minus sign", "tensor.resolve_neg() if tensor.is_neg() else tensor", "tensor"),
         ("boolean parameters", "tensor if tensor.dtype == dtype else tensor.to(dtype)", "tensor"),
@@ -208,22 +213,22 @@ MUTANTS = [
         ("nobody is told", "and _recorder.get() is None", ""),
     ),
     *_of(
-        "repeated calls", "src/unspool/execution/_run.py", AGAIN,
+        "repeated calls", "src/unspool/execution/_again.py", AGAIN,
         ("another start", "if not draws_nothing(cell) or (state is None and state_sizes(cell) is None):",
          "if not draws_nothing(cell):"),
-        ("a reset is a start", "choose_rows(resets, own,", "choose_rows(~resets, own,"),
+        ("a reset of all", "leaf.masked_fill(resets.unsqueeze(1), 0.0)", "leaf.masked_fill(resets.any(), 0.0)"),
     ),
     *_of(
         "repeated calls", "src/unspool/layers/_torch_like.py", AGAIN,
         ("dropout is not drawn", "if draws_nothing(cell) else None", "if True else None",
          "the guard of what was read without masks asks for the mode and the probabilities too"),
         ("one state for all layers", "[leaf.select(0, k) for leaf in whole]", "[leaf.select(0, 0) for leaf in whole]"),
-        ("a reset of all", "leaf.masked_fill(resets.unsqueeze(1), 0.0)", "leaf.masked_fill(resets.any(), 0.0)"),
     ),
     *_of(
         "repeated calls", "src/unspool/execution/_batch.py", AGAIN,
+        ("all cells start at zero", "steps != 1 or not from_zero", "steps != 1"),
         ("lengths of some sequences", "if any(length != steps for length in lengths.tolist()):", "if False:"),
-        ("resets at several steps", "if about.resets is None or steps != 1:", "if about.resets is None:"),
+        ("resets at several steps", "if about.resets is None or steps != 1 or", "if about.resets is None or"),
     ),
     *_of(
         "loop", f"{BACKENDS}/_running.py", CASES,

@@ -4,6 +4,7 @@ from unspool.backends._info import Info as Info
 from unspool.backends._info import info as info
 from unspool.backends._padding import repeated as repeated
 from unspool.backends._repeat import Repeatable as Repeatable
+from unspool.backends._repeat import make_room as make_room
 from unspool.backends._schedule import Schedule as Schedule
 from unspool.backends._swap import call_with as call_with
 from unspool.backends._traced_schedule import TracedSchedule as TracedSchedule

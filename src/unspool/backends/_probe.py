@@ -96,10 +96,16 @@ def probe(backend: NativeBackend, small: Call, compiled: CompiledStep, reading: 
         per_row = [t for t in leaves_of((small.inputs, small.initial_state, small.row_inputs)) if isinstance(t, Tensor)]
         sources = [t for t in dict.fromkeys([*per_row, *tensors]) if t.requires_grad]
         with torch.enable_grad():
-            return _values_and_gradients(run(small), sources, sum(t.requires_grad for t in per_row))
+            found = _values_and_gradients(run(small), sources, sum(t.requires_grad for t in per_row))
+        if run is not program:  # the loop gives the same without gradients; a program is run by another plan then
+            return found + found[: len(compiled.results)]
+        with torch.no_grad():
+            return found + _values(run(small))
 
-    want = measure(ReferenceBackend().run, small)
-    got = measure(lambda given: backend.run_program(given, compiled, tensors, 1), small)
+    def program(given: Call) -> Result:
+        return backend.run_program(given, compiled, tensors, 1)
+
+    want, got = measure(ReferenceBackend().run, small), measure(program, small)
     shaken: list[list[tuple[str, Tensor, float]]] = []
     for i, ((name, a, slope), (_, b, _)) in enumerate(zip(got, want, strict=True)):
         if a.shape != b.shape or a.dtype != b.dtype:
@@ -307,13 +313,18 @@ def small_call(call: Call, shaken: int = 0) -> Call:
     )
 
 
+def _values(result: Result) -> list[tuple[str, Tensor, float]]:
+    """Return the values of a run, with a slope of zero."""
+    named = {"outputs": result.outputs, "final states": result.final_state}
+    return [(name, leaf.detach(), 0.0) for name, tree in named.items() for leaf in leaves_of(tree)]
+
+
 def _values_and_gradients(result: Result, sources: list[Tensor], per_row: int) -> list[tuple[str, Tensor, float]]:
     """Return the values of a run, and the gradients of two losses, a steep and a flat one; and how steep each is."""
-    named = {"outputs": result.outputs, "final states": result.final_state}
-    values = [(name, leaf) for name, tree in named.items() for leaf in leaves_of(tree)]
+    leaves = leaves_of((result.outputs, result.final_state))
     generator = torch.Generator().manual_seed(11)
-    terms = [(leaf * torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype)).sum() for _, leaf in values]
-    found = [(name, leaf.detach(), 0.0) for name, leaf in values]
+    terms = [(leaf * torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype)).sum() for leaf in leaves]
+    found = _values(result)
     loss = torch.stack(terms).sum()
     for slope in SLOPES if loss.requires_grad else ():
         grads = torch.autograd.grad(loss * slope, sources, allow_unused=True, retain_graph=True)

@@ -21,6 +21,20 @@ from unspool.backends.base import Call, Result
 from unspool.cells import AroundCell
 from unspool.program.kept import Kept
 
+FORMS = 8
+"""Forms of calls that are kept for a cell or a layer, the latest ones."""
+
+
+def make_room(kept: dict[Any, Any]) -> None:
+    """Let the oldest of what is kept go, so that one more is at most `FORMS`; other threads may do the same.
+
+    Parameters
+    ----------
+    kept : dict
+    """
+    for key in list(kept)[: max(0, len(kept) - FORMS + 1)]:
+        kept.pop(key, None)
+
 
 class Repeatable:
     """A run of one cell over one tensor, whole sequences and nothing beside, in the dynamic mode.
@@ -61,7 +75,7 @@ class Repeatable:
     def __init__(
         self, kept: Kept[Any], form: tuple[Any, ...], call: Call, compiled: CompiledStep, layout: TokenLayout
     ) -> None:
-        self._kept, self._form, self._batch, self.layout = kept, form, call.schedule.batch, layout
+        self._kept, self._form, self.layout = kept, form, layout
         self.dtype = call.inputs.dtype
         params = list(zip(compiled.leaves["param"], compiled.step.recording.parameters, compiled.step.recording.made,
                           strict=True))  # fmt: skip
@@ -73,6 +87,16 @@ class Repeatable:
         self._infer = _Picked(pool, compiled.inference.before, compiled.inference.takes)
         self._inputs = _Picked(pool, compiled.before, compiled.step.loop.inputs)
         self._params = _Picked([*pool, *(value for value, *_ in compiled.before)], [], compiled.step.loop.params)
+
+    def is_of(self, compiled: CompiledStep, threads: int) -> bool:
+        """Tell whether it runs this program on so many threads.
+
+        Parameters
+        ----------
+        compiled : CompiledStep
+        threads : int
+        """
+        return self._compiled is compiled and self.layout.threads == threads
 
     def run(self, cell: nn.Module, inputs: Tensor, states: list[Tensor]) -> Result | None:
         """Run it once more, or return None where the cell has changed.

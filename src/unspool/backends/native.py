@@ -20,7 +20,7 @@ from unspool.backends._engine_run import CompiledStep, EngineRun, Request
 from unspool.backends._inference import in_memory
 from unspool.backends._layout import TokenLayout, layout_of
 from unspool.backends._probe import probe, probe_batch, probe_batches, small_call
-from unspool.backends._repeat import Repeatable
+from unspool.backends._repeat import Repeatable, make_room
 from unspool.backends._schedule import Schedule
 from unspool.backends.base import SEVERAL_DTYPES, TO_FLOAT, UNLISTED, Call, Refusal, Result, Run
 from unspool.cells import AroundCell, around
@@ -39,9 +39,6 @@ from unspool.program.tables import difference_from
 
 INTERFACE = 7
 """The form of the tables that this version writes; the engine says which one it reads."""
-
-FORMS = 8
-"""Forms of calls that are kept for a cell, so that they can be repeated."""
 
 CHECKED = 256
 """Programs that have been checked and are kept for other cells that compute the same, the latest ones."""
@@ -117,8 +114,7 @@ class NativeBackend:
         if different:
             return Refusal([different])
         threads = torch.get_num_threads()
-        if self.repeatable(call.cell, call.schedule) is None or not torch.is_grad_enabled():
-            self._remember(call, compiled, threads, form)
+        self._remember(call, compiled, threads, form)
         run = partial(self.run_program, call, compiled, tensors, threads)
         return partial(_on_cpu, run) if torch._C._is_torch_function_mode_enabled() else run
 
@@ -133,12 +129,12 @@ class NativeBackend:
         return self._repeatable.get(vars(cell).get("bound_from", cell), {}).get(schedule)
 
     def _remember(self, call: Call, compiled: CompiledStep, threads: int, form: tuple[Any, ...]) -> None:
-        """Keep how a call can be repeated, if it can."""
-        if not Repeatable.can(call, compiled):
+        """Keep how a call can be repeated, if it can and that is not known yet."""
+        last = self.repeatable(call.cell, call.schedule)
+        if (last is not None and last.is_of(compiled, threads)) or not Repeatable.can(call, compiled):
             return
         runs = self._repeatable.setdefault(vars(call.cell).get("bound_from", call.cell), {})
-        while len(runs) >= FORMS:
-            runs.pop(next(iter(runs)), None)
+        make_room(runs)
         layout = layout_of(call.schedule, engine, threads)
         runs[call.schedule] = Repeatable(self.kept, form, call, compiled, layout)
 

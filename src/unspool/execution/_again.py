@@ -13,11 +13,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from unspool._nest import Nest
-from unspool.backends import Repeatable, Schedule, may_repeat, repeatable, surroundings_now
-
-FORMS = 8
-"""Forms that are kept for a module, the latest ones."""
+from unspool._nest import Nest, map_leaves
+from unspool.backends import Repeatable, Result, Schedule, make_room, may_repeat, repeatable, surroundings_now
+from unspool.cells import draws_nothing, state_sizes
 
 
 class Again(NamedTuple):
@@ -133,7 +131,43 @@ def remember(
             return
         runs.append(run)
     forms = _LAST.setdefault(module, {})
-    while len(forms) >= FORMS:
-        forms.pop(next(iter(forms)), None)
+    make_room(forms)
     shapes = [leaf.shape for leaf in leaves]
     forms[inputs.shape, options] = Again(runs, schedules, inputs.dtype, type(state), shapes, surroundings_now())
+
+
+def repeat_cell(last: Again, cell: Any, inputs: Tensor, state: Nest | None) -> Result | None:
+    """Run the only cell of a call again, or return None where it has changed.
+
+    Parameters
+    ----------
+    last : Again
+    cell : cell
+    inputs : Tensor of shape (T, B, ...)
+    state : Tensor of shape (B, ...), or tuple of them, or None
+    """
+    if not draws_nothing(cell) or (state is None and state_sizes(cell) is None):
+        return None
+    return last.runs[0].run(cell, inputs, last.start(state))
+
+
+def start_over(state: Nest, resets: Tensor) -> Nest | None:
+    """Return the state of each sequence, or zeros where it is reset, for cells that start at zero.
+
+    Parameters
+    ----------
+    state : Tensor of shape (..., B, H), or tuple of them
+    resets : BoolTensor of shape (B,)
+
+    Returns
+    -------
+    nesting of Tensor, or None
+        None for all other states, whether they fit or not.
+    """
+    leaves = (state,) if type(state) is Tensor else state
+    if not isinstance(leaves, tuple):
+        return None
+    for leaf in leaves:
+        if type(leaf) is not Tensor or leaf.dim() < 2 or leaf.shape[-2] != len(resets):
+            return None
+    return map_leaves(lambda leaf: leaf.masked_fill(resets.unsqueeze(1), 0.0), state)

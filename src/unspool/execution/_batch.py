@@ -17,6 +17,7 @@ from unspool._modes import is_batched, is_exporting, is_inference, is_observed, 
 from unspool._nest import Nest, describe, leaves_of, map_leaves, named_leaves, require_tensors
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule, TracedSchedule
+from unspool.execution._again import start_over
 from unspool.execution._arguments import BoolArray, IntArray, as_booleans, as_lengths, as_tensor, check_lengths
 
 
@@ -45,24 +46,33 @@ SHORT = 64
 
 
 def simplified(
-    inputs: Any, about: Steps, time_major: bool, lengths_name: str = "sequence_length"
-) -> tuple[Steps, Tensor | None]:
-    """Return what is left to say of the steps of a short batch, and before which sequences a single step is a reset.
+    inputs: Any,
+    about: Steps,
+    state: Nest | None,
+    from_zero: bool,
+    time_major: bool,
+    lengths_name: str = "sequence_length",
+) -> tuple[Steps, Nest | None]:
+    """Return what is left to say of the steps of a short batch, and the state in which it begins.
 
-    Lengths that are all T say nothing, and resets before the only step are a matter of the initial state.
+    Lengths that are all T say nothing, and a reset before the only step is another initial state.
 
     Parameters
     ----------
     inputs : nesting of Tensor, or RaggedBatch, or PackedSequence
         As they were passed; only single plain tensors are looked at.
     about : Steps
+    state : nesting of Tensor of shape (..., B, H), or None
+        The initial one.
+    from_zero : bool
+        Whether the cells start at zero; what others start from is asked for once, where they are run.
     time_major, lengths_name
         See `make_schedule`.
 
     Returns
     -------
     about : Steps
-    resets : BoolTensor of shape (B,), or None
+    state : nesting of Tensor of shape (..., B, H), or None
 
     Raises
     ------
@@ -70,21 +80,22 @@ def simplified(
         See `make_schedule`.
     """
     if about.mask is not None or type(inputs) is not Tensor or inputs.dim() < 2 or is_observed() or is_exporting():
-        return about, None
+        return about, state
     first, second = inputs.shape[:2]
     steps, batch = (first, second) if time_major else (second, first)
     if not 0 < steps * batch <= SHORT:
-        return about, None
+        return about, state
     if about.lengths is not None:
         lengths = as_lengths(about.lengths, batch, steps, lengths_name)
         check_lengths(lengths, about.lengths, steps, lengths_name)
         if any(length != steps for length in lengths.tolist()):
-            return about, None
+            return about, state
         about = about._replace(lengths=None)
-    if about.resets is None or steps != 1:
-        return about, None
-    resets = as_booleans(about.resets, "resets", batch, steps, time_major)[0]
-    return about._replace(resets=None), resets.to(inputs.device)
+    if about.resets is None or steps != 1 or not from_zero:
+        return about, state
+    resets = as_booleans(about.resets, "resets", batch, steps, time_major)[0].to(inputs.device)
+    start = None if state is None else start_over(state, resets)
+    return (about, state) if start is None and state is not None else (about._replace(resets=None), start)
 
 
 def refuse_in_traces(inputs: Any, about: Steps) -> None:

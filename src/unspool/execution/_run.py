@@ -10,14 +10,12 @@ from torch import Tensor, nn
 from unspool._modes import autocast_dtype, is_exporting, is_tracing
 from unspool._nest import Nest, leaves_of, map_leaves, named_leaves, require_tensors
 from unspool._ragged import RaggedBatch
-from unspool.backends import Call, Result, Schedule, check_backend, repeated, run
+from unspool.backends import Call, Schedule, check_backend, repeated, run
 from unspool.cells import (
     ResetCell,
     Restart,
     WithStates,
     beside,
-    choose_rows,
-    draws_nothing,
     in_form,
     initial_state_of,
     match_state,
@@ -26,7 +24,7 @@ from unspool.cells import (
     state_sizes,
 )
 from unspool.compiled import Layout, in_graphs, tensors_of, with_tensors
-from unspool.execution._again import Again, again, remember
+from unspool.execution._again import again, remember, repeat_cell
 from unspool.execution._arguments import BoolArray, IntArray, checked_constants
 from unspool.execution._batch import (
     Steps,
@@ -223,10 +221,8 @@ def run_dynamic(
     """Do what `dynamic_rnn` does, with these tensors in place of the cell's own unless they are None."""
     options = (time_major, reverse, pad_output, backend)
     if about.given and tensors is None and not is_tracing():
-        about, resets = simplified(inputs, about, time_major)
-        if resets is not None and initial_state is not None:
-            require_cell(cell)
-            initial_state = start_over(cell, inputs, initial_state, resets)
+        require_cell(cell)
+        about, initial_state = simplified(inputs, about, initial_state, state_sizes(cell) is not None, time_major)
     simple = tensors is None and not (about.given or constants is not None or return_all_states)
     if simple:
         found = _repeated(cell, options, inputs, initial_state)
@@ -258,47 +254,11 @@ def run_dynamic(
     return (outputs, final, in_form_of(inputs, states, time_major)) if return_all_states else (outputs, final)
 
 
-def start_over(cell: Any, inputs: Tensor, state: Nest, resets: Tensor, state_name: str = "initial_state") -> Nest:
-    """Return the state of each sequence, or the cell's own initial one where it is reset.
-
-    Parameters
-    ----------
-    cell : cell
-    inputs : Tensor of shape (T, B, ...) or (B, T, ...)
-    state : nesting of Tensor of shape (B, ...)
-    resets : BoolTensor of shape (B,)
-    state_name : str
-        What the user calls the state, for errors.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the state does not fit: see `match_state`.
-    """
-    own = own_initial_state(cell, inputs, len(resets))
-    return choose_rows(resets, own, match_state(state, own, state_name))
-
-
 def _repeated(cell: Any, options: tuple[Any, ...], inputs: Any, state: Nest | None) -> tuple[Nest, Nest] | None:
     """Run a cell as in its last call of this form, if there was one and nothing has changed."""
     last = again(cell, options, inputs, state) if isinstance(cell, nn.Module) else None
     found = None if last is None else repeat_cell(last, cell, inputs if options[0] else inputs.transpose(0, 1), state)
     return None if found is None else (in_form_of(inputs, found.outputs, options[0]), found.final_state)
-
-
-def repeat_cell(last: Again, cell: Any, inputs: Tensor, state: Nest | None) -> Result | None:
-    """Run the only cell of a call again, or return None where it has changed.
-
-    Parameters
-    ----------
-    last : Again
-    cell : cell
-    inputs : Tensor of shape (T, B, ...)
-    state : Tensor of shape (B, ...), or tuple of them, or None
-    """
-    if not draws_nothing(cell) or (state is None and state_sizes(cell) is None):
-        return None
-    return last.runs[0].run(cell, inputs, last.start(state))
 
 
 def _listed(cell: Any, inputs: Any, **options: Any) -> Layout:

@@ -39,6 +39,11 @@ from unspool.execution import (
 )
 from unspool.layers._options import DEFAULTS, RunOptions, checked_options
 
+RUN_OPTIONS = (
+    "batch_first", "reverse", "go_backwards", "return_sequences", "pad_output", "unroll", "backend", "training",
+)  # fmt: skip
+"""The attributes of a layer that a run depends on."""
+
 
 class RecurrentLayer(nn.Module, ABC):
     """Base of the layers: everything but the cells.
@@ -58,9 +63,7 @@ class RecurrentLayer(nn.Module, ABC):
         If there is an option of another name, or of another type.
     """
 
-    _options: ClassVar[attrgetter[Any]] = attrgetter(
-        "batch_first", "reverse", "go_backwards", "return_sequences", "pad_output", "unroll", "backend", "training"
-    )
+    _options: ClassVar[attrgetter[Any]] = attrgetter(*RUN_OPTIONS)
     """What a run depends on beside the inputs, the state and the cells."""
 
     def __init__(self, batch_first: bool = False, **options: Unpack[RunOptions]) -> None:
@@ -183,13 +186,8 @@ class RecurrentLayer(nn.Module, ABC):
             See `forward` and `unspool.execution.refuse_in_traces`.
         """
         if about.given and not is_tracing() and not self._without_batch(input):
-            left, resets = simplified(input, about, not self.batch_first, "lengths")
-            start = None
-            if resets is not None and hx is not None:
-                assert isinstance(input, Tensor)
-                start = self._start_over(tensors, input, hx, resets)
-            if resets is None or hx is None or start is not None:
-                about, hx = left, hx if start is None else start
+            time_major = not self.batch_first
+            about, hx = simplified(input, about, hx, self._starts_at_zero, time_major, "lengths")
         if constants is None and not about.given:
             last = again(self, self._options(self), input, hx)
             if last is not None:
@@ -215,12 +213,10 @@ class RecurrentLayer(nn.Module, ABC):
         """Return the tensors with which to go on where reading one of the layer's own may mean to compute it."""
         return tensors
 
+    @property
     @abstractmethod
-    def _start_over(self, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest, resets: Tensor) -> Nest | None:
-        """Return the state in which a single step begins, before which these sequences `[B]` are reset.
-
-        None where what was passed is no state of the layer, which the usual way says in its words.
-        """
+    def _starts_at_zero(self) -> bool:
+        """Whether the cells are known to start at zero."""
 
     @abstractmethod
     def _all_cells(self) -> list[Any]:

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from unspool._nest import Nest
 from unspool.backends import Schedule
-from unspool.cells import require_cell
+from unspool.cells import require_cell, state_sizes
 from unspool.compiled import tensors_of, with_tensors
-from unspool.execution import Again, in_form_of, repeat_cell, run_cell, start_over
+from unspool.execution import Again, in_form_of, repeat_cell, run_cell
 from unspool.layers._base import RecurrentLayer, last_or_all
 from unspool.layers._options import RunOptions
 
@@ -62,11 +62,9 @@ class RNN(RecurrentLayer):
     def _all_cells(self) -> list[Any]:
         return [self.cell]
 
-    def _start_over(self, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest, resets: Tensor) -> Nest:
-        def found() -> Nest:
-            return start_over(self.cell, input, hx, resets, "hx")
-
-        return found() if tensors is None else with_tensors(self, tensors, found)
+    @property
+    def _starts_at_zero(self) -> bool:
+        return state_sizes(self.cell) is not None
 
     def _rerun(self, last: Again, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest | None) -> Any:
         if tensors is not None:

@@ -17,7 +17,7 @@ from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule
 from unspool.cells import BuiltinCell, draws_nothing, in_form, match_state
 from unspool.execution import Again, BoolArray, Steps, as_tensor, in_form_of, run_cell
-from unspool.layers._base import RecurrentLayer, last_or_all, stack_states
+from unspool.layers._base import RUN_OPTIONS, RecurrentLayer, last_or_all, stack_states
 from unspool.layers._options import DEFAULTS, CellOptions, LayerOptions, check_flags
 
 
@@ -38,10 +38,7 @@ class TorchLikeLayer(RecurrentLayer):
     """
 
     CELL_OPTIONS: ClassVar[tuple[str, ...]] = tuple(CellOptions.__annotations__)
-    _options = attrgetter(
-        "batch_first", "reverse", "go_backwards", "return_sequences", "pad_output", "unroll", "backend", "training",
-        "num_layers", "bidirectional", "dropout",
-    )  # fmt: skip
+    _options = attrgetter(*RUN_OPTIONS, "num_layers", "bidirectional", "dropout")
     proj_size: int = 0
 
     def __init__(
@@ -189,15 +186,9 @@ class TorchLikeLayer(RecurrentLayer):
     def _all_cells(self) -> list[BuiltinCell]:
         return [cell for _, cell in self._cells]
 
-    def _start_over(self, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest, resets: Tensor) -> Nest | None:
-        del tensors, input
-        leaves = (hx,) if type(hx) is Tensor else hx
-        if not isinstance(leaves, tuple):
-            return None
-        for leaf in leaves:
-            if type(leaf) is not Tensor or leaf.dim() != 3 or leaf.shape[1] != len(resets):
-                return None
-        return map_leaves(lambda leaf: leaf.masked_fill(resets.unsqueeze(1), 0.0), hx)
+    @property
+    def _starts_at_zero(self) -> bool:
+        return True
 
     def _read_once(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
         return self._tensors() if tensors is None else tensors
