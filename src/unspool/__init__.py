@@ -31,6 +31,8 @@ from unspool.layers import CuDNNLSTM as CuDNNLSTM
 from unspool.layers import SimpleRNN as SimpleRNN
 from unspool.layers import accelerate as accelerate
 from unspool.layers import decelerate as decelerate
+from unspool.streaming import Stream as Stream
+from unspool.streaming import stream as stream
 
 # Last: these functions take the places of the subpackages' names, whose modules are imported by their full names.
 from unspool.doctor import doctor as doctor  # isort: skip

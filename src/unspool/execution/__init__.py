@@ -2,8 +2,8 @@
 
 from unspool.execution._again import Again as Again
 from unspool.execution._again import again as again
+from unspool.execution._again import keep as keep
 from unspool.execution._again import remember as remember
-from unspool.execution._again import repeat_cell as repeat_cell
 from unspool.execution._arguments import BoolArray as BoolArray
 from unspool.execution._arguments import IntArray as IntArray
 from unspool.execution._arguments import as_tensor as as_tensor
@@ -31,4 +31,5 @@ from unspool.execution._raw import raw_rnn as raw_rnn
 from unspool.execution._run import check_pad_output as check_pad_output
 from unspool.execution._run import dynamic_rnn as dynamic_rnn
 from unspool.execution._run import run_cell as run_cell
+from unspool.execution._run import start_of as start_of
 from unspool.execution._run import static_rnn as static_rnn

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from unspool._nest import Nest, map_leaves
+from unspool._nest import Nest, leaves_of, map_leaves
 from unspool.backends import Repeatable, Result, Schedule, make_room, may_repeat, repeatable, surroundings_now
 from unspool.cells import draws_nothing, state_sizes
 
@@ -120,20 +120,37 @@ def remember(
         If there is no backend of that name.
     """
     leaves = (state,) if type(state) is Tensor else state
-    if type(inputs) is not Tensor or not isinstance(leaves, tuple):
-        return
-    if not all(type(leaf) is Tensor and leaf.dtype == inputs.dtype for leaf in leaves):
-        return
+    last = keep(inputs, state, cells, schedules, backend) if isinstance(leaves, tuple) else None
+    if last is not None:
+        forms = _LAST.setdefault(module, {})
+        make_room(forms)
+        forms[inputs.shape, options] = last
+
+
+def keep(inputs: Any, state: Nest, cells: Iterable[Any], schedules: Sequence[Schedule], backend: str) -> Again | None:
+    """Return how a call was run, if it can be run so again.
+
+    Parameters
+    ----------
+    inputs, state, cells, schedules, backend
+        See `remember`; the state may be any nesting.
+
+    Raises
+    ------
+    ValueError
+        If there is no backend of that name.
+    """
+    leaves = leaves_of(state)
+    if type(inputs) is not Tensor or not all(type(leaf) is Tensor and leaf.dtype == inputs.dtype for leaf in leaves):
+        return None
     runs = []
     for k, cell in enumerate(cells):
         run = repeatable(cell, schedules[k % len(schedules)], backend)
         if run is None:
-            return
+            return None
         runs.append(run)
-    forms = _LAST.setdefault(module, {})
-    make_room(forms)
     shapes = [leaf.shape for leaf in leaves]
-    forms[inputs.shape, options] = Again(runs, schedules, inputs.dtype, type(state), shapes, surroundings_now())
+    return Again(runs, schedules, inputs.dtype, type(state), shapes, surroundings_now())
 
 
 def repeat_cell(last: Again, cell: Any, inputs: Tensor, state: Nest | None) -> Result | None:

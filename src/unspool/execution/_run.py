@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from unspool._modes import autocast_dtype, is_exporting, is_tracing
@@ -395,7 +396,25 @@ def own_initial_state(cell: Any, inputs: Nest, batch: int) -> Nest:
     first = leaves_of(inputs)[0]
     # Token ids have no dtype to hand on, and under autocast inputs may be narrower than states should be.
     own_dtype = not first.is_floating_point() or autocast_dtype(first.device.type) is not None
-    like = initial_state_of(cell, batch, None if own_dtype else first.dtype, first.device)
+    return start_of(cell, batch, None if own_dtype else first.dtype, first.device)
+
+
+def start_of(cell: Any, batch: int, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Nest:
+    """Return the state in which a cell starts, checked.
+
+    Parameters
+    ----------
+    cell : cell
+    batch : int
+    dtype, device : optional
+        The cell's own by default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `own_initial_state`.
+    """
+    like = initial_state_of(cell, batch, dtype, device)
     require_tensors(like, f"{type(cell).__name__}.initial_state({batch})")
     for path, leaf in named_leaves(like, "state"):
         if leaf.dim() == 0 or leaf.shape[0] != batch:

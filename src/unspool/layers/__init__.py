@@ -7,6 +7,8 @@ from unspool.layers._accelerate import reason_against as reason_against
 from unspool.layers._accelerated import AcceleratedGRU as AcceleratedGRU
 from unspool.layers._accelerated import AcceleratedLSTM as AcceleratedLSTM
 from unspool.layers._accelerated import AcceleratedRNN as AcceleratedRNN
+from unspool.layers._accelerated import delegate_of as delegate_of
+from unspool.layers._accelerated import lent_tensors as lent_tensors
 from unspool.layers._base import RecurrentLayer as RecurrentLayer
 from unspool.layers._bidirectional import Bidirectional as Bidirectional
 from unspool.layers._cudnn import CuDNNGRU as CuDNNGRU

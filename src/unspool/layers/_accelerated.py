@@ -38,6 +38,11 @@ class Options(NamedTuple):
     backend: str = "auto"
 
 
+def options_of(module: nn.RNNBase) -> Options:
+    """Return what `accelerate` was told about a module; the defaults for one that it has not changed."""
+    return Options(**(vars(module).get("_unspool_options") or {}))
+
+
 class Accelerated(nn.RNNBase):
     """What the accelerated modules share.
 
@@ -54,7 +59,7 @@ class Accelerated(nn.RNNBase):
     @property
     def unspool_options(self) -> Options:
         """What `accelerate` was told."""
-        return Options(**(self._unspool_options or {}))
+        return options_of(self)
 
     def forward(  # type: ignore[override]
         self,
@@ -94,10 +99,10 @@ class Accelerated(nn.RNNBase):
         hx = tuple(hx) if isinstance(hx, list) else hx  # which PyTorch takes too
         tensors: dict[str, Tensor] | None = None
         if type(input) is Tensor and lengths is mask is resets is None and not is_compiling():
-            delegate = _known_delegate(self)
+            delegate = known_delegate(self)
             last = None if delegate is None else again(delegate, delegate._options(delegate), input, hx)
             if last is not None:
-                tensors = _tensors_of(self)
+                tensors = lent_tensors(self)
                 found = delegate._rerun(last, tensors, input, hx)  # type: ignore[union-attr]
                 if found is not None:
                     output, state = found
@@ -108,7 +113,7 @@ class Accelerated(nn.RNNBase):
             return super().forward(*as_torch_can_take(self, input, hx))  # type: ignore[misc]
         # No attribute is read again: to read one may mean to compute it, and what is done at each reading in training,
         # such as a step of the power iteration of `spectral_norm`, would be done once more.
-        tensors = _tensors_of(self) if tensors is None else tensors
+        tensors = lent_tensors(self) if tensors is None else tensors
         self._check(input, hx)
         # torch.compile breaks its graph at any torch.nn.LSTM, and would go on to compile what is called here.
         output, state = undisturbed(_run_delegate, self, tensors, input, hx, about, None)
@@ -180,7 +185,7 @@ class AcceleratedGRU(Accelerated, nn.GRU):
     __module__ = "unspool.layers"  # which pickles name
 
 
-def _tensors_of(module: Accelerated) -> dict[str, Tensor]:
+def lent_tensors(module: nn.RNNBase) -> dict[str, Tensor]:
     """Return the module's tensors by name, read as PyTorch reads them."""
     names: list[str] = module._flat_weights_names
     if is_exporting():  # which warns of attributes that change
@@ -191,30 +196,37 @@ def _tensors_of(module: Accelerated) -> dict[str, Tensor]:
 
 _ARGUMENTS = attrgetter(
     "mode", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional", "proj_size",
-    "training", "_unspool_options",
+    "training",
 )  # fmt: skip
+
+
+def _arguments(module: nn.RNNBase) -> tuple[Any, ...]:
+    """Return what a delegate depends on; modules that were not accelerated have no options."""
+    return *_ARGUMENTS(module), vars(module).get("_unspool_options")
+
+
 _DELEGATES: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], TorchLikeLayer]] = WeakKeyDictionary()
 """For each module the arguments that it had at its last call, and the layer that computes for it then."""
 
 
-def _known_delegate(module: Accelerated) -> TorchLikeLayer | None:
+def known_delegate(module: nn.RNNBase) -> TorchLikeLayer | None:
     """Return the layer that has computed for a module whose arguments were what they are now."""
     last = _DELEGATES.get(module)
-    return last[1] if last is not None and last[0] == _ARGUMENTS(module) else None
+    return last[1] if last is not None and last[0] == _arguments(module) else None
 
 
-def _delegate(module: Accelerated) -> TorchLikeLayer:
+def delegate_of(module: nn.RNNBase) -> TorchLikeLayer:
     """Return the layer that computes for a module: its arguments as they are now, without parameters."""
-    found = _known_delegate(module)
+    found = known_delegate(module)
     if found is None:
         found = _find_delegate(module)
-        _DELEGATES[module] = _ARGUMENTS(module), found
+        _DELEGATES[module] = _arguments(module), found
     return found
 
 
-def _find_delegate(module: Accelerated) -> TorchLikeLayer:
+def _find_delegate(module: nn.RNNBase) -> TorchLikeLayer:
     names = ("input_size", "hidden_size", "bias", "batch_first")
-    arguments = {name: getattr(module, name) for name in names} | module.unspool_options._asdict()
+    arguments = {name: getattr(module, name) for name in names} | options_of(module)._asdict()
     # The types of these PyTorch does not check: 1 may stand for True, and NumPy's integers for Python's.
     arguments |= {"bidirectional": bool(module.bidirectional), "num_layers": int(module.num_layers)}
     if module.mode == "LSTM":
@@ -254,4 +266,4 @@ def _run_delegate(
     module: Accelerated, tensors: dict[str, Tensor], input: Any, hx: Nest | None, about: Steps, constants: None
 ) -> tuple[Any, Any]:
     """Run an accelerated module with these tensors."""
-    return _delegate(module).run_with(tensors, input, hx, about, constants)
+    return delegate_of(module).run_with(tensors, input, hx, about, constants)

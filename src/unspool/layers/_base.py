@@ -6,6 +6,7 @@ Letters: B batch, T steps, I input size, H hidden size, L layers, D directions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, ClassVar, Unpack
 
@@ -25,6 +26,7 @@ from unspool.execution import (
     Steps,
     again,
     in_form_of,
+    keep,
     longest,
     make_schedule,
     packed_like,
@@ -208,6 +210,77 @@ class RecurrentLayer(nn.Module, ABC):
     @abstractmethod
     def _rerun(self, last: Again, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest | None) -> Any:
         """Run the layer as in its last call of this form, or return None where a cell has changed."""
+
+    @abstractmethod
+    def repeat(
+        self, last: Again, tensors: dict[str, Tensor] | None, x: Tensor, states: Sequence[list[Tensor]]
+    ) -> tuple[Nest, list[Nest]] | None:
+        """Run the cells as in an earlier run of this form.
+
+        Parameters
+        ----------
+        last : Again
+            That of the earlier run.
+        tensors
+            See `run_with`.
+        x : Tensor of shape (T, B, I)
+        states : sequence of list of Tensor of shape (B, ...)
+            For each cell the leaves of its initial state; see `Repeatable.run`.
+
+        Returns
+        -------
+        output : nesting of Tensor of shape (T, B, ...), or (B, ...) where only the last is returned
+        final_states : list of nesting of Tensor of shape (B, ...)
+
+        None where a cell has changed; without gradients, some of the states may have been stepped by then.
+        """
+
+    @abstractmethod
+    def start(self, tensors: dict[str, Tensor] | None, batch_size: int, dtype: torch.dtype | None = None) -> Nest:
+        """Return the state in which so many sequences start, in the form in which the layer returns one.
+
+        Parameters
+        ----------
+        tensors
+            See `run_with`.
+        batch_size : int
+        dtype : torch.dtype, optional
+            That of the parameters by default.
+        """
+
+    def advance(
+        self, tensors: dict[str, Tensor] | None, x: Nest, hx: Nest, constants: Nest | None = None
+    ) -> tuple[Nest, Nest, Again | None]:
+        """Run the layer forward over time-major inputs without padding, as one part of a longer run.
+
+        Parameters
+        ----------
+        tensors, constants
+            See `run_with`.
+        x : nesting of Tensor of shape (T, B, ...)
+        hx : nesting of Tensor
+            The initial state.
+
+        Returns
+        -------
+        output, state
+            See `repeat`; the state in the form of `hx`.
+        again : Again or None
+            For `repeat`, if that can do the same.
+
+        Raises
+        ------
+        TypeError, ValueError, BackendError
+            See `forward`.
+        """
+        schedule = make_schedule(time_major_inputs(x, time_major=True), Steps(), reverse=False, time_major=True)
+        output, state = self._run(x, hx, constants, [schedule], tensors)
+        last = None if constants is not None else keep(x, state, self._all_cells(), [schedule], self.backend)
+        return output, state, last
+
+    def read_tensors(self) -> dict[str, Tensor] | None:
+        """Return the layer's tensors, read once, for `repeat` and `advance`; None where they are read by themselves."""
+        return self._read_once(None)
 
     def _read_once(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
         """Return the tensors with which to go on where reading one of the layer's own may mean to compute it."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Unpack
 
+import torch
 from torch import Tensor, nn
 
 from unspool._nest import Nest
 from unspool.backends import Schedule
-from unspool.cells import require_cell, state_sizes
+from unspool.cells import draws_nothing, require_cell, state_sizes
 from unspool.compiled import tensors_of, with_tensors
-from unspool.execution import Again, in_form_of, repeat_cell, run_cell
+from unspool.execution import Again, in_form_of, run_cell, start_of
 from unspool.layers._base import RecurrentLayer, last_or_all
 from unspool.layers._options import RunOptions
 
@@ -67,15 +69,32 @@ class RNN(RecurrentLayer):
         return state_sizes(self.cell) is not None
 
     def _rerun(self, last: Again, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest | None) -> Any:
-        if tensors is not None:
+        if hx is None and not self._starts_at_zero:
             return None
-        found = repeat_cell(last, self.cell, input.transpose(0, 1) if self.batch_first else input, hx)
+        x = input.transpose(0, 1) if self.batch_first else input
+        found = self.repeat(last, tensors, x, [last.start(hx)])
         if found is None:
             return None
-        output = last_or_all(last.schedules[0], found.outputs, self.return_sequences)
+        output, (state,) = found
         if self.return_sequences:
             output = in_form_of(input, output, time_major=not self.batch_first)
-        return output, found.final_state
+        return output, state
+
+    def repeat(
+        self, last: Again, tensors: dict[str, Tensor] | None, x: Tensor, states: Sequence[list[Tensor]]
+    ) -> tuple[Nest, list[Nest]] | None:
+        """Run the cell as in an earlier run of this form: see `RecurrentLayer.repeat`."""
+        if tensors is not None or not draws_nothing(self.cell):
+            return None
+        found = last.runs[0].run(self.cell, x, states[0])
+        if found is None:
+            return None
+        return last_or_all(last.schedules[0], found.outputs, self.return_sequences), [found.final_state]
+
+    def start(self, tensors: dict[str, Tensor] | None, batch_size: int, dtype: torch.dtype | None = None) -> Nest:
+        """Return the state in which the cell starts: see `RecurrentLayer.start`."""
+        del tensors
+        return start_of(self.cell, batch_size, dtype)
 
     def _run(
         self,

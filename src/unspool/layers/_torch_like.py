@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Real
 from operator import attrgetter
 from typing import Any, ClassVar, Unpack
@@ -86,6 +86,8 @@ class TorchLikeLayer(RecurrentLayer):
             for suffix in (f"_l{layer}", f"_l{layer}_reverse")[:directions]:
                 cell = make_cell(width, hidden_size, bias, **of_cell)
                 names = list(cell._parameters)
+                for name in names:  # None stands for a parameter that there is not, as in the cell
+                    self.register_parameter(name + suffix, None)
                 for name, parameter in cell.named_parameters():
                     if name not in names:
                         raise TypeError(
@@ -183,6 +185,18 @@ class TorchLikeLayer(RecurrentLayer):
                 f"[T, {self.input_size}] (batch_first={self.batch_first}, input_size={self.input_size})."
             )
 
+    def advance(
+        self, tensors: dict[str, Tensor] | None, x: Nest, hx: Nest, constants: Nest | None = None
+    ) -> tuple[Nest, Nest, Again | None]:
+        """Run the layer over a part of sequences: see `RecurrentLayer.advance`."""
+        if not isinstance(x, Tensor) or x.dim() != 3 or x.shape[-1] != self.input_size:
+            received = f"shape {list(x.shape)}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
+            raise ValueError(
+                f"{type(self).__name__} received steps of {received}; expected [T, B, {self.input_size}] "
+                f"(input_size={self.input_size})."
+            )
+        return super().advance(tensors, x, hx, constants)
+
     def _all_cells(self) -> list[BuiltinCell]:
         return [cell for _, cell in self._cells]
 
@@ -194,15 +208,30 @@ class TorchLikeLayer(RecurrentLayer):
         return self._tensors() if tensors is None else tensors
 
     def _rerun(self, last: Again, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest | None) -> Any:
+        whole = last.start(hx)  # of all cells, each of which changes its part where gradients are off
+        states = [[leaf.select(0, k) for leaf in whole] for k in range(len(last.runs))]
+        found = self.repeat(last, tensors, input.transpose(0, 1) if self.batch_first else input, states)
+        if found is None:
+            return None
+        output, finals = found
+        if self.return_sequences:
+            output = in_form_of(input, output, time_major=not self.batch_first)
+        if torch.is_grad_enabled():
+            return output, stack_states(finals)
+        return output, whole[0] if last.kind is Tensor else last.kind(*whole)
+
+    def repeat(
+        self, last: Again, tensors: dict[str, Tensor] | None, x: Tensor, states: Sequence[list[Tensor]]
+    ) -> tuple[Nest, list[Nest]] | None:
+        """Run the cells as in an earlier run of this form: see `RecurrentLayer.repeat`."""
         if self.training and self.dropout and self.num_layers > 1:
             return None
-        whole = last.start(hx)  # of all cells, each of which changes its part where gradients are off
         directions = len(last.schedules)
-        output: Any = input.transpose(0, 1) if self.batch_first else input
+        output: Any = x
         outputs: list[Any] = []
         finals: list[Nest] = []
         for k, (cell, run) in enumerate(zip(self._bound_cells(tensors), last.runs, strict=True)):
-            found = run.run(cell, output, [leaf.select(0, k) for leaf in whole]) if draws_nothing(cell) else None
+            found = run.run(cell, output, states[k]) if draws_nothing(cell) else None
             if found is None:
                 return None
             finals.append(found.final_state)
@@ -210,11 +239,14 @@ class TorchLikeLayer(RecurrentLayer):
             outputs.append(last_or_all(last.schedules[k % directions], found.outputs, wanted))
             if len(outputs) == directions:
                 output, outputs = outputs[0] if directions == 1 else torch.cat(outputs, -1), []
-        if self.return_sequences:
-            output = in_form_of(input, output, time_major=not self.batch_first)
-        if torch.is_grad_enabled():
-            return output, stack_states(finals)
-        return output, whole[0] if last.kind is Tensor else last.kind(*whole)
+        return output, finals
+
+    def start(self, tensors: dict[str, Tensor] | None, batch_size: int, dtype: torch.dtype | None = None) -> Nest:
+        """Return the state in which the cells start, zeros: see `RecurrentLayer.start`."""
+        cells = self._bound_cells(tensors)
+        weight = cells[0].weight_ih
+        shape = len(cells), batch_size
+        return map_leaves(lambda size: weight.new_zeros((*shape, size), dtype=dtype), cells[0].state_size)
 
     def _run(
         self,

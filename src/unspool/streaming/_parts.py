@@ -1,0 +1,358 @@
+"""What a model that streams is made of, part by part.
+
+Letters: B batch, T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unspool._nest import Nest, leaves_of
+from unspool.backends import make_room, may_repeat
+from unspool.cells import draws_nothing, is_cell, row_inputs_of
+from unspool.execution import Again
+from unspool.layers import RNN, Bidirectional, RecurrentLayer, delegate_of, lent_tensors
+from unspool.streaming._held import Held
+from unspool.streaming._stepwise import condition_of
+
+
+class Part:
+    """One module of the chain.
+
+    Parameters
+    ----------
+    name : str
+        By which the model has it; empty for the model itself.
+    module : Module
+
+    Attributes
+    ----------
+    name, module
+        See the parameters.
+    """
+
+    def __init__(self, name: str, module: nn.Module) -> None:
+        self.name, self.module = name, module
+
+    def __str__(self) -> str:
+        return f"{self.name!r} ({type(self.module).__name__})" if self.name else type(self.module).__name__
+
+    def reason(self) -> str:
+        """Return why it cannot be part of a stream as it is now; empty if it can."""
+        raise NotImplementedError
+
+
+class Stepwise(Part):
+    """A module that acts on each step by itself, and is called as it is.
+
+    Parameters
+    ----------
+    name, module
+        See `Part`.
+    condition : callable, optional
+        Gives the reason why it may not.
+    """
+
+    def __init__(self, name: str, module: nn.Module, condition: Callable[[Any], str] | None) -> None:
+        super().__init__(name, module)
+        self._condition = condition
+
+    def reason(self) -> str:
+        """Return why it cannot be part of a stream as it is now; empty if it can."""
+        return "" if self._condition is None else self._condition(self.module)
+
+
+class Recurrent(Part):
+    """A module with a state: a layer, a cell, or one of `torch.nn`'s recurrent modules.
+
+    Parameters
+    ----------
+    name, module
+        See `Part`.
+    """
+
+    def __init__(self, name: str, module: nn.Module) -> None:
+        super().__init__(name, module)
+        self._own = RNN(module, batch_first=True) if is_cell(module) else module
+        self._known: dict[Any, Again] = {}
+
+    def layer(self) -> tuple[RecurrentLayer, dict[str, Tensor] | None]:
+        """Return the layer that computes, and the tensors that it computes with: None for its own."""
+        own = self._own
+        if isinstance(own, nn.RNNBase):
+            return delegate_of(own), lent_tensors(own)
+        assert isinstance(own, RecurrentLayer)
+        return own, own.read_tensors()
+
+    @property
+    def batch_first(self) -> bool:
+        """Whether whole sequences have batch before time; those of a cell do, as in `dynamic_rnn`."""
+        return bool(self._own.batch_first)
+
+    @property
+    def keeps_time(self) -> bool:
+        """Whether there is an output for each step, and not for the last one alone."""
+        return isinstance(self._own, nn.RNNBase) or self._own.return_sequences  # type: ignore[return-value]
+
+    def reason(self) -> str:
+        """Return why it cannot be part of a stream as it is now; empty if it can."""
+        own: Any = self._own
+        if isinstance(own, nn.RNNBase):
+            if own.bidirectional:
+                return _BIDIRECTIONAL
+            draws = own.training and own.dropout and own.num_layers > 1
+        else:
+            if len(own._directions) > 1:
+                return _BIDIRECTIONAL
+            if own.reverse:
+                return f"runs backward in time, from a last step that a stream does not have yet; {_FORWARD}"
+            draws = own.training and getattr(own, "dropout", 0.0) and own.num_layers > 1
+        module = self.module
+        if own is module and (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)):
+            return (
+                "has forward hooks or a forward of its own, which a stream does not call; remove them, or use "
+                "torch.nn.utils.parametrizations for what they compute"
+            )
+        return _DRAWS if draws else ""
+
+    def start(self, batch_size: int, dtype: torch.dtype | None = None) -> Held:
+        """Return the state in which so many sequences start.
+
+        Parameters
+        ----------
+        batch_size : int
+        dtype : torch.dtype, optional
+            That of the parameters by default.
+        """
+        layer, tensors = self.layer()
+        return Held(layer.start(tensors, batch_size, dtype), layer._state_axes.index("B"))
+
+    def advance(self, x: Nest, held: Held, constants: Nest | None = None) -> Nest:
+        """Run over a chunk, and step the state.
+
+        Parameters
+        ----------
+        x : nesting of Tensor of shape (T, B, ...)
+        held : Held
+            The state before, which is saved; that after it, when this returns.
+        constants : nesting of Tensor of shape (B, ...), optional
+
+        Returns
+        -------
+        nesting of Tensor of shape (T, B, ...), or (B, ...) where only the last output is returned
+
+        Raises
+        ------
+        TypeError, ValueError, BackendError
+            See `unspool.dynamic_rnn`. The state may have been stepped in part.
+        """
+        layer, tensors = self.layer()
+        if type(x) is Tensor and constants is None:
+            key = x.shape, x.dtype, layer._options(layer)
+            last = self._known.get(key)
+            if last is not None and x.is_cpu and x.layout == torch.strided and may_repeat(last.surroundings):
+                found = layer.repeat(last, tensors, x, held.by_cell)
+                if found is not None:
+                    return found[0]
+                held.restore()
+        else:
+            key = None
+        self._refuse_draws(layer, leaves_of(x)[0])
+        output, state, again = layer.advance(tensors, x, held.nest, constants)
+        held.put(state)
+        if again is not None and key is not None:
+            make_room(self._known)
+            self._known[key] = again
+        return output
+
+    def _refuse_draws(self, layer: RecurrentLayer, x: Tensor) -> None:
+        """Refuse a cell that draws for each run what should be held over a sequence, of which a chunk is a part."""
+        for cell in layer._all_cells():
+            if not draws_nothing(cell) and row_inputs_of(cell, x.shape[1]) is not None:
+                raise ValueError(f"{self} {_DRAWS}")
+
+
+_FORWARD = "use a layer that runs forward"
+_BIDIRECTIONAL = (
+    "is bidirectional: its output at a step depends on all later steps, which a stream does not have yet; train a "
+    "model that runs forward only, or call this one on whole sequences"
+)
+_DRAWS = (
+    "is in training and draws dropout masks, which are held over a sequence; call eval() on the model before it streams"
+)
+
+
+class Chain:
+    """A model as a list of parts, and what it was read from, so that a change of it is noticed.
+
+    Parameters
+    ----------
+    model : Module, or sequence of them
+    stepwise : tuple of type
+        Classes of modules that the user knows to act on each step by itself.
+
+    Attributes
+    ----------
+    parts : list of Part
+    recurrent : list of Recurrent
+        Those with a state.
+    batch_first : bool
+        Whether whole sequences have batch before time.
+    keeps_time : bool
+        Whether there is an output for each step.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it has no recurrent part, or one that cannot stream.
+    """
+
+    def __init__(self, model: Any, stepwise: tuple[type[nn.Module], ...] = ()) -> None:
+        self._read_from: list[tuple[Any, list[Any]]] = []
+        self._stepwise = stepwise
+        self.parts = list(self._walk("", model))
+        self.recurrent = [part for part in self.parts if isinstance(part, Recurrent)]
+        if not self.recurrent:
+            raise TypeError(
+                f"{type(model).__name__} has no recurrent part; expected a cell, a layer, or a torch.nn.Sequential "
+                "with one in it. A model without a state is called as it is."
+            )
+        first = self.recurrent[0]
+        for part in self.recurrent:
+            if part.batch_first != first.batch_first:
+                raise ValueError(
+                    f"{first} has batch_first={first.batch_first} and {part} has batch_first={part.batch_first}; "
+                    "expected the same in all layers of a model."
+                )
+        for part in self.recurrent[:-1]:
+            if not part.keeps_time:
+                raise ValueError(
+                    f"{part} returns its last output alone (return_sequences=False), and another recurrent part comes "
+                    "after it; expected return_sequences=True before the last one."
+                )
+        self.batch_first, self.keeps_time = first.batch_first, self.recurrent[-1].keeps_time
+
+    def _walk(self, name: str, module: Any) -> Iterator[Part]:
+        if isinstance(module, nn.ModuleList | list | tuple) or _is_sequential(module):
+            children = dict(module.named_children()) if isinstance(module, nn.Module) else dict(enumerate(module))
+            self._read_from.append((module, _children(module)))
+            for key, child in children.items():
+                yield from self._walk(f"{name}.{key}" if name else str(key), child)
+            return
+        yield self._part(name, module)
+
+    def _part(self, name: str, module: Any) -> Part:
+        if isinstance(module, Bidirectional):
+            raise ValueError(f"{Part(name, module)} {_BIDIRECTIONAL}.")
+        if isinstance(module, type) or not isinstance(module, nn.Module):
+            raise TypeError(
+                f"{name or 'the model'} is {module!r}; expected a cell, a layer, or a torch.nn.Sequential of modules."
+            )
+        if _is_recurrent(module) or is_cell(module):
+            part: Part = Recurrent(name, module)
+        elif isinstance(module, self._stepwise):
+            part = Stepwise(name, module, None)
+        else:
+            try:
+                part = Stepwise(name, module, condition_of(module))
+            except KeyError:
+                raise TypeError(
+                    f"{Part(name, module)} is not known to act on each step by itself, so that its outputs in a stream "
+                    "could differ from those over whole sequences; expected cells, layers, linear, embedding and "
+                    "normalisation layers and activations, in a torch.nn.Sequential or a list. If it does, tell so: "
+                    f"unspool.stream(..., stepwise=({type(module).__name__},))."
+                ) from None
+        reason = part.reason()
+        if reason:
+            raise ValueError(f"{part} {reason}.")
+        return part
+
+    def check(self) -> None:
+        """Refuse a model that has changed so that it is another chain, or cannot stream any more.
+
+        Raises
+        ------
+        ValueError
+            If it has.
+        """
+        for module, children in self._read_from:
+            if children != _children(module):
+                raise ValueError(
+                    "modules were added to the model, removed or replaced since the stream was made; make another one."
+                )
+            if isinstance(module, nn.Module) and (module._forward_hooks or module._forward_pre_hooks):
+                raise ValueError(
+                    f"{type(module).__name__} has forward hooks, which a stream does not call; remove them."
+                )
+        for part in self.parts:
+            reason = part.reason()
+            if reason:
+                raise ValueError(f"{part} {reason}.")
+
+    def advance(self, x: Nest, states: Sequence[Held], constants: Nest | None = None) -> Nest:
+        """Run over a chunk, and step the states.
+
+        Parameters
+        ----------
+        x : nesting of Tensor of shape (T, B, ...)
+        states : sequence of Held
+            Of the recurrent parts.
+        constants : nesting of Tensor of shape (B, ...), optional
+
+        Raises
+        ------
+        TypeError, ValueError, BackendError
+            See `unspool.dynamic_rnn`. The states are then as they were.
+        """
+        for held in states:
+            held.save()
+        try:
+            left = iter(states)
+            for part in self.parts:
+                x = part.advance(x, next(left), constants) if isinstance(part, Recurrent) else part.module(x)
+        except BaseException:
+            for held in states:
+                held.restore()
+            raise
+        return x
+
+
+def parts_of(model: Any, stepwise: tuple[type[nn.Module], ...] = ()) -> list[Part]:
+    """Return the parts of a model in the order in which they run.
+
+    Parameters
+    ----------
+    model, stepwise
+        See `Chain`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `Chain`.
+    """
+    return Chain(model, stepwise).parts
+
+
+_FORWARDS = {nn.LSTM: nn.LSTM.forward, nn.GRU: nn.GRU.forward, nn.RNN: nn.RNN.forward}
+
+
+def _is_recurrent(module: nn.Module) -> bool:
+    """Tell whether a module is a layer whose forward is known."""
+    forward = type(module).forward
+    if isinstance(module, RecurrentLayer):
+        return forward is RecurrentLayer.forward
+    return isinstance(module, nn.RNNBase) and (
+        forward in _FORWARDS.values() or forward.__module__ == "unspool.layers._accelerated"
+    )
+
+
+def _is_sequential(module: Any) -> bool:
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+def _children(module: Any) -> list[Any]:
+    return list(module._modules.values()) if isinstance(module, nn.Module) else list(module)
