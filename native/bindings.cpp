@@ -121,10 +121,12 @@ bool is_main_thread() {
 }
 
 template <class T>
-void run(const BoundPlan& bound, const OwnedLayout& layout, nb::list tensors, int threads, unspool::Workspace* kept) {
+void run(const BoundPlan& bound, const OwnedLayout& layout, nb::list tensors, int threads, unspool::Workspace* kept,
+         bool one_step) {
   const unspool::Plan& plan = bound.plan;
+  if (one_step && layout.view.steps != 1) throw std::invalid_argument("engine: one step in a layout of several");
   if (tensors.size() < bound.tensors) throw std::invalid_argument("engine: fewer tensors than the plan has places for");
-  unspool::ArrayReader<T> reader(::tensors());
+  unspool::ArrayReader<T> reader(::tensors(), one_step);
   std::vector<unspool::Array<T>> a;
   std::vector<unspool::Weight<T>> w;
   a.reserve(bound.arrays.size()), w.reserve(bound.weights.size());
@@ -180,9 +182,9 @@ NB_MODULE(_engine, m) {
   nb::class_<unspool::Workspace>(m, "Workspace", "Packed weights that are kept for the next run of the same plan.")
       .def(nb::init<>());
   m.def("run_f32", &run<float>, "plan"_a, "layout"_a, "tensors"_a, "threads"_a, "workspace"_a.none() = nb::none(),
-        "Run a plan in float32.");
-  m.def("run_f64", &run<double>, "plan"_a, "layout"_a, "tensors"_a, "threads"_a,
-        "workspace"_a.none() = nb::none(), "Run a plan in float64.");
+        "one_step"_a = false, "Run a plan in float32; inputs and outputs of one step are without an axis of time.");
+  m.def("run_f64", &run<double>, "plan"_a, "layout"_a, "tensors"_a, "threads"_a, "workspace"_a.none() = nb::none(),
+        "one_step"_a = false, "Run a plan in float64.");
   m.def("available_isas", &unspool::available_isas, "Instruction sets that can run here, best last.");
   m.def("active_isa", [] { return unspool::active_isa(); }, "The instruction set in use.");
   m.def("measure_peak_gflops", &unspool::measure_peak_gflops, "seconds"_a, nb::call_guard<nb::gil_scoped_release>(),

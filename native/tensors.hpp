@@ -98,12 +98,13 @@ inline std::vector<Form> forms_of(const Plan& plan) {
 template <class T>
 class ArrayReader {
  public:
-  explicit ArrayReader(const TensorReader& tensors) : tensors_(tensors) {}
+  // Where there is one step, padded arrays have no axis of time.
+  ArrayReader(const TensorReader& tensors, bool one_step) : tensors_(tensors), time_(one_step ? 0 : 1) {}
 
   Array<T> array(nb::handle object, const Form& form) {
     if (form.axes == Form::unused) return {nullptr, 0, 0, 0};
     const dltensor t = tensors_.describe<T>(object);
-    const int apart = form.axes == Form::padded ? 2 : form.axes == Form::matrix ? 1 : 0;  // axes that have a stride
+    const int apart = form.axes == Form::padded ? time_ + 1 : form.axes == Form::matrix ? 1 : 0;  // axes with a stride
     if (t.ndim < apart) throw std::invalid_argument("engine: an array with too few axes");
     int64_t size[2] = {1, 1}, stride[2] = {0, 0}, width = 1;
     for (int i = apart; i < t.ndim; ++i) width *= t.shape[i];
@@ -116,6 +117,7 @@ class ArrayReader {
       data = copied(t);
       stride[0] = (apart == 2 ? size[1] : 1) * width, stride[1] = width;
     }
+    if (form.axes == Form::padded && !time_) return {data, 1, width, size[0] * stride[0], size[0], stride[0]};
     if (form.axes == Form::padded) return {data, size[0], width, stride[0], size[1], stride[1]};
     return {data, size[0], width, size[0] > 1 ? stride[0] : width};
   }
@@ -162,6 +164,7 @@ class ArrayReader {
   }
 
   const TensorReader& tensors_;
+  const int time_;  // the axes of time that padded arrays have
   std::vector<std::unique_ptr<T[]>> copies_;
 };
 

@@ -39,6 +39,7 @@ def run_f32(
     tensors: list[Tensor],
     threads: int,
     workspace: Workspace | None = None,
+    one_step: bool = False,
 ) -> None: ...
 def run_f64(
     plan: Plan,
@@ -46,6 +47,7 @@ def run_f64(
     tensors: list[Tensor],
     threads: int,
     workspace: Workspace | None = None,
+    one_step: bool = False,
 ) -> None: ...
 def available_isas() -> list[str]: ...
 def active_isa() -> str: ...

@@ -33,6 +33,10 @@ is_inference = torch.is_inference_mode_enabled
 """Tell whether tensors that are made now are of no use outside of inference mode."""
 
 
+set_grad = torch._C._set_grad_enabled
+"""Turn gradients on or off: `torch.set_grad_enabled` without an object for each time."""
+
+
 def is_transformed() -> bool:
     """Tell whether a transform of `torch.func` wraps tensors, whose memory cannot be had."""
     return _functorch.maybe_current_level() is not None

@@ -6,7 +6,7 @@ that are stacked or cut are done with the parameters themselves, and where every
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -91,6 +91,31 @@ class Inference:
             with static.workspace(self) as workspace:
                 self._run[dtype](self.native, layout.engine, tensors, layout.threads, workspace)
         return outputs
+
+    def bound(self, layout: TokenLayout, dtype: torch.dtype) -> Callable[..., list[Tensor]]:
+        """Return `run` for one layout without padding: what there is to know before a run is known.
+
+        Parameters
+        ----------
+        layout : TokenLayout
+        dtype : torch.dtype
+
+        Returns
+        -------
+        callable
+            `bound(values, states, one_step)`, where inputs and outputs of one step may be without an axis of time.
+        """
+        run, native, engine, threads = self._run[dtype], self.native, layout.engine, layout.threads
+        shapes = {
+            one_step: [(*layout.shape[one_step:], *shape) for shape in self._shapes] for one_step in (False, True)
+        }
+
+        def bound(values: Iterable[Tensor], states: list[Tensor], one_step: bool) -> list[Tensor]:
+            outputs = [torch.empty(shape, dtype=dtype) for shape in shapes[one_step]]
+            run(native, engine, [*values, *states, *outputs], threads, None, one_step)
+            return outputs
+
+        return bound
 
 
 def _cut(weight: Value) -> tuple[Value, int, int]:

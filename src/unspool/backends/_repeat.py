@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
 
 from unspool._nest import leaves_of
-from unspool._reason import Reason
 from unspool.backends._engine_run import CompiledStep, EngineRun, Request
 from unspool.backends._layout import TokenLayout
 from unspool.backends.base import Call, Result
@@ -75,7 +75,8 @@ class Repeatable:
     def __init__(
         self, kept: Kept[Any], form: tuple[Any, ...], call: Call, compiled: CompiledStep, layout: TokenLayout
     ) -> None:
-        self._kept, self._form, self.layout = kept, form, layout
+        owner = vars(call.cell).get("bound_from", call.cell)
+        self._kept, self._shelf, self._owner, self.layout = kept, kept.shelf(owner, form), ref(owner), layout
         self.dtype = call.inputs.dtype
         params = list(zip(compiled.leaves["param"], compiled.step.recording.parameters, compiled.step.recording.made,
                           strict=True))  # fmt: skip
@@ -85,6 +86,7 @@ class Repeatable:
         pool = [*compiled.leaves["input"], *(leaf for leaf, _, made in params if not made), *fixed]
         self._compiled, self._fixed = compiled, list(fixed.values())
         self._infer = _Picked(pool, compiled.inference.before, compiled.inference.takes)
+        self._engine = compiled.inference.bound(layout, self.dtype)
         self._inputs = _Picked(pool, compiled.before, compiled.step.loop.inputs)
         self._params = _Picked([*pool, *(value for value, *_ in compiled.before)], [], compiled.step.loop.params)
 
@@ -98,7 +100,7 @@ class Repeatable:
         """
         return self._compiled is compiled and self.layout.threads == threads
 
-    def run(self, cell: nn.Module, inputs: Tensor, states: list[Tensor]) -> Result | None:
+    def run(self, cell: nn.Module, inputs: Tensor, states: list[Tensor], one_step: bool = False) -> Result | None:
         """Run it once more, or return None where the cell has changed.
 
         Parameters
@@ -108,14 +110,16 @@ class Repeatable:
         states : list of Tensor of shape (B, ...)
             The leaves of the initial state. Where gradients are off, each must be contiguous and in memory of its own:
             they become the final ones.
+        one_step : bool
+            Whether there is one step, without gradients, and inputs and outputs have no axis of time.
         """
-        standing = self._kept.standing(cell, self._form)
-        if standing is None or isinstance(standing[0], Reason):
+        if vars(cell).get("bound_from", cell) is not self._owner():
             return None
-        compiled, tensors = standing
-        if compiled is not self._compiled:  # it was read anew, or computes with another of its readings now
+        standing = self._kept.standing(self._shelf, cell)
+        if standing is None or standing[0] is not self._compiled:  # read anew, or as another of its readings now
             return None
-        pool = [inputs, *tensors]
+        compiled = self._compiled
+        pool = [inputs, *standing[1]]
         if any(map(Tensor.is_neg, pool)):
             return None
         pool += self._fixed
@@ -125,7 +129,7 @@ class Repeatable:
             count = len(results) - len(states)
             outputs, states = results[:count], results[count:]
         else:
-            outputs = compiled.inference.run(self._infer(pool), states, self.layout, self.dtype)
+            outputs = self._engine(self._infer(pool), states, one_step)
         return Result(compiled.put_outputs(outputs), compiled.put_state(states))
 
 

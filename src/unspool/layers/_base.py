@@ -212,8 +212,18 @@ class RecurrentLayer(nn.Module, ABC):
         """Run the layer as in its last call of this form, or return None where a cell has changed."""
 
     @abstractmethod
+    def bound_cells(self, tensors: dict[str, Tensor] | None) -> list[Any]:
+        """Return the cells by layer, then direction, with these tensors in place where they hold none themselves.
+
+        Parameters
+        ----------
+        tensors
+            See `run_with`.
+        """
+
+    @abstractmethod
     def repeat(
-        self, last: Again, tensors: dict[str, Tensor] | None, x: Tensor, states: Sequence[list[Tensor]]
+        self, last: Again, cells: Sequence[Any], x: Tensor, states: Sequence[list[Tensor]], one_step: bool = False
     ) -> tuple[Nest, list[Nest]] | None:
         """Run the cells as in an earlier run of this form.
 
@@ -221,11 +231,13 @@ class RecurrentLayer(nn.Module, ABC):
         ----------
         last : Again
             That of the earlier run.
-        tensors
-            See `run_with`.
+        cells : sequence of cell
+            See `bound_cells`.
         x : Tensor of shape (T, B, I)
         states : sequence of list of Tensor of shape (B, ...)
             For each cell the leaves of its initial state; see `Repeatable.run`.
+        one_step : bool
+            Whether input and output have no axis of time; see `Repeatable.run`.
 
         Returns
         -------

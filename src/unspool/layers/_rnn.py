@@ -69,10 +69,10 @@ class RNN(RecurrentLayer):
         return state_sizes(self.cell) is not None
 
     def _rerun(self, last: Again, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest | None) -> Any:
-        if hx is None and not self._starts_at_zero:
+        if tensors is not None or (hx is None and not self._starts_at_zero):
             return None
         x = input.transpose(0, 1) if self.batch_first else input
-        found = self.repeat(last, tensors, x, [last.start(hx)])
+        found = self.repeat(last, [self.cell], x, [last.start(hx)])
         if found is None:
             return None
         output, (state,) = found
@@ -80,16 +80,22 @@ class RNN(RecurrentLayer):
             output = in_form_of(input, output, time_major=not self.batch_first)
         return output, state
 
+    def bound_cells(self, tensors: dict[str, Tensor] | None) -> list[Any]:
+        """Return the cell: see `RecurrentLayer.bound_cells`."""
+        del tensors
+        return [self.cell]
+
     def repeat(
-        self, last: Again, tensors: dict[str, Tensor] | None, x: Tensor, states: Sequence[list[Tensor]]
+        self, last: Again, cells: Sequence[Any], x: Tensor, states: Sequence[list[Tensor]], one_step: bool = False
     ) -> tuple[Nest, list[Nest]] | None:
         """Run the cell as in an earlier run of this form: see `RecurrentLayer.repeat`."""
-        if tensors is not None or not draws_nothing(self.cell):
+        if not draws_nothing(cells[0]):
             return None
-        found = last.runs[0].run(self.cell, x, states[0])
+        found = last.runs[0].run(cells[0], x, states[0], one_step)
         if found is None:
             return None
-        return last_or_all(last.schedules[0], found.outputs, self.return_sequences), [found.final_state]
+        whole = one_step or self.return_sequences
+        return last_or_all(last.schedules[0], found.outputs, whole), [found.final_state]
 
     def start(self, tensors: dict[str, Tensor] | None, batch_size: int, dtype: torch.dtype | None = None) -> Nest:
         """Return the state in which the cell starts: see `RecurrentLayer.start`."""

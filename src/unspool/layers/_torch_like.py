@@ -120,7 +120,7 @@ class TorchLikeLayer(RecurrentLayer):
     def _without_batch(self, input: Nest) -> bool:
         return isinstance(input, Tensor) and input.dim() == 2
 
-    def _bound_cells(self, tensors: dict[str, Tensor] | None = None) -> list[BuiltinCell]:
+    def bound_cells(self, tensors: dict[str, Tensor] | None = None) -> list[BuiltinCell]:
         """Return the cells with the layer's parameters, or the tensors given, in place, by layer, then direction."""
         own, training = self._tensors() if tensors is None else tensors, self.training
         return [cell.bind({name: own.get(name + suffix) for name in cell._parameters}, training)
@@ -128,7 +128,7 @@ class TorchLikeLayer(RecurrentLayer):
 
     def reset_parameters(self) -> None:
         """Fill the parameters anew, as `init` tells."""
-        for cell in self._bound_cells():
+        for cell in self.bound_cells():
             cell.reset_parameters()
 
     def flatten_parameters(self) -> None:
@@ -164,7 +164,7 @@ class TorchLikeLayer(RecurrentLayer):
         )
         if hx is not None:
             tensors = self._tensors() if tensors is None else tensors  # once: to read one may mean to compute it
-            hx = map_leaves(lambda leaf: leaf.unsqueeze(1), _matched(hx, self._bound_cells(tensors)))
+            hx = map_leaves(lambda leaf: leaf.unsqueeze(1), _matched(hx, self.bound_cells(tensors)))
         about = Steps(about.lengths, mask, resets)
         output, state = super()._run_batch(tensors, input.unsqueeze(axis), hx, about, constants)
         return output.squeeze(axis if self.return_sequences else 0), map_leaves(lambda leaf: leaf.squeeze(1), state)
@@ -210,7 +210,9 @@ class TorchLikeLayer(RecurrentLayer):
     def _rerun(self, last: Again, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest | None) -> Any:
         whole = last.start(hx)  # of all cells, each of which changes its part where gradients are off
         states = [[leaf.select(0, k) for leaf in whole] for k in range(len(last.runs))]
-        found = self.repeat(last, tensors, input.transpose(0, 1) if self.batch_first else input, states)
+        found = self.repeat(
+            last, self.bound_cells(tensors), input.transpose(0, 1) if self.batch_first else input, states
+        )
         if found is None:
             return None
         output, finals = found
@@ -221,7 +223,7 @@ class TorchLikeLayer(RecurrentLayer):
         return output, whole[0] if last.kind is Tensor else last.kind(*whole)
 
     def repeat(
-        self, last: Again, tensors: dict[str, Tensor] | None, x: Tensor, states: Sequence[list[Tensor]]
+        self, last: Again, cells: Sequence[Any], x: Tensor, states: Sequence[list[Tensor]], one_step: bool = False
     ) -> tuple[Nest, list[Nest]] | None:
         """Run the cells as in an earlier run of this form: see `RecurrentLayer.repeat`."""
         if self.training and self.dropout and self.num_layers > 1:
@@ -230,12 +232,12 @@ class TorchLikeLayer(RecurrentLayer):
         output: Any = x
         outputs: list[Any] = []
         finals: list[Nest] = []
-        for k, (cell, run) in enumerate(zip(self._bound_cells(tensors), last.runs, strict=True)):
-            found = run.run(cell, output, states[k]) if draws_nothing(cell) else None
+        for k, (cell, run) in enumerate(zip(cells, last.runs, strict=True)):
+            found = run.run(cell, output, states[k], one_step) if draws_nothing(cell) else None
             if found is None:
                 return None
             finals.append(found.final_state)
-            wanted = self.return_sequences or k < len(last.runs) - directions
+            wanted = one_step or self.return_sequences or k < len(last.runs) - directions
             outputs.append(last_or_all(last.schedules[k % directions], found.outputs, wanted))
             if len(outputs) == directions:
                 output, outputs = outputs[0] if directions == 1 else torch.cat(outputs, -1), []
@@ -243,7 +245,7 @@ class TorchLikeLayer(RecurrentLayer):
 
     def start(self, tensors: dict[str, Tensor] | None, batch_size: int, dtype: torch.dtype | None = None) -> Nest:
         """Return the state in which the cells start, zeros: see `RecurrentLayer.start`."""
-        cells = self._bound_cells(tensors)
+        cells = self.bound_cells(tensors)
         weight = cells[0].weight_ih
         shape = len(cells), batch_size
         return map_leaves(lambda size: weight.new_zeros((*shape, size), dtype=dtype), cells[0].state_size)
@@ -256,7 +258,7 @@ class TorchLikeLayer(RecurrentLayer):
         schedules: list[Schedule],
         tensors: dict[str, Tensor] | None,
     ) -> tuple[Nest, Nest]:
-        cells = self._bound_cells(tensors)
+        cells = self.bound_cells(tensors)
         starts = _initial_states(cells, hx, schedules[0].batch)
         final_states = []
         output: Any = x

@@ -47,17 +47,25 @@ class Kept(Generic[T]):
         self._cells: WeakKeyDictionary[nn.Module, dict[Any, _Shelf[T]]] = WeakKeyDictionary()
         self._see: Callable[[nn.Module], object] = _blind
 
-    def standing(self, cell: nn.Module, form: Any) -> tuple[T, tuple[Tensor, ...]] | None:
-        """Return what `find` would, where it would not read; else None.
+    def shelf(self, cell: nn.Module, form: Any) -> _Shelf[T] | None:
+        """Return where the readings of a cell for a form are; it stays there as long as the cell lives.
 
         Parameters
         ----------
         cell : cell
         form : hashable
         """
-        shelves = self._cells.get(vars(cell).get("bound_from", cell))
-        shelf = None if shelves is None or self._see is not _blind else shelves.get(form)
-        return None if shelf is None else self._standing(shelf, cell)
+        return self._cells.get(vars(cell).get("bound_from", cell), {}).get(form)
+
+    def standing(self, shelf: _Shelf[T], cell: nn.Module) -> tuple[T, tuple[Tensor, ...]] | None:
+        """Return what `find` would, where it would not read; else None.
+
+        Parameters
+        ----------
+        shelf : see `shelf`
+        cell : cell
+        """
+        return self._standing(shelf, cell) if self._see is _blind else None
 
     def find(
         self, cell: nn.Module, form: Any, read: Callable[[], tuple[Guard | None, T]], too_often: Callable[[str], T]

@@ -5,7 +5,8 @@ Letters: B batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -49,16 +50,22 @@ class Held:
         """B."""
         return self.leaves[0].shape[self.axis]
 
-    def save(self) -> None:
-        """Keep the state for `restore`."""
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Return to the state as it is now where what runs in the `with` block raises; `restore` does so after it."""
         if not self._before:
             with torch.inference_mode(False):
                 self._before = [torch.empty_like(leaf) for leaf in self.leaves]
         for before, leaf in zip(self._before, self.leaves, strict=True):
             before.copy_(leaf)
+        try:
+            yield
+        except BaseException:
+            self.restore()
+            raise
 
     def restore(self) -> None:
-        """Return to what was kept by the last `save`."""
+        """Return to the state in which the last `kept` was entered."""
         for before, leaf in zip(self._before, self.leaves, strict=True):
             leaf.copy_(before)
 

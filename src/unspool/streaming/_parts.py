@@ -6,12 +6,14 @@ Letters: B batch, T steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unspool._nest import Nest, leaves_of
+from unspool._nest import Nest, leaves_of, map_leaves
 from unspool.backends import make_room, may_repeat
 from unspool.cells import draws_nothing, is_cell, row_inputs_of
 from unspool.execution import Again
@@ -54,16 +56,28 @@ class Stepwise(Part):
     name, module
         See `Part`.
     condition : callable, optional
-        Gives the reason why it may not.
+        Gives the reason why it may not. None for a class of the user's, which has an axis of time in all its inputs.
     """
 
-    def __init__(self, name: str, module: nn.Module, condition: Callable[[Any], str] | None) -> None:
+    def __init__(self, name: str, module: nn.Module, condition: Callable[[Any], str] | None = None) -> None:
         super().__init__(name, module)
         self._condition = condition
 
     def reason(self) -> str:
         """Return why it cannot be part of a stream as it is now; empty if it can."""
-        return "" if self._condition is None else self._condition(self.module)
+        return self._condition(self.module) if self._condition else ""
+
+    def run(self, x: Nest, one_step: bool) -> Nest:
+        """Call it.
+
+        Parameters
+        ----------
+        x : nesting of Tensor of shape (T, B, ...), or (B, ...) for one step
+        one_step : bool
+        """
+        if not one_step or self._condition is not None:
+            return self.module(x)
+        return map_leaves(lambda leaf: leaf[0], self.module(map_leaves(lambda leaf: leaf.unsqueeze(0), x)))
 
 
 class Recurrent(Part):
@@ -79,6 +93,7 @@ class Recurrent(Part):
         super().__init__(name, module)
         self._own = RNN(module, batch_first=True) if is_cell(module) else module
         self._known: dict[Any, Again] = {}
+        self._bound: tuple[Any, list[Tensor], bool, list[Any]] = None, [], False, []
 
     def layer(self) -> tuple[RecurrentLayer, dict[str, Tensor] | None]:
         """Return the layer that computes, and the tensors that it computes with: None for its own."""
@@ -131,43 +146,70 @@ class Recurrent(Part):
         layer, tensors = self.layer()
         return Held(layer.start(tensors, batch_size, dtype), layer._state_axes.index("B"))
 
-    def advance(self, x: Nest, held: Held, constants: Nest | None = None) -> Nest:
-        """Run over a chunk, and step the state.
+    def run(self, x: Nest, held: Held, constants: Nest | None, one_step: bool) -> Nest:
+        """Run over a chunk, or one step, and step the state.
 
         Parameters
         ----------
-        x : nesting of Tensor of shape (T, B, ...)
+        x : nesting of Tensor of shape (T, B, ...), or (B, ...) for one step
         held : Held
-            The state before, which is saved; that after it, when this returns.
-        constants : nesting of Tensor of shape (B, ...), optional
+            The state before; that after it, when this returns.
+        constants : nesting of Tensor of shape (B, ...), or None
+        one_step : bool
 
         Returns
         -------
-        nesting of Tensor of shape (T, B, ...), or (B, ...) where only the last output is returned
+        nesting of Tensor of shape (T, B, ...), or (B, ...) for one step, or where only the last output is returned
 
         Raises
         ------
         TypeError, ValueError, BackendError
-            See `unspool.dynamic_rnn`. The state may have been stepped in part.
+            See `unspool.dynamic_rnn`. The state is then as it was.
         """
         layer, tensors = self.layer()
-        if type(x) is Tensor and constants is None:
-            key = x.shape, x.dtype, layer._options(layer)
+        key = None
+        if constants is None and type(x) is Tensor:
+            key = one_step, x.shape, x.dtype, layer._options(layer)
             last = self._known.get(key)
             if last is not None and x.is_cpu and x.layout == torch.strided and may_repeat(last.surroundings):
-                found = layer.repeat(last, tensors, x, held.by_cell)
+                found = self._repeat(last, layer, self._cells(layer, tensors), x, held, one_step)
                 if found is not None:
                     return found[0]
-                held.restore()
-        else:
-            key = None
+        x = map_leaves(lambda leaf: leaf.unsqueeze(0), x) if one_step else x
         self._refuse_draws(layer, leaves_of(x)[0])
         output, state, again = layer.advance(tensors, x, held.nest, constants)
         held.put(state)
         if again is not None and key is not None:
             make_room(self._known)
             self._known[key] = again
-        return output
+        return map_leaves(lambda leaf: leaf[0], output) if one_step and self.keeps_time else output
+
+    def _repeat(
+        self, last: Again, layer: RecurrentLayer, cells: list[Any], x: Tensor, held: Held, one_step: bool
+    ) -> tuple[Nest, list[Nest]] | None:
+        """Run as the last time; None where a cell has changed."""
+        if len(cells) == 1:  # it steps its state at the end, or not at all
+            return layer.repeat(last, cells, x, held.by_cell, one_step)
+        with held.kept():
+            found = layer.repeat(last, cells, x, held.by_cell, one_step)
+        if found is None:
+            held.restore()
+        return found
+
+    def _cells(self, layer: RecurrentLayer, tensors: dict[str, Tensor] | None) -> list[Any]:
+        """Return the layer's cells, those of the last step where they compute with the same tensors."""
+        if tensors is None:
+            return layer.bound_cells(None)
+        of, values, training, cells = self._bound
+        if (
+            of is not layer
+            or training != layer.training
+            or len(values) != len(tensors)
+            or not all(map(is_, values, tensors.values()))
+        ):
+            cells = layer.bound_cells(tensors)
+            self._bound = layer, list(tensors.values()), layer.training, cells
+        return cells
 
     def _refuse_draws(self, layer: RecurrentLayer, x: Tensor) -> None:
         """Refuse a cell that draws for each run what should be held over a sequence, of which a chunk is a part."""
@@ -255,7 +297,7 @@ class Chain:
         if _is_recurrent(module) or is_cell(module):
             part: Part = Recurrent(name, module)
         elif isinstance(module, self._stepwise):
-            part = Stepwise(name, module, None)
+            part = Stepwise(name, module)
         else:
             try:
                 part = Stepwise(name, module, condition_of(module))
@@ -293,31 +335,34 @@ class Chain:
             if reason:
                 raise ValueError(f"{part} {reason}.")
 
-    def advance(self, x: Nest, states: Sequence[Held], constants: Nest | None = None) -> Nest:
-        """Run over a chunk, and step the states.
+    def run(self, x: Nest, states: Sequence[Held], constants: Nest | None, one_step: bool) -> Nest:
+        """Run over a chunk, or one step, and step the states.
 
         Parameters
         ----------
-        x : nesting of Tensor of shape (T, B, ...)
+        x : nesting of Tensor of shape (T, B, ...), or (B, ...) for one step
         states : sequence of Held
             Of the recurrent parts.
-        constants : nesting of Tensor of shape (B, ...), optional
+        constants : nesting of Tensor of shape (B, ...), or None
+        one_step : bool
 
         Raises
         ------
         TypeError, ValueError, BackendError
             See `unspool.dynamic_rnn`. The states are then as they were.
         """
-        for held in states:
-            held.save()
-        try:
+        if len(self.parts) == 1:
+            return self.recurrent[0].run(x, states[0], constants, one_step)
+        with ExitStack() as all_kept:
+            for held in states:
+                all_kept.enter_context(held.kept())
             left = iter(states)
             for part in self.parts:
-                x = part.advance(x, next(left), constants) if isinstance(part, Recurrent) else part.module(x)
-        except BaseException:
-            for held in states:
-                held.restore()
-            raise
+                x = (
+                    part.run(x, next(left), constants, one_step)
+                    if isinstance(part, Recurrent)
+                    else part.run(x, one_step)
+                )
         return x
 
 

@@ -17,6 +17,11 @@ _OVER_AN_AXIS = (nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.GLU)
 _NORMS = (nn.LayerNorm, nn.RMSNorm)
 
 
+def _always(module: Any) -> str:
+    del module
+    return ""
+
+
 def _draws(module: Any) -> str:
     if not (module.training and module.p):
         return ""
@@ -42,8 +47,8 @@ def _prelu(module: Any) -> str:
     return "has a slope for each element of the second axis, which is no axis of features in a sequence"
 
 
-_CONDITIONS: dict[type, Callable[[Any], str] | None] = {
-    **dict.fromkeys(_ALWAYS),
+_CONDITIONS: dict[type, Callable[[Any], str]] = {
+    **dict.fromkeys(_ALWAYS, _always),
     **dict.fromkeys(_WITHOUT_DRAWS, _draws),
     **dict.fromkeys(_OVER_AN_AXIS, _axis),
     **dict.fromkeys(_NORMS, _norm),
@@ -53,7 +58,7 @@ _CONDITIONS: dict[type, Callable[[Any], str] | None] = {
 """For each class of PyTorch's, when not: a reason, or an empty one."""
 
 
-def condition_of(module: nn.Module) -> Callable[[Any], str] | None:
+def condition_of(module: nn.Module) -> Callable[[Any], str]:
     """Return what gives the reason why a module may not be part of a stream now, or "" where it may.
 
     Parameters
@@ -62,8 +67,7 @@ def condition_of(module: nn.Module) -> Callable[[Any], str] | None:
 
     Returns
     -------
-    callable, or None
-        None where nothing is to be asked.
+    callable
 
     Raises
     ------

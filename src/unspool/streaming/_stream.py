@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unspool._modes import set_grad
 from unspool._nest import Nest, describe, leaves_of, map_leaves, named_leaves, require_tensors
 from unspool.cells import match_state
 from unspool.streaming._held import Held
@@ -72,10 +73,7 @@ class Stream:
         RuntimeError
             If another thread is running this stream.
         """
-        y = self._run(map_leaves(_with_time, x), rows, constants)
-        if not self._chain.keeps_time:
-            return y
-        return y[0] if type(y) is Tensor else map_leaves(lambda leaf: leaf[0], y)
+        return self._run(x, rows, constants, one_step=True)
 
     def __call__(self, chunk: Nest, *, rows: Any = None, constants: Nest | None = None) -> Nest:
         """Run several steps of every sequence.
@@ -103,7 +101,7 @@ class Stream:
             if leaf.dim() < 2:
                 layout = "[B, T, ...]" if swap else "[T, B, ...]"
                 raise ValueError(f"{path} has shape {list(leaf.shape)}; expected {layout}. For one step call step.")
-        y = self._run(map_leaves(_swapped, chunk) if swap else chunk, rows, constants)
+        y = self._run(map_leaves(_swapped, chunk) if swap else chunk, rows, constants, one_step=False)
         return map_leaves(_swapped, y) if swap and self._chain.keeps_time else y
 
     @property
@@ -201,38 +199,43 @@ class Stream:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=Lock())
 
-    def _run(self, x: Nest, rows: Any, constants: Nest | None) -> Nest:
-        """Run over a chunk of shape (T, B, ...)."""
-        with self._alone():
+    def _run(self, x: Nest, rows: Any, constants: Nest | None, one_step: bool) -> Nest:
+        """Run over a chunk of shape (T, B, ...), or one step of shape (B, ...)."""
+        self._enter()
+        recording = torch.is_grad_enabled()
+        try:
             chain, states = self._chain, self._states
             chain.check()
             indices = None if rows is None else self.rows.indices(rows)
             batch = len(self.rows) if indices is None else len(indices)
+            axis = 0 if one_step else 1
             for leaf in (x,) if type(x) is Tensor else leaves_of(x):
-                if leaf.shape[1] != batch:
-                    raise ValueError(
-                        f"the input has {leaf.shape[1]} sequences; expected {batch}, one for each of "
-                        + ("the stream's sequences." if indices is None else "rows.")
-                    )
-                if leaf.requires_grad and torch.is_grad_enabled():
-                    raise ValueError(
-                        "the input requires gradients, which a stream does not record; expected x.detach(). To train, "
-                        "call the model on whole sequences."
-                    )
-            with torch.no_grad():
-                if indices is None:
-                    return chain.advance(x, states, constants)
-                chosen = [held.rows(indices) for held in states]
-                y = chain.advance(x, chosen, constants)
-                for held, new in zip(states, chosen, strict=True):
-                    held.put_rows(indices, new)
-                return y
+                if (
+                    not isinstance(leaf, Tensor)
+                    or leaf.shape[axis : axis + 1] != (batch,)
+                    or (recording and leaf.requires_grad)
+                ):
+                    raise _unfit(leaf, axis, batch, "the stream's sequences" if indices is None else "rows")
+            set_grad(False)  # what `torch.no_grad` does
+            if indices is None:
+                return chain.run(x, states, constants, one_step)
+            chosen = [held.rows(indices) for held in states]
+            y = chain.run(x, chosen, constants, one_step)
+            for held, new in zip(states, chosen, strict=True):
+                held.put_rows(indices, new)
+            return y
+        finally:
+            set_grad(recording)
+            self._lock.release()
+
+    def _enter(self) -> None:
+        """Refuse to be entered by two threads, or twice by one."""
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError("the stream is running already, in another thread; expected one stream for each thread.")
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Refuse to be entered by two threads, or twice by one."""
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError("the stream is running in another thread; expected one stream for each thread.")
+        self._enter()
         try:
             yield
         finally:
@@ -315,12 +318,20 @@ def stream(
     return Stream(model, batch_size, dtype=dtype, stepwise=stepwise)
 
 
-def _with_time(x: Any) -> Tensor:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"the input of a step is {describe(x)}; expected a tensor [B, ...]. Use torch.as_tensor.")
-    if x.dim() == 0:
-        raise ValueError("the input of a step has no axes; expected [B, ...], for one sequence x[None].")
-    return x.unsqueeze(0)
+def _unfit(leaf: Any, axis: int, batch: int, expected: str) -> Exception:
+    """Return what is wrong with an input."""
+    form = f"[{batch}, ...]" if axis == 0 else f"{batch} sequences"
+    if not isinstance(leaf, Tensor):
+        return TypeError(f"the input is {describe(leaf)}; expected a tensor, {form}. Use torch.as_tensor.")
+    if leaf.shape[axis : axis + 1] != (batch,):
+        return ValueError(
+            f"the input has shape {list(leaf.shape)}; expected {form}, one for each of {expected}. "
+            + ("For several steps call the stream itself." if axis == 0 else "For one step call step.")
+        )
+    return ValueError(
+        "the input requires gradients, which a stream does not record; expected x.detach(). To train, call the model "
+        "on whole sequences."
+    )
 
 
 def _swapped(leaf: Tensor) -> Tensor:
