@@ -157,7 +157,7 @@ def test_a_live_layer_tells_everything_itself():
 def test_dropout_is_taken_over():
     layer = convert(CASES["simple_float64"])
     assert isinstance(layer, us.SimpleRNN)
-    (cell,) = layer._bound_cells()
+    (cell,) = layer.bound_cells()
     assert (cell.dropout, cell.recurrent_dropout) == (0.25, 0.5)
 
 

@@ -91,6 +91,25 @@ class Whole(Library):
             return us.dynamic_rnn(cell, x, None, state, backend="reference")
 
 
+class Streamed(Library):
+    """Runs it step by step by one stream, made anew where the cell is of another dtype."""
+
+    stream: us.Stream | None = None
+
+    def __call__(self, cell: Any, x: Tensor, lengths: list[int], state: Any) -> tuple[Any, Any]:
+        if self.stream is None or leaves_of(self.stream.state)[0].dtype != leaves_of(state)[0].dtype:
+            self.stream = us.stream(cell, len(lengths), dtype=x.dtype)
+        self.stream.state = map_leaves(torch.detach, state)
+        outputs = [self.stream.step(frame.detach()) for frame in x.unbind(1)]
+        return map_leaves(lambda *leaves: torch.stack(leaves, 1), *outputs), self.stream.state
+
+
+def loop_without_gradients(cell: Any, x: Tensor, lengths: list[int], state: Any) -> tuple[Any, Any]:
+    """Call the cell step by step, on all rows."""
+    with torch.no_grad():
+        return whole_loop(cell, x, lengths, state)
+
+
 def whole_loop(cell: Any, x: Tensor, lengths: list[int], state: Any) -> tuple[Any, Any]:
     """Call the cell step by step, on all rows."""
     return plain_loop(cell, x, [x.shape[1]] * len(lengths), state)

@@ -170,7 +170,7 @@ class BuiltinCell(Cell):
         }
         return masks or None
 
-    row_inputs.probabilities = ("dropout", "recurrent_dropout")  # type: ignore[attr-defined]
+    row_inputs.draws_nothing = lambda cell: not (cell.training and (cell.dropout or cell.recurrent_dropout))  # type: ignore[attr-defined]
 
     def _inputs_of_products(
         self, x: Tensor, state: dict[str, Tensor], rows: dict[str, Tensor] | None

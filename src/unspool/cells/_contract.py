@@ -137,7 +137,7 @@ class Cell(nn.Module, ABC):
         del batch_size, dtype, device
         return None
 
-    row_inputs.probabilities = ()  # type: ignore[attr-defined]  # it draws if one of these is not zero, in training
+    row_inputs.draws_nothing = lambda _: True  # type: ignore[attr-defined]  # see the function of this name
 
 
 def tells_its_start(thing: Any) -> bool:
@@ -252,10 +252,10 @@ def draws_nothing(cell: Any) -> bool:
     cell : cell
     """
     draw = getattr(cell, "row_inputs", None)
-    probabilities = () if draw is None else getattr(draw, "probabilities", None)
-    if probabilities is None:
-        return False
-    return not (probabilities and cell.training and any(getattr(cell, name) for name in probabilities))
+    if draw is None:
+        return True
+    tells = getattr(draw, "draws_nothing", None)  # lost by who overrides the method
+    return tells is not None and tells(cell)
 
 
 def known_size(cell: Any, attribute: str) -> int | None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from unspool._nest import Nest, describe
-from unspool.cells._contract import Cell, initial_state_of, known_size, require_cell, row_inputs_of
+from unspool.cells._contract import Cell, draws_nothing, initial_state_of, known_size, require_cell, row_inputs_of
 from unspool.cells._step import step, takes_constants
 
 
@@ -83,6 +83,8 @@ class StackedRNNCells(Cell):
         """Return the per-sequence inputs of the cells that have any, keyed by the cell's index in the stack."""
         rows = {str(i): row_inputs_of(cell, batch_size, dtype, device) for i, cell in enumerate(self.cells)}
         return {key: value for key, value in rows.items() if value is not None} or None
+
+    row_inputs.draws_nothing = lambda cell: all(map(draws_nothing, cell.cells))  # type: ignore[attr-defined]
 
     def forward(
         self,

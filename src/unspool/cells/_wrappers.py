@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from unspool._nest import Nest
-from unspool.cells._contract import Cell, initial_state_of, known_size, require_cell, row_inputs_of
+from unspool.cells._contract import Cell, draws_nothing, initial_state_of, known_size, require_cell, row_inputs_of
 from unspool.cells._step import step, takes_constants
 
 
@@ -54,6 +54,11 @@ class WrappedCell(Cell):
         if inner is not None:
             rows["cell"] = inner
         return rows or None
+
+    row_inputs.draws_nothing = lambda cell: cell._has_no_rows() and draws_nothing(cell.cell)  # type: ignore[attr-defined]
+
+    def _has_no_rows(self) -> bool:
+        return not self.training or type(self)._own_rows is WrappedCell._own_rows
 
     def _own_rows(
         self, batch_size: int, dtype: torch.dtype | None, device: torch.device | str | None

@@ -107,7 +107,7 @@ def builtin_cell_of(module: nn.Module) -> BuiltinCell:
     if isinstance(module, RNN):
         module = module.cell
     if isinstance(module, SimpleRNN | LSTM | GRU):
-        cells = module._bound_cells()
+        cells = module.bound_cells()
         if len(cells) > 1:
             raise ValueError(
                 f"received {type(module).__name__} with num_layers={module.num_layers} and bidirectional="

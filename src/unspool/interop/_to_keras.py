@@ -108,7 +108,7 @@ def _layer(layer: RecurrentLayer, within: bool = False) -> KerasLayer:
             _named(NAMES[kind_of(cell)], {**_cell_config(cell), "go_backwards": backwards, **options}),
             _cell_weights(cell),
         )
-        for cell, backwards in zip(layer._bound_cells(), layer._directions, strict=True)
+        for cell, backwards in zip(layer.bound_cells(), layer._directions, strict=True)
     ]
     return directions[0] if len(directions) == 1 else _both(directions, "concat")
 

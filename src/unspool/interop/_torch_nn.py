@@ -94,7 +94,7 @@ def to_torch(module: nn.Module) -> nn.Module:
         assert isinstance(module, SimpleRNN | LSTM | GRU)
         require(module, "torch.nn", reverse=False, return_sequences=True, return_state=True)
         suffixes = [suffix for suffix, _ in module._cells]
-        cells = list(zip(suffixes, module._bound_cells(), strict=True))
+        cells = list(zip(suffixes, module.bound_cells(), strict=True))
         names = ("num_layers", "batch_first", "dropout", "bidirectional")
         keywords = {name: getattr(module, name) for name in names}
         if isinstance(module, LSTM):

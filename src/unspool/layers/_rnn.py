@@ -98,7 +98,13 @@ class RNN(RecurrentLayer):
         return last_or_all(last.schedules[0], found.outputs, whole), [found.final_state]
 
     def start(self, tensors: dict[str, Tensor] | None, batch_size: int, dtype: torch.dtype | None = None) -> Nest:
-        """Return the state in which the cell starts: see `RecurrentLayer.start`."""
+        """Return the state in which the cell starts: see `RecurrentLayer.start`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a leaf of it is not a tensor, or has no batch axis.
+        """
         del tensors
         return start_of(self.cell, batch_size, dtype)
 

@@ -57,15 +57,16 @@ class Kept(Generic[T]):
         """
         return self._cells.get(vars(cell).get("bound_from", cell), {}).get(form)
 
-    def standing(self, shelf: _Shelf[T], cell: nn.Module) -> tuple[T, tuple[Tensor, ...]] | None:
+    def standing(self, shelf: _Shelf[T] | None, cell: nn.Module) -> tuple[T, tuple[Tensor, ...]] | None:
         """Return what `find` would, where it would not read; else None.
 
         Parameters
         ----------
-        shelf : see `shelf`
+        shelf
+            See `shelf`.
         cell : cell
         """
-        return self._standing(shelf, cell) if self._see is _blind else None
+        return None if shelf is None or self._see is not _blind else self._standing(shelf, cell)
 
     def find(
         self, cell: nn.Module, form: Any, read: Callable[[], tuple[Guard | None, T]], too_often: Callable[[str], T]

@@ -91,9 +91,13 @@ class Recurrent(Part):
 
     def __init__(self, name: str, module: nn.Module) -> None:
         super().__init__(name, module)
-        self._own = RNN(module, batch_first=True) if is_cell(module) else module
+        self._own = RNN(module) if is_cell(module) else module
         self._known: dict[Any, Again] = {}
         self._bound: tuple[Any, list[Tensor], bool, list[Any]] = None, [], False, []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what runs have found: it belongs to these modules, and not to copies."""
+        return {**vars(self), "_known": {}, "_bound": (None, [], False, [])}
 
     def layer(self) -> tuple[RecurrentLayer, dict[str, Tensor] | None]:
         """Return the layer that computes, and the tensors that it computes with: None for its own."""
@@ -104,9 +108,9 @@ class Recurrent(Part):
         return own, own.read_tensors()
 
     @property
-    def batch_first(self) -> bool:
-        """Whether whole sequences have batch before time; those of a cell do, as in `dynamic_rnn`."""
-        return bool(self._own.batch_first)
+    def batch_first(self) -> bool | None:
+        """Whether whole sequences have batch before time; None for a cell, which has no part in that."""
+        return bool(self._own.batch_first) if self._own is self.module else None
 
     @property
     def keeps_time(self) -> bool:
@@ -176,8 +180,9 @@ class Recurrent(Part):
                 if found is not None:
                     return found[0]
         x = map_leaves(lambda leaf: leaf.unsqueeze(0), x) if one_step else x
-        self._refuse_draws(layer, leaves_of(x)[0])
-        output, state, again = layer.advance(tensors, x, held.nest, constants)
+        self._refuse_draws(self._cells(layer, tensors), leaves_of(x)[0].shape[1])
+        # A copy: whatever the cell keeps of its state must not change with the next step.
+        output, state, again = layer.advance(tensors, x, held.copy(), constants)
         held.put(state)
         if again is not None and key is not None:
             make_room(self._known)
@@ -211,10 +216,10 @@ class Recurrent(Part):
             self._bound = layer, list(tensors.values()), layer.training, cells
         return cells
 
-    def _refuse_draws(self, layer: RecurrentLayer, x: Tensor) -> None:
+    def _refuse_draws(self, cells: list[Any], batch: int) -> None:
         """Refuse a cell that draws for each run what should be held over a sequence, of which a chunk is a part."""
-        for cell in layer._all_cells():
-            if not draws_nothing(cell) and row_inputs_of(cell, x.shape[1]) is not None:
+        for cell in cells:
+            if not draws_nothing(cell) and row_inputs_of(cell, batch) is not None:
                 raise ValueError(f"{self} {_DRAWS}")
 
 
@@ -224,7 +229,8 @@ _BIDIRECTIONAL = (
     "model that runs forward only, or call this one on whole sequences"
 )
 _DRAWS = (
-    "is in training and draws dropout masks, which are held over a sequence; call eval() on the model before it streams"
+    "draws per-sequence inputs (dropout masks in training, say), which are held over a whole sequence, and a chunk is only "
+    "a part of one; call eval() on the model before it streams, or pass what they stand for as constants"
 )
 
 
@@ -243,7 +249,7 @@ class Chain:
     recurrent : list of Recurrent
         Those with a state.
     batch_first : bool
-        Whether whole sequences have batch before time.
+        Whether whole sequences have batch before time; those of cells alone do, as in `dynamic_rnn`.
     keeps_time : bool
         Whether there is an output for each step.
 
@@ -263,22 +269,21 @@ class Chain:
                 f"{type(model).__name__} has no recurrent part; expected a cell, a layer, or a torch.nn.Sequential "
                 "with one in it. A model without a state is called as it is."
             )
-        first = self.recurrent[0]
-        for part in self.recurrent:
-            if part.batch_first != first.batch_first:
-                raise ValueError(
-                    f"{first} has batch_first={first.batch_first} and {part} has batch_first={part.batch_first}; "
-                    "expected the same in all layers of a model."
-                )
+        layouts = {part.batch_first: part for part in self.recurrent if part.batch_first is not None}
+        if len(layouts) > 1:
+            raise ValueError(
+                f"{layouts[True]} has batch_first=True and {layouts[False]} has batch_first=False; expected the same "
+                "in all layers of a model."
+            )
         for part in self.recurrent[:-1]:
             if not part.keeps_time:
                 raise ValueError(
                     f"{part} returns its last output alone (return_sequences=False), and another recurrent part comes "
                     "after it; expected return_sequences=True before the last one."
                 )
-        self.batch_first, self.keeps_time = first.batch_first, self.recurrent[-1].keeps_time
+        self.batch_first, self.keeps_time = next(iter(layouts), True), self.recurrent[-1].keeps_time
 
-    def _walk(self, name: str, module: Any) -> Iterator[Part]:
+    def _walk(self, name: str, module: Any) -> Iterator[Stepwise | Recurrent]:
         if isinstance(module, nn.ModuleList | list | tuple) or _is_sequential(module):
             children = dict(module.named_children()) if isinstance(module, nn.Module) else dict(enumerate(module))
             self._read_from.append((module, _children(module)))
@@ -287,7 +292,7 @@ class Chain:
             return
         yield self._part(name, module)
 
-    def _part(self, name: str, module: Any) -> Part:
+    def _part(self, name: str, module: Any) -> Stepwise | Recurrent:
         if isinstance(module, Bidirectional):
             raise ValueError(f"{Part(name, module)} {_BIDIRECTIONAL}.")
         if isinstance(module, type) or not isinstance(module, nn.Module):
@@ -295,7 +300,7 @@ class Chain:
                 f"{name or 'the model'} is {module!r}; expected a cell, a layer, or a torch.nn.Sequential of modules."
             )
         if _is_recurrent(module) or is_cell(module):
-            part: Part = Recurrent(name, module)
+            part: Stepwise | Recurrent = Recurrent(name, module)
         elif isinstance(module, self._stepwise):
             part = Stepwise(name, module)
         else:
@@ -366,7 +371,7 @@ class Chain:
         return x
 
 
-def parts_of(model: Any, stepwise: tuple[type[nn.Module], ...] = ()) -> list[Part]:
+def parts_of(model: Any, stepwise: tuple[type[nn.Module], ...] = ()) -> list[Stepwise | Recurrent]:
     """Return the parts of a model in the order in which they run.
 
     Parameters

@@ -36,6 +36,11 @@ class Stream:
     rows : Rows
         The keys of the sequences, in the order of the batch; `rows.attach()` adds one and `rows.detach(key)` removes
         one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `stream`.
     """
 
     def __init__(
