@@ -1,8 +1,8 @@
 """What does a call of one step, or of a few, take?
 
-`python -m benchmarks.steps` times layers, layers over a cell of one's own, accelerated modules, resets and training
-against `torch.nn`'s modules, and against calling the cell itself, which is what one step at a time comes to without a
-layer. Each of two contenders is called some times, in turns.
+`python -m benchmarks.steps` times layers, layers over a cell of one's own, accelerated modules, resets, training and
+streams against `torch.nn`'s modules, against calling the cell itself, which is what one step at a time comes to without
+a layer, and streams against ONNX Runtime too. Each of two contenders is called some times, in turns.
 
 Letters: B sequences, T steps, H features in and out.
 """
@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -78,6 +81,7 @@ def cases(sizes: Sequence[int] = SIZES, batches: Sequence[int] = BATCHES, traine
         for batch in batches:
             for steps in STEPS:
                 yield from _forward(steps, batch, size)
+            yield from _streams(batch, size)
     for batch, size in trained:
         for steps in STEPS:
             for name, (layer, module) in KINDS.items():
@@ -117,6 +121,61 @@ def _forward(steps: int, batch: int, size: int) -> Iterator[Case]:
         return torch.stack(outputs), state
 
     yield Case("RNN(own cell)", "the cell", steps, batch, size, False, lambda: own(x, start), loop)
+
+
+def _streams(batch: int, size: int) -> Iterator[Case]:
+    """Yield streams, each against what carries its state by itself."""
+    x = torch.randn(batch, size)
+    form = (1, batch, size, False)
+    own = MinimalGatedUnit(size, size)
+    contenders: list[tuple[str, Any, Callable[[], Any], str]] = []
+    for name, (layer, module) in KINDS.items():
+        theirs, ours = module(size, size), layer(size, size)
+        ours.load_state_dict(theirs.state_dict())
+        contenders.append((name, ours, _carrying(theirs, x.unsqueeze(0), None), "torch.nn"))
+    contenders.append(("own cell", own, _carrying(own, x, own.initial_state(batch)), "the cell"))
+    for name, model, theirs, against in contenders:
+        yield Case(f"stream of {name}", against, *form, _stepping(model, x), theirs)
+        exported = _in_onnx_runtime(model, x)
+        if exported is not None:
+            yield Case(f"stream of {name}", "ONNX Runtime", *form, _stepping(model, x), exported)
+
+
+def _stepping(model: Any, x: Tensor) -> Callable[[], Any]:
+    stream = us.stream(model, len(x))
+    return lambda: stream.step(x)
+
+
+def _carrying(module: Callable[..., Any], x: Tensor, state: Any) -> Callable[[], Any]:
+    def step() -> Tensor:
+        nonlocal state
+        output, state = module(x, state)
+        return output.view(len(x), -1)
+
+    return step
+
+
+def _in_onnx_runtime(model: Any, x: Tensor) -> Callable[[], Any] | None:
+    """Return a step of a session of the exported model, from arrays to arrays; None where ONNX Runtime is missing."""
+    if find_spec("onnxruntime") is None:
+        return None
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = us.export_onnx(model, Path(folder) / "step.onnx", streaming=True)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(str(file.path), options, providers=["CPUExecutionProvider"])
+    inputs, outputs = list(file.inputs), list(file.outputs)
+    axis = list(file.inputs.values())[1].index("batch")
+    values = [x.numpy(), *(np.repeat(file.start[name], len(x), axis) for name in inputs[1:])]
+
+    def step() -> Tensor:
+        output, *states = session.run(outputs, dict(zip(inputs, values, strict=True)))
+        values[1:] = states
+        return torch.from_numpy(output)
+
+    return step
 
 
 def _training(module: nn.Module, x: Tensor) -> Callable[[], Any]:
