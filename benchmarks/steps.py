@@ -150,7 +150,7 @@ def _carrying(module: Callable[..., Any], x: Tensor, state: Any) -> Callable[[],
     def step() -> Tensor:
         nonlocal state
         output, state = module(x, state)
-        return output.view(len(x), -1)
+        return output.view(x.shape[-2], -1)
 
     return step
 
