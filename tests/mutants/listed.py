@@ -49,6 +49,7 @@ THREADS = "tests/backends/test_native_refusals.py::test_one_and_two_threads_agre
 """Several blocks of sequences, and one on which all threads work."""
 AGAIN = "tests/execution/test_again.py"
 """Calls of one form, and what may change between two of them."""
+STREAMS = "tests/streaming"
 RULES = "tests/program/test_differentiate.py tests/program/rules/test_rules.py"
 BACKENDS, PROGRAM, DATA, TRAINING = (f"src/unspool/{name}" for name in ("backends", "program", "data", "training"))
 
@@ -170,8 +171,8 @@ MUTANTS = [
         "layouts", f"{BACKENDS}/_inference.py", ENGINE,
         ("a lazy minus sign", "tensor.resolve_neg() if tensor.is_neg() else tensor", "tensor"),
         ("boolean parameters", "tensor if tensor.dtype == dtype else tensor.to(dtype)", "tensor"),
-        ("final states are not computed", "[*values, *states, *outputs]",
-         "[*values, *map(torch.clone, states), *outputs]"),
+        ("final states are not computed", "tensors = [*values, *states, *outputs]",
+         "tensors = [*values, *map(torch.clone, states), *outputs]"),
         ("part of a weight", "return whole, start + first,", "return whole, start,"),
     ),
     *_of(
@@ -193,7 +194,8 @@ MUTANTS = [
     ),
     *_of(
         "repeated calls", f"{BACKENDS}/_repeat.py", AGAIN,
-        ("another reading stands", "if compiled is not self._compiled:", "if False:"),
+        ("another reading stands", "if standing is None or standing[0] is not self._compiled:", "if standing is None:"),
+        ("another cell stands", "is not self._owner():", "is None:"),
         ("a lazy minus sign", "if any(map(Tensor.is_neg, pool)):", "if False:"),
     ),
     *_of(
@@ -229,6 +231,48 @@ MUTANTS = [
         ("all cells start at zero", "steps != 1 or not from_zero", "steps != 1"),
         ("lengths of some sequences", "if any(length != steps for length in lengths.tolist()):", "if False:"),
         ("resets at several steps", "if about.resets is None or steps != 1 or", "if about.resets is None or"),
+    ),
+    *_of(
+        "streams", "src/unspool/streaming/_parts.py", STREAMS,
+        ("weights are believed", "not all(map(is_, values, tensors.values()))", "False"),
+        ("another layer computes", "of is not layer", "False"),
+        ("the mode is believed", "or training != layer.training", ""),
+        ("any options", "x.dtype, layer._options(layer)", "x.dtype, None"),
+        ("inputs of another dtype", "x.shape, x.dtype,", "x.shape, None,"),
+        ("surroundings are not seen", " and may_repeat(last.surroundings)", ""),
+        ("a cell's own state", "x, held.copy(), constants)", "x, held.nest, constants)"),
+        ("half of the cells have stepped", "        if found is None:\n            held.restore()\n", ""),
+        ("an interrupted chunk", "if one_step and len(cells) == 1 and len(x) <= _AT_ONCE:", "if len(cells) == 1:"),
+        ("a part that fails", "all_kept.enter_context(held.kept())", "pass"),
+        ("masks are drawn", "if not draws_nothing(cell) and row", "if False and row"),
+        ("children are believed", "if children != _children(module):", "if False:"),
+        ("hooks of a container", "if isinstance(module, nn.Module) and (", "if False and ("),
+        ("hooks of a layer", "if own is module and (module._forward_hooks", "if False and (module._forward_hooks"),
+    ),
+    *_of(
+        "streams", "src/unspool/streaming/_held.py", STREAMS,
+        ("the state of the last step but one", "            before.copy_(leaf)\n", "            pass\n"),
+        ("a state that is shared", "leaf.detach().clone(memory_format=torch.contiguous_format)", "leaf.detach()"),
+        ("other sequences", "leaf.index_copy_(self.axis, indices, new)", "leaf.copy_(leaf)"),
+    ),
+    *_of(
+        "streams", "src/unspool/streaming/_rows.py", STREAMS,
+        ("a key is given twice", "self._next = max(self._next, key + 1)", "pass"),
+        ("places after one that goes", "{other: place for place, other in enumerate(self._places)}", "self._places"),
+    ),
+    *_of(
+        "streams", "src/unspool/streaming/_stream.py", STREAMS,
+        ("some are not reset", "                    held.put_rows(indices, new)\n", "                    pass\n"),
+        ("some are not stepped", "held.put_rows(indices, new)\n            return y",
+         "pass\n            return y"),
+        ("gradients are lost", "or (recording and leaf.requires_grad)", ""),
+        ("two threads", "if not self._lock.acquire(blocking=False):", "if not self._lock.acquire():"),
+        ("what is not known", "if unknown := state_dict.keys() - expected:", "if unknown := ():"),
+    ),
+    *_of(
+        "streams", "native/tensors.hpp", STREAMS,
+        ("one step of several sequences", "return {data, 1, width, size[0] * stride[0], size[0], stride[0]};",
+         "return {data, 1, width, size[0] * stride[0], size[0], width};"),
     ),
     *_of(
         "loop", f"{BACKENDS}/_running.py", CASES,

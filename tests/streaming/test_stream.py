@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -257,6 +258,52 @@ def test_a_cell_that_changes_half_way_leaves_the_state_as_it_was(monkeypatch):
         stream.step(x[t])
     assert len(calls) == 12
     close(stream.state, model(x)[1])
+
+
+@pytest.mark.parametrize(("batch", "steps"), [(2, 400_000), (100_000, None)], ids=["a chunk", "a step of many"])
+def test_a_run_that_is_interrupted_leaves_the_state_as_it_was(batch, steps):
+    model = us.GRU(I, 16 if steps else 64)
+    stream = us.stream(model, batch)
+    x = torch.randn(batch, I) if steps is None else torch.randn(steps, batch, I)
+    run = stream.step if steps is None else stream
+    run(x if steps is None else x[:2])
+    before: Any = None
+    raised = []
+
+    def run_on() -> None:
+        nonlocal before
+        for _ in range(100):
+            before = stream.state
+            run(x)
+
+    def stop(signum: int, frame: Any) -> None:
+        del signum, frame
+        raised.append(True)
+        raise KeyboardInterrupt
+
+    handler = signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.12)
+        with pytest.raises(KeyboardInterrupt):
+            run_on()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert raised
+    close(stream.state, before)
+
+
+@pytest.mark.parametrize("model", [us.LSTM(I, 4), us.RNN(LayerNormGRUCell(I, 4))], ids=["layer", "own cell"])
+def test_inputs_in_any_form_are_taken(model):
+    negated = torch.complex(torch.randn(2, I), torch.randn(2, I)).conj().imag
+    assert negated.is_neg()
+    forms = [
+        torch.randn(2, I), torch.randn(I, 2).T, torch.ones(1).expand(2, I), negated, torch.randn(2, 2 * I)[:, ::2],
+        torch.randn(4, I)[::2], torch.randn(2, I, requires_grad=True).detach(),
+    ]  # fmt: skip
+    stream, plain = us.stream(model, 2), us.stream(model, 2)
+    for form in 3 * forms:
+        close(stream.step(form), plain(form.contiguous().resolve_neg().clone().unsqueeze(0))[0])
 
 
 def test_states_and_outputs_are_the_callers():

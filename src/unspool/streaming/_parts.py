@@ -21,6 +21,9 @@ from unspool.layers import RNN, Bidirectional, RecurrentLayer, delegate_of, lent
 from unspool.streaming._held import Held
 from unspool.streaming._stepwise import condition_of
 
+_AT_ONCE = 64
+"""Sequences of which the engine steps the state whole or not at all; else Ctrl-C may come in between."""
+
 
 class Part:
     """One module of the chain.
@@ -193,7 +196,7 @@ class Recurrent(Part):
         self, last: Again, layer: RecurrentLayer, cells: list[Any], x: Tensor, held: Held, one_step: bool
     ) -> tuple[Nest, list[Nest]] | None:
         """Run as the last time; None where a cell has changed."""
-        if len(cells) == 1:  # it steps its state at the end, or not at all
+        if one_step and len(cells) == 1 and len(x) <= _AT_ONCE:
             return layer.repeat(last, cells, x, held.by_cell, one_step)
         with held.kept():
             found = layer.repeat(last, cells, x, held.by_cell, one_step)
@@ -229,8 +232,8 @@ _BIDIRECTIONAL = (
     "model that runs forward only, or call this one on whole sequences"
 )
 _DRAWS = (
-    "draws per-sequence inputs (dropout masks in training, say), which are held over a whole sequence, and a chunk is only "
-    "a part of one; call eval() on the model before it streams, or pass what they stand for as constants"
+    "draws per-sequence inputs (dropout masks in training, say), which are held over a whole sequence, and a chunk is "
+    "only a part of one; call eval() on the model before it streams, or pass what they stand for as constants"
 )
 
 
