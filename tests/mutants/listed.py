@@ -195,7 +195,8 @@ MUTANTS = [
     *_of(
         "repeated calls", f"{BACKENDS}/_repeat.py", AGAIN,
         ("another reading stands", "if standing is None or standing[0] is not self._compiled:", "if standing is None:"),
-        ("another cell stands", "is not self._owner():", "is None:"),
+        ("another cell stands", "is not self._owner():", "is None:",
+         "the guard asks the other cell all that was read of the first one"),
         ("a lazy minus sign", "if any(map(Tensor.is_neg, pool)):", "if False:"),
     ),
     *_of(
@@ -245,7 +246,8 @@ MUTANTS = [
         ("an interrupted chunk", "if one_step and len(cells) == 1 and len(x) <= _AT_ONCE:", "if len(cells) == 1:"),
         ("a part that fails", "all_kept.enter_context(held.kept())", "pass"),
         ("masks are drawn", "if not draws_nothing(cell) and row", "if False and row"),
-        ("children are believed", "if children != _children(module):", "if False:"),
+        ("children are believed", "if children != list(_children(module)):", "if False:"),
+        ("another layout", "            self._settle()\n\n    def run(", "            pass\n\n    def run("),
         ("hooks of a container", "if isinstance(module, nn.Module) and (", "if False and ("),
         ("hooks of a layer", "if own is module and (module._forward_hooks", "if False and (module._forward_hooks"),
     ),
@@ -253,7 +255,7 @@ MUTANTS = [
         "streams", "src/unspool/streaming/_held.py", STREAMS,
         ("the state of the last step but one", "            before.copy_(leaf)\n", "            pass\n"),
         ("a state that is shared", "leaf.detach().clone(memory_format=torch.contiguous_format)", "leaf.detach()"),
-        ("other sequences", "leaf.index_copy_(self.axis, indices, new)", "leaf.copy_(leaf)"),
+        ("other sequences", "leaf.index_copy_(self.axis, indices.to(leaf.device), new)", "leaf.copy_(leaf)"),
     ),
     *_of(
         "streams", "src/unspool/streaming/_rows.py", STREAMS,

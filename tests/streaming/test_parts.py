@@ -99,3 +99,27 @@ def test_parts_are_named_as_the_model_names_them():
     stream = us.stream(model)
     assert list(stream.state) == ["1.0", "2"]
     assert str(stream) == "Stream('0' (Linear), '1.0' (GRU), '1.1' (ReLU), '2' (GRUCell); 1 sequences)"
+
+
+def test_a_module_that_occurs_twice_runs_twice():
+    twice, linear = us.GRU(4, 4, return_state=False), nn.Linear(4, 4)
+    model, x = nn.Sequential(twice, linear, twice, linear), torch.randn(5, 2, 4)
+    stream = us.stream(model, 2)
+    torch.testing.assert_close(torch.stack([stream.step(f) for f in x]), model(x), rtol=0, atol=1e-6)
+    assert list(stream.state) == ["0", "2"]
+
+
+def test_a_layout_that_changes_is_obeyed():
+    model, x = nn.Sequential(us.GRU(I, 4, return_state=False), us.GRU(4, 4, return_state=False)), torch.randn(3, 3, I)
+    stream = us.stream(model, 3)
+    stream(x)
+    for layer in model:
+        layer.batch_first = True  # type: ignore[assignment]
+    stream.reset()
+    torch.testing.assert_close(stream(x), model(x), rtol=0, atol=1e-6)
+    model[1].return_sequences = False  # type: ignore[assignment]
+    stream.reset()
+    torch.testing.assert_close(stream(x), model(x), rtol=0, atol=1e-6)
+    model[0].return_sequences = False  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="last output alone"):
+        stream(x)

@@ -76,12 +76,12 @@ class Held:
 
     def rows(self, indices: Tensor) -> Held:
         """Return a copy of the states of some sequences."""
-        return self._made_of(lambda leaf: leaf.index_select(self.axis, indices))
+        return self._made_of(lambda leaf: leaf.index_select(self.axis, indices.to(leaf.device)))
 
     def put_rows(self, indices: Tensor, other: Held) -> None:
         """Take the states of some sequences from another one."""
         for leaf, new in zip(self.leaves, other.leaves, strict=True):
-            leaf.index_copy_(self.axis, indices, new)
+            leaf.index_copy_(self.axis, indices.to(leaf.device), new)
 
     def joined(self, other: Held) -> Held:
         """Return the states of both, one after the other."""

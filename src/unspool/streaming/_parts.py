@@ -5,7 +5,7 @@ Letters: B batch, T steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from operator import is_
 from typing import Any
@@ -272,6 +272,11 @@ class Chain:
                 f"{type(model).__name__} has no recurrent part; expected a cell, a layer, or a torch.nn.Sequential "
                 "with one in it. A model without a state is called as it is."
             )
+        self._settle()
+
+    def _settle(self) -> None:
+        """Find the layout of whole sequences, and refuse layers that differ in it."""
+        self._forms = [(part.batch_first, part.keeps_time) for part in self.recurrent]
         layouts = {part.batch_first: part for part in self.recurrent if part.batch_first is not None}
         if len(layouts) > 1:
             raise ValueError(
@@ -288,9 +293,8 @@ class Chain:
 
     def _walk(self, name: str, module: Any) -> Iterator[Stepwise | Recurrent]:
         if isinstance(module, nn.ModuleList | list | tuple) or _is_sequential(module):
-            children = dict(module.named_children()) if isinstance(module, nn.Module) else dict(enumerate(module))
-            self._read_from.append((module, _children(module)))
-            for key, child in children.items():
+            self._read_from.append((module, list(_children(module))))
+            for key, child in _children(module):
                 yield from self._walk(f"{name}.{key}" if name else str(key), child)
             return
         yield self._part(name, module)
@@ -330,7 +334,7 @@ class Chain:
             If it has.
         """
         for module, children in self._read_from:
-            if children != _children(module):
+            if children != list(_children(module)):
                 raise ValueError(
                     "modules were added to the model, removed or replaced since the stream was made; make another one."
                 )
@@ -342,6 +346,8 @@ class Chain:
             reason = part.reason()
             if reason:
                 raise ValueError(f"{part} {reason}.")
+        if self._forms != [(part.batch_first, part.keeps_time) for part in self.recurrent]:
+            self._settle()
 
     def run(self, x: Nest, states: Sequence[Held], constants: Nest | None, one_step: bool) -> Nest:
         """Run over a chunk, or one step, and step the states.
@@ -407,5 +413,6 @@ def _is_sequential(module: Any) -> bool:
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 
-def _children(module: Any) -> list[Any]:
-    return list(module._modules.values()) if isinstance(module, nn.Module) else list(module)
+def _children(module: Any) -> Iterable[tuple[Any, Any]]:
+    """Return the modules in another one, or in a list, by name; one that occurs twice runs twice."""
+    return module._modules.items() if isinstance(module, nn.Module) else enumerate(module)
