@@ -185,6 +185,17 @@ def test_a_layer_that_cannot_stream_any_more_is_noticed(option, value, says):
         stream.step(torch.randn(1, I))
 
 
+def test_another_kind_of_torchs_module_is_obeyed():
+    model, x = nn.RNN(I, 4), torch.randn(8, 2, I)
+    stream = us.stream(model, 2)
+    for t in range(4):
+        stream.step(x[t])
+    model.mode = "RNN_RELU"
+    state = stream.state
+    want, _ = nn.RNN.forward(model, x[4:], state)
+    close(torch.stack([stream.step(frame) for frame in x[4:]]), want)
+
+
 def test_hooks_are_noticed():
     model = nn.Sequential(us.GRU(I, 4, return_state=False))
     stream = us.stream(model)
