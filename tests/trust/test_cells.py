@@ -67,16 +67,22 @@ def repeats(monkeypatch: pytest.MonkeyPatch) -> Counter[bool]:
 
 def test_repeated_calls_equal_the_plain_loop(repeats: Counter[bool]) -> None:
     """What one call has found out serves the next, and never one of a cell that has changed."""
-    found = {case.name: compare(history(case.make, Whole("native")), history(case.make, whole_loop)) for case in CASES}
+    found, scales = {}, (1.0, 1e4)  # two calls after each change: the second one may repeat the first
+    for case in CASES:
+        before = repeats.total()
+        got = history(case.make, Whole("native"), scales)
+        if repeats.total() > before:  # if not, it has been run as in the other test
+            found[case.name] = compare(got, history(case.make, whole_loop, scales))
     assert {name: lines for name, lines in found.items() if lines} == {}
     assert min(repeats[True], repeats[False]) > 100
 
 
 def test_streams_equal_the_plain_loop(repeats: Counter[bool]) -> None:
     """A step obeys whatever has changed since the last one."""
-    found = {
-        case.name: compare(history(case.make, Streamed()), history(case.make, loop_without_gradients)) for case in CASES
-    }
+    found, scales = {}, (1.0,)  # one run after each change: each of its steps may repeat the one before
+    for case in CASES:
+        got = history(case.make, Streamed(), scales)
+        found[case.name] = compare(got, history(case.make, loop_without_gradients, scales))
     refused = {"takes_its_mask_as_a_row_input", "is_conditioned_on_a_row_input_with_a_graph"}  # drawn for each run
     assert {name for name, lines in found.items() if lines} == refused, found
     assert min(repeats[True], repeats[False]) > 100
