@@ -21,7 +21,7 @@ import os, signal, sys, threading, time
 import torch
 import unspool as us
 
-SECONDS = 1.0  # of one processor, so that a busy machine is no failure
+SECONDS = 0.6  # of one processor, so that a busy machine is no failure
 torch.set_num_threads(1)
 
 

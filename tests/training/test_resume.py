@@ -3,11 +3,10 @@
 import csv
 import dataclasses
 import itertools
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -145,27 +144,24 @@ def test_a_run_that_is_killed_where_no_step_is_gets_there(finished, tmp_path):
     assert_same_run(tmp_path, finished)
 
 
-COMMAND = """
-import os, sys, time
-from tests.training.conftest import tiny
-from unspool.training import fit
-flush = os.fsync
-os.fsync = lambda file: (flush(file), time.sleep(0.2))  # a slow disk: time to be killed in
-fit(tiny(), sys.argv[1], resume=True, accelerator="cpu", show=False)
-"""
+def slowly(directory):
+    flush = os.fsync
+    os.fsync = lambda file: (flush(file), time.sleep(0.2))  # a slow disk: time to be killed in
+    fit(tiny(), directory, resume=True, accelerator="cpu", show=False)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_sigkill_at_any_moment(finished, tmp_path):
-    command = [sys.executable, "-c", COMMAND, str(tmp_path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    with subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2]) as process:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "metrics.csv").is_file() or len(log_without_times(tmp_path)) < 4:
-            assert process.poll() is None, "the run ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    process = multiprocessing.get_context("fork").Process(target=slowly, args=(tmp_path,))
+    process.start()
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "metrics.csv").is_file() or len(log_without_times(tmp_path)) < 4:
+        assert process.is_alive(), "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert RunResult.read(tmp_path) is None
     fit(tiny(), tmp_path, resume=True, accelerator="cpu", show=False)
     assert_same_run(tmp_path, finished)
