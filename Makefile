@@ -7,6 +7,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constr
 .PHONY: demo test test-gpu check fuzz mutants native-test sanitize peers clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # two installations into one environment would meet
+unexport PYTHONDONTWRITEBYTECODE  # each run of the tests would compile them anew, for seconds
 
 demo: $(VENV)/.train
 	@$(BIN)/unspool demo

@@ -34,6 +34,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
 def pytest_collection_finish() -> None:
     """Leave what stands now out of every search for garbage: there are millions of objects, and some tests search."""
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # compilers make many objects that stay: Python would look through them all along
     gc.enable()
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from tests.backends.processes import run_python
 
 PROGRAM = """
-import importlib, sys
+import importlib, sys, warnings
 
+warnings.simplefilter("error")
 for name in "lightning torchmetrics rich typer pooch tokenizers plotly safetensors h5py".split():
     sys.modules[name] = None  # not installed
 
@@ -44,8 +44,7 @@ EXPECTED = {  # what is missing first, and the extra that has it
 
 
 def test_what_needs_a_missing_package_names_it_and_its_extra():
-    done = subprocess.run([sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, check=True)
-    messages = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    messages = dict(line.split(": ", 1) for line in run_python(PROGRAM).splitlines())
     assert messages.keys() == EXPECTED.keys()
     for name, (package, extra) in EXPECTED.items():
         assert f"needs {package}" in messages[name]

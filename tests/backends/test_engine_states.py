@@ -91,4 +91,4 @@ import torch, unspool
 outputs, state = unspool.dynamic_rnn(unspool.GRUCell(3, 4), torch.randn(2, 5, 3), [5, 2])
 print(unspool.info())
 """
-    assert "there is no engine" in run_python("-c", script)
+    assert "there is no engine" in run_python(script)

@@ -135,7 +135,7 @@ def test_signals_in_a_process_of_its_own():
     A handler that does not raise runs, may run the engine itself, and the run goes on. Only the main thread looks for
     signals: elsewhere Python runs no handlers, so there a run must not wait for the interpreter.
     """
-    run_python("-c", SIGNALS)
+    run_python(SIGNALS)
 
 
 def between_lines(call: Callable[[], Any], other: Callable[[], None]) -> tuple[Any, int]:

@@ -57,7 +57,7 @@ print(*(b - a for a, b in zip(before, used())))
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="only glibc says what is allocated")
 def test_thousands_of_runs_keep_no_memory():
     """Neither pages, nor pieces that fit into what other calls gave back."""
-    resident, allocated = map(int, run_python("-c", LEAK).split())
+    resident, allocated = map(int, run_python(LEAK).split())
     assert resident < 512 * 1024, f"{resident} bytes more of memory, {resident / 1_000:.1f} a round"
     assert allocated < 24 * 1024, f"{allocated} bytes more allocated, {allocated / 1_000:.1f} a round"
 

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import inspect
 import multiprocessing
-import os
 import resource
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 
 import unspool as US
 from tests.backends import native_cells as N
+from tests.backends.processes import run_python
 from tests.conformance.oracle import leaves_of
 from tests.program.steps import StepCell
 from unspool import BackendError, Cell, dynamic_rnn, explain
@@ -899,16 +897,10 @@ def test_one_and_two_threads_agree(cell, batch, steps):
 
 
 def test_an_unknown_instruction_set_is_named():
-    root = Path(__file__).parents[2]
-    path = os.pathsep.join([str(root / "src"), str(root)])
-    done = subprocess.run(
-        [sys.executable, "-c", "import unspool as u, torch; u.dynamic_rnn(u.GRUCell(2, 3), torch.zeros(1, 2, 2))"],
-        env={**os.environ, "UNSPOOL_ISA": "sse9", "PYTHONPATH": path},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode > 0  # an exception, not a crash
-    assert "UNSPOOL_ISA" in done.stderr
-    assert "sse9" in done.stderr
+    code = "import unspool as u, torch; u.dynamic_rnn(u.GRUCell(2, 3), torch.zeros(1, 2, 2))"
+    said = run_python(code, fails=True, UNSPOOL_ISA="sse9")  # an exception, not a crash
+    assert "UNSPOOL_ISA" in said
+    assert "sse9" in said
 
 
 @pytest.mark.parametrize("cell", [US.LSTMCell, US.GRUCell, N.AttendingCell, N.ScalarLSTMCell, N.ShiftCell])

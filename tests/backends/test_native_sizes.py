@@ -55,7 +55,8 @@ def test_more_sequences_than_a_step_works_on_at_once(cell, lengths):
 @pytest.mark.parametrize("isa", sorted({*_engine.available_isas()} - {_engine.active_isa()}))
 def test_values_and_gradients_on_every_instruction_set(isa):
     """At every size, and a fifth of the cells in all their ways: with masks, in reverse, and in other batches."""
-    assert run_python("-m", "tests.backends.test_native_sizes", "20", UNSPOOL_ISA=isa).split() == [isa]
+    code = "import runpy; runpy.run_module('tests.backends.test_native_sizes', run_name='__main__')"
+    assert run_python(code, "20", UNSPOOL_ISA=isa).split() == [isa]
 
 
 if __name__ == "__main__":

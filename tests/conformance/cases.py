@@ -376,8 +376,8 @@ WAYS = covering(FACTORS)
 
 
 EVERY_WAY = (
-    "LSTM projection and clips", "GRU", "Dropout Residual Zoneout", "stack in training", "user layer norm",
-    "user nested state", "user constants and row inputs",
+    "LSTM projection and clips", "Dropout Residual Zoneout", "stack in training", "user nested state",
+    "user constants and row inputs",
 )  # fmt: skip
 """Cells that are run in all ways on the engine: one for each kind of state, of gate and of what comes beside."""
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -17,6 +15,7 @@ from torch.export import Dim, ExportedProgram
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import unspool as us
+from tests.backends.processes import run_python
 from tests.execution.exported import Dynamic, Flat, LeakyCell, Static, assert_equal, axes, batch
 from tests.refusal import refused
 
@@ -149,8 +148,7 @@ def test_another_process_runs_a_program_without_the_model(tmp_path):
     with torch.no_grad():
         output, state = model(x, lengths=lengths)
     torch.save([x, lengths, output, state.h], tmp_path / "values.pt")
-    arguments = [sys.executable, "-W", "ignore", "-c", ELSEWHERE, tmp_path / "model.pt2", tmp_path / "values.pt"]
-    subprocess.run([str(a) for a in arguments], check=True)
+    run_python(ELSEWHERE, str(tmp_path / "model.pt2"), str(tmp_path / "values.pt"))
 
 
 def test_random_masks_are_drawn_at_each_run_of_a_program():
