@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import unspool as us
 from tests.backends.processes import run_python
-from tests.execution.exported import Dynamic, Flat, LeakyCell, Static, assert_equal, axes, batch
+from tests.execution.exported import STEPS, Dynamic, Flat, LeakyCell, Static, assert_equal, axes, batch
 from tests.refusal import refused
 
 pytestmark = [
@@ -50,8 +50,12 @@ UNROLLED: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+STATIC = 3
+"""Steps of programs that have no loop, and so each step as often."""
+
+
 def exported(model: nn.Module, static: bool = False) -> ExportedProgram:
-    return torch.export.export(model, batch(), dynamic_shapes=axes(static))
+    return torch.export.export(model, batch(steps=STATIC if static else STEPS), dynamic_shapes=axes(static))
 
 
 def saved_and_loaded(program: ExportedProgram) -> ExportedProgram:
@@ -91,7 +95,7 @@ def test_a_static_program_has_no_loop(name):
     assert scans(program) == 0
     loaded = saved_and_loaded(program).module()
     for rows in (4, 7):
-        x, lengths = batch(rows)
+        x, lengths = batch(rows, STATIC)
         with torch.no_grad():
             assert_equal(loaded(x, lengths), model(x, lengths))
 
