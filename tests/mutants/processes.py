@@ -11,9 +11,7 @@ from pathlib import Path
 SECONDS = 1800
 """Tests that have not ended by then have found a mistake."""
 
-# Imported once, for all mutants: what tests import first and no mutant is in.
 PROCESSES = get_context("forkserver")
-PROCESSES.set_forkserver_preload(["pytest", "torch", "torch.distributed.tensor"])
 
 OWN_PATHS = """
 import sys
@@ -47,6 +45,8 @@ def run_pytest(tree: Path, arguments: list[str], printed: Path) -> None:
 def run_tests(tree: Path, tests: str) -> tuple[int, str]:
     """Return pytest's exit status, and what it printed."""
     printed = tree / "printed.txt"
+    # Imported once, for all mutants: what tests import first and no mutant is in.
+    PROCESSES.set_forkserver_preload(["pytest", "torch", "torch.distributed.tensor"])
     process = PROCESSES.Process(target=run_pytest, args=(tree, shlex.split(tests), printed))
     process.start()
     process.join(SECONDS)
