@@ -30,6 +30,7 @@ def run_python(code: str, *arguments: str, fails: bool = False, **variables: str
     """
     with tempfile.TemporaryDirectory() as folder:
         printed = Path(folder, "printed")
+        printed.touch()
         process = PROCESSES.Process(target=_run, args=(code, arguments, variables, printed))
         process.start()
         process.join(300)
@@ -43,7 +44,7 @@ def run_python(code: str, *arguments: str, fails: bool = False, **variables: str
 def _run(code: str, arguments: tuple[str, ...], variables: dict[str, str], printed: Path) -> None:
     import torch
 
-    file = os.open(printed, os.O_WRONLY | os.O_CREAT)
+    file = os.open(printed, os.O_WRONLY)
     os.dup2(file, 1)
     os.dup2(file, 2)
     torch.set_num_threads(1)
