@@ -22,6 +22,7 @@ from unspool.execution import raw_rnn as raw_rnn
 from unspool.execution import stack_bidirectional_dynamic_rnn as stack_bidirectional_dynamic_rnn
 from unspool.execution import static_bidirectional_rnn as static_bidirectional_rnn
 from unspool.execution import static_rnn as static_rnn
+from unspool.exporting import export_onnx as export_onnx
 from unspool.layers import GRU as GRU
 from unspool.layers import LSTM as LSTM
 from unspool.layers import RNN as RNN

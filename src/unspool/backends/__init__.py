@@ -2,6 +2,7 @@
 
 from unspool.backends._info import Info as Info
 from unspool.backends._info import info as info
+from unspool.backends._onnx_operators import onnx_operators as onnx_operators
 from unspool.backends._padding import repeated as repeated
 from unspool.backends._repeat import Repeatable as Repeatable
 from unspool.backends._repeat import make_room as make_room

@@ -5,7 +5,9 @@ Letters: B batch, T steps, I input size, H hidden size, G gates.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -29,7 +31,25 @@ OPERATORS: dict[type, str] = {
 ORDERS = {"LSTM": (LSTMCell.GATES, "iofg"), "GRU": (GRUCell.GATES, "zrn"), "RNN": (SimpleRNNCell.GATES, "h")}
 """For each operator its gates by our letters: in our order, which is PyTorch's, and in its own."""
 
+_wanted: ContextVar[frozenset[str]] = ContextVar("unspool_onnx_operators", default=frozenset(ORDERS))
+
 ACTIVATIONS: dict[Callable[..., Any], str] = {torch.tanh: "Tanh", torch.sigmoid: "Sigmoid", torch.relu: "Relu"}
+
+
+@contextmanager
+def onnx_operators(*names: str) -> Iterator[None]:
+    """Use only these of ONNX's operators, in this thread, in what is exported inside of the `with` block.
+
+    Parameters
+    ----------
+    *names : {"LSTM", "GRU", "RNN"}
+        Other cells are exported as the operations of their step.
+    """
+    token = _wanted.set(frozenset(names))
+    try:
+        yield
+    finally:
+        _wanted.reset(token)
 
 
 def has_operator(call: Call) -> bool:
@@ -42,7 +62,7 @@ def has_operator(call: Call) -> bool:
     cell, schedule = call.cell, call.schedule
     tensors = [*leaves_of(call.inputs), *leaves_of(call.initial_state), *cell.parameters()]
     return (
-        type(cell) in OPERATORS  # a subclass may compute anything, and resets stand around it
+        OPERATORS.get(type(cell)) in _wanted.get()  # a subclass may compute anything, and resets stand around it
         and not hook_reason(cell)
         and not call.static  # promised: a graph without loops
         and call.row_inputs is None
@@ -113,7 +133,9 @@ def run_operator(call: Call) -> Result:
 def _by_gate(cell: Any, weight: Tensor) -> Tensor:
     """Return a weight `[G H, ...]` as `[1, G H, ...]` with the gates in ONNX's order."""
     ours, theirs = ORDERS[OPERATORS[type(cell)]]
-    blocks = dict(zip(ours, weight.chunk(len(ours)), strict=True))
+    size = len(weight) // len(ours)
+    # Slices, and not chunks: ONNX's optimisers fold constants through operators of one output only.
+    blocks = {gate: weight[k * size : (k + 1) * size] for k, gate in enumerate(ours)}
     return torch.cat([blocks[gate] for gate in theirs]).unsqueeze(0)
 
 

@@ -76,7 +76,8 @@ class MaskedBackend:
         carry: Parts = {"state": call.initial_state}
         if valid is not None:
             inputs = map_leaves(lambda leaf: _masked(valid, leaf), inputs)
-        loop = _scan if exporting and not call.static else _unrolled
+        one = isinstance(schedule.steps, int) and schedule.steps == 1  # which needs no loop
+        loop = _scan if exporting and not (call.static or one) else _unrolled
         # What an exported program computes stands in its graph; what tracing it has changed does not.
         with untouched(call.cell) if exporting else nullcontext():
             carry, outputs = loop(call, carry, _present(x=inputs, valid=valid), _present(rows=call.row_inputs))

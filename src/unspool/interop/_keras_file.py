@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import nn
 
+from unspool._extra import needed
 from unspool._reading import damage_as, open_archive, parsed_json
-from unspool.interop._extra import needed
 from unspool.interop._from_keras import NAMES, Activations, from_keras
 from unspool.interop._hdf5 import Arrays
 
@@ -74,7 +74,7 @@ def load_keras(
     ImportError
         If h5py is not installed: it is in the extra `interop`.
     """
-    h5py = needed("h5py", "reading a .keras file")
+    h5py = needed("h5py", "reading a .keras file", "interop")
     called = repr(os.fspath(path))
     damage = f"{called} cannot be read as a .keras file"
     remedy = f"expected an archive of {CONFIG} and {WEIGHTS}, as model.save('name.keras') of Keras 3 writes it"

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from unspool._extra import needed
 from unspool._reading import damage_as, parsed_json
+from unspool._writing import write_whole
 from unspool.interop._conventions import with_parameters
 from unspool.interop._describe import build_module, describe_module
-from unspool.interop._extra import needed
 
 VERSION = "1"
 
@@ -41,7 +42,7 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
     ImportError
         If safetensors is not installed: it is in the extra `interop`.
     """
-    safetensors = needed("safetensors.torch", "saving a module")
+    safetensors = needed("safetensors.torch", "saving a module", "interop")
     description = describe_module(module)
     parameters = list(module.named_parameters(remove_duplicate=False))
     shared = [name for name, one in parameters if sum(one is other for _, other in parameters) > 1]
@@ -53,16 +54,7 @@ def save(module: nn.Module, path: str | os.PathLike[str]) -> None:
     tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     with_parameters(lambda: build_module(description), tensors)  # what `load` will do
     data = safetensors.save(tensors, {"unspool": VERSION, "module": json.dumps(description)})
-    path = Path(path)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(Path(path), data)
 
 
 def load(path: str | os.PathLike[str]) -> nn.Module:
@@ -89,7 +81,7 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
     ImportError
         If safetensors is not installed: it is in the extra `interop`.
     """
-    safetensors = needed("safetensors", "loading a module")
+    safetensors = needed("safetensors", "loading a module", "interop")
     name = os.fspath(path)
     with (
         damage_as(

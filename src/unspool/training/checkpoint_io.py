@@ -3,7 +3,6 @@
 import io
 import os
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from typing_extensions import override
 
 from unspool._reading import damage_as, open_archive
+from unspool._writing import write_whole as write_file
 from unspool.training.checkpoint_form import check_checkpoint
 from unspool.training.errors import RunError
 
@@ -70,17 +70,9 @@ def write_whole(path: Path, content: bytes | memoryview, *, flush: bool = False)
     RunError
         If it cannot be written. The former file, if there is one, is still there then.
     """
-    part = path.with_name(f"{path.name}.part")
     try:
-        with part.open("wb") as file:
-            file.write(content)
-            if flush:
-                file.flush()
-                os.fsync(file.fileno())
-        part.replace(path)
+        write_file(path, content, flush=flush)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise RunError(f"cannot write {path}: {error.strerror}") from error
 
 
