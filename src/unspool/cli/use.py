@@ -1,4 +1,4 @@
-"""``unspool evaluate``, ``predict``, ``generate``, ``demo`` and ``info``."""
+"""``unspool evaluate``, ``predict``, ``generate``, ``export``, ``demo`` and ``info``."""
 
 import shlex
 import shutil
@@ -89,6 +89,27 @@ def generate(
         typer.echo()
 
 
+def export(
+    checkpoint: Checkpoint,
+    to: Annotated[Literal["onnx"], typer.Option(help="The format.")] = "onnx",
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="One step, with the state as inputs and outputs, not whole sequences.")
+    ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Compute with 8-bit integers: a quarter of the size, a little less exact.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="The file to write.", show_default="next to the checkpoint")
+    ] = None,
+) -> None:
+    """Write the model of a checkpoint to a file for ONNX Runtime."""
+    with user_errors():
+        from unspool.training import export as run
+        from unspool.training.tables import print_export
+
+        print_export(Console(), run(checkpoint, output, to=to, streaming=streaming, int8=int8))
+
+
 def demo(
     output_dir: Annotated[Path, typer.Option(help="Directory for the runs; replaces earlier ones.")] = Path(
         "runs/demo"
@@ -136,5 +157,5 @@ def add_commands(app: typer.Typer) -> None:
     app : typer.Typer
         The application.
     """
-    for command in (evaluate, predict, generate, demo, info):
+    for command in (evaluate, predict, generate, export, demo, info):
         app.command()(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from unspool.backends import onnx_operators
 from unspool.cells import is_cell
 from unspool.exporting._file import OnnxFile, add_metadata, compare, in_int8, session_of, with_constants
 from unspool.exporting._inputs import Inputs
-from unspool.exporting._interface import Interface, OneStep, WholeSequences
+from unspool.exporting._interface import Interface, OneStep, Stepwise, WholeSequences
 from unspool.layers import RNN, RecurrentLayer, accelerate
 
 _TOLERANCE, _INT8_TOLERANCE = 1e-4, 0.1
@@ -33,6 +34,7 @@ def export_onnx(
     int8: bool = False,
     lengths: bool | None = None,
     example_step: Tensor | None = None,
+    stepwise: Stepwise = (),
     metadata: Mapping[str, Any] | None = None,
     tolerance: float | None = None,
 ) -> OnnxFile:
@@ -59,6 +61,8 @@ def export_onnx(
         them.
     example_step : Tensor of shape (B, ...), optional
         The inputs of one step, by which the file's are made. By default they are what the model's first part takes.
+    stepwise : tuple of type
+        With `streaming`, classes of modules that act on each step by itself: see `unspool.stream`.
     metadata : mapping of str to object, optional
         What else a user of the file should know, such as the names of classes; what is no text is stored as JSON.
     tolerance : float, optional
@@ -76,7 +80,7 @@ def export_onnx(
         If a package is not installed: they are in the extra `onnx`.
     ValueError
         If the model does not say what it takes and there is no `example_step`, cannot stream, or the file differs from
-        the model by more than the tolerance.
+        the model by more than the tolerance; if `int8` is asked for and the model is not of float32.
     TypeError
         If the model or an argument is of another type than stated.
     OSError
@@ -95,13 +99,16 @@ def export_onnx(
         needed(package, "exporting to ONNX", "onnx")
     if not isinstance(model, nn.Module):
         raise TypeError(f"received {type(model).__name__}; expected a torch.nn.Module.")
+    if int8 and any(p.dtype != torch.float32 for p in model.parameters() if p.is_floating_point()):
+        raise ValueError("int8=True was given for a model that is not of float32; expected model.float().")
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no directory {path.parent} for {path.name}.")
-    interface = _interface(model, streaming, lengths, example_step)
+    interface = _interface(model, streaming, lengths, example_step, stepwise)
     # Of one step the operations of the cell are as fast as the operator. Only of LSTM there is one for int8.
     only = ("LSTM",) if streaming or int8 else ("LSTM", "GRU", "RNN")
-    with onnx_operators(*only), _quiet():
+    # The graph of PyTorch's exporter is another one without gradients, and of some models not whole.
+    with onnx_operators(*only), _quiet(), torch.inference_mode(False), torch.enable_grad():
         program = _program(interface)
         exported = with_constants(program)
         exported = in_int8(exported) if int8 else exported
@@ -127,7 +134,9 @@ def export_onnx(
     )
 
 
-def _interface(model: nn.Module, streaming: bool, lengths: bool | None, example_step: Tensor | None) -> Interface:
+def _interface(
+    model: nn.Module, streaming: bool, lengths: bool | None, example_step: Tensor | None, stepwise: Stepwise
+) -> Interface:
     """Return what goes in and out of the file of a copy of a model, in evaluation mode on the CPU."""
     model = copy.deepcopy(model).cpu().eval()
     if any(isinstance(module, nn.RNNBase) for module in model.modules()):
@@ -136,7 +145,7 @@ def _interface(model: nn.Module, streaming: bool, lengths: bool | None, example_
     if streaming:
         if lengths:
             raise ValueError("lengths=True was given with streaming=True; one step has no lengths.")
-        return OneStep(model, inputs)
+        return OneStep(model, inputs, stepwise)
     if is_cell(model) and not isinstance(model, RecurrentLayer):
         model = RNN(model, batch_first=True)
     return WholeSequences(model, inputs, lengths)
@@ -160,10 +169,16 @@ def _program(interface: Interface) -> torch.onnx.ONNXProgram:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out PyTorch's warnings of its exporter's own doings."""
+    """Leave out what PyTorch's exporter says of its own doings, and of packages that are not installed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def _shapes(values: Any) -> dict[str, list[int | str]]:

@@ -175,7 +175,7 @@ def compare(session: Any, outputs: list[str], examples: Callable[[], Any]) -> tu
     session : onnxruntime.InferenceSession
     outputs : list of str
     examples : callable
-        See `Interface`.
+        See `OneStep`.
 
     Returns
     -------

@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from operator import methodcaller
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,41 +18,15 @@ from unspool._nest import Nest, flatten, leaves_of, map_leaves, named_leaves, re
 from unspool.cells import LSTMState
 from unspool.execution import Steps
 from unspool.exporting._inputs import Inputs
-from unspool.layers import RecurrentLayer
+from unspool.layers import Bidirectional, RecurrentLayer
 from unspool.streaming import Recurrent, parts_of, stream
 
 Values = dict[str, Tensor]
 Axes = dict[str, dict[int, str]]
+Stepwise = tuple[type[nn.Module], ...]
 
 _TRACED = (3, 5)
 """Sequences and steps of the batch with which a model is traced: none is 1, which PyTorch takes for a constant."""
-
-
-class Interface(Protocol):
-    """A model with tensors by name on both sides.
-
-    Attributes
-    ----------
-    module : Module
-        Takes the tensors of `inputs`, in their order, and returns a tuple of those that `outputs` names.
-    inputs : dict of str to Tensor
-        An example.
-    axes : dict of str to dict of int to str
-        Of each input the axes whose size is free, by number.
-    outputs : list of str
-    initial_state : dict of str to Tensor
-        The state in which one sequence starts; empty where whole sequences are taken.
-    """
-
-    module: nn.Module
-    inputs: Values
-    axes: Axes
-    outputs: list[str]
-    initial_state: Values
-
-    def examples(self) -> Iterator[tuple[Values, list[Tensor]]]:
-        """Yield inputs of several sizes and what the model itself makes of them, in the order of `outputs`."""
-        ...
 
 
 def names_of(tree: Nest) -> list[str]:
@@ -73,6 +47,18 @@ class WholeSequences:
     inputs : Inputs
     lengths : bool, optional
         Whether lengths are an input; by default wherever the model's `forward` takes them.
+
+    Attributes
+    ----------
+    module : Module
+        Takes the tensors of `inputs`, in their order, and returns a tuple of those that `outputs` names.
+    inputs : dict of str to Tensor
+        An example.
+    axes : dict of str to dict of int to str
+        Of each input the axes of any size, by number.
+    outputs : list of str
+    initial_state : dict of str to Tensor
+        None of it is an input.
 
     Raises
     ------
@@ -99,7 +85,8 @@ class WholeSequences:
         self.initial_state: Values = {}
         with torch.no_grad():
             result = _called(model, tuple(self.inputs.values()))
-        if getattr(model, "return_state", isinstance(model, nn.RNNBase)):
+        layer = model.forward_layer if isinstance(model, Bidirectional) else model
+        if getattr(layer, "return_state", isinstance(layer, nn.RNNBase)):
             output, state = result
             state = LSTMState(*state) if isinstance(model, nn.LSTM) else state  # PyTorch's has no names
             self.outputs = [*_output_names(output), *(f"{name}_n" for name in names_of(state))]
@@ -131,16 +118,25 @@ class OneStep:
     ----------
     model : Module
     inputs : Inputs
+    stepwise : tuple of type
+        See `unspool.stream`.
+
+    Attributes
+    ----------
+    module, inputs, axes, outputs
+        See `WholeSequences`.
+    initial_state : dict of str to Tensor
+        By the names of inputs, the state in which one sequence starts.
 
     Raises
     ------
     TypeError, ValueError
-        If the model cannot stream: see `unspool.stream`.
+        If the model cannot stream.
     """
 
-    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
-        self._model, self._inputs = model, inputs
-        self.module = _Step(model)
+    def __init__(self, model: nn.Module, inputs: Inputs, stepwise: Stepwise) -> None:
+        self._model, self._inputs, self._stepwise = model, inputs, stepwise
+        self.module = _Step(model, stepwise)
         start = self.module.start(1)
         prefix = {part: f"{part.name}." if len(start) > 1 else "" for part in start}
         self._names = [prefix[part] + name for part, held in start.items() for name in names_of(held.nest)]
@@ -157,12 +153,15 @@ class OneStep:
     def examples(self) -> Iterator[tuple[Values, list[Tensor]]]:
         """Yield the inputs and states of several steps, and what a stream makes of them."""
         for batch in (1, 5):
-            streamed = stream(self._model, batch)
+            streamed = stream(self._model, batch, stepwise=self._stepwise)
             for _ in range(3):
                 before = dict(zip(self._names, leaves_of(streamed.state), strict=True))
                 values = {"input": self._inputs.draw(batch), **before}
                 output = streamed.step(values["input"])
                 yield values, [*leaves_of(output), *leaves_of(streamed.state)]
+
+
+Interface: TypeAlias = WholeSequences | OneStep
 
 
 class _Flat(nn.Module):
@@ -179,9 +178,9 @@ class _Flat(nn.Module):
 class _Step(nn.Module):
     """Runs one step of a model, from the leaves of its state to those of the next."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, stepwise: Stepwise) -> None:
         super().__init__()
-        self.model, self._parts = model, parts_of(model)
+        self.model, self._parts = model, parts_of(model, stepwise)
 
     def start(self, batch: int) -> dict[Recurrent, Any]:
         """Return the state of each recurrent part in which so many sequences start."""

@@ -8,6 +8,7 @@ from unspool.training.data_modules import SequenceData as SequenceData
 from unspool.training.errors import RunError as RunError
 from unspool.training.evaluate import evaluate as evaluate
 from unspool.training.evaluate import load_module as load_module
+from unspool.training.export import export as export
 from unspool.training.generate import generate as generate
 from unspool.training.models import SequenceNetwork as SequenceNetwork
 from unspool.training.models import parameter_count as parameter_count

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unspool._printable import printable
+from unspool.exporting import OnnxFile
 from unspool.training.checkpoint_io import write_text
 from unspool.training.errors import RunError
 from unspool.training.results import Evaluation, Prediction, RunResult
@@ -98,6 +99,24 @@ def print_predictions(console: Console, predictions: Sequence[Prediction]) -> No
     for prediction in predictions:
         table.add_row(str(prediction.index), Text(printable(prediction.label)), f"{prediction.probability:.4f}")
     console.print(table)
+
+
+def print_export(console: Console, file: OnnxFile) -> None:
+    """Print the names, shapes and size of a file, and how far it is from its model."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("", "name", "shape"):
+        table.add_column(heading)
+    for kind, values in (("input", file.inputs), ("output", file.outputs)):
+        for name, shape in values.items():
+            table.add_row(kind, Text(name), Text(", ".join(map(str, shape))))
+    console.print(table)
+    if file.difference is None:
+        console.print("not compared with the model: onnxruntime is not installed", highlight=False)
+    else:
+        console.print(
+            f"compared with the model: at most {file.difference:.1g} of the largest value off", highlight=False
+        )
+    console.print(Text(f"wrote {file.path} ({file.size:,} bytes)"), soft_wrap=True)
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
