@@ -56,6 +56,7 @@ def words(text):
         (["train", "promoters", "--help"], ["--fold", "--folds"]),
         (["train", "chorales", "--help"], ["--batching", "bucketed", "negative log-likelihood"]),
         (["train", "shakespeare", "--help"], ["--steps", "--hidden-size", "nats per character"]),
+        (["export", "--help"], ["--to", "onnx", "--streaming", "--int8", "--output"]),
         (["generate", "--help"], ["--prompt", "--length", "--temperature", "--seed"]),
     ],
 )
@@ -203,3 +204,17 @@ def test_messages_show_control_characters_as_they_are_written(tmp_path):
     outcome = run("evaluate", path, code=2)
     assert "\x1b" not in outcome.stderr
     assert r"\x1b[2J.ckpt: no such checkpoint" in outcome.stderr
+
+
+def test_a_checkpoint_is_exported(trained, tmp_path):
+    directory, _ = trained
+    path = tmp_path / "step.onnx"
+    output = words(
+        run("export", directory / "last.ckpt", "--to", "onnx", "--streaming", "--int8", "--output", path).stdout
+    )
+    for part in ("input h 1, batch, 8", "output h_new", "compared with the model", f"wrote {path}"):
+        assert part in output
+    assert path.is_file()
+    failed = run("export", directory / "last.ckpt", "--output", tmp_path / "missing" / "step.onnx", code=2)
+    assert "there is no directory" in words(failed.stderr)
+    assert list(tmp_path.iterdir()) == [path]

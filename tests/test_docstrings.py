@@ -30,6 +30,7 @@ PACKAGES = [
     "unspool.data",
     "unspool.comparison",
     "unspool.report",
+    "unspool.exporting",
     "unspool.interop",
     "unspool.training",
 ]

@@ -8,7 +8,7 @@ PROGRAM = """
 import importlib, sys, warnings
 
 warnings.simplefilter("error")
-for name in "lightning torchmetrics rich typer pooch tokenizers plotly safetensors h5py".split():
+for name in "lightning torchmetrics rich typer pooch tokenizers plotly safetensors h5py onnx".split():
     sys.modules[name] = None  # not installed
 
 import unspool
@@ -22,6 +22,7 @@ ATTEMPTS = {
     "report": lambda: importlib.import_module("unspool.report"),
     "save": lambda: interop.save(layer, "unspool-no-such-directory/layer.safetensors"),
     "load": lambda: interop.load("unspool-no-such-directory/layer.safetensors"),
+    "onnx": lambda: unspool.export_onnx(layer, "layer.onnx"),
     "words": lambda: data.TextTokenizer.train(["a b"]),
     "download": lambda: _download.download("a", _download.Path("b"), (), known_hash="", called="It"),
 }
@@ -38,6 +39,7 @@ EXPECTED = {  # what is missing first, and the extra that has it
     "report": ("lightning", "train"),
     "save": ("safetensors", "interop"),
     "load": ("safetensors", "interop"),
+    "onnx": ("onnx", "onnx"),
     "words": ("tokenizers", "text"),
     "download": ("pooch", "train"),
 }

@@ -104,11 +104,11 @@ def export_onnx(
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no directory {path.parent} for {path.name}.")
-    interface = _interface(model, streaming, lengths, example_step, stepwise)
     # Of one step the operations of the cell are as fast as the operator. Only of LSTM there is one for int8.
     only = ("LSTM",) if streaming or int8 else ("LSTM", "GRU", "RNN")
     # The graph of PyTorch's exporter is another one without gradients, and of some models not whole.
     with onnx_operators(*only), _quiet(), torch.inference_mode(False), torch.enable_grad():
+        interface = _interface(model, streaming, lengths, example_step, stepwise)
         program = _program(interface)
         exported = with_constants(program)
         exported = in_int8(exported) if int8 else exported
@@ -169,7 +169,7 @@ def _program(interface: Interface) -> torch.onnx.ONNXProgram:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out what PyTorch's exporter says of its own doings, and of packages that are not installed."""
+    """Leave out what PyTorch's exporter says of its own doings, and `accelerate` of what could be faster."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     with warnings.catch_warnings():

@@ -4,7 +4,6 @@ B sequences, I features, H units, K classes, labels or tokens.
 """
 
 import copy
-import string
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Literal
@@ -197,8 +196,8 @@ def _metadata(module: SequenceModule) -> dict[str, Any]:
     facts["input"] = "numbers of tokens"
     if module.tokenizer is not None:
         return facts | {"tokenizer": module.tokenizer}
-    encode = source_of(recipe).encode
-    if encode is not None:
-        characters = string.printable[:95]  # one number each
-        facts["vocabulary"] = {text: int(token) for text, token in zip(characters, encode(characters), strict=True)}
+    source = source_of(recipe)
+    if source.encode is not None:
+        inside = source.encode([f"A{character}A" for character in source.characters])  # blanks at the ends are dropped
+        facts["vocabulary"] = {text: int(number[1]) for text, number in zip(source.characters, inside, strict=True)}
     return facts

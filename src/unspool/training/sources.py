@@ -28,6 +28,7 @@ from unspool.data import (
     load_spoken_digits,
     load_tiny_shakespeare,
 )
+from unspool.data.datasets import NAME_CHARACTERS, NUCLEOTIDES
 from unspool.training.errors import RunError
 from unspool.training.recipes import Recipe
 from unspool.training.recipes._recipe import Objective
@@ -128,6 +129,8 @@ class Source(NamedTuple):
     encode : callable
         Gets texts; returns the tokens of each, where these are the same for every model. None where models have
         tokenizers, or there are no texts.
+    characters : str
+        Those that `encode` knows, each with a number of its own.
     options : mapping of str to tuple of type
         What `load` and `tokenizer` read of the recipe's options.
     objective : {"classes", "labels-per-step", "next-token"}
@@ -140,6 +143,7 @@ class Source(NamedTuple):
     normalise: Callable[[Any], tuple[Tensor, Tensor]] | None = None
     tokenizer: Callable[[Recipe, DataDir], str | None] | None = None
     encode: Callable[[Sequence[str]], list[Tensor]] | None = None
+    characters: str = ""
     options: Mapping[str, tuple[type, ...]] = MappingProxyType({})
     objective: Objective = "classes"
 
@@ -226,9 +230,14 @@ SOURCES: dict[str, Source] = {
     "imdb": Source(_imdb, tokenizer=_imdb_tokenizer),
     "text": Source(_texts, has_validation=True, tokenizer=_texts_tokenizer, options=OPTIONS),
     "digits": Source(_digits, normalise=standardise, options={"features": (str,)}),
-    "names": Source(_names, repeats=True, encode=encode_names),
-    "splice": Source(_splice, repeats=True, encode=encode_nucleotides),
-    "promoters": Source(_promoters, encode=encode_nucleotides, options={"fold": (int,), "folds": (int,)}),
+    "names": Source(_names, repeats=True, encode=encode_names, characters=NAME_CHARACTERS),
+    "splice": Source(_splice, repeats=True, encode=encode_nucleotides, characters=NUCLEOTIDES),
+    "promoters": Source(
+        _promoters,
+        encode=encode_nucleotides,
+        characters=NUCLEOTIDES,
+        options={"fold": (int,), "folds": (int,)},
+    ),
     "chorales": Source(_chorales, has_validation=True, objective="labels-per-step"),
     "shakespeare": Source(_shakespeare, has_validation=True, objective="next-token"),
 }
