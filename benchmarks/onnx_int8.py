@@ -24,12 +24,11 @@ def per_step(path: Path, batch: int) -> float:
     options.intra_op_num_threads = 1
     engine = onnxruntime.InferenceSession(str(path), options)
     sizes: dict[Any, int] = {"batch": batch, "steps": STEPS}
-    inputs = {
-        given.name: np.full(batch, STEPS)
-        if given.name == "lengths"
-        else np.random.default_rng(0).normal(size=[sizes.get(axis, axis) for axis in given.shape]).astype("f")
-        for given in engine.get_inputs()
-    }
+    inputs: dict[str, np.ndarray] = {}
+    for given in engine.get_inputs():
+        shape: list[Any] = [sizes.get(axis, axis) for axis in given.shape]
+        drawn = np.random.default_rng(0).normal(size=shape).astype("f")
+        inputs[given.name] = np.full(batch, STEPS) if given.name == "lengths" else drawn
     steps = STEPS if "lengths" in inputs else 1
     calls = 2000 // steps
     best = float("inf")

@@ -461,8 +461,11 @@ MUTANTS = [
     ),
     *_of(
         "resume", f"{TRAINING}/checkpoint_io.py", "tests/training/test_checkpoint_io.py tests/training/test_resume.py",
-        ("half a file is left", 'path.with_name(f"{path.name}.part")', "path"),
         ("checksums are not compared", "if damaged is not None:", "if False:"),
+    ),
+    *_of(
+        "resume", "src/unspool/_writing.py", "tests/training/test_checkpoint_io.py tests/training/test_resume.py",
+        ("half a file is left", 'path.with_name(f"{path.name}.part")', "path"),
     ),
 ]  # fmt: skip
 """All of them."""

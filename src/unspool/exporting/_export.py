@@ -88,6 +88,7 @@ def export_onnx(
 
     Examples
     --------
+    >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = export_onnx(GRU(3, 4, batch_first=True), f"{folder}/gru.onnx", streaming=True)
     >>> file.inputs

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from unspool import exporting
 from unspool.cells import Cell
-from unspool.exporting import OnnxFile, export_onnx
 from unspool.layers import RecurrentLayer
 from unspool.training.errors import RunError
 from unspool.training.evaluate import load_module
@@ -28,7 +28,7 @@ def export(
     to: Literal["onnx"] = "onnx",
     streaming: bool = False,
     int8: bool = False,
-) -> OnnxFile:
+) -> exporting.OnnxFile:
     """Write the network of a checkpoint to an ONNX file, from raw inputs to logits: see `unspool.export_onnx`.
 
     The file says in its metadata what its inputs are and what the classes are called; `tokenizer` and `recipe` are
@@ -72,7 +72,7 @@ def export(
     for layer in _layers(network):
         layer.unroll, layer.num_steps = False, None
     try:
-        return export_onnx(
+        return exporting.export_onnx(
             chain(network) if streaming else network,
             output,
             streaming=streaming,
