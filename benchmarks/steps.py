@@ -168,7 +168,7 @@ def _in_onnx_runtime(model: Any, x: Tensor) -> Callable[[], Any] | None:
         session = onnxruntime.InferenceSession(str(file.path), options, providers=["CPUExecutionProvider"])
     inputs, outputs = list(file.inputs), list(file.outputs)
     axis = list(file.inputs.values())[1].index("batch")
-    values = [x.numpy(), *(np.repeat(file.start[name], len(x), axis) for name in inputs[1:])]
+    values: list[Any] = [x.numpy(), *(np.repeat(file.start[name], len(x), axis) for name in inputs[1:])]
 
     def step() -> Tensor:
         output, *states = session.run(outputs, dict(zip(inputs, values, strict=True)))

@@ -80,6 +80,11 @@ def is_ordinary() -> bool:
     )
 
 
+def is_in_backward() -> bool:
+    """Tell whether a backward pass is what has called: `torch.utils.checkpoint` computes again in one."""
+    return torch._C._current_graph_task_id() != -1
+
+
 def has_values() -> bool:
     """Tell whether tensors have values that may be read: not in an export, under a transform or a dispatch mode."""
     return not (_get_current_dispatch_mode_stack() or is_transformed() or is_exporting())

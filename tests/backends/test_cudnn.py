@@ -97,6 +97,23 @@ def test_a_ragged_batch_gives_what_the_padded_one_does(row: CellRow, way: str):
 
 
 @on_cpu
+@pytest.mark.parametrize(("fast", "kind"), [(CuDNNLSTM, LSTM), (CuDNNGRU, GRU)])
+def test_layers_learn_their_start_and_keep_their_state(fast: Any, kind: Any):
+    options: dict[str, Any] = {"bidirectional": True, "learn_initial_state": True, "stateful": True}
+    layer, plain, x = fast(3, 4, 2, **options), kind(3, 4, 2, backend="reference", **options), torch.randn(5, 3, 3)
+    with torch.no_grad():
+        layer.initial_h.normal_()
+    plain.load_state_dict(layer.state_dict())
+    for lengths in ([5, 0, 2], [1, 4, 5]):
+        received, expected = ((*run(x, lengths=lengths), run.parameters()) for run in (layer, plain))
+        torch.testing.assert_close(received[:2], expected[:2])
+        grads = [
+            torch.autograd.grad(outputs.sum(), list(own), allow_unused=True) for outputs, _, own in (received, expected)
+        ]
+        torch.testing.assert_close(*grads)
+
+
+@on_cpu
 def test_a_right_padded_mask_equals_lengths():
     cell, x = GRUCell(3, 4), torch.randn(3, 5, 3)
     mask = torch.arange(5) < torch.tensor([[4], [0], [2]])

@@ -171,7 +171,6 @@ WEIGHTS = [np.zeros((3, 20)), np.zeros((5, 20)), np.zeros(20)]
 @pytest.mark.parametrize(
     ("layer", "parts"),
     [
-        (config(stateful=True), ("stateful=True", "pass the state")),
         (config(implementation=2), ("Keras 2", "expected one of Keras 3")),
         (config(zero_output_for_mask=True), ("return_sequences=False", "expected False")),
         (config(activation="leaky_relu"), ("'leaky_relu'", "expected one of tanh", "activations={'leaky_relu'")),
@@ -199,11 +198,18 @@ def test_too_few_or_too_many_weights_are_refused():
         from_keras(config(), [np.zeros((3, 20), np.float32), *WEIGHTS[1:]])
 
 
+def test_stateful_is_one_option_on_both_sides():
+    layer = from_keras(config(stateful=True), WEIGHTS)
+    assert layer.stateful
+    assert to_keras(layer).config["config"]["stateful"]
+
+
 @pytest.mark.parametrize(
     ("make", "parts"),
     [
         (lambda: us.LSTMCell(3, 5, peephole=True), ("peephole=True", "expected False", "Keras")),
         (lambda: us.LSTM(3, 5, proj_size=2), ("proj_size=2",)),
+        (lambda: us.LSTM(3, 5, learn_initial_state=True), ("learn_initial_state=True", "expected False: Keras")),
         (lambda: us.LSTM(3, 5, num_layers=2), ("num_layers=2", "expected 1")),
         (lambda: us.LSTM(3, 5, reverse=True), ("reverse=True", "expected go_backwards=True")),
         (lambda: us.LSTM(3, 5, activation="leaky_relu"), ("'leaky_relu'", "expected one of tanh")),

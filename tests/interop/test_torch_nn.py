@@ -95,6 +95,8 @@ def test_the_forget_bias_is_added():
         (us.LSTMCell(3, 5, proj_size=2), ("proj_size=2", "expected 0")),
         (us.LSTM(3, 5, reverse=True), ("reverse=True",)),
         (us.LSTM(3, 5, return_sequences=False), ("return_sequences=False",)),
+        (us.LSTM(3, 5, learn_initial_state=True), ("learn_initial_state=True", "expected False")),
+        (us.GRU(3, 5, stateful=True), ("stateful=True", "expected False")),
     ],
 )
 def test_what_torch_has_not_is_refused(module, parts):

@@ -329,7 +329,7 @@ WRONG_OPTIONS: list[tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = [
     ({"num_steps": 2.5, "unroll": True}, TypeError, ("num_steps is 2.5", "expected an int, or None")),
     ({"pad_output": "same"}, ValueError, ("pad_output is 'same'", "expected 'zero' or 'repeat'")),
     ({"backend": "warp"}, ValueError, ("backend is 'warp'", "expected one of 'auto'")),
-    ({"stateful": True}, TypeError, ("received ['stateful']", "among input_size", "recurrent_dropout", "go_backwards")),
+    ({"output": True}, TypeError, ("received ['output']", "among input_size", "recurrent_dropout", "go_backwards")),
     ({"bias": 0.5}, TypeError, ("bias is 0.5", "expected True or False")),
     ({"bidirectional": "yes"}, TypeError, ("bidirectional is 'yes'", "expected True or False")),
     ({"batch_first": 1}, TypeError, ("batch_first is 1", "expected True or False")),

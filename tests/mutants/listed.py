@@ -88,7 +88,7 @@ MUTANTS = [
     ),
     *_of(
         "resets", "src/unspool/cells/_around.py", CASES,
-        ("no state is reset", "choose_rows(reset, restart.start, state)", "state"),
+        ("no state is reset", "choose_rows(reset, given[0] if given else restart.start, state)", "state"),
         ("what the cell takes beside is lost", "restart.inside[0] if restart.inside else None", "None"),
     ),
     *_of(
@@ -106,8 +106,32 @@ MUTANTS = [
          "around"),
     ),
     *_of(
+        "given states", f"{BACKENDS}/_schedule.py", "tests/layers/test_reset_states.py",
+        ("the state at the step and not at the reset", "if self._gaps is None:  # none", "if True:  # none"),
+        ("the direction of waiting states", "(self.steps - 1 - source).flip(0) if self.reverse else source", "source"),
+    ),
+    *_of(
+        "given states", "src/unspool/execution/_batch.py", "tests/layers/test_reset_states.py",
+        ("one step alone", "about.reset_states is not None or steps != 1", "steps != 1"),
+        ("states without resets", "if about.resets is None:\n        raise", "if False:\n        raise"),
+    ),
+    *_of(
+        "starts", "src/unspool/layers/_starts.py", "tests/layers/test_stateful.py tests/layers/test_learned_start.py",
+        ("users write into what is kept", "return leaf.detach().clone()", "return leaf.detach()"),
+        ("gradients of the last call", "return leaf.detach().clone()", "return leaf.clone()"),
+        ("another batch goes on", "if batch is not None and leaf.shape[axis] != batch:", "if False:"),
+        ("what is kept stays where it was", "map_leaves(fn, self._kept_state)", "self._kept_state"),
+        ("what inference has kept", "state = map_leaves(torch.clone, state)", "pass"),
+        ("a checkpoint goes on from a later state", "elif is_in_backward():", "elif False:"),
+        ("parameters are not filled anew", "parameter.copy_(leaf)", "pass"),
+    ),
+    *_of(
+        "starts", "src/unspool/execution/_again.py", "tests/layers/test_learned_start.py",
+        ("a repeated call of another dtype", "leaf.dtype != self.dtype or", ""),
+    ),
+    *_of(
         "padding", f"{BACKENDS}/_schedule.py", CASES,
-        ("the latest step in a gap", "torch.where(valid, number, 0), step)", "number, step)"),
+        ("the latest step in a gap", "torch.where(flags, number, 0), step)", "number, step)"),
     ),
     *_of(
         "padding", f"{BACKENDS}/_inference.py", CASES,
@@ -231,7 +255,7 @@ MUTANTS = [
         "repeated calls", "src/unspool/execution/_batch.py", AGAIN,
         ("all cells start at zero", "steps != 1 or not from_zero", "steps != 1"),
         ("lengths of some sequences", "if any(length != steps for length in lengths.tolist()):", "if False:"),
-        ("resets at several steps", "if about.resets is None or steps != 1 or", "if about.resets is None or"),
+        ("resets at several steps", "is not None or steps != 1 or", "is not None or"),
     ),
     *_of(
         "streams", "src/unspool/streaming/_parts.py", STREAMS,

@@ -185,6 +185,30 @@ def test_a_layer_that_cannot_stream_any_more_is_noticed(option, value, says):
         stream.step(torch.randn(1, I))
 
 
+LEARNING = {
+    "LSTM": lambda: us.LSTM(I, 4, 2, learn_initial_state=True),
+    "RNN": lambda: us.RNN(LayerNormGRUCell(I, 4), learn_initial_state=True),
+}
+
+
+@pytest.mark.parametrize("make", LEARNING.values(), ids=LEARNING)
+def test_a_start_that_is_learned_is_where_sequences_start(make):
+    model, x = make(), torch.randn(6, 2, I)
+    stream = us.stream(model, 2)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith("initial_"):
+                parameter.uniform_(-1, 1)
+    for rows in (None, [1, 0]):
+        stream.reset(rows)
+        close(torch.stack([stream.step(frame) for frame in x]), model(x)[0])
+
+
+def test_a_layer_that_keeps_a_state_of_its_own_is_refused():
+    with pytest.raises(ValueError, match="stateful=False"):
+        us.stream(us.GRU(I, 4, stateful=True))
+
+
 def test_another_kind_of_torchs_module_is_obeyed():
     model, x = nn.RNN(I, 4), torch.randn(8, 2, I)
     stream = us.stream(model, 2)

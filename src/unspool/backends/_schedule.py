@@ -219,19 +219,34 @@ class Schedule:
         found = valid & (waiting.gather(0, done) > 0)
         return found.flip(0) if self.reverse else found
 
+    def at_resets(self, states: Nest) -> Nest:
+        """Return for each reset the state that stands at it, at the step before which it takes effect.
+
+        Of several resets that wait in a gap, the last one computed counts. What is returned elsewhere, counts for
+        nothing.
+
+        Parameters
+        ----------
+        states : nesting of Tensor of shape (T, B, ...), or (N, 1, ...) where arrays are ragged
+        """
+        if self._gaps is None:  # none of them waits
+            return states
+        assert self._resets is not None, "asked where there are none"
+        source = _latest(self._resets.flip(0) if self.reverse else self._resets).clamp(min=0)
+        source = ((self.steps - 1 - source).flip(0) if self.reverse else source).to(self.device)
+
+        def take(leaf: Tensor) -> Tensor:
+            return leaf.gather(0, source.view(*source.shape, *[1] * (leaf.dim() - 2)).expand_as(leaf))
+
+        return map_leaves(take, states)
+
     @cached_property
     def latest(self) -> Tensor:
         """For each step and sequence the latest valid step up to there, -1 before the first: `[T, B]`, on the device.
 
         Steps are counted, and results are, in the order of computation.
         """
-        valid = self.valid_in_order
-        # Without `cummax`, which ONNX lacks: the first valid step has number 1, the next one 2.
-        number = valid.long().cumsum(0)
-        step = torch.arange(self.steps, device=valid.device).unsqueeze(1).expand_as(number)
-        table = number.new_zeros((self.steps + 1, self.batch))
-        found = table.scatter(0, torch.where(valid, number, 0), step).gather(0, number)
-        return torch.where(number > 0, found, -1).to(self.device)
+        return _latest(self.valid_in_order).to(self.device)
 
     # Places in arrays.
 
@@ -313,6 +328,16 @@ class Schedule:
             return values[0 if self.reverse else -1]
         found = values.flatten(0, 1).index_select(0, self.last.clamp(min=0))
         return found.masked_fill((self.last < 0).view(-1, *[1] * len(tail)), 0)
+
+
+def _latest(flags: Tensor) -> Tensor:
+    """Return for each step the latest one up to there where a flag is set, -1 before the first: `[T, B]`."""
+    # Without `cummax`, which ONNX lacks: the first such step has number 1, the next one 2.
+    number = flags.long().cumsum(0)
+    step = torch.arange(flags.shape[0], device=flags.device).unsqueeze(1).expand_as(number)
+    table = number.new_zeros((flags.shape[0] + 1, flags.shape[1]))
+    found = table.scatter(0, torch.where(flags, number, 0), step).gather(0, number)
+    return torch.where(number > 0, found, -1)
 
 
 def _within(lengths: Tensor, steps: int) -> Tensor:

@@ -156,8 +156,9 @@ def _named_given(call: Call) -> list[tuple[str, int]]:
     ]
     rows = call.row_inputs
     if isinstance(rows, Restart):
-        x, resets = call.inputs
+        x, resets, *given = call.inputs
         named[:1] = [(x, "the gradient of the input", 2), (resets, "the resets", 2)]
+        named[2:2] = [(states, "the gradient of the states given at resets", 2) for states in given]
         named.append((rows.start, "the gradient of the state after a reset", 1))
         rows = rows.inside[0] if rows.inside else ()
     named.append((rows, "the gradient of the row input", 1))

@@ -57,14 +57,14 @@ class ResetCell(AroundCell):
     """A cell whose state returns to its start before a step where a flag says so, as Haiku's ResetCore."""
 
     def forward(
-        self, x: tuple[Nest, Tensor], state: Nest, restart: Restart, constants: None = None
+        self, x: tuple[Nest, Tensor] | tuple[Nest, Tensor, Nest], state: Nest, restart: Restart, constants: None = None
     ) -> tuple[Nest, Nest]:
         """Run one step.
 
         Parameters
         ----------
-        x : (nesting of Tensor of shape (B, ...), BoolTensor of shape (B,))
-            The input, and where to reset.
+        x : (nesting of Tensor of shape (B, ...), BoolTensor of shape (B,)[, nesting of Tensor of shape (B, ...)])
+            The input, where to reset, and, if the run was given such, the states that stand in place of the start.
         state : nesting of Tensor of shape (B, ...)
         restart : Restart
         constants : None
@@ -76,9 +76,9 @@ class ResetCell(AroundCell):
             See `unspool.cells.step`.
         """
         del constants
-        x, reset = x
+        x, reset, *given = x
         rows = restart.inside[0] if restart.inside else None
-        return step(self.cell, x, choose_rows(reset, restart.start, state), rows)
+        return step(self.cell, x, choose_rows(reset, given[0] if given else restart.start, state), rows)
 
 
 class WithStates(AroundCell):

@@ -30,7 +30,7 @@ class Layout(NamedTuple):
     inputs, state, results
         Axes of the inputs, of initial states, and of each element of the tuple that the run returns.
     steps : str
-        Axes of a mask and of resets.
+        Axes of a mask, of resets and, before those of a state, of the states given at resets.
     sequences : str
         Axes of lengths and constants.
     settings : tuple
@@ -58,8 +58,9 @@ def in_graphs(layout: Callable[..., Layout]) -> Callable[[Run], Run]:
     -------
     callable
         Decorates a function at the top of its module, or a method:
-        `run(module, tensors, inputs, state, (lengths, mask, resets), constants, **options)`, which runs a cell or a
-        layer over time with these tensors by their names in place of its own, or with its own where `tensors` is None.
+        `run(module, tensors, inputs, state, (lengths, mask, resets, reset_states), constants, **options)`, which runs a
+        cell or a layer over time with these tensors by their names in place of its own, or with its own where `tensors`
+        is None.
     """
 
     def decorate(run: Run) -> Run:

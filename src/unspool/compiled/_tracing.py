@@ -37,7 +37,7 @@ def trace(
     module: nn.Module,
     inputs: Any,
     state: Nest | None,
-    steps: tuple[Any, Any, Any],
+    steps: tuple[Any, Any, Any, Nest | None],
     constants: Nest | None,
     **options: Any,
 ) -> Any:
@@ -61,11 +61,12 @@ def trace(
         return _outside(run, module, layout.tensors, inputs, state, steps, constants, **options)
     if is_exporting():
         return strictly()
-    steps = type(steps)(*(None if value is None else _as_tensor(value) for value in steps))  # type: ignore[arg-type]
+    *flags, reset_states = steps
+    steps = type(steps)(*(None if value is None else _as_tensor(value) for value in flags), reset_states)  # type: ignore[arg-type]
     arguments = (inputs, state, steps, constants)
     given: list[Tensor] = []
     forms: list[Any] = []
-    about_steps = zip(steps, (layout.sequences, layout.steps, layout.steps), strict=True)
+    about_steps = zip(steps, (layout.sequences, layout.steps, layout.steps, layout.steps), strict=True)
     for argument, axes in [
         (inputs, layout.inputs),
         (state, layout.state),

@@ -2,7 +2,7 @@
 
 from unspool.execution._again import Again as Again
 from unspool.execution._again import again as again
-from unspool.execution._again import keep as keep
+from unspool.execution._again import how_to_repeat as how_to_repeat
 from unspool.execution._again import remember as remember
 from unspool.execution._arguments import BoolArray as BoolArray
 from unspool.execution._arguments import IntArray as IntArray
@@ -15,6 +15,7 @@ from unspool.execution._batch import ragged_inputs as ragged_inputs
 from unspool.execution._batch import ragged_schedule as ragged_schedule
 from unspool.execution._batch import refuse_in_traces as refuse_in_traces
 from unspool.execution._batch import simplified as simplified
+from unspool.execution._batch import states_at_resets as states_at_resets
 from unspool.execution._batch import time_major_inputs as time_major_inputs
 from unspool.execution._bidirectional import bidirectional_dynamic_rnn as bidirectional_dynamic_rnn
 from unspool.execution._bidirectional import (

@@ -59,6 +59,19 @@ class Again(NamedTuple):
             return list(leaves)
         return [leaf.clone(memory_format=torch.contiguous_format) for leaf in leaves]
 
+    def spread(self, state: Nest) -> Nest | None:
+        """Return the state of one sequence as that of all of them; None where it is of another form.
+
+        Parameters
+        ----------
+        state : Tensor of shape (..., 1, ...), or tuple of them
+        """
+        leaves = [state] if self.kind is Tensor else list(state)
+        if any(leaf.dtype != self.dtype or not leaf.is_cpu for leaf in leaves):
+            return None
+        leaves = [leaf.expand(shape) for leaf, shape in zip(leaves, self.states, strict=True)]
+        return leaves[0] if self.kind is Tensor else tuple(leaves)
+
 
 _LAST: WeakKeyDictionary[nn.Module, dict[tuple[torch.Size, Any], Again]] = WeakKeyDictionary()
 
@@ -120,14 +133,17 @@ def remember(
         If there is no backend of that name.
     """
     leaves = (state,) if type(state) is Tensor else state
-    last = keep(inputs, state, cells, schedules, backend) if isinstance(leaves, tuple) else None
+    flat = isinstance(leaves, tuple) and all(type(leaf) is Tensor for leaf in leaves)
+    last = how_to_repeat(inputs, state, cells, schedules, backend) if flat else None
     if last is not None:
         forms = _LAST.setdefault(module, {})
         make_room(forms)
         forms[inputs.shape, options] = last
 
 
-def keep(inputs: Any, state: Nest, cells: Iterable[Any], schedules: Sequence[Schedule], backend: str) -> Again | None:
+def how_to_repeat(
+    inputs: Any, state: Nest, cells: Iterable[Any], schedules: Sequence[Schedule], backend: str
+) -> Again | None:
     """Return how a call was run, if it can be run so again.
 
     Parameters

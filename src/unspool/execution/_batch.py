@@ -29,16 +29,19 @@ class Steps(NamedTuple):
     lengths : integers of shape (B,), optional
     mask, resets : booleans of shape (B, T) or (T, B), the layout of the inputs, optional
         See `dynamic_rnn`.
+    reset_states : nesting of Tensor of shape (B, T, ...) or (T, B, ...), optional
+        See `dynamic_rnn`.
     """
 
     lengths: IntArray | None = None
     mask: BoolArray | None = None
     resets: BoolArray | None = None
+    reset_states: Nest | None = None
 
     @property
     def given(self) -> bool:
         """Whether there is anything."""
-        return not (self.lengths is self.mask is self.resets is None)
+        return not (self.lengths is self.mask is self.resets is self.reset_states is None)
 
 
 SHORT = 64
@@ -91,7 +94,7 @@ def simplified(
         if any(length != steps for length in lengths.tolist()):
             return about, state
         about = about._replace(lengths=None)
-    if about.resets is None or steps != 1 or not from_zero:
+    if about.resets is None or about.reset_states is not None or steps != 1 or not from_zero:
         return about, state
     resets = as_booleans(about.resets, "resets", batch, steps, time_major)[0].to(inputs.device)
     start = None if state is None else start_over(state, resets)
@@ -267,6 +270,49 @@ def ragged_inputs(batch: RaggedBatch, about: Steps) -> Tensor:
     return values.unsqueeze(1)
 
 
+def states_at_resets(about: Steps, inputs: Any, time_major: bool) -> Nest | None:
+    """Check the states to which resets return, and return them as `[T, B, ...]`, or `[N, 1, ...]` for a ragged batch.
+
+    Parameters
+    ----------
+    about : Steps
+    inputs : nesting of Tensor of shape (T, B, ...) or (B, T, ...), or RaggedBatch
+        As they were passed, and checked.
+    time_major : bool
+        Whether the user has passed inputs and states with time before batch.
+
+    Raises
+    ------
+    TypeError
+        If a leaf is not a tensor.
+    ValueError
+        If there are no resets, or the first axes are not those of the inputs. The others are checked with the cell's.
+    """
+    states = about.reset_states
+    if states is None:
+        return None
+    if about.resets is None:
+        raise ValueError(
+            "reset_states was given without resets; expected both: resets says at which steps a sequence's state "
+            "becomes the one that reset_states has there."
+        )
+    require_tensors(states, "reset_states")
+    ragged = isinstance(inputs, RaggedBatch)
+    axes = inputs.values.shape[:1] if ragged else leaves_of(inputs)[0].shape[:2]
+    for name, leaf in named_leaves(states, "reset_states"):
+        if leaf.shape[: len(axes)] != axes:
+            layout = (
+                "N, one for each step of the RaggedBatch" if ragged else "time, batch" if time_major else "batch, time"
+            )
+            raise ValueError(
+                f"{name} has shape {list(leaf.shape)}; expected [{', '.join(map(str, axes))}, ...] ({layout}), the "
+                "layout of the inputs: a state for each sequence and step. Steps without a reset may hold anything."
+            )
+    if ragged:
+        return map_leaves(lambda leaf: leaf.unsqueeze(1), states)
+    return in_form_of(None, states, time_major)  # the first two axes change places both ways
+
+
 def make_schedule(
     inputs: Nest, about: Steps, reverse: bool, time_major: bool, lengths_name: str = "sequence_length"
 ) -> Schedule:
@@ -300,7 +346,7 @@ def make_schedule(
     kept = not exporting and steps * batch <= SMALL
     if kept and not about.given:
         return _whole(steps, batch, reverse, device, is_inference())
-    traced = exporting or any(map(is_batched, about))
+    traced = exporting or any(map(is_batched, (about.lengths, about.mask, about.resets)))
     where = device if traced else torch.device("cpu")
     lengths, valid, resets = None, about.mask, about.resets
     if about.lengths is not None:

@@ -36,6 +36,7 @@ from unspool.execution._batch import (
     refuse_in_traces,
     simplified,
     stacked_inputs,
+    states_at_resets,
     time_major_inputs,
 )
 
@@ -50,6 +51,7 @@ def dynamic_rnn(
     constants: Nest | None = None,
     mask: BoolArray | None = None,
     resets: BoolArray | None = None,
+    reset_states: Nest | None = None,
     reverse: bool = False,
     pad_output: str = "zero",
     return_all_states: bool = False,
@@ -84,6 +86,12 @@ def dynamic_rnn(
         True where the state returns to the cell's own initial state (not to `initial_state`, which may be carried over
         from an earlier chunk) *before* the step. Where that step is not valid, before the next valid one.
         With a ragged batch of shape (N,), one for each of its values.
+    reset_states : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`, optional
+        Where a reset holds, the state becomes the one that stands here for this sequence and step, in place of the
+        cell's own initial state: an agent's stored states, say. In the structure of the state; what stands elsewhere
+        (NaN, say) reaches nothing. Gradients flow back to what is used. Where a reset waits for the next valid step,
+        the state of the reset's step counts; of several that wait, the last one computed. With a ragged batch of
+        shape (N, ...).
     reverse : bool
         Run each sequence from its last valid step to its first. Outputs stay in the order of the inputs.
     pad_output : {"zero", "repeat"}
@@ -127,7 +135,7 @@ def dynamic_rnn(
         None,
         inputs,
         initial_state,
-        Steps(sequence_length, mask, resets),
+        Steps(sequence_length, mask, resets, reset_states),
         constants,
         time_major=time_major,
         reverse=reverse,
@@ -146,6 +154,7 @@ def static_rnn(
     constants: Nest | None = None,
     mask: BoolArray | None = None,
     resets: BoolArray | None = None,
+    reset_states: Nest | None = None,
     reverse: bool = False,
     pad_output: str = "zero",
     backend: str = "auto",
@@ -163,6 +172,8 @@ def static_rnn(
         One input per step.
     mask, resets : booleans of shape (T, B), optional
         As a list of steps has it, time comes first. See `dynamic_rnn`.
+    reset_states : nesting of Tensor of shape (T, B, ...), optional
+        See `dynamic_rnn`.
     sequence_length, initial_state, constants, reverse, pad_output, backend
         See `dynamic_rnn`.
 
@@ -182,7 +193,7 @@ def static_rnn(
         None,
         inputs,
         initial_state,
-        Steps(sequence_length, mask, resets),
+        Steps(sequence_length, mask, resets, reset_states),
         constants,
         reverse=reverse,
         pad_output=pad_output,
@@ -243,6 +254,7 @@ def run_dynamic(
         x,
         schedule,
         initial_state,
+        reset_states=states_at_resets(about, inputs, time_major),
         constants=constants,
         pad_output=pad_output,
         all_states=return_all_states,
@@ -292,6 +304,7 @@ def run_static(
         stacked,
         schedule,
         initial_state,
+        reset_states=states_at_resets(about, stacked, time_major=True),
         constants=constants,
         pad_output=pad_output,
         static=True,
@@ -307,6 +320,8 @@ def run_cell(
     schedule: Schedule,
     initial_state: Nest | None,
     *,
+    start: Nest | None = None,
+    reset_states: Nest | None = None,
     constants: Nest | None = None,
     pad_output: str = "zero",
     all_states: bool = False,
@@ -324,6 +339,10 @@ def run_cell(
     schedule : Schedule
         Made for these inputs by `make_schedule` or `ragged_schedule`.
     initial_state, constants : nesting of Tensor of shape (B, ...), optional
+    start : nesting of Tensor of shape (1, ...), optional
+        Where sequences start, and start over, in place of the cell's own initial state.
+    reset_states : nesting of Tensor of shape (T, B, ...), or (N, 1, ...) as the inputs, optional
+        See `dynamic_rnn`.
     pad_output, all_states, static, backend
         See `dynamic_rnn` and `Call`.
     state_name : str
@@ -344,8 +363,8 @@ def run_cell(
         See `dynamic_rnn`.
     """
     if tensors is not None:
-        options = {"constants": constants, "pad_output": pad_output, "all_states": all_states, "static": static}
-        options |= {"backend": backend, "state_name": state_name}
+        options = {"start": start, "reset_states": reset_states, "constants": constants, "pad_output": pad_output}
+        options |= {"all_states": all_states, "static": static, "backend": backend, "state_name": state_name}
         return with_tensors(cell, tensors, lambda: run_cell(cell, inputs, schedule, initial_state, **options))
     check_pad_output(pad_output)
     first = inputs if isinstance(inputs, Tensor) else leaves_of(inputs)[0]
@@ -353,7 +372,9 @@ def run_cell(
     state = None
     if initial_state is not None and not schedule.has_resets:
         state = _fitting(cell, initial_state, first, batch)
-    own_state = own_initial_state(cell, inputs, batch) if state is None else None
+    own_state = None
+    if state is None:
+        own_state = own_initial_state(cell, inputs, batch) if start is None else _expanded(start, batch)
     if constants is not None:
         constants = checked_constants(cell, constants, batch, device)
     rows = row_inputs_of(cell, batch, first.dtype if first.is_floating_point() else None, device)
@@ -362,6 +383,9 @@ def run_cell(
     per_sequence = rows if constants is None else beside(rows, constants)
     if schedule.has_resets:
         cell, inputs = ResetCell(cell), (inputs, schedule.resets)
+        if reset_states is not None:
+            like = map_leaves(lambda leaf: leaf.new_empty(()).expand(*schedule.shape, *leaf.shape[1:]), own_state)
+            inputs = (*inputs, schedule.at_resets(match_state(reset_states, like, "reset_states")))
         per_sequence = Restart(own_state, () if per_sequence is None else (per_sequence,))
     if all_states:
         cell = WithStates(cell)
@@ -383,6 +407,10 @@ def _fitting(cell: Any, state: Nest, first: Tensor, batch: int) -> Nest | None:
     if sizes is None or not first.is_floating_point() or autocast_dtype(first.device.type) is not None:
         return None
     return in_form(state, sizes, batch, dtype=first.dtype, device=first.device)
+
+
+def _expanded(start: Nest, batch: int) -> Nest:
+    return map_leaves(lambda leaf: leaf.expand(batch, *leaf.shape[1:]), start)
 
 
 def own_initial_state(cell: Any, inputs: Nest, batch: int) -> Nest:

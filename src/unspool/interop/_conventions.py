@@ -104,6 +104,7 @@ def with_parameters(make: Callable[[], Module], parameters: Mapping[str, Tensor]
 
 def builtin_cell_of(module: nn.Module) -> BuiltinCell:
     """Return the single built-in cell of a layer, or the given cell."""
+    require(module, "a cell", learn_initial_state=False)
     if isinstance(module, RNN):
         module = module.cell
     if isinstance(module, SimpleRNN | LSTM | GRU):

@@ -39,7 +39,7 @@ def from_keras(
     | bias [G H]; with `reset_after` [2, 3H] | `bias_ih`; with `reset_after` `bias_hh` too |
     | `dropout` | `input_dropout` of a layer, `dropout` of a cell |
     | `recurrent_dropout` | the same; there is one mask for all gates, where Keras's LSTM and GRU have one for each |
-    | `go_backwards`, `return_sequences`, `return_state`, `unroll` | the same options |
+    | `go_backwards`, `return_sequences`, `return_state`, `unroll`, `stateful` | the same options |
     | `zero_output_for_mask` | `pad_output="zero"`, else `"repeat"` |
 
     Converted layers have `batch_first=True`. Pass a mask that `Masking` or `Embedding` would propagate as `mask` or
@@ -63,7 +63,7 @@ def from_keras(
     Raises
     ------
     ValueError
-        If the layer is not built, is of another kind, from Keras 2, stateful, or has an option without a counterpart
+        If the layer is not built, is of another kind, from Keras 2, or has an option without a counterpart
         here, or if the weights do not fit.
     TypeError
         If an array does not hold floating-point numbers.
@@ -200,16 +200,11 @@ class _Reader:
 
 def _options(config: Config) -> dict[str, Any]:
     """Return the options of a layer here, and refuse those without a counterpart."""
-    if config.get("stateful"):
-        raise ValueError(
-            "received a layer with stateful=True; expected stateful=False. Its weights are the same: set it to False "
-            "in the configuration, and pass the state from call to call."
-        )
     sequences, zero = config.get("return_sequences", False), config.get("zero_output_for_mask", False)
     if zero and not sequences:
         raise ValueError(
             "received zero_output_for_mask=True with return_sequences=False, for which Keras returns zeros where the "
             "last step is masked; expected False, which returns the last real output. Without masks they are the same."
         )
-    same = {name: config.get(name, False) for name in ("go_backwards", "return_state", "unroll")}
+    same = {name: config.get(name, False) for name in ("go_backwards", "return_state", "unroll", "stateful")}
     return {**same, "batch_first": True, "return_sequences": sequences, "pad_output": "zero" if zero else "repeat"}

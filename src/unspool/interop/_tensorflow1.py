@@ -245,6 +245,7 @@ def to_tensorflow1(module: nn.Module, scope: str) -> dict[str, np.ndarray]:
     ValueError
         If it has options that TensorFlow's cells lack: `reset_after=True`, another recurrent activation, ...
     """
+    require(module, "TensorFlow 1", learn_initial_state=False)
     stack = module.cell if isinstance(module, RNN) else module
     if isinstance(stack, StackedRNNCells):
         names = {kind: name for name, kind in SCOPES.items()}

@@ -51,7 +51,8 @@ def to_keras(module: nn.Module) -> KerasLayer:
     Returns
     -------
     KerasLayer
-        `layer = keras.layers.deserialize(config)`, `layer.build((None, None, I))`, `layer.set_weights(weights)`.
+        `layer = keras.layers.deserialize(config)`, `layer.build((None, None, I))`, with the size of batches first for
+        a stateful layer, `layer.set_weights(weights)`.
 
     Raises
     ------
@@ -92,7 +93,8 @@ def _layer(layer: RecurrentLayer, within: bool = False) -> KerasLayer:
     """Serialise a layer, `within` a Bidirectional or not."""
     if layer.reverse and not layer.go_backwards and layer.return_sequences and not within:
         raise ValueError("received a layer with reverse=True; expected go_backwards=True, whose outputs Keras has.")
-    options = {name: getattr(layer, name) for name in ("return_sequences", "return_state", "unroll")}
+    require(layer, "Keras", learn_initial_state=False)
+    options = {name: getattr(layer, name) for name in ("return_sequences", "return_state", "unroll", "stateful")}
     options["zero_output_for_mask"] = layer.pad_output == "zero" and layer.return_sequences
     if isinstance(layer, RNN):
         cell = to_keras(layer.cell)

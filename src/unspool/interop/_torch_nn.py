@@ -92,7 +92,8 @@ def to_torch(module: nn.Module) -> nn.Module:
         cells, keywords = [("", module)], {}
     else:
         assert isinstance(module, SimpleRNN | LSTM | GRU)
-        require(module, "torch.nn", reverse=False, return_sequences=True, return_state=True)
+        options = {"return_sequences": True, "return_state": True, "learn_initial_state": False, "stateful": False}
+        require(module, "torch.nn", reverse=False, **options)
         suffixes = [suffix for suffix, _ in module._cells]
         cells = list(zip(suffixes, module.bound_cells(), strict=True))
         names = ("num_layers", "batch_first", "dropout", "bidirectional")

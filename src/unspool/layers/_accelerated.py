@@ -69,6 +69,7 @@ class Accelerated(nn.RNNBase):
         lengths: IntArray | None = None,
         mask: BoolArray | None = None,
         resets: BoolArray | None = None,
+        reset_states: Nest | None = None,
     ) -> tuple[Any, Any]:
         """Run the module over a batch of sequences, as its class in `torch.nn` does.
 
@@ -81,6 +82,8 @@ class Accelerated(nn.RNNBase):
             Valid steps of each sequence: any order, any device, 0 allowed.
         mask, resets : booleans of shape (T, B), or (B, T) with `batch_first`, optional
             In the layout of the input: see `unspool.dynamic_rnn`.
+        reset_states : Tensor of shape (T, B, L D, H), or (B, T, L D, H) with `batch_first`, or pair of them, optional
+            The states to which resets return: see `unspool.LSTM`.
 
         Returns
         -------
@@ -98,7 +101,7 @@ class Accelerated(nn.RNNBase):
         """
         hx = tuple(hx) if isinstance(hx, list) else hx  # which PyTorch takes too
         tensors: dict[str, Tensor] | None = None
-        if type(input) is Tensor and lengths is mask is resets is None and not is_compiling():
+        if type(input) is Tensor and lengths is mask is resets is reset_states is None and not is_compiling():
             delegate = known_delegate(self)
             last = None if delegate is None else again(delegate, delegate._options(delegate), input, hx)
             if last is not None:
@@ -108,7 +111,7 @@ class Accelerated(nn.RNNBase):
                     output, state = found
                     return output, tuple(state) if isinstance(state, tuple) else state
         options = self.unspool_options
-        about = Steps(lengths, mask, resets)
+        about = Steps(lengths, mask, resets, reset_states)
         if is_left_to_torch(self, options, input, about):
             return super().forward(*as_torch_can_take(self, input, hx))  # type: ignore[misc]
         # No attribute is read again: to read one may mean to compute it, and what is done at each reading in training,

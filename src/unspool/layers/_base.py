@@ -5,13 +5,13 @@ Letters: B batch, T steps, I input size, H hidden size, L layers, D directions.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, ClassVar, Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from unspool._modes import is_exporting, is_tracing
@@ -25,8 +25,8 @@ from unspool.execution import (
     IntArray,
     Steps,
     again,
+    how_to_repeat,
     in_form_of,
-    keep,
     longest,
     make_schedule,
     packed_like,
@@ -36,10 +36,12 @@ from unspool.execution import (
     refuse_in_traces,
     remember,
     simplified,
+    states_at_resets,
     take_rows_of,
     time_major_inputs,
 )
 from unspool.layers._options import DEFAULTS, RunOptions, checked_options
+from unspool.layers._starts import StartingLayer
 
 RUN_OPTIONS = (
     "batch_first", "reverse", "go_backwards", "return_sequences", "pad_output", "unroll", "backend", "training",
@@ -47,7 +49,7 @@ RUN_OPTIONS = (
 """The attributes of a layer that a run depends on."""
 
 
-class RecurrentLayer(nn.Module, ABC):
+class RecurrentLayer(StartingLayer):
     """Base of the layers: everything but the cells.
 
     Parameters
@@ -69,8 +71,8 @@ class RecurrentLayer(nn.Module, ABC):
     """What a run depends on beside the inputs, the state and the cells."""
 
     def __init__(self, batch_first: bool = False, **options: Unpack[RunOptions]) -> None:
-        super().__init__()
         given = checked_options(type(self), batch_first, options)
+        super().__init__(given["learn_initial_state"], given["stateful"])
         self.batch_first = batch_first
         self.go_backwards: bool = given["go_backwards"]
         self.reverse: bool = given["reverse"] or self.go_backwards
@@ -88,11 +90,12 @@ class RecurrentLayer(nn.Module, ABC):
         hx: Nest | None,
         constants: Nest | None,
         schedules: list[Schedule],
+        reset_states: Nest | None,
         tensors: dict[str, Tensor] | None,
     ) -> tuple[Nest, Nest]:
         """Run the cells over checked inputs `[T, B, ...]`, or ragged `[N, 1, ...]`, with one schedule per direction.
 
-        With `tensors`, these stand for what `_tensors` returns.
+        States at resets have the first axes of the inputs. With `tensors`, these stand for what `_tensors` returns.
 
         Returns
         -------
@@ -113,6 +116,7 @@ class RecurrentLayer(nn.Module, ABC):
         lengths: IntArray | None = None,
         mask: BoolArray | None = None,
         resets: BoolArray | None = None,
+        reset_states: Nest | None = None,
         constants: Nest | None = None,
     ) -> Any:
         """Run the layer over a batch of sequences.
@@ -122,11 +126,16 @@ class RecurrentLayer(nn.Module, ABC):
         input : Tensor of shape (T, B, I), or (B, T, I) with `batch_first`; or RaggedBatch; or PackedSequence
             Neither of the latter two is padded on the way.
         hx : nesting of Tensor, optional
-            Initial state, as the layer returns its final one; zeros by default.
+            Initial state, as the layer returns its final one; by default the cell's own, zeros for most, or the one
+            that is learned.
         lengths : integers of shape (B,), optional
             Valid steps of each sequence: any order, any device, 0 allowed.
         mask, resets : booleans of shape (T, B), or (B, T) with `batch_first`, optional
             In the layout of the input: see `unspool.dynamic_rnn`; resets of shape (N,) with a ragged batch.
+        reset_states : nesting of Tensor of shape (T, B, ...), or (B, T, ...) with `batch_first`, optional
+            The states to which resets return, in place of the initial one: see `unspool.dynamic_rnn`. Where states of
+            layers are stacked, of shape (T, B, L D, H): a state of one sequence and step is kept in one piece, as
+            TorchRL stores it. With a ragged batch of shape (N, ...).
         constants : nesting of Tensor of shape (B, ...), optional
             What the layer's cell takes beside input and state at every step: see `unspool.dynamic_rnn`.
 
@@ -143,7 +152,9 @@ class RecurrentLayer(nn.Module, ABC):
             See `unspool.dynamic_rnn`; also for more steps than the static mode was built for, and for lengths or
             masks beside a ragged batch or a PackedSequence, which have their own lengths.
         """
-        output, state = self.run_with(None, input, hx, Steps(lengths, mask, resets), constants)
+        hx = self.resumed(input, hx)
+        output, state = self.run_with(None, input, hx, Steps(lengths, mask, resets, reset_states), constants)
+        self.keep(input, state)
         return (output, state) if self.return_state else output
 
     def _layout(self, input: Nest | PackedSequence) -> Layout:
@@ -175,7 +186,7 @@ class RecurrentLayer(nn.Module, ABC):
         input, hx, constants
             See `forward`.
         about : Steps
-            Lengths, mask and resets.
+            Lengths, mask, resets and the states at these.
 
         Returns
         -------
@@ -195,9 +206,11 @@ class RecurrentLayer(nn.Module, ABC):
             if last is not None:
                 assert isinstance(input, Tensor)
                 tensors = self._read_once(tensors)
-                found = self._rerun(last, tensors, input, hx)
-                if found is not None:
-                    return found
+                start = hx if hx is not None or not self.learn_initial_state else last.spread(self._learned(tensors))
+                if start is not None or not self.learn_initial_state:
+                    found = self._rerun(last, tensors, input, start)
+                    if found is not None:
+                        return found
         refuse_in_traces(input, about)
         if self.go_backwards and isinstance(input, PackedSequence | RaggedBatch):
             raise ValueError(
@@ -248,6 +261,9 @@ class RecurrentLayer(nn.Module, ABC):
         """
 
     @abstractmethod
+    def _start(self, tensors: dict[str, Tensor] | None, batch_size: int) -> Nest:
+        """Return the state in which the cells start so many sequences, in the form in which the layer returns one."""
+
     def start(self, tensors: dict[str, Tensor] | None, batch_size: int, dtype: torch.dtype | None = None) -> Nest:
         """Return the state in which so many sequences start, in the form in which the layer returns one.
 
@@ -257,8 +273,23 @@ class RecurrentLayer(nn.Module, ABC):
             See `run_with`.
         batch_size : int
         dtype : torch.dtype, optional
-            That of the parameters by default.
+            Of what is of floating point; that of the parameters by default.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a leaf of a cell's initial state is not a tensor, or has no batch axis.
         """
+        axis, learned = self._state_axes.index("B"), self._learned(tensors)
+        if learned is None:
+            state = self._start(tensors, batch_size)
+        else:
+            state = map_leaves(
+                lambda leaf: leaf.expand(*leaf.shape[:axis], batch_size, *leaf.shape[axis + 1 :]), learned
+            )
+        if dtype is None:
+            return state
+        return map_leaves(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, state)
 
     def advance(
         self, tensors: dict[str, Tensor] | None, x: Nest, hx: Nest, constants: Nest | None = None
@@ -286,8 +317,8 @@ class RecurrentLayer(nn.Module, ABC):
             See `forward`.
         """
         schedule = make_schedule(time_major_inputs(x, time_major=True), Steps(), reverse=False, time_major=True)
-        output, state = self._run(x, hx, constants, [schedule], tensors)
-        last = None if constants is not None else keep(x, state, self._all_cells(), [schedule], self.backend)
+        output, state = self._run(x, hx, constants, [schedule], None, tensors)
+        last = None if constants is not None else how_to_repeat(x, state, self._all_cells(), [schedule], self.backend)
         return output, state, last
 
     def read_tensors(self) -> dict[str, Tensor] | None:
@@ -341,19 +372,9 @@ class RecurrentLayer(nn.Module, ABC):
             "expected torch.export.export, or torch.onnx.export with dynamo=True. See docs/export.md."
         )
 
-    @property
-    @abstractmethod
-    def _state_axes(self) -> str:
-        """The first axes of states: `"B"`, or `".B"` where those of layers are stacked."""
-
     @abstractmethod
     def _tensors(self) -> dict[str, Tensor]:
         """Return all tensors that `_run` reads from the layer, by names of the layer's own."""
-
-    def _without_batch(self, input: Nest) -> bool:
-        """Tell whether the input is a single sequence without a batch axis."""
-        del input
-        return False
 
     def _run_batch(
         self,
@@ -374,7 +395,8 @@ class RecurrentLayer(nn.Module, ABC):
             schedules = [
                 make_schedule(x, about, reverse, not self.batch_first, "lengths") for reverse in self._directions
             ]
-        output, state = self._run(x, hx, constants, schedules, tensors)
+        reset_states = states_at_resets(about, input, time_major=not self.batch_first)
+        output, state = self._run(x, hx, constants, schedules, reset_states, tensors)
         if not (about.given or constants is not None or self.unroll or self.go_backwards):
             remember(self, self._options(self), input, state, self._all_cells(), schedules, self.backend)
         if self.return_sequences:

@@ -95,6 +95,7 @@ class Bidirectional(nn.Module):
         lengths: IntArray | None = None,
         mask: BoolArray | None = None,
         resets: BoolArray | None = None,
+        reset_states: tuple[Nest, Nest] | None = None,
         constants: Nest | None = None,
     ) -> Any:
         """Run both layers over a batch of sequences.
@@ -104,6 +105,8 @@ class Bidirectional(nn.Module):
         input : Tensor of shape (T, B, I), or (B, T, I) with `batch_first`; or RaggedBatch; or PackedSequence
         hx : pair of state, optional
             Initial states, forward and backward.
+        reset_states : pair of states, optional
+            Those to which resets return, forward and backward: see the layers.
         lengths, mask, resets, constants : optional
             See `unspool.dynamic_rnn`; mask and resets in the layout of the input. Both layers get the same constants.
 
@@ -117,22 +120,51 @@ class Bidirectional(nn.Module):
         TypeError, ValueError, BackendError
             See `unspool.dynamic_rnn`; also for outputs of different sizes that `merge_mode` cannot take.
         """
-        if hx is not None and not (isinstance(hx, tuple | list) and len(hx) == 2):
-            raise ValueError(f"hx is {describe(hx)}; expected a pair of states, forward and backward.")
-        hx_fw, hx_bw = (None, None) if hx is None else hx
-        about = Steps(lengths, mask, resets)
+        hx_fw, hx_bw = _pair(hx, "hx")
+        given_fw, given_bw = _pair(reset_states, "reset_states")
+        hx_fw, hx_bw = self.forward_layer.resumed(input, hx_fw), self.backward_layer.resumed(input, hx_bw)
+        about = Steps(lengths, mask, resets, given_fw)
         forward, state_fw = self.forward_layer.run_with(None, input, hx_fw, about, constants)
+        about = about._replace(reset_states=given_bw)
         backward, state_bw = self.backward_layer.run_with(None, input, hx_bw, about, constants)
         if self.merge_mode is None:
             output = (forward, backward)
         else:
             merge = MERGES[self.merge_mode] if isinstance(self.merge_mode, str) else self.merge_mode
             output = _merge(merge, forward, backward)
+        self.forward_layer.keep(input, state_fw)
+        self.backward_layer.keep(input, state_bw)
         return (output, (state_fw, state_bw)) if self.forward_layer.return_state else output
+
+    def reset_states(self, states: tuple[Nest, Nest] | None = None) -> None:
+        """Forget the states that both layers have kept, or set them: see `RNN.reset_states`.
+
+        Parameters
+        ----------
+        states : pair of state, optional
+            Forward and backward.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a layer is not stateful, or the states are not a pair of those of the layers.
+        """
+        layers = (self.forward_layer, self.backward_layer)
+        for layer, state in zip(layers, _pair(states, "states"), strict=True):
+            layer.reset_states(state)
 
     def extra_repr(self) -> str:
         """Return the merge mode."""
         return f"merge_mode={self.merge_mode!r}"
+
+
+def _pair(states: Any, name: str) -> tuple[Nest | None, Nest | None]:
+    """Return states forward and backward, and refuse what is not a pair of them."""
+    if states is None:
+        return None, None
+    if not (isinstance(states, tuple | list) and len(states) == 2):
+        raise ValueError(f"{name} is {describe(states)}; expected a pair of states, forward and backward.")
+    return states[0], states[1]
 
 
 def _merge(merge: Merge, forward: Nest, backward: Nest) -> Nest:
@@ -144,7 +176,7 @@ def _merge(merge: Merge, forward: Nest, backward: Nest) -> Nest:
 def _mirrored(layer: RecurrentLayer) -> RecurrentLayer:
     """Return a copy that runs the other way, with parameters drawn anew."""
     mirrored = copy.deepcopy(layer)
-    mirrored.reverse = not layer.reverse
+    mirrored.reverse, mirrored._kept_state = not layer.reverse, None
     for module in mirrored.modules():
         if next(module.parameters(recurse=False), None) is None:
             continue

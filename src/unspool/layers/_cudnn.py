@@ -17,6 +17,7 @@ class CuDNNOptions(TypedDict):
     Attributes
     ----------
     batch_first, bidirectional, reverse, go_backwards, return_sequences, return_state, recurrent_bias : bool
+    learn_initial_state, stateful : bool
     dropout, input_dropout : float
     device, dtype : optional
     init : {"torch", "keras"} or callable
@@ -36,6 +37,8 @@ class CuDNNOptions(TypedDict):
     return_sequences: NotRequired[bool]
     return_state: NotRequired[bool]
     pad_output: NotRequired[str]
+    learn_initial_state: NotRequired[bool]
+    stateful: NotRequired[bool]
 
 
 class CuDNNLSTM(LSTM):

@@ -27,7 +27,8 @@ class LSTM(TorchLikeLayer):
         See `LSTMCell`.
     **options
         `input_dropout`, `recurrent_dropout`, `recurrent_bias`, `init`: see `CellOptions`. `reverse`, `go_backwards`,
-        `return_sequences`, `return_state`, `pad_output`, `unroll`, `num_steps`, `backend`: see `RunOptions`.
+        `return_sequences`, `return_state`, `pad_output`, `unroll`, `num_steps`, `learn_initial_state`, `stateful`,
+        `backend`: see `RunOptions`.
 
     Returns
     -------

@@ -31,6 +31,12 @@ class RunOptions(TypedDict):
         The static mode: the number of steps is fixed, and longer inputs are refused. Default False.
     num_steps : int, optional
         That number; the first call's by default.
+    learn_initial_state : bool
+        Start sequences, and start over where they are reset, from parameters of the layer, `initial_h` and so on, in
+        place of the cell's own start, which the parameters begin with. Default False.
+    stateful : bool
+        Start each call from the state that the last one has ended in, without its gradients, until `reset_states` is
+        called (Keras's `stateful`). Default False.
     backend : str
         See `unspool.dynamic_rnn`. Default "auto".
     """
@@ -42,6 +48,8 @@ class RunOptions(TypedDict):
     pad_output: NotRequired[str]
     unroll: NotRequired[bool]
     num_steps: NotRequired[int | None]
+    learn_initial_state: NotRequired[bool]
+    stateful: NotRequired[bool]
     backend: NotRequired[str]
 
 
@@ -77,6 +85,8 @@ DEFAULTS: dict[str, Any] = {
     "pad_output": "zero",
     "unroll": False,
     "num_steps": None,
+    "learn_initial_state": False,
+    "stateful": False,
     "backend": "auto",
 }
 """Of `RunOptions`, by name."""

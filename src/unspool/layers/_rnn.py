@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
-from unspool._nest import Nest
+from unspool._nest import Nest, named_leaves
 from unspool.backends import Schedule
 from unspool.cells import draws_nothing, require_cell, state_sizes
 from unspool.compiled import tensors_of, with_tensors
@@ -28,8 +28,8 @@ class RNN(RecurrentLayer):
     batch_first : bool
         Whether inputs and outputs have batch before time.
     **options
-        `reverse`, `go_backwards`, `return_sequences`, `return_state`, `pad_output`, `unroll`, `num_steps`, `backend`:
-        see `RunOptions`.
+        `reverse`, `go_backwards`, `return_sequences`, `return_state`, `pad_output`, `unroll`, `num_steps`,
+        `learn_initial_state`, `stateful`, `backend`: see `RunOptions`.
 
     Returns
     -------
@@ -40,6 +40,9 @@ class RNN(RecurrentLayer):
     ------
     TypeError
         If `cell` is not a cell.
+    ValueError
+        If the initial state cannot be learned: the cell's own holds integers, is learned by the cell, or is not the
+        same for all sequences.
 
     Examples
     --------
@@ -53,6 +56,18 @@ class RNN(RecurrentLayer):
         super().__init__(batch_first, **options)
         require_cell(cell)
         self.cell = cell
+        if self.learn_initial_state:
+            _refuse_to_learn(cell, self._start_of(2))
+            self._learn(self._own_start())
+
+    def _start_of(self, batch: int) -> Nest:
+        """Return the state in which the cell starts so many sequences; random states stay, if it draws any."""
+        like = next((p for p in self.cell.parameters() if p.is_floating_point()), torch.empty(0))
+        with torch.random.fork_rng([like.device] if like.is_cuda else []), torch.enable_grad():
+            return start_of(self.cell, batch)
+
+    def _own_start(self) -> Nest:
+        return self._start_of(1)
 
     @property
     def _state_axes(self) -> str:
@@ -66,7 +81,7 @@ class RNN(RecurrentLayer):
 
     @property
     def _starts_at_zero(self) -> bool:
-        return state_sizes(self.cell) is not None
+        return not self.learn_initial_state and state_sizes(self.cell) is not None
 
     def _rerun(self, last: Again, tensors: dict[str, Tensor] | None, input: Tensor, hx: Nest | None) -> Any:
         if tensors is not None or (hx is None and not self._starts_at_zero):
@@ -97,16 +112,9 @@ class RNN(RecurrentLayer):
         whole = one_step or self.return_sequences
         return last_or_all(last.schedules[0], found.outputs, whole), [found.final_state]
 
-    def start(self, tensors: dict[str, Tensor] | None, batch_size: int, dtype: torch.dtype | None = None) -> Nest:
-        """Return the state in which the cell starts: see `RecurrentLayer.start`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If a leaf of it is not a tensor, or has no batch axis.
-        """
+    def _start(self, tensors: dict[str, Tensor] | None, batch_size: int) -> Nest:
         del tensors
-        return start_of(self.cell, batch_size, dtype)
+        return start_of(self.cell, batch_size)
 
     def _run(
         self,
@@ -114,6 +122,7 @@ class RNN(RecurrentLayer):
         hx: Nest | None,
         constants: Nest | None,
         schedules: list[Schedule],
+        reset_states: Nest | None,
         tensors: dict[str, Tensor] | None,
     ) -> tuple[Nest, Nest]:
         (schedule,) = schedules
@@ -124,6 +133,8 @@ class RNN(RecurrentLayer):
                 x,
                 schedule,
                 hx,
+                start=self._learned(None),
+                reset_states=reset_states,
                 constants=constants,
                 pad_output=self.pad_output,
                 static=self.unroll,
@@ -133,3 +144,27 @@ class RNN(RecurrentLayer):
 
         outputs, final, _ = run() if tensors is None else with_tensors(self, tensors, run)
         return last_or_all(schedule, outputs, self.return_sequences), final
+
+
+def _refuse_to_learn(cell: nn.Module, start: Nest) -> None:
+    """Refuse a cell whose own start no parameter of the layer can stand for.
+
+    Parameters
+    ----------
+    cell : cell
+    start : nesting of Tensor of shape (B, ...)
+        Its initial state for several sequences.
+    """
+    for path, leaf in named_leaves(start, "state"):
+        if not leaf.is_floating_point():
+            why = f"is of {leaf.dtype}, which has no gradients"
+        elif leaf.requires_grad:
+            why = "is computed of a parameter, so that the cell learns it by itself"
+        elif not leaf.is_meta and not torch.equal(leaf, leaf[:1].expand_as(leaf)):
+            why = "is not the same for all sequences"
+        else:
+            continue
+        raise ValueError(
+            f"learn_initial_state is True, and {path} of {type(cell).__name__}.initial_state {why}; expected a start "
+            "of floating-point numbers, the same for all sequences. Leave the start to the cell."
+        )

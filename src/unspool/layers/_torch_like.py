@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unspool._nest import Nest, map_leaves
+from unspool._nest import Nest, leaves_of, map_leaves, require_tensors
 from unspool._ragged import RaggedBatch
 from unspool.backends import Schedule
 from unspool.cells import BuiltinCell, draws_nothing, in_form, match_state
@@ -98,6 +98,12 @@ class TorchLikeLayer(RecurrentLayer):
                 # What is kept is the cell without parameters: the layer's are the only ones.
                 self._cells.append((suffix, cell.bind(dict.fromkeys(names), training=True)))
             width = directions * self._cells[0][1].output_size
+        if self.learn_initial_state:
+            self._learn(self._own_start())
+
+    def _own_start(self) -> Nest:
+        weight, sizes = self.all_weights[0][0], self._cells[0][1].state_size
+        return map_leaves(lambda size: weight.new_zeros((len(self._cells), 1, size)), sizes)
 
     @property
     def _directions(self) -> tuple[bool, ...]:
@@ -109,12 +115,12 @@ class TorchLikeLayer(RecurrentLayer):
 
     def _tensors(self) -> dict[str, Tensor]:
         own, found = self._parameters, {}
-        for suffix, cell in self._cells:
-            for name in cell._parameters:
-                # `getattr`, which takes its time, for those that a parametrisation computes.
-                value = own[name + suffix] if name + suffix in own else getattr(self, name + suffix, None)
-                if value is not None:
-                    found[name + suffix] = value
+        names = [name + suffix for suffix, cell in self._cells for name in cell._parameters]
+        for name in [*names, *leaves_of(self._learned_names)] if self.learn_initial_state else names:
+            # `getattr`, which takes its time, for those that a parametrisation computes.
+            value = own[name] if name in own else getattr(self, name, None)
+            if value is not None:
+                found[name] = value
         return found
 
     def _without_batch(self, input: Nest) -> bool:
@@ -128,6 +134,7 @@ class TorchLikeLayer(RecurrentLayer):
 
     def reset_parameters(self) -> None:
         """Fill the parameters anew, as `init` tells."""
+        super().reset_parameters()
         for cell in self.bound_cells():
             cell.reset_parameters()
 
@@ -164,8 +171,13 @@ class TorchLikeLayer(RecurrentLayer):
         )
         if hx is not None:
             tensors = self._tensors() if tensors is None else tensors  # once: to read one may mean to compute it
-            hx = map_leaves(lambda leaf: leaf.unsqueeze(1), _matched(hx, self.bound_cells(tensors)))
-        about = Steps(about.lengths, mask, resets)
+            hx = _matched(hx, self.bound_cells(tensors), len(self._cells))
+            hx = map_leaves(lambda leaf: leaf.unsqueeze(1), hx)
+        states = about.reset_states
+        if states is not None:
+            require_tensors(states, "reset_states")
+            states = map_leaves(lambda leaf: leaf.unsqueeze(min(axis, leaf.dim())), states)
+        about = Steps(about.lengths, mask, resets, states)
         output, state = super()._run_batch(tensors, input.unsqueeze(axis), hx, about, constants)
         return output.squeeze(axis if self.return_sequences else 0), map_leaves(lambda leaf: leaf.squeeze(1), state)
 
@@ -202,7 +214,7 @@ class TorchLikeLayer(RecurrentLayer):
 
     @property
     def _starts_at_zero(self) -> bool:
-        return True
+        return not self.learn_initial_state
 
     def _read_once(self, tensors: dict[str, Tensor] | None) -> dict[str, Tensor]:
         return self._tensors() if tensors is None else tensors
@@ -243,12 +255,10 @@ class TorchLikeLayer(RecurrentLayer):
                 output, outputs = outputs[0] if directions == 1 else torch.cat(outputs, -1), []
         return output, finals
 
-    def start(self, tensors: dict[str, Tensor] | None, batch_size: int, dtype: torch.dtype | None = None) -> Nest:
-        """Return the state in which the cells start, zeros: see `RecurrentLayer.start`."""
+    def _start(self, tensors: dict[str, Tensor] | None, batch_size: int) -> Nest:
         cells = self.bound_cells(tensors)
         weight = cells[0].weight_ih
-        shape = len(cells), batch_size
-        return map_leaves(lambda size: weight.new_zeros((*shape, size), dtype=dtype), cells[0].state_size)
+        return map_leaves(lambda size: weight.new_zeros((len(cells), batch_size, size)), cells[0].state_size)
 
     def _run(
         self,
@@ -256,10 +266,16 @@ class TorchLikeLayer(RecurrentLayer):
         hx: Nest | None,
         constants: Nest | None,
         schedules: list[Schedule],
+        reset_states: Nest | None,
         tensors: dict[str, Tensor] | None,
     ) -> tuple[Nest, Nest]:
+        tensors = self._read_once(tensors)
         cells = self.bound_cells(tensors)
-        starts = _initial_states(cells, hx, schedules[0].batch)
+        states = _initial_states(cells, hx, schedules[0].batch)
+        starts = _of_each(cells, self._learned(tensors))
+        if reset_states is not None:
+            reset_states = _matched(reset_states, cells, *schedules[0].shape, len(cells), name="reset_states")
+        given = _of_each(cells, reset_states, axis=2)
         final_states = []
         output: Any = x
         for layer in range(self.num_layers):
@@ -273,7 +289,9 @@ class TorchLikeLayer(RecurrentLayer):
                     cells[k],
                     output,
                     schedule,
-                    starts[k],
+                    states[k],
+                    start=starts[k],
+                    reset_states=given[k],
                     constants=constants,
                     pad_output=self.pad_output,
                     static=self.unroll,
@@ -322,18 +340,22 @@ def _with_batch(value: BoolArray, name: str, axis: int) -> Tensor:
     return flags.unsqueeze(axis)
 
 
-def _matched(hx: Nest, cells: list[BuiltinCell], *batch: int) -> Nest:
-    """Check the initial state of all cells: `[L D, B, ...]`, or `[L D, ...]` of a sequence without a batch axis."""
+def _matched(states: Nest, cells: list[BuiltinCell], *axes: int, name: str = "hx") -> Nest:
+    """Check states of all cells, with these axes before the features."""
     weight, sizes = cells[0].weight_ih, cells[0].state_size
-    found = in_form(hx, sizes, len(cells), *batch, dtype=weight.dtype, device=weight.device)
+    found = in_form(states, sizes, *axes, dtype=weight.dtype, device=weight.device)
     if found is not None:
         return found
-    return match_state(hx, map_leaves(lambda size: weight.new_empty((len(cells), *batch, size)), sizes), "hx")
+    return match_state(states, map_leaves(lambda size: weight.new_empty(()).expand(*axes, size), sizes), name)
 
 
 def _initial_states(cells: list[BuiltinCell], hx: Nest | None, batch: int) -> list[Nest | None]:
     """Cut the initial state `[L D, B, ...]` into one per layer and direction."""
-    if hx is None:
+    return _of_each(cells, None if hx is None else _matched(hx, cells, len(cells), batch))
+
+
+def _of_each(cells: list[BuiltinCell], states: Nest | None, axis: int = 0) -> list[Nest | None]:
+    """Cut states that are stacked on an axis, `[L D, ...]`, into one per layer and direction."""
+    if states is None:
         return [None] * len(cells)
-    hx = _matched(hx, cells, batch)
-    return [map_leaves(lambda leaf, k=k: leaf.select(0, k), hx) for k in range(len(cells))]
+    return [map_leaves(lambda leaf, k=k: leaf.select(axis, k), states) for k in range(len(cells))]

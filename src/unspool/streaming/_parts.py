@@ -132,6 +132,8 @@ class Recurrent(Part):
                 return _BIDIRECTIONAL
             if own.reverse:
                 return f"runs backward in time, from a last step that a stream does not have yet; {_FORWARD}"
+            if own.stateful:
+                return "is stateful, and keeps a state of its own; use stateful=False: the stream keeps the state"
             draws = own.training and getattr(own, "dropout", 0.0) and own.num_layers > 1
         module = self.module
         if own is module and (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)):
