@@ -209,6 +209,45 @@ def test_a_layer_that_keeps_a_state_of_its_own_is_refused():
         us.stream(us.GRU(I, 4, stateful=True))
 
 
+def test_what_surrounds_a_step_is_obeyed(repeats):
+    model, x = us.GRU(I, 4), torch.randn(9, 2, I)
+    stream = us.stream(model, 2)
+    for t in range(3):
+        stream.step(x[t])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        state = stream.state
+        want, _ = model(x[3:6], state)
+        before = len(repeats)
+        got = torch.stack([stream.step(frame) for frame in x[3:6]])
+        assert got.dtype == want.dtype
+        assert torch.allclose(got.float(), want.float(), atol=2e-2)
+    model.backend = "reference"
+    stream.step(x[6])
+    assert len(repeats) == before, "the engine ran a step that was for another backend"
+    model.backend = "auto"
+    stream.step(x[7])
+    assert len(repeats) > before
+
+
+def test_a_cell_may_keep_its_state():
+    class Momentum(us.Cell):
+        before: Tensor | None = None
+
+        def __init__(self) -> None:
+            super().__init__(I)
+
+        def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+            momentum = 0.0 if self.before is None else self.before
+            self.before = state
+            state = torch.tanh(x + state + momentum)
+            return state, state
+
+    x = torch.randn(6, 2, I)
+    want, _ = us.dynamic_rnn(Momentum(), x, time_major=True, backend="reference")
+    stream = us.stream(Momentum(), 2)
+    close(torch.stack([stream.step(frame) for frame in x]), want)
+
+
 def test_another_kind_of_torchs_module_is_obeyed():
     model, x = nn.RNN(I, 4), torch.randn(8, 2, I)
     stream = us.stream(model, 2)
