@@ -7,6 +7,7 @@ A padded batch has inputs of shape (B, T, I): B sequences, T steps, I features.
 
 from unspool.data._audio import frame_samples as frame_samples
 from unspool.data._audio import log_mel as log_mel
+from unspool.data._audio import mel_filters as mel_filters
 from unspool.data._buckets import BucketBatchSampler as BucketBatchSampler
 from unspool.data._buckets import SameLengthBatchSampler as SameLengthBatchSampler
 from unspool.data._collate import SequenceBatch as SequenceBatch
