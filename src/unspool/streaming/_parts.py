@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any
 
 import torch
@@ -50,6 +50,10 @@ class Part:
         """Return why it cannot be part of a stream as it is now; empty if it can."""
         raise NotImplementedError
 
+    def settings(self) -> Any:
+        """Return all that `reason` and the layout of a chain depend on."""
+        return self.reason()
+
 
 class Stepwise(Part):
     """A module that acts on each step by itself, and is called as it is.
@@ -83,6 +87,15 @@ class Stepwise(Part):
         return map_leaves(lambda leaf: leaf[0], self.module(map_leaves(lambda leaf: leaf.unsqueeze(0), x)))
 
 
+_OURS = "reverse", "stateful", "training", "batch_first", "return_sequences"
+_TORCHS = attrgetter("bidirectional", "training", "dropout", "num_layers", "batch_first")
+
+
+def _stacked(layer: Any) -> tuple[str, ...]:
+    """Return what layers over several cells have beside."""
+    return ("bidirectional", "dropout", "num_layers") if hasattr(layer, "bidirectional") else ()
+
+
 class Recurrent(Part):
     """A module with a state: a layer, a cell, or one of `torch.nn`'s recurrent modules.
 
@@ -95,6 +108,7 @@ class Recurrent(Part):
     def __init__(self, name: str, module: nn.Module) -> None:
         super().__init__(name, module)
         self._own = RNN(module) if is_cell(module) else module
+        self._settings = _TORCHS if isinstance(module, nn.RNNBase) else attrgetter(*_OURS, *_stacked(self._own))
         self._known: dict[Any, Again] = {}
         self._bound: tuple[Any, list[Tensor], bool, list[Any]] = None, [], False, []
 
@@ -142,6 +156,12 @@ class Recurrent(Part):
                 "torch.nn.utils.parametrizations for what they compute"
             )
         return _DRAWS if draws else ""
+
+    def settings(self) -> Any:
+        """Return all that `reason` and the layout of a chain depend on."""
+        module = self.module
+        hooked = bool(module._forward_hooks or module._forward_pre_hooks)
+        return hooked, "forward" in vars(module), self._settings(self._own)
 
     def start(self, batch_size: int, dtype: torch.dtype | None = None) -> Held:
         """Return the state in which so many sequences start.
@@ -277,8 +297,12 @@ class Chain:
         self._settle()
 
     def _settle(self) -> None:
-        """Find the layout of whole sequences, and refuse layers that differ in it."""
-        self._forms = [(part.batch_first, part.keeps_time) for part in self.recurrent]
+        """Refuse parts that cannot stream or do not go together, and find the layout of whole sequences."""
+        settings = [part.settings() for part in self.parts]
+        for part in self.parts:
+            reason = part.reason()
+            if reason:
+                raise ValueError(f"{part} {reason}.")
         layouts = {part.batch_first: part for part in self.recurrent if part.batch_first is not None}
         if len(layouts) > 1:
             raise ValueError(
@@ -292,6 +316,7 @@ class Chain:
                     "after it; expected return_sequences=True before the last one."
                 )
         self.batch_first, self.keeps_time = next(iter(layouts), True), self.recurrent[-1].keeps_time
+        self._settings = settings
 
     def _walk(self, name: str, module: Any) -> Iterator[Stepwise | Recurrent]:
         if isinstance(module, nn.ModuleList | list | tuple) or _is_sequential(module):
@@ -309,23 +334,18 @@ class Chain:
                 f"{name or 'the model'} is {module!r}; expected a cell, a layer, or a torch.nn.Sequential of modules."
             )
         if _is_recurrent(module) or is_cell(module):
-            part: Stepwise | Recurrent = Recurrent(name, module)
-        elif isinstance(module, self._stepwise):
-            part = Stepwise(name, module)
-        else:
-            try:
-                part = Stepwise(name, module, condition_of(module))
-            except KeyError:
-                raise TypeError(
-                    f"{Part(name, module)} is not known to act on each step by itself, so that its outputs in a stream "
-                    "could differ from those over whole sequences; expected cells, layers, linear, embedding and "
-                    "normalisation layers and activations, in a torch.nn.Sequential or a list. If it does, tell so: "
-                    f"unspool.stream(..., stepwise=({type(module).__name__},))."
-                ) from None
-        reason = part.reason()
-        if reason:
-            raise ValueError(f"{part} {reason}.")
-        return part
+            return Recurrent(name, module)
+        if isinstance(module, self._stepwise):
+            return Stepwise(name, module)
+        try:
+            return Stepwise(name, module, condition_of(module))
+        except KeyError:
+            raise TypeError(
+                f"{Part(name, module)} is not known to act on each step by itself, so that its outputs in a stream "
+                "could differ from those over whole sequences; expected cells, layers, linear, embedding and "
+                "normalisation layers and activations, in a torch.nn.Sequential or a list. If it does, tell so: "
+                f"unspool.stream(..., stepwise=({type(module).__name__},))."
+            ) from None
 
     def check(self) -> None:
         """Refuse a model that has changed so that it is another chain, or cannot stream any more.
@@ -344,11 +364,7 @@ class Chain:
                 raise ValueError(
                     f"{type(module).__name__} has forward hooks, which a stream does not call; remove them."
                 )
-        for part in self.parts:
-            reason = part.reason()
-            if reason:
-                raise ValueError(f"{part} {reason}.")
-        if self._forms != [(part.batch_first, part.keeps_time) for part in self.recurrent]:
+        if self._settings != [part.settings() for part in self.parts]:
             self._settle()
 
     def run(self, x: Nest, states: Sequence[Held], constants: Nest | None, one_step: bool) -> Nest:
