@@ -73,10 +73,11 @@ def is_ordinary() -> bool:
     """Tell whether PyTorch computes on the CPU and does nothing else: no mode, transform, trace or global hook."""
     return not (
         torch._C._is_torch_function_mode_enabled()
-        or is_tracing()
+        or torch._C._is_tracing()  # type: ignore[attr-defined]
         or _has_any_global_hook()
-        or is_observed()
-        or autocast_dtype("cpu") is not None
+        or torch.autograd.forward_ad._current_level >= 0
+        or _functorch.maybe_current_level() is not None
+        or torch.is_autocast_enabled("cpu")
     )
 
 

@@ -267,7 +267,7 @@ MUTANTS = [
         ("surroundings are not seen", " and may_repeat(last.surroundings)", ""),
         ("a cell's own state", "x, held.copy(), constants)", "x, held.nest, constants)"),
         ("half of the cells have stepped", "        if found is None:\n            held.restore()\n", ""),
-        ("an interrupted chunk", "if one_step and len(cells) == 1 and len(x) <= _AT_ONCE:", "if len(cells) == 1:"),
+        ("an interrupted chunk", "if one_step and len(cells) == 1 and x.shape[0] <= _AT_ONCE:", "if len(cells) == 1:"),
         ("a part that fails", "all_kept.enter_context(held.kept())", "pass"),
         ("masks are drawn", "if not draws_nothing(cell) and row", "if False and row"),
         ("children are believed", "if children != list(_children(module)):", "if False:"),

@@ -107,7 +107,7 @@ class Recurrent(Part):
 
     def __init__(self, name: str, module: nn.Module) -> None:
         super().__init__(name, module)
-        self._own = RNN(module) if is_cell(module) else module
+        self._own: Any = RNN(module) if is_cell(module) else module
         self._settings = _TORCHS if isinstance(module, nn.RNNBase) else attrgetter(*_OURS, *_stacked(self._own))
         self._known: dict[Any, Again] = {}
         self._bound: tuple[Any, list[Tensor], bool, list[Any]] = None, [], False, []
@@ -121,7 +121,6 @@ class Recurrent(Part):
         own = self._own
         if isinstance(own, nn.RNNBase):
             return delegate_of(own), lent_tensors(own)
-        assert isinstance(own, RecurrentLayer)
         return own, own.read_tensors()
 
     @property
@@ -132,11 +131,11 @@ class Recurrent(Part):
     @property
     def keeps_time(self) -> bool:
         """Whether there is an output for each step, and not for the last one alone."""
-        return isinstance(self._own, nn.RNNBase) or self._own.return_sequences  # type: ignore[return-value]
+        return isinstance(self._own, nn.RNNBase) or self._own.return_sequences
 
     def reason(self) -> str:
         """Return why it cannot be part of a stream as it is now; empty if it can."""
-        own: Any = self._own
+        own = self._own
         if isinstance(own, nn.RNNBase):
             if own.bidirectional:
                 return _BIDIRECTIONAL
@@ -218,7 +217,7 @@ class Recurrent(Part):
         self, last: Again, layer: RecurrentLayer, cells: list[Any], x: Tensor, held: Held, one_step: bool
     ) -> tuple[Nest, list[Nest]] | None:
         """Run as the last time; None where a cell has changed."""
-        if one_step and len(cells) == 1 and len(x) <= _AT_ONCE:
+        if one_step and len(cells) == 1 and x.shape[0] <= _AT_ONCE:
             return layer.repeat(last, cells, x, held.by_cell, one_step)
         with held.kept():
             found = layer.repeat(last, cells, x, held.by_cell, one_step)
