@@ -3,6 +3,7 @@
 Letters: B batch, T steps, N valid steps, all sequences together.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,14 +17,53 @@ class RaggedBatch(NamedTuple):
     """Sequences of different lengths, one after the other, without padding.
 
     Layers and `unspool.dynamic_rnn` take it as it is. ``values`` (N, ...) holds the steps of all sequences, N of them
-    together, one sequence after the other; ``lengths`` (B,) int64 the number of steps of each; ``labels`` (B,) int64
-    their labels, or None; ``order`` (B,) int64 the place that each had among the samples of the batch.
+    together, one sequence after the other; ``lengths`` (B,) int64 the number of steps of each; ``labels`` (B, ...) the
+    class or the target of each, or None; ``order`` (B,) int64 the place that each had among the samples of the batch;
+    ``targets`` (N, ...) a target for every step, or None.
     """
 
     values: Tensor
     lengths: Tensor
     labels: Tensor | None
     order: Tensor
+    targets: Tensor | None = None
+
+    @classmethod
+    def from_sequences(
+        cls, sequences: Sequence[Tensor], labels: Tensor | None = None, targets: Sequence[Tensor] | None = None
+    ) -> "RaggedBatch":
+        """Put sequences together: each step is copied once.
+
+        Parameters
+        ----------
+        sequences : sequence of Tensor of shape (T, ...)
+            At least one. T may differ and may be zero; the other sizes and the type may not.
+        labels : Tensor of shape (B, ...), optional
+            The class or the target of each.
+        targets : sequence of Tensor of shape (T, ...), optional
+            A target for every step of each.
+
+        Raises
+        ------
+        ValueError
+            If there is no sequence, the sequences differ in more than their number of steps, or labels or targets do
+            not fit them.
+        """
+        lengths = [len(sequence) for sequence in _alike(sequences, "sequence")]
+        if labels is not None and len(labels) != len(lengths):
+            raise ValueError(f"received {len(labels)} labels; expected {len(lengths)}, one for each sequence")
+        if targets is not None and [len(wanted) for wanted in _alike(targets, "targets")] != lengths:
+            raise ValueError(
+                f"received targets of {[len(wanted) for wanted in targets]} steps; expected {lengths}, as many as the "
+                "sequences have"
+            )
+        return cls(
+            torch.cat(list(sequences)),
+            torch.tensor(lengths, device=sequences[0].device),
+            labels,
+            torch.arange(len(lengths), device=sequences[0].device),
+            None if targets is None else torch.cat(list(targets)),
+        )
 
     @property
     def offsets(self) -> Tensor:
@@ -43,8 +83,8 @@ class RaggedBatch(NamedTuple):
             As `torch.Tensor.to` takes them.
         """
         values = self.values.to(*arguments, **named)
-        labels = None if self.labels is None else self.labels.to(values.device)
-        return RaggedBatch(values, self.lengths.to(values.device), labels, self.order.to(values.device))
+        others = (None if tensor is None else tensor.to(values.device) for tensor in self[1:])
+        return RaggedBatch(values, *others)  # pyright: ignore[reportArgumentType]
 
     def to_padded(
         self, *, pad_to: int | None = None, padding_value: float = 0.0, time_major: bool = False
@@ -115,11 +155,13 @@ class RaggedBatch(NamedTuple):
         """Return the batch with its longest sequences first; `order` still names the samples."""
         ranks = self.lengths.argsort(descending=True, stable=True)
         row, step = tokens_of(self.lengths[ranks].long())
+        places = self.offsets[ranks[row]] + step
         return RaggedBatch(
-            self.values[self.offsets[ranks[row]] + step],
+            self.values[places],
             self.lengths[ranks],
             None if self.labels is None else self.labels[ranks],
             self.order[ranks],
+            None if self.targets is None else self.targets[places],
         )
 
     def restore(self, results: Tensor) -> Tensor:
@@ -131,3 +173,16 @@ class RaggedBatch(NamedTuple):
             One result per sequence, in the order of the batch.
         """
         return results[self.order.argsort()]
+
+
+def _alike(sequences: Sequence[Tensor], called: str) -> Sequence[Tensor]:
+    if not sequences:
+        raise ValueError("received no sequences to put into a batch; expected at least one")
+    first = sequences[0]
+    for index, sequence in enumerate(sequences):
+        if sequence.shape[1:] != first.shape[1:] or sequence.dtype != first.dtype:
+            raise ValueError(
+                f"{called} {index} has shape {tuple(sequence.shape)} and type {sequence.dtype}; expected "
+                f"{('steps', *first.shape[1:])} and {first.dtype}, like the first one"
+            )
+    return sequences

@@ -6,7 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unspool.data import BatchLoader, BucketBatchSampler, SameLengthBatchSampler, SequenceDataset
+from unspool.data import (
+    BatchLoader,
+    BucketBatchSampler,
+    SameLengthBatchSampler,
+    SequenceDataset,
+    bucket_boundaries,
+)
 from unspool.data._shard import divide, full_steps
 
 LENGTHS = st.lists(st.integers(0, 30), min_size=1, max_size=60)
@@ -79,6 +85,7 @@ def test_an_interrupted_epoch_continues_with_the_next_batch(case, epoch, data):
     second.set_epoch(epoch)
     assert len(second) == len(batches)
     assert list(second) == batches[cut:]
+    second.set_epoch(epoch)
     assert list(second) == batches, "a position holds for one iteration"
     second.load_state_dict(whole.state_dict(position=cut))
     assert list(second) == batches[cut:]
@@ -203,6 +210,7 @@ def test_the_batch_loader_and_torchs_with_a_worker_take_the_same_batches():
     )
     sampler = BucketBatchSampler(dataset.lengths, [4, 8], 3, seed=2)
     here = [batch.labels.tolist() for batch in BatchLoader(dataset, sampler)]
+    sampler.set_epoch(0)
     loader = torch.utils.data.DataLoader(
         torch.utils.data.TensorDataset(torch.arange(11)), batch_sampler=sampler, num_workers=1
     )
@@ -219,3 +227,16 @@ def test_the_largest_batch_of_a_step_goes_to_the_process_with_the_least_so_far()
     tokens = np.array([10, 7, 6, 1])
     steps = divide(tokens, 2)
     assert sorted(tokens[steps].sum(0).tolist()) == [11, 13]
+
+
+def test_boundaries_by_default_hold_equally_many_sequences():
+    lengths = np.random.default_rng(0).geometric(0.01, 1600)
+    sampler = BucketBatchSampler(lengths, batch_sizes=10)
+    assert list(sampler.boundaries) == bucket_boundaries(lengths)
+    counts = np.bincount(np.searchsorted(sampler.boundaries, lengths, side="right"))
+    assert len(counts) == 16
+    assert counts.min() > 80
+    assert bucket_boundaries([7, 7, 7]) == [7]
+    assert bucket_boundaries([0, 0]) == bucket_boundaries([1, 2], 1) == []
+    with pytest.raises(ValueError, match="received buckets=0"):
+        bucket_boundaries([1], 0)

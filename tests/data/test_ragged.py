@@ -127,14 +127,37 @@ def test_loaders_make_them():
     assert batch.lengths.tolist() == [3, 2, 1]
 
 
+def test_targets_for_every_step_go_with_their_steps():
+    targets = [torch.arange(3), torch.arange(10, 11), torch.arange(20, 22)]
+    dataset = SequenceDataset(sequences([3, 1, 2], 2), targets=targets, class_names=map(str, range(22)))
+    batch = collate_ragged([dataset[row] for row in (1, 0, 2)], longest_first=True)
+    assert batch.labels is None
+    assert batch.targets is not None
+    assert batch.targets.tolist() == [0, 1, 2, 20, 21, 10]
+    mixed = collate_ragged([dataset[row] for row in (1, 0, 2)]).sort().to(torch.float64)
+    assert mixed.targets is not None
+    assert (mixed.targets.tolist(), mixed.targets.dtype) == (batch.targets.tolist(), torch.int64)
+
+
+def test_sequences_are_put_together():
+    rows, labels = sequences([3, 0, 2], 2), torch.tensor([1.5, 2.5, 3.5])
+    batch = RaggedBatch.from_sequences(rows, labels)
+    assert all(torch.equal(*pair) for pair in zip(batch.rows(), rows, strict=True))
+    assert batch.labels is labels
+    with pytest.raises(ValueError, match="received 2 labels; expected 3, one for each sequence"):
+        RaggedBatch.from_sequences(rows, labels[:2])
+    with pytest.raises(ValueError, match=r"received targets of \[3, 2\] steps; expected \[3, 0, 2\]"):
+        RaggedBatch.from_sequences(rows, targets=[torch.zeros(3), torch.zeros(2)])
+
+
 def test_what_cannot_be_batched_is_refused():
-    with pytest.raises(DataError, match="no sequences"):
+    with pytest.raises(ValueError, match="no sequences"):
         collate_ragged([])
     with pytest.raises(
-        DataError, match=r"sequence 1 has shape \(2, 4\) and type torch\.float32; expected .'steps', 3."
+        ValueError, match=r"sequence 1 has shape \(2, 4\) and type torch\.float32; expected .'steps', 3."
     ):
         collate_ragged([(torch.zeros(2, 3), 0), (torch.zeros(2, 4), 0)])
-    with pytest.raises(DataError, match=r"torch\.int64; expected"):
+    with pytest.raises(ValueError, match=r"torch\.int64; expected"):
         collate_ragged([(torch.zeros(2), 0), (torch.zeros(2, dtype=torch.int64), 0)])
     with pytest.raises(ValueError, match="a row of 3 steps; expected at most 2"):
         make([3, 1]).to_padded(pad_to=2)

@@ -31,6 +31,7 @@ def test_an_interrupted_epoch_continues_with_the_next_batch(size, batch_size, se
     second.set_epoch(epoch)
     assert len(second) == len(batches)
     assert list(second) == batches[cut:]
+    second.set_epoch(epoch)
     assert list(second) == batches, "a position holds for one iteration"
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from unspool.data import BatchLoader, BucketBatchSampler, DataError, StepLabelledDataset, collate_steps
+from unspool.data import BatchLoader, BucketBatchSampler, DataError, StepLabelledDataset, collate
 
 
 def dataset(lengths=(3, 1, 2)):
@@ -22,19 +22,19 @@ def test_sizes_and_items():
 
 def test_batches_are_padded_with_zeros():
     data = dataset()
-    batch = collate_steps(data[row] for row in range(3))
+    batch = collate(data[row] for row in range(3))
     assert batch.lengths.tolist() == [3, 1, 2]
     assert batch.inputs[:, :, 0].tolist() == [[1, 1, 1], [2, 0, 0], [3, 3, 0]]
     assert batch.targets[:, :, 2].tolist() == [[-1, -1, -1], [-2, 0, 0], [-3, -3, 0]]
-    longer = collate_steps([data[0]], pad_to=5)
+    longer = collate([data[0]], pad_to=5)
     assert (longer.inputs.shape, longer.targets.shape) == ((1, 5, 2), (1, 5, 3))
     with pytest.raises(DataError, match="a sequence of 3 steps; expected at most 2"):
-        collate_steps([data[0]], pad_to=2)
+        collate([data[0]], pad_to=2)
 
 
 def test_a_loader_makes_batches_of_like_length():
     data = dataset((5, 1, 6, 2))
-    loader = BatchLoader(data, BucketBatchSampler(data.lengths, [4], 2, shuffle=False), collate_steps)
+    loader = BatchLoader(data, BucketBatchSampler(data.lengths, [4], 2, shuffle=False), collate)
     assert [batch.lengths.tolist() for batch in loader] == [[1, 2], [5, 6]]
 
 

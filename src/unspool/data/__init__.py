@@ -10,9 +10,13 @@ from unspool.data._audio import log_mel as log_mel
 from unspool.data._audio import mel_filters as mel_filters
 from unspool.data._buckets import BucketBatchSampler as BucketBatchSampler
 from unspool.data._buckets import SameLengthBatchSampler as SameLengthBatchSampler
+from unspool.data._buckets import bucket_boundaries as bucket_boundaries
 from unspool.data._collate import SequenceBatch as SequenceBatch
+from unspool.data._collate import StepBatch as StepBatch
+from unspool.data._collate import StepSample as StepSample
 from unspool.data._collate import collate as collate
 from unspool.data._collate import pad_sequences as pad_sequences
+from unspool.data._collate import sequence_mask as sequence_mask
 from unspool.data._dataset import SequenceDataset as SequenceDataset
 from unspool.data._errors import DataError as DataError
 from unspool.data._errors import MissingDataError as MissingDataError
@@ -32,9 +36,7 @@ from unspool.data._sampler import ResumableBatchSampler as ResumableBatchSampler
 from unspool.data._split import grouped_split as grouped_split
 from unspool.data._split import stratified_folds as stratified_folds
 from unspool.data._split import stratified_split as stratified_split
-from unspool.data._steps import StepBatch as StepBatch
 from unspool.data._steps import StepLabelledDataset as StepLabelledDataset
-from unspool.data._steps import collate_steps as collate_steps
 from unspool.data._streams import StreamBatch as StreamBatch
 from unspool.data._streams import StreamBatchSampler as StreamBatchSampler
 from unspool.data._streams import StreamLoader as StreamLoader

@@ -15,8 +15,9 @@ class BucketBatchSampler(LengthBatchSampler):
     ----------
     lengths : sequence of int, ndarray or Tensor of shape (N,)
         The number of steps of each sequence of the data set.
-    boundaries : sequence of int
-        Ascending; G - 1 of them bound G buckets. A sequence as long as a boundary is in the bucket above it.
+    boundaries : sequence of int, optional
+        Ascending; G - 1 of them bound G buckets. A sequence as long as a boundary is in the bucket above it. By default
+        those of `bucket_boundaries`, for which one batch size must do.
     batch_sizes : int or sequence of int, optional
         Sequences per batch, for all buckets or for each of the G. The last batch of a bucket may have fewer.
     tokens_per_batch : int, optional
@@ -40,7 +41,7 @@ class BucketBatchSampler(LengthBatchSampler):
     def __init__(
         self,
         lengths: Sequence[int] | np.ndarray | Tensor,
-        boundaries: Sequence[int],
+        boundaries: Sequence[int] | None = None,
         batch_sizes: int | Sequence[int] | None = None,
         *,
         tokens_per_batch: int | None = None,
@@ -51,9 +52,9 @@ class BucketBatchSampler(LengthBatchSampler):
         drop_uneven: bool = False,
     ) -> None:
         steps = as_lengths(lengths)
-        bounds = np.asarray(boundaries, np.int64)
+        bounds = np.asarray(bucket_boundaries(steps) if boundaries is None else boundaries, np.int64)
         if bounds.ndim != 1 or np.any(np.diff(bounds) <= 0) or np.any(bounds < 1):
-            raise ValueError(f"received boundaries={list(boundaries)}; expected ascending whole numbers from 1")
+            raise ValueError(f"received boundaries={boundaries}; expected ascending whole numbers from 1")
         groups = np.searchsorted(bounds, steps, side="right")
         longest = np.zeros(len(bounds) + 1, np.int64)
         np.maximum.at(longest, groups, steps)
@@ -122,6 +123,32 @@ class SameLengthBatchSampler(LengthBatchSampler):
             drop_uneven=drop_uneven,
         )
         self.tokens_per_batch = tokens_per_batch
+
+
+def bucket_boundaries(lengths: Sequence[int] | np.ndarray | Tensor, buckets: int = 16) -> list[int]:
+    """Return boundaries of buckets that hold about equally many sequences, whatever the lengths are like.
+
+    Parameters
+    ----------
+    lengths : sequence of int, ndarray or Tensor of shape (N,)
+        The number of steps of each sequence.
+    buckets : int
+        The most buckets; there are fewer where many sequences are of one length.
+
+    Returns
+    -------
+    list of int
+        Ascending quantiles of the lengths, at most `buckets` - 1 of them.
+
+    Raises
+    ------
+    ValueError
+        If `buckets` is not positive, or the lengths are no numbers of steps.
+    """
+    if buckets < 1:
+        raise ValueError(f"received buckets={buckets}; expected at least 1")
+    quantiles = np.quantile(as_lengths(lengths), np.arange(1, buckets) / buckets).astype(int)
+    return [bound for bound in np.unique(quantiles).tolist() if bound > 0]
 
 
 def _rows_per_batch(

@@ -1,12 +1,14 @@
 """Sequences put together without padding."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from unspool._lengths import tokens_of
 from unspool._ragged import RaggedBatch as RaggedBatch
+from unspool.data._collate import StepSample, labels_of
 from unspool.data._errors import DataError
 
 
@@ -38,42 +40,36 @@ def ragged_from_padded(inputs: Tensor, lengths: Tensor, labels: Tensor | None = 
     )
 
 
-def collate_ragged(samples: Iterable[tuple[Tensor, int]], *, longest_first: bool = False) -> RaggedBatch:
-    """Make a ragged batch of (sequence, label) pairs: each step is copied once, and no padding is written.
+def collate_ragged(samples: Iterable[tuple[Tensor, Any]], *, longest_first: bool = False) -> RaggedBatch:
+    """Make a ragged batch of the samples of a data set: each step is copied once, and no padding is written.
 
     Parameters
     ----------
-    samples : iterable of (Tensor of shape (T, ...), int)
-        What a data set yields. T may differ and may be zero; the other sizes and the type may not.
+    samples : iterable of (Tensor of shape (T, ...), target) or StepSample
+        What a data set yields, as for `collate`. T may differ and may be zero; the other sizes and the type may not.
     longest_first : bool
         Whether to sort the sequences by length; `RaggedBatch.restore` undoes it for results.
 
     Returns
     -------
     RaggedBatch
-        Values (N, ...), lengths (B,), labels (B,) and order (B,).
+        Values (N, ...), lengths (B,), labels (B, ...) or None, and order (B,); of a `StepSample` with targets (N, ...)
+        instead of labels.
 
     Raises
     ------
-    DataError
-        If there is no sample, or the sequences differ in more than their number of steps.
+    ValueError
+        As `RaggedBatch.from_sequences` does, or if only some of the samples have a target.
     """
     pairs = list(samples)
-    if not pairs:
-        raise DataError("received no sequences to put into a batch; expected at least one")
     order = list(range(len(pairs)))
     if longest_first:
         order.sort(key=lambda index: -len(pairs[index][0]))
-    first = pairs[0][0]
-    for index, (sequence, _) in enumerate(pairs):
-        if sequence.shape[1:] != first.shape[1:] or sequence.dtype != first.dtype:
-            raise DataError(
-                f"sequence {index} has shape {tuple(sequence.shape)} and type {sequence.dtype}; expected "
-                f"{('steps', *first.shape[1:])} and {first.dtype}, like the first one"
-            )
-    return RaggedBatch(
-        torch.cat([pairs[index][0] for index in order]),
-        torch.tensor([len(pairs[index][0]) for index in order]),
-        torch.tensor([pairs[index][1] for index in order]),
-        torch.tensor(order),
+    pairs = [pairs[index] for index in order]
+    per_step = bool(pairs) and all(isinstance(pair, StepSample) for pair in pairs)
+    batch = RaggedBatch.from_sequences(
+        [sequence for sequence, _ in pairs],
+        None if per_step else labels_of(pairs),
+        [wanted for _, wanted in pairs] if per_step else None,
     )
+    return batch._replace(order=torch.tensor(order))

@@ -13,6 +13,9 @@ Batch = TypeVar("Batch", covariant=True)
 class ResumableSampler(Sampler[Item], ABC):
     """Sample batches in an order that can be resumed: it depends only on the sampler's arguments and the epoch.
 
+    Every iteration is a new epoch, under any loader: the one after the last, unless `set_epoch` or a loaded state says
+    which.
+
     A subclass makes the batches (`_batches`, `__len__`) and names what their order depends on (`_identity`). Use it as
     the ``batch_sampler`` of a `torch.utils.data.DataLoader`, or as the sampler of a `ResumableLoader`.
     """
@@ -24,6 +27,7 @@ class ResumableSampler(Sampler[Item], ABC):
         self.epoch = 0
         self._position = 0  # batches of this epoch that were handed out
         self._start = 0  # where the next iteration starts
+        self._begun = False  # whether an iteration of this epoch has begun
 
     @abstractmethod
     def __len__(self) -> int:
@@ -38,6 +42,9 @@ class ResumableSampler(Sampler[Item], ABC):
         """Return what the order depends on besides the epoch, for the state."""
 
     def __iter__(self) -> Iterator[Item]:
+        if self._begun:  # trainers do not look for `set_epoch` on the batch sampler of a DataLoader
+            self.set_epoch(self.epoch + 1)
+        self._begun = True
         start, self._start = self._start, 0
         self._position = start
         for done, batch in enumerate(self._batches(start), start=start + 1):
@@ -55,6 +62,7 @@ class ResumableSampler(Sampler[Item], ABC):
         if epoch != self.epoch:
             self._start = self._position = 0
         self.epoch = epoch
+        self._begun = False
 
     def state_dict(self, *, position: int | None = None) -> dict[str, Any]:
         """Return the position in this epoch, with what its order depends on. It is the same for all replicas.
@@ -94,7 +102,7 @@ class ResumableSampler(Sampler[Item], ABC):
                     f"the state has {name}={state.get(name)}, this sampler {value}; an order can only be continued "
                     f"with the same {self._must_be_equal}"
                 )
-        self.epoch = state["epoch"]
+        self.set_epoch(state["epoch"])
         self._start = self._position = state["position"]
 
 

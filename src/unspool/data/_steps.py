@@ -1,21 +1,12 @@
 """Sequences with a target for every step."""
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from unspool.data._collate import pad_sequences
+from unspool.data._collate import StepSample
 from unspool.data._errors import DataError
-
-
-class StepBatch(NamedTuple):
-    """A padded batch with a target per step: ``inputs`` (B, T, I), ``lengths`` (B,) int64, ``targets`` (B, T, K)."""
-
-    inputs: Tensor
-    lengths: Tensor
-    targets: Tensor
 
 
 class StepLabelledDataset:
@@ -79,8 +70,8 @@ class StepLabelledDataset:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.inputs[index], self.targets[index]
+    def __getitem__(self, index: int) -> StepSample:
+        return StepSample(self.inputs[index], self.targets[index])
 
     def subset(self, indices: Sequence[int]) -> "StepLabelledDataset":
         """Return the data set of the given rows, in the given order.
@@ -93,30 +84,3 @@ class StepLabelledDataset:
         return StepLabelledDataset(
             [self.inputs[row] for row in indices], [self.targets[row] for row in indices], self.class_names
         )
-
-
-def collate_steps(samples: Iterable[tuple[Tensor, Tensor]], *, pad_to: int | None = None) -> StepBatch:
-    """Make a batch of (inputs, targets) pairs.
-
-    Parameters
-    ----------
-    samples : iterable of (Tensor of shape (T, I), Tensor of shape (T, K))
-        What a `StepLabelledDataset` yields.
-    pad_to : int, optional
-        Number of steps of the batch; the longest sequence's by default.
-
-    Returns
-    -------
-    StepBatch
-        Inputs (B, T, I), lengths (B,) and targets (B, T, K). Targets are zero after the end of a sequence, as inputs
-        are: a loss must leave these steps out.
-
-    Raises
-    ------
-    DataError
-        As `pad_sequences` does.
-    """
-    pairs = list(samples)
-    inputs, lengths = pad_sequences([steps for steps, _ in pairs], pad_to=pad_to)
-    targets, _ = pad_sequences([wanted for _, wanted in pairs], pad_to=pad_to)
-    return StepBatch(inputs, lengths, targets)

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
-
 from unspool.data import (
     BatchLoader,
     BucketBatchSampler,
@@ -16,14 +14,12 @@ from unspool.data import (
     StreamLoader,
     collate,
     collate_ragged,
-    collate_steps,
 )
 from unspool.training.errors import RunError
 from unspool.training.recipes import Recipe
 from unspool.training.sources import Sequences, Stream
 
 _EVALUATION_BATCH = 256
-_BUCKETS = 16
 
 
 class Batches(Protocol):
@@ -60,10 +56,9 @@ class SequenceBatches:
                 f"received batching 'ragged' for {recipe.dataset}, which has a target for every step; expected padded, "
                 "bucketed, same-length or single"
             )
-        padded = collate_steps if per_step else collate
-        self._collate: Callable[[Any], Any] = padded
+        self._collate: Callable[[Any], Any] = collate
         if recipe.execution == "static":
-            self._collate = partial(padded, pad_to=recipe.num_steps)
+            self._collate = partial(collate, pad_to=recipe.num_steps)
         elif recipe.batching != "padded" and not per_step:
             self._collate = collate_ragged
 
@@ -82,12 +77,7 @@ class SequenceBatches:
         recipe = self.recipe
         options: dict[str, Any] = {"seed": recipe.seed, **share}
         if recipe.batching == "bucketed":
-            lengths = rows.lengths
-            # Equally many rows per bucket, whatever the lengths are like.
-            bounds = np.unique(np.quantile(lengths.numpy(), np.arange(1, _BUCKETS) / _BUCKETS).astype(int))
-            return BucketBatchSampler(
-                lengths, [bound for bound in bounds.tolist() if bound > 0], recipe.batch_size, **options
-            )
+            return BucketBatchSampler(rows.lengths, batch_sizes=recipe.batch_size, **options)
         if recipe.batching == "same-length":
             return SameLengthBatchSampler(rows.lengths, recipe.batch_size, **options)
         size = 1 if recipe.batching == "single" else recipe.batch_size

@@ -53,7 +53,7 @@ def load_chorales(
     StepLabelledDataset
         float32 inputs and targets of shape (T, 88): 1 for each key that sounds, column 0 for MIDI pitch 21. Inputs are
         a chorale without its last chord, targets the same chorale without its first; rests are rows of zeros. T is 24
-        to 159. Keys are named A0 to C8. Batch them with `collate_steps`.
+        to 159. Keys are named A0 to C8. Batch them with `collate`.
 
     Raises
     ------
