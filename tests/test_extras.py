@@ -8,7 +8,7 @@ PROGRAM = """
 import importlib, sys, warnings
 
 warnings.simplefilter("error")
-for name in "lightning torchmetrics rich typer pooch tokenizers plotly safetensors h5py onnx".split():
+for name in "lightning torchmetrics rich typer pooch tokenizers plotly safetensors h5py onnx polars".split():
     sys.modules[name] = None  # not installed
 
 import unspool
@@ -24,6 +24,7 @@ ATTEMPTS = {
     "load": lambda: interop.load("unspool-no-such-directory/layer.safetensors"),
     "onnx": lambda: unspool.export_onnx(layer, "layer.onnx"),
     "words": lambda: data.TextTokenizer.train(["a b"]),
+    "tables": lambda: data.read_table("no-such-table.csv"),
     "download": lambda: _download.download("a", _download.Path("b"), (), known_hash="", called="It"),
 }
 for name, attempt in ATTEMPTS.items():
@@ -41,6 +42,7 @@ EXPECTED = {  # what is missing first, and the extra that has it
     "load": ("safetensors", "interop"),
     "onnx": ("onnx", "onnx"),
     "words": ("tokenizers", "text"),
+    "tables": ("polars", "data"),
     "download": ("pooch", "train"),
 }
 

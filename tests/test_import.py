@@ -25,6 +25,7 @@ OPTIONAL = [
     "h5py",
     "matplotlib",
     "pandas",
+    "polars",
 ]
 
 PROGRAM = """

@@ -133,7 +133,7 @@ def labelled_texts(
         texts.append(text)
         label = column_value(row, label_column, "label_column", where)
         labels.append(_label(label, where, label_column))
-    names = _classes(set(labels), path, label_column) if class_names is None else tuple(class_names)
+    names = class_names_of(set(labels), path, label_column) if class_names is None else tuple(class_names)
     numbers = {name: number for number, name in enumerate(names)}
     for row, label in zip(rows, labels, strict=True):
         if label not in numbers:
@@ -213,10 +213,24 @@ def _label(value: Any, where: str, column: str) -> str:
     return label
 
 
-def _classes(labels: set[str], path: Path, column: str) -> tuple[str, ...]:
+def class_names_of(labels: set[str], where: object, column: str) -> tuple[str, ...]:
+    """Return the classes among labels, sorted: as numbers if all are, else by their characters.
+
+    Parameters
+    ----------
+    labels : set of str
+        The distinct labels.
+    where, column : object
+        What errors call the source and the column.
+
+    Raises
+    ------
+    DataError
+        If there is one class only, or one number written in two ways.
+    """
     if len(labels) == 1:
         raise DataError(
-            f"{path}: every label in the column {column!r} is {listed(labels)}; expected at least two classes. "
+            f"{where}: every label in the column {column!r} is {listed(labels)}; expected at least two classes. "
             "For a file of one class name all of them with class_names"
         )
     try:
@@ -228,5 +242,5 @@ def _classes(labels: set[str], path: Path, column: str) -> tuple[str, ...]:
     ordered = sorted(labels, key=lambda label: (values[label], label))
     for first, second in pairwise(ordered):
         if values[first] == values[second]:
-            raise DataError(f"{path}: the labels {first!r} and {second!r} are one number; write it in one way")
+            raise DataError(f"{where}: the labels {first!r} and {second!r} are one number; write it in one way")
     return tuple(ordered)

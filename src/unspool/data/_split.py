@@ -1,12 +1,14 @@
-"""Data divided into parts: by class, by group, into folds."""
+"""Data divided into parts: by class, by group, by time, into folds."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from unspool.data._errors import DataError
+from unspool.data._sequences import Sequences
 
 
 def stratified_split(labels: Tensor, held_out: int, *, seed: int = 0) -> tuple[list[int], list[int]]:
@@ -120,3 +122,102 @@ def stratified_folds(labels: Tensor, folds: int, *, seed: int = 0) -> Tensor:
     result = torch.empty(len(labels), dtype=torch.int64)
     result[torch.from_numpy(dealt)] = torch.arange(len(labels)) % folds
     return result
+
+
+def split_sequences(
+    sequences: Sequences, shares: Mapping[str, float], *, rest: str = "train", seed: int = 0
+) -> dict[str, Sequences]:
+    """Divide sequences into parts, with a share of every class in each; those of one group stay together.
+
+    Parameters
+    ----------
+    sequences : Sequences
+        Those with the same entry in `groups`, if there are groups, go to one part. If there is one class each, every
+        part gets its share of every class, a group counting for that of its first sequence.
+    shares : mapping of str to float
+        The parts to hold out, and the share of the sequences, or of the groups, that each gets.
+    rest : str
+        What the part of all others is called.
+    seed : int
+        Seed of the choice.
+
+    Returns
+    -------
+    dict of str to Sequences
+        The parts; the ids of each say what went where, and `Sequences.select` makes them again.
+
+    Raises
+    ------
+    DataError
+        If a share is out of range, or a part would be empty.
+    """
+    keys = sequences.ids if sequences.groups is None else sequences.groups
+    classes = sequences.targets if sequences.class_names and isinstance(sequences.targets, np.ndarray) else None
+    labels = [0] * len(sequences) if classes is None else classes.tolist()
+    parts, left, total = {}, list(range(len(sequences))), len(set(keys))
+    for name, share in shares.items():
+        remaining = len({keys[row] for row in left})
+        if not 0 < share < 1 or not 0 < round(share * total) < remaining:
+            raise DataError(
+                f"received a share of {share} for the part {name!r} of {total} sequences or groups, of which "
+                f"{remaining} are left; expected one that gives it at least one and leaves one"
+            )
+        kept, held = grouped_split(
+            [keys[row] for row in left], [labels[row] for row in left], round(share * total) / remaining, seed=seed
+        )
+        parts[name], left = sequences.subset(left[row] for row in held), [left[row] for row in kept]
+    return {rest: sequences.subset(left), **parts}
+
+
+def split_by_time(
+    sequences: Sequences, steps: Mapping[str, int], *, rest: str = "train", context: int = 0
+) -> dict[str, Sequences]:
+    """Divide sequences at points in time, the same for all of them: no part knows what is later than its own.
+
+    Parameters
+    ----------
+    sequences : Sequences
+        With times, the points are times; without, steps from the end of each sequence.
+    steps : mapping of str to int
+        The parts, from the earliest to the last, and the number of time steps that each gets.
+    rest : str
+        What the part before all others is called.
+    context : int
+        The number of steps before each of the parts in `steps` that are in it too: what a forecast starts from.
+
+    Returns
+    -------
+    dict of str to Sequences
+        The parts. A sequence that has no step in a part is not in it.
+
+    Raises
+    ------
+    DataError
+        If a number of steps is not positive, or a part would be empty.
+    """
+    counts = list(steps.values())
+    if context < 0 or min(counts, default=1) < 1:
+        raise DataError(f"received steps={dict(steps)} and context={context}; expected at least 1 and 0")
+    back = [sum(counts[place:]) for place in range(len(counts))]
+    lengths = sequences.lengths.numpy()
+    if sequences.times is None:
+        available = int(lengths.max())
+        cuts = [lengths - before for before in back]
+    else:
+        moments = np.unique(np.concatenate(sequences.times))
+        available = len(moments)
+        cuts = [
+            np.array([np.searchsorted(times, moments[-min(before, available)]) for times in sequences.times])
+            for before in back
+        ]
+    if sum(counts) >= available:
+        raise DataError(
+            f"received {sum(counts)} steps to hold out of {available}; expected fewer, so that some are left to train"
+        )
+    bounds = [np.zeros_like(lengths), *(np.maximum(cut, 0) for cut in cuts), lengths]
+    parts = {}
+    for name, (start, stop) in zip([rest, *steps], pairwise(bounds), strict=True):
+        has_some = [row for row in range(len(sequences)) if start[row] < stop[row]]
+        lead = 0 if name == rest else context
+        parts[name] = sequences.subset(has_some).cut(start[has_some] - lead, stop[has_some])
+    return parts
