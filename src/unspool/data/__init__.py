@@ -36,6 +36,7 @@ from unspool.data._sampler import ResumableBatchSampler as ResumableBatchSampler
 from unspool.data._scaling import Scaling as Scaling
 from unspool.data._sequences import Sequences as Sequences
 from unspool.data._sequences import counts_of as counts_of
+from unspool.data._source import read_source as read_source
 from unspool.data._split import grouped_split as grouped_split
 from unspool.data._split import split_by_time as split_by_time
 from unspool.data._split import split_sequences as split_sequences
@@ -54,6 +55,7 @@ from unspool.data._token_dataset import token_dataset as token_dataset
 from unspool.data._tokenizer import TextTokenizer as TextTokenizer
 from unspool.data._tokens import TokenDataset as TokenDataset
 from unspool.data._ts import read_ts as read_ts
+from unspool.data._tsf import read_tsf as read_tsf
 from unspool.data.datasets import CharacterText as CharacterText
 from unspool.data.datasets import encode_names as encode_names
 from unspool.data.datasets import encode_nucleotides as encode_nucleotides

@@ -163,7 +163,8 @@ class Scaling:
         names = set(cls.__dataclass_fields__)
         if not isinstance(content, dict) or set(content) != names:
             raise DataError(f"received no scaling; expected a dict of {listed(sorted(names), len(names))}")
-        scaling = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
+        held: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in content.items()}
+        scaling = cls(**held)
         if not len(scaling.features) == len(scaling.means) == len(scaling.scales):
             raise DataError("received a damaged scaling; expected a mean and a scale for each feature")
         return scaling

@@ -219,5 +219,5 @@ def split_by_time(
     for name, (start, stop) in zip([rest, *steps], pairwise(bounds), strict=True):
         has_some = [row for row in range(len(sequences)) if start[row] < stop[row]]
         lead = 0 if name == rest else context
-        parts[name] = sequences.subset(has_some).cut(start[has_some] - lead, stop[has_some])
+        parts[name] = sequences.subset(has_some).cut((start[has_some] - lead).tolist(), stop[has_some].tolist())
     return parts

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 TargetKind = Literal["classes", "numbers"]
 MISSING = ("", "NA", "N/A", "na", "n/a", "NaN", "nan", "NAN", "NULL", "null", "None", "?")
 """What stands for a missing value in text."""
-_SEQUENCE, _TIME, _TARGET, _GROUP = "\0sequence", "\0time", "\0target", "\0group"
+_SEQUENCE, _CODE, _TIME, _GROUP = "\0sequence", "\0code", "\0time", "\0group"
 
 
 def read_table(
@@ -113,74 +115,45 @@ def read_table(
         raise DataError(f"{reading.where}: no column of numbers among {listed(wanted)}; name the features")
     if wide and text:
         raise DataError(f"{reading.where}: the column {text[0]!r} holds text; expected numbers in every column")
-    kind = target_kind
-    if targets and kind is None:
-        kind = "numbers" if not reading.kinds(targets, explicit=True)[1] else "classes"
-    if kind == "classes" and len(targets) > 1:
-        raise DataError(f"received the targets {listed(targets)}; expected one column of classes")
-
+    kind = reading.kind_of(targets, target_kind)
     lib = library()
-    table = reading.collect(
+    rows = _Rows.gathered(
+        reading,
+        sequence_column,
         [
-            lib.col(ROW),
-            (lib.col(FILE) if sequence_column is None else lib.col(sequence_column).cast(lib.String)).alias(_SEQUENCE),
-            *(lib.col(name).cast(lib.String).alias(key) for name, key in _named(time_column, _TIME)),
-            *(lib.col(name).cast(lib.String).alias(key) for name, key in _named(group_column, _GROUP)),
+            *(lib.col(name).cast(lib.String).alias(_TIME) for name in [time_column] if name is not None),
+            *_label_columns(reading, targets, kind, group_column),
             *(_number(name, reading.schema[name]).alias(name) for name in chosen if name in numeric),
             *(_known(name).alias(name) for name in chosen if name in codes),
-            *(
-                (_number(name, reading.schema[name]) if kind == "numbers" else _text(name)).alias(f"{_TARGET}{place}")
-                for place, name in enumerate(targets)
-            ),
-        ]
+        ],
     )
-    if len(table) == 0:
-        raise DataError(f"{reading.where}: no rows; expected a row per step")
-    reading.check_numbers(table, [name for name in chosen if name in numeric], chosen)
-    if kind == "numbers":
-        reading.check_numbers(table, [f"{_TARGET}{place}" for place in range(len(targets))], targets)
-        for place, name in enumerate(targets):
-            reading.check_text(name, table[f"{_TARGET}{place}"])
-    table = _sorted_sequences(table, reading, sequence_column)
+    reading.check_finite(rows.table, {name: name for name in chosen if name in numeric})
     times = None
     if time_column is not None:
-        moments = reading.times(table[_TIME], time_column, table[ROW])
+        times = _parsed(rows.table[_TIME], time_column, rows.place)
         if sort:
-            order = np.lexsort((moments, table["\0code"].to_numpy()))
-            table, moments = table[order], moments[order]
-        times = moments
-    bounds = np.flatnonzero(np.diff(table["\0code"].to_numpy(), prepend=-1, append=len(table)))
-    spans = list(pairwise(bounds.tolist()))
-    ids = tuple(table[_SEQUENCE][bounds[:-1]].to_list())
-    if sequence_column is None:
-        ids = _names_of(ids)
-    if times is not None:
-        reading.check_order(times, table, spans, ids)
-    found = {name: _codes(table[name], known) for name, known in codes.items() if name in chosen}
-    columns = [found[name][0] if name in found else table[name] for name in chosen]
+            order = np.lexsort((times, rows.table[_CODE].to_numpy()))
+            rows, times = rows._replace(table=rows.table[order]), times[order]
+        rows.check_order(times)
+    coded_columns = {name: _codes(rows.table[name], known) for name, known in codes.items() if name in chosen}
+    columns = [coded_columns[name][0] if name in coded_columns else rows.table[name] for name in chosen]
     narrow = all(column.dtype == lib.Float32 for column in columns)
-    values = np.empty((len(table), len(chosen)), np.float32 if narrow else np.float64)
+    values = np.empty((len(rows.table), len(chosen)), np.float32 if narrow else np.float64)
     for place, column in enumerate(columns):
         values[:, place] = column.to_numpy()
     if wide:
         return _wide(values, chosen, times)
-    groups = None
-    if group_column is not None:
-        groups = tuple(reading.one_each(table[_GROUP], table, spans, ids, group_column))
-    labels, names = None, ()
-    if targets:
-        held = [table[f"{_TARGET}{place}"] for place in range(len(targets))]
-        labels, names = _targets(held, targets, kind, per_step, class_names, (reading, table, spans, ids))
+    labels, names = rows.targets(targets, kind, per_step, class_names)
     return Sequences(
-        [values[start:stop] for start, stop in spans],
+        [values[start:stop] for start, stop in rows.spans],
         tuple(chosen),
-        ids,
-        {name: known for name, (_, known) in found.items()},
-        None if times is None else [times[start:stop] for start, stop in spans],
+        common_names(rows.ids) if sequence_column is None else rows.ids,
+        {name: known for name, (_, known) in coded_columns.items()},
+        None if times is None else [times[start:stop] for start, stop in rows.spans],
         labels,
         tuple(targets),
         names,
-        groups,
+        rows.groups(group_column),
     )
 
 
@@ -248,85 +221,239 @@ class _Reading:
                 "categorical"
             )
 
-    def check_numbers(self, table: pl.DataFrame, keys: list[str], names: list[str]) -> None:
-        named = dict(zip(keys, names, strict=True)) if keys and keys[0].startswith(_TARGET) else {}
-        for key in keys:
-            infinite = table[key].is_infinite()
+    def check_finite(self, table: pl.DataFrame, named: Mapping[str, str]) -> None:
+        """Refuse infinite numbers; `named` has the columns of the source by those of `table`."""
+        for key, name in named.items():
+            infinite = table[key].is_infinite().fill_null(value=False)
             if infinite.any():
-                row = table.filter(infinite.fill_null(value=False))[ROW][0]
                 raise DataError(
-                    f"{self.place(row)}: an infinite number in the column {named.get(key, key)!r}; expected a finite "
-                    "one, or nothing where it is missing"
+                    f"{self.place(table.filter(infinite)[ROW][0])}: an infinite number in the column {name!r}; "
+                    "expected a finite one, or nothing where it is missing"
                 )
 
-    def times(self, column: pl.Series, name: str, rows: pl.Series) -> np.ndarray:
-        """Return times of text as float64 or datetime64."""
-        lib = library()
-        if column.null_count():
-            raise DataError(f"{self.place(rows[column.is_null().arg_max() or 0])}: no time in the column {name!r}")
-        column = column.str.strip_chars()
-        numbers = column.cast(lib.Float64, strict=False)
-        best = numbers.is_finite().fill_null(value=False)
-        if best.all():
-            return numbers.to_numpy()
-        for pattern in DATE_FORMATS:
-            dates = column.str.to_datetime(pattern, strict=False, time_unit="us")
-            if not dates.null_count():
-                return dates.to_numpy()
-            if dates.is_not_null().sum() > best.sum():
-                best = dates.is_not_null()
-        wrong = (~best).arg_max() or 0
-        raise DataError(
-            f"{self.place(rows[wrong])}: {column[wrong]!r} in the column {name!r}; expected a number or a date such as "
-            "2024-05-31 or 2024-05-31T12:00:00, in one form for all rows"
-        )
+    def kind_of(self, targets: list[str], kind: TargetKind | None) -> TargetKind:
+        """Return what targets are."""
+        if kind is None:
+            kind = "classes" if self.kinds(targets, explicit=True)[1] else "numbers"
+        if kind == "classes" and len(targets) > 1:
+            raise DataError(f"received the targets {listed(targets)}; expected one column of classes")
+        return kind
 
-    def check_order(
-        self, times: np.ndarray, table: pl.DataFrame, spans: list[tuple[int, int]], ids: Sequence[str]
-    ) -> None:
+
+class _Rows(NamedTuple):
+    """The rows of tables, sequence after sequence: where each sequence is, and what it is called."""
+
+    reading: _Reading
+    table: pl.DataFrame
+    spans: list[tuple[int, int]]
+    ids: tuple[str, ...]
+
+    @classmethod
+    def gathered(cls, reading: _Reading, sequence_column: str | None, columns: list[pl.Expr]) -> _Rows:
+        lib = library()
+        of = lib.col(FILE) if sequence_column is None else lib.col(sequence_column).cast(lib.String)
+        table = reading.collect([lib.col(ROW), of.alias(_SEQUENCE), *columns])
+        if len(table) == 0:
+            raise DataError(f"{reading.where}: no rows; expected a row per step")
+        if table[_SEQUENCE].null_count():
+            row = table.filter(lib.col(_SEQUENCE).is_null())[ROW][0]
+            raise DataError(
+                f"{reading.place(row)}: no sequence in the column {sequence_column!r}; fill it in or remove the row"
+            )
+        codes = table.select(lib.col(_SEQUENCE).unique(maintain_order=True)).with_row_index(_CODE)
+        table = table.join(codes, on=_SEQUENCE, how="left", maintain_order="left")
+        if not table[_CODE].is_sorted():
+            table = table.sort(_CODE, maintain_order=True)
+        starts = np.flatnonzero(np.diff(table[_CODE].to_numpy().astype(np.int64), prepend=-1))
+        spans = list(pairwise([*starts.tolist(), len(table)]))
+        return cls(reading, table, spans, tuple(codes[_SEQUENCE].to_list()))
+
+    def place(self, row: int) -> str:
+        """Return the file and the row of one of these rows."""
+        return self.reading.place(self.table[ROW][row])
+
+    def check_order(self, times: np.ndarray) -> None:
         steps = np.diff(times)
         within = np.ones(len(times), bool)
-        within[[start for start, _ in spans]] = False
+        within[[start for start, _ in self.spans]] = False
         wrong = np.flatnonzero(within[1:] & (steps <= steps.dtype.type(0)))
-        if len(wrong):
-            at = int(wrong[0]) + 1
-            name = next(name for name, (start, stop) in zip(ids, spans, strict=True) if start <= at < stop)
-            if times[at] == times[at - 1]:
-                raise DataError(
-                    f"{self.place(table[ROW][at])}: the time {times[at]} a second time in sequence {name!r}; expected "
-                    "one row for each time. Remove one, or name the column that says which sequence a row belongs to"
-                )
+        if len(wrong) == 0:
+            return
+        at = int(wrong[0]) + 1
+        name = self.ids[self.table[_CODE][at]]
+        if times[at] == times[at - 1]:
             raise DataError(
-                f"{self.place(table[ROW][at])}: the time {times[at]} after {times[at - 1]} in sequence {name!r}; "
-                "expected ascending times. Sort the rows, or have them sorted (sort=True, --sort)"
+                f"{self.place(at)}: the time {times[at]} a second time in sequence {name!r}; expected one row for each "
+                "time. Remove one, or name the column that says which sequence a row belongs to"
             )
+        raise DataError(
+            f"{self.place(at)}: the time {times[at]} after {times[at - 1]} in sequence {name!r}; expected ascending "
+            "times. Sort the rows, or have them sorted (sort=True, --sort)"
+        )
 
-    def one_each(
-        self, column: pl.Series, table: pl.DataFrame, spans: list[tuple[int, int]], ids: Sequence[str], name: str
-    ) -> list[Any]:
-        """Return the value that all rows of a sequence have, for each sequence."""
-        found = []
-        for called, (start, stop) in zip(ids, spans, strict=True):
-            values = column[start:stop].fill_nan(None) if column.dtype.is_float() else column[start:stop]
-            distinct = values.drop_nulls().unique(maintain_order=True)
-            if len(distinct) == 0:
-                raise DataError(
-                    f"{self.place(table[ROW][start])}: sequence {called!r} has nothing in the column {name!r}; fill it "
-                    "in, or remove the sequence"
-                )
-            if len(distinct) > 1:
-                other = int((values == distinct[1]).fill_null(value=False).arg_max() or 0)
-                raise DataError(
-                    f"{self.place(table[ROW][start + other])}: {distinct[1]!r} in the column {name!r} of sequence "
-                    f"{called!r}, which had {distinct[0]!r} before; expected one for all of its rows. If there is one "
-                    "for every step, say so (per_step=True)"
-                )
-            found.append(distinct[0])
-        return found
+    def one_each(self, key: str, name: str) -> pl.Series:
+        """Return the value that all rows of a sequence have, for each sequence; rows without one are passed over."""
+        lib = library()
+        column = lib.col(key).fill_nan(None) if self.table[key].dtype.is_float() else lib.col(key)
+        known = column.drop_nulls()
+        each = self.table.group_by(_CODE, maintain_order=True).agg(known.n_unique().alias("count"), known.first())
+        wrong = (each["count"] != 1).arg_max() or 0
+        if each["count"][wrong] == 1:
+            return each[key]
+        start, stop = self.spans[wrong]
+        if each["count"][wrong] == 0:
+            raise DataError(
+                f"{self.place(start)}: sequence {self.ids[wrong]!r} has nothing in the column {name!r}; fill it in, or "
+                "remove the sequence"
+            )
+        other = start + int((self.table[key][start:stop] != each[key][wrong]).fill_null(value=False).arg_max() or 0)
+        raise DataError(
+            f"{self.place(other)}: {self.table[key][other]!r} in the column {name!r} of sequence {self.ids[wrong]!r}, "
+            f"which has {each[key][wrong]!r} before; expected one for all of its rows. If there is one for every step, "
+            "say so (per_step=True)"
+        )
+
+    def groups(self, column: str | None) -> tuple[str, ...] | None:
+        return None if column is None else tuple(self.one_each(_GROUP, column).to_list())
+
+    def targets(
+        self, names: list[str], kind: TargetKind, per_step: bool, class_names: Sequence[str] | None
+    ) -> tuple[np.ndarray | list[np.ndarray] | None, tuple[str, ...]]:
+        """Return the targets as in `Sequences`, and the classes."""
+        if not names:
+            return None, ()
+        keys = dict(zip(map(_target_key, range(len(names))), names, strict=True))
+        if kind == "numbers":
+            for key, name in keys.items():
+                self.reading.check_text(name, self.table[key])
+            self.reading.check_finite(self.table, keys)
+        held = [self.table[key] if per_step else self.one_each(key, name) for key, name in keys.items()]
+        classes: tuple[str, ...] = ()
+        if kind == "classes":
+            whole, classes = numbered(held[0].to_list(), class_names, self.reading.where, names[0])
+        else:
+            columns = [column.cast(library().Float64).to_numpy() for column in held]
+            whole = columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
+        return ([whole[start:stop] for start, stop in self.spans] if per_step else whole), classes
 
 
-def _named(name: str | None, key: str) -> list[tuple[str, str]]:
-    return [] if name is None else [(name, key)]
+def _target_key(place: int) -> str:
+    return f"\0target {place}"
+
+
+def _label_columns(reading: _Reading, targets: list[str], kind: TargetKind, group_column: str | None) -> list[pl.Expr]:
+    lib = library()
+    found = [_number(name, reading.schema[name]) if kind == "numbers" else _text(name) for name in targets]
+    found = [column.alias(_target_key(place)) for place, column in enumerate(found)]
+    return found if group_column is None else [*found, lib.col(group_column).cast(lib.String).alias(_GROUP)]
+
+
+def _parsed(column: pl.Series, name: str, place: Callable[[int], str]) -> np.ndarray:
+    """Return times of text as float64 or datetime64; `place` says where a row is."""
+    lib = library()
+    if column.null_count():
+        raise DataError(f"{place(column.is_null().arg_max() or 0)}: no time in the column {name!r}")
+    column = column.str.strip_chars()
+    numbers = column.cast(lib.Float64, strict=False)
+    best = numbers.is_finite().fill_null(value=False)
+    if best.all():
+        return numbers.to_numpy()
+    for pattern in DATE_FORMATS:
+        dates = column.str.to_datetime(pattern, strict=False, time_unit="us")
+        if not dates.null_count():
+            return dates.to_numpy()
+        if dates.is_not_null().sum() > best.sum():
+            best = dates.is_not_null()
+    wrong = (~best).arg_max() or 0
+    raise DataError(
+        f"{place(wrong)}: {column[wrong]!r} in the column {name!r}; expected a number or a date such as 2024-05-31 or "
+        "2024-05-31T12:00:00, in one form for all rows"
+    )
+
+
+def parsed_times(times: Sequence[Sequence[str]], where: object) -> list[np.ndarray]:
+    """Return times of text, which must ascend, as numbers or dates.
+
+    Parameters
+    ----------
+    times : sequence of sequences of str
+        Those of the steps of each sequence.
+    where : object
+        What errors call the file.
+
+    Raises
+    ------
+    DataError
+        If one is neither a number nor a date, polars is not installed, or times do not ascend.
+    """
+    lengths = [len(moments) for moments in times]
+    column = library().Series([moment for moments in times for moment in moments])
+    parts = np.split(_parsed(column, "time", lambda _: str(where)), np.cumsum(lengths)[:-1])
+    for number, part in enumerate(parts, start=1):
+        if len(part) > 1 and np.diff(part).min() <= np.diff(part).dtype.type(0):
+            raise DataError(f"{where}: the times of series {number} do not ascend")
+    return parts
+
+
+def label_table(
+    sequences: Sequences,
+    path: Path,
+    *,
+    target: str | Sequence[str] | None = None,
+    target_kind: TargetKind | None = None,
+    class_names: Sequence[str] | None = None,
+    group_column: str | None = None,
+    encoding: str = "utf-8",
+) -> Sequences:
+    """Return sequences with the labels of a table that has a row for each.
+
+    Parameters
+    ----------
+    sequences : Sequences
+        Without labels.
+    path : Path
+        The table. Its first column has their ids, or the names of their files, with or without the ending.
+    target, target_kind, class_names, group_column, encoding
+        As in `read_source`.
+
+    Raises
+    ------
+    DataError
+        If a sequence has no row, or as `read_table` does.
+    """
+    reading = _Reading([path], scan([path], encoding))
+    key, *others = reading.columns
+    if target is None:
+        rest = [name for name in others if name != group_column]
+        if len(rest) != 1:
+            raise DataError(
+                f"{path}: the columns {listed(reading.columns)}; name the one of the labels (target=, --target)"
+            )
+        target = rest
+    targets = [target] if isinstance(target, str) else list(target)
+    check_columns([*targets, *([group_column] if group_column else [])], reading.columns, path)
+    kind = reading.kind_of(targets, target_kind)
+    table = _Rows.gathered(reading, key, _label_columns(reading, targets, kind, group_column))
+    labels, classes = table.targets(targets, kind, False, class_names)
+    groups = table.groups(group_column)
+    places = {name: place for place, name in enumerate(table.ids)}
+    rows = []
+    for name in sequences.ids:
+        file = Path(name)
+        called = [name, str(file.with_suffix("")), file.name, file.stem]
+        row = next((places[one] for one in called if one in places), None)
+        if row is None:
+            near = difflib.get_close_matches(name, table.ids, n=3) or table.ids
+            raise DataError(f"{path}: no row for the sequence {name!r} in the column {key!r}; there are {listed(near)}")
+        rows.append(row)
+    assert isinstance(labels, np.ndarray)
+    return replace(
+        sequences,
+        targets=labels[rows],
+        target_names=tuple(targets),
+        class_names=classes,
+        groups=None if groups is None else tuple(groups[row] for row in rows),
+    )
 
 
 def _text(name: str) -> pl.Expr:
@@ -351,45 +478,11 @@ def _number(name: str, dtype: Any) -> pl.Expr:
     return _known(name).cast(lib.Float64, strict=False)
 
 
-def _sorted_sequences(table: pl.DataFrame, reading: _Reading, column: str | None) -> pl.DataFrame:
-    """Return the rows sequence after sequence, those of one in their order, with a number for each."""
-    lib = library()
-    if table[_SEQUENCE].null_count():
-        row = table.filter(lib.col(_SEQUENCE).is_null())[ROW][0]
-        raise DataError(f"{reading.place(row)}: no sequence in the column {column!r}; fill it in or remove the row")
-    numbers = table.select(lib.col(_SEQUENCE).unique(maintain_order=True)).with_row_index("\0code")
-    table = table.join(numbers, on=_SEQUENCE, how="left", maintain_order="left")
-    table = table.with_columns(lib.col("\0code").cast(lib.Int64))
-    return table if table["\0code"].is_sorted() else table.sort("\0code", maintain_order=True)
-
-
 def _codes(column: pl.Series, known: Sequence[str] | None) -> tuple[pl.Series, tuple[str, ...]]:
     lib = library()
     names = tuple(sorted(column.drop_nulls().unique().to_list()) if known is None else known)
     codes = {name: code for code, name in enumerate(names, start=1)}
     return column.replace_strict(codes, default=0, return_dtype=lib.Float32).fill_null(0), names
-
-
-def _targets(
-    held: list[pl.Series],
-    names: list[str],
-    kind: TargetKind | None,
-    per_step: bool,
-    class_names: Sequence[str] | None,
-    at: tuple[_Reading, pl.DataFrame, list[tuple[int, int]], Sequence[str]],
-) -> tuple[np.ndarray | list[np.ndarray], tuple[str, ...]]:
-    reading, table, spans, ids = at
-    if kind == "numbers":
-        if per_step:
-            columns = [column.cast(library().Float64).to_numpy() for column in held]
-            whole = columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
-            return [whole[start:stop] for start, stop in spans], ()
-        each = [reading.one_each(column, table, spans, ids, name) for column, name in zip(held, names, strict=True)]
-        numbers = np.array(each, np.float64).T
-        return (numbers[:, 0] if len(names) == 1 else numbers), ()
-    labels = held[0].to_list() if per_step else reading.one_each(held[0], table, spans, ids, names[0])
-    numbers, classes = numbered(labels, class_names, reading.where, names[0])
-    return ([numbers[start:stop] for start, stop in spans] if per_step else numbers), classes
 
 
 def numbered(
@@ -425,8 +518,14 @@ def numbered(
     return np.array([UNLABELLED if label is None else numbers[label] for label in labels], np.int64), names
 
 
-def _names_of(paths: Iterable[str]) -> tuple[str, ...]:
-    """Return what files are called: their paths, without the folder that all are in."""
+def common_names(paths: Iterable[str | Path]) -> tuple[str, ...]:
+    """Return what files are called: their paths, without the folder that all are in.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        At least one.
+    """
     every = [Path(path) for path in paths]
     common = every[0].parent
     while not all(path.is_relative_to(common) for path in every):

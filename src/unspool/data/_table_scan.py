@@ -79,6 +79,7 @@ def scan(paths: Sequence[Path], encoding: str = "utf-8") -> pl.LazyFrame:
         If a file is missing, empty, damaged, of another kind or in another encoding, or its columns have no names, the
         same names, or others than the first file's.
     """
+    library()
     kind = ending_of(paths[0])
     headers = [_header(path, kind, encoding) for path in paths]
     for path, names in zip(paths, headers, strict=True):
