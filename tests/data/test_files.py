@@ -42,7 +42,7 @@ def test_ts_without_labels(tmp_path):
         ("@data\n1,x\n", "line 2: could not convert string to float: 'x'"),
         ("@data\n", "no series"),
         ("1,2\n", "line 1: '1,2'; expected a line that starts with @"),
-        ("@timeStamps true\n@data\n1\n", "series with time stamps"),
+        ("@timeStamps true\n@data\n1\n", r"line 3: no \(time,value\) in '1'"),
     ],
 )
 def test_ts_errors_name_the_line(tmp_path, text, message):

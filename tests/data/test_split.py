@@ -1,12 +1,21 @@
 import itertools
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unspool.data import DataError, grouped_split, stratified_folds
+from unspool.data import (
+    DataError,
+    Sequences,
+    counts_of,
+    grouped_split,
+    split_by_time,
+    split_sequences,
+    stratified_folds,
+)
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3)), min_size=30), st.integers(0, 3))
@@ -66,3 +75,50 @@ def test_folds_depend_on_the_seed_alone():
 def test_folds_out_of_range_are_refused(folds):
     with pytest.raises(DataError, match=f"received folds={folds}; expected 2 to 4"):
         stratified_folds(torch.tensor([0, 1, 0, 1]), folds)
+
+
+def some_sequences(count=40, **named):
+    values = [np.zeros((1 + place % 5, 1)) for place in range(count)]
+    return Sequences(values, ("a",), tuple(f"s{place}" for place in range(count)), **named)
+
+
+def test_parts_have_all_classes_and_no_sequence_twice():
+    whole = some_sequences(targets=np.array([0] * 30 + [1] * 10), class_names=("n", "y"))
+    parts = split_sequences(whole, {"validation": 0.2, "test": 0.3}, seed=1)
+    assert {name: counts_of(part) for name, part in parts.items()} == {
+        "train": {"n": 15, "y": 5}, "validation": {"n": 6, "y": 2}, "test": {"n": 9, "y": 3},
+    }  # fmt: skip
+    assert sorted(sum((part.ids for part in parts.values()), ())) == sorted(whole.ids)
+    assert whole.select(parts["test"].ids).ids == parts["test"].ids
+    assert split_sequences(whole, {"validation": 0.2, "test": 0.3}, seed=1)["test"].ids == parts["test"].ids
+
+
+def test_groups_stay_together():
+    whole = some_sequences(groups=tuple(f"g{place % 7}" for place in range(40)))
+    parts = split_sequences(whole, {"test": 0.3})
+    assert len(set(parts["test"].groups or ())) == 2
+    assert not set(parts["test"].groups or ()) & set(parts["train"].groups or ())
+    for share in (0.01, 0.99, 1.5):
+        with pytest.raises(DataError, match=f"a share of {share} for the part 'test' of 7 sequences or groups"):
+            split_sequences(whole, {"test": share})
+
+
+def test_no_part_knows_what_is_later():
+    times = [np.arange(0.0, 10), np.arange(4.0, 10), np.arange(0.0, 5)]
+    whole = Sequences([time[:, None] + 1 for time in times], ("a",), ("x", "y", "z"), times=times)
+    parts = split_by_time(whole, {"validation": 2, "test": 3}, context=1)
+    found = {
+        name: {one: time.tolist() for one, time in zip(part.ids, part.times or (), strict=True)}
+        for name, part in parts.items()
+    }
+    assert found == {
+        "train": {"x": [0, 1, 2, 3, 4], "y": [4], "z": [0, 1, 2, 3, 4]},
+        "validation": {"x": [4, 5, 6], "y": [4, 5, 6]},
+        "test": {"x": [6, 7, 8, 9], "y": [6, 7, 8, 9]},
+    }
+    without = Sequences(whole.values, ("a",), ("x", "y", "z"))
+    assert split_by_time(without, {"test": 3})["test"].lengths.tolist() == [3, 3, 3]
+    with pytest.raises(DataError, match="received 10 steps to hold out of 10; expected fewer"):
+        split_by_time(whole, {"test": 10})
+    with pytest.raises(DataError, match="expected at least 1 and 0"):
+        split_by_time(whole, {"test": 0})

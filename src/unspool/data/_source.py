@@ -169,15 +169,13 @@ def _from_arrays(files: list[Path], kind: TargetKind | None, class_names: Sequen
     }
     arrays, ids = list(held.values()), tuple(held)
     if len(arrays) == 1 and arrays[0].ndim == 3:
-        lengths = about.get("lengths", np.full(len(arrays[0]), arrays[0].shape[1]))
-        if (
-            lengths.shape != arrays[0].shape[:1]
-            or lengths.dtype.kind not in "iu"
-            or lengths.max(initial=0) > arrays[0].shape[1]
-        ):
+        steps = arrays[0].shape[1]
+        lengths = about.get("lengths", np.full(len(arrays[0]), steps))
+        fits = lengths.shape == arrays[0].shape[:1] and lengths.dtype.kind in "iu"
+        if not fits or lengths.min(initial=0) < 0 or lengths.max(initial=0) > steps:
             raise DataError(
                 f"{path}: lengths of shape {lengths.shape} and type {lengths.dtype}; expected a whole number from 1 to "
-                f"{arrays[0].shape[1]} for each of the {len(arrays[0])} sequences"
+                f"{steps} for each of the {len(arrays[0])} sequences"
             )
         arrays = [array[:length] for array, length in zip(arrays[0], lengths.tolist(), strict=True)]
         ids = _numbers_from_one(len(arrays))

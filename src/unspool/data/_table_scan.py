@@ -12,7 +12,9 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
 
 from unspool._reading import damage_as
 from unspool.data._bytes import decode, read_bytes
@@ -79,26 +81,27 @@ def scan(paths: Sequence[Path], encoding: str = "utf-8") -> pl.LazyFrame:
         If a file is missing, empty, damaged, of another kind or in another encoding, or its columns have no names, the
         same names, or others than the first file's.
     """
-    library()
+    lib = library()
     kind = ending_of(paths[0])
     headers = [_header(path, kind, encoding) for path in paths]
-    for path, names in zip(paths, headers, strict=True):
-        if kind in _SEPARATORS and names != headers[0]:
+    expected = headers[0][0]
+    for path, (names, _) in zip(paths, headers, strict=True):
+        if kind in _SEPARATORS and names != expected:
             raise DataError(
-                f"{path}: the columns {listed(names)}; expected {listed(headers[0])}, as in {paths[0]}, in this order"
+                f"{path}: the columns {listed(names)}; expected {listed(expected)}, as in {paths[0]}, in this order"
             )
-    plain = kind == ".parquet" or (not any(map(_is_packed, paths)) and _is_utf8(encoding))
-    where = f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}"
-    with damage_as(DataError, f"{where}: cannot be read as a table"):
-        if plain:
-            return _scanned(list(paths), kind, FILE)
-        frames = [
-            _scanned(io.BytesIO(_text(path, encoding).encode()), kind, None).with_columns(
-                library().lit(str(path)).alias(FILE)
-            )
-            for path in paths
-        ]
-        return library().concat(frames).drop(ROW).with_row_index(ROW)
+    with damage_as(DataError, f"{_several(paths)}: cannot be read as a table"):
+        if kind == ".parquet" or (not any(map(_is_packed, paths)) and _is_utf8(encoding)):
+            frame = _scanned(list(paths), kind, FILE)
+        else:
+            frames = [
+                _scanned(io.BytesIO(_unpacked(path, encoding)), kind, None).with_columns(lib.lit(str(path)).alias(FILE))
+                for path in paths
+            ]
+            frame = lib.concat(frames).drop(ROW).with_row_index(ROW)
+        if any(blank for _, blank in headers):
+            frame = frame.filter(~lib.all_horizontal(lib.col(expected).is_null()))
+        return frame
 
 
 def collected(frame: pl.LazyFrame, paths: Sequence[Path]) -> pl.DataFrame:
@@ -116,8 +119,7 @@ def collected(frame: pl.LazyFrame, paths: Sequence[Path]) -> pl.DataFrame:
     DataError
         If a table is damaged.
     """
-    where = f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}"
-    with damage_as(DataError, f"{where}: cannot be read as a table", "expected as many fields in each row as columns"):
+    with damage_as(DataError, f"{_several(paths)}: cannot be read as a table"):
         return frame.collect(engine="streaming")
 
 
@@ -164,6 +166,10 @@ def _scanned(source: Any, kind: str, file_column: str | None) -> pl.LazyFrame:
     return lib.scan_ndjson(source, infer_schema_length=None, row_index_name=ROW, include_file_paths=file_column)
 
 
+def _several(paths: Sequence[Path]) -> str:
+    return f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}"
+
+
 def _is_packed(path: Path) -> bool:
     return path.name.lower().endswith(PACKED)
 
@@ -172,38 +178,87 @@ def _is_utf8(encoding: str) -> bool:
     return encoding.lower().replace("_", "-") in ("utf-8", "utf8")
 
 
-def _text(path: Path, encoding: str) -> str:
-    text = decode(read_bytes(path), path, encoding, remedy=_REMEDY)
-    if "\0" in text:
-        raise _nul(path, text.count("\n", 0, text.index("\0")) + 1)
-    return text
+def _unpacked(path: Path, encoding: str) -> bytes:
+    return decode(read_bytes(path), path, encoding, remedy=_REMEDY).encode()
 
 
 def _nul(path: Path, line: int) -> DataError:
     return DataError(f"{path}, line {line}: a NUL byte, which no text has. {_REMEDY}")
 
 
-def _check_pieces(path: Path) -> None:
-    """Refuse a file that is not UTF-8 or has a NUL byte, without holding it in memory."""
+def _check_text(file: BinaryIO, path: Path, separator: str | None) -> bool:
+    """Refuse what is not UTF-8, a NUL byte, and rows of more or fewer fields than the first; read piece by piece.
+
+    Return whether there are blank lines between rows of several fields, which polars takes for rows. It also takes
+    missing fields for missing values, and passes over surplus ones if it need not read them.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
+    fields = None if separator is None else _Fields(path, ord(separator))
     line = 1
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            if b"\0" in piece:
-                raise _nul(path, line + piece.count(b"\n", 0, piece.index(b"\0")))
-            try:
-                decoder.decode(piece)
-            except UnicodeDecodeError as error:
-                at = line + error.object.count(b"\n", 0, error.start)
-                raise DataError(
-                    f"{path}, line {at}: the byte {error.object[error.start]:#04x} is not UTF-8 ({error.reason}).\n"
-                    f"{_REMEDY}"
-                ) from error
-            line += piece.count(b"\n")
+    more = True
+    while more:
+        piece = file.read(_PIECE)
+        more = bool(piece)
+        if b"\0" in piece:
+            raise _nul(path, line + piece.count(b"\n", 0, piece.index(b"\0")))
+        try:
+            decoder.decode(piece, final=not more)
+        except UnicodeDecodeError as error:
+            at = line + error.object.count(b"\n", 0, error.start)
+            raise DataError(
+                f"{path}, line {at}: the byte {error.object[error.start]:#04x} is not UTF-8 ({error.reason}).\n"
+                f"{_REMEDY}"
+            ) from error
+        if fields is not None:
+            fields.check(piece or b"\n")
+        line += piece.count(b"\n")
+    return fields is not None and fields.blank
 
 
-def _header(path: Path, kind: str, encoding: str) -> list[str]:
-    """Return the names of a table's columns (of JSON lines none: each line has its own)."""
+class _Fields:
+    """Counts the fields of rows; separators and line breaks between double quotes do not count."""
+
+    def __init__(self, path: Path, separator: int) -> None:
+        self._path = path
+        self._separator = separator
+        self._expected: int | None = None
+        self._quotes = self._separators = self._characters = 0  # before the piece, of the row that it goes on with
+        self._rows = 0
+        self.blank = False
+
+    def check(self, piece: bytes) -> None:
+        content = np.frombuffer(piece, np.uint8)
+        ends, separators = content == ord("\n"), content == self._separator
+        if self._quotes % 2 or b'"' in piece:
+            quotes = np.cumsum(content == ord('"')) + self._quotes
+            self._quotes = int(quotes[-1])
+            ends &= quotes % 2 == 0
+            separators &= quotes % 2 == 0
+        last = np.flatnonzero(ends)
+        counts = np.diff(np.cumsum(separators)[last], prepend=-self._separators)
+        sizes = np.diff(last, prepend=-self._characters - 1) - 1
+        if len(last):
+            self._separators = self._characters = 0
+        self._separators += int(np.count_nonzero(separators[last[-1] + 1 if len(last) else 0 :]))
+        self._characters += len(content) - (int(last[-1]) + 1 if len(last) else 0)
+        if len(last) and self._expected is None:
+            self._expected = int(counts[0])
+        other = counts != self._expected
+        blank = other & (sizes <= 1) & (counts == 0)
+        self.blank = self.blank or bool(blank.any())
+        wrong = np.flatnonzero(other & ~blank)
+        if len(wrong):
+            raise DataError(
+                f"{self._path}, row {self._rows + wrong[0]}: {counts[wrong[0]] + 1} fields; expected "
+                f"{(self._expected or 0) + 1}, as in the first line, which names the columns. Put a text that has "
+                "separators or line breaks in double quotes"
+            )
+        self._rows += len(last)
+
+
+def _header(path: Path, kind: str, encoding: str) -> tuple[list[str], bool]:
+    """Return the names of a table's columns (of JSON lines none: each line has its own), and if it has blank lines."""
+    blank = False
     if kind not in TABLES:
         raise DataError(
             f"{path}: unknown kind of file; expected a name that ends in {', '.join(TABLES)}, all but the last also "
@@ -216,12 +271,15 @@ def _header(path: Path, kind: str, encoding: str) -> list[str]:
     if kind == ".parquet":
         with damage_as(DataError, f"{path}: no Parquet file"):
             names = library().scan_parquet(path, glob=False).collect_schema().names()
-    elif not _is_packed(path) and _is_utf8(encoding):
-        _check_pieces(path)
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            names = _first_record(file, path, kind)
     else:
-        names = _first_record(io.StringIO(_text(path, encoding), newline=""), path, kind)
+        plain = not _is_packed(path) and _is_utf8(encoding)
+        with (
+            path.open("rb") if plain else io.BytesIO(_unpacked(path, encoding)) as file,
+            io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text,
+        ):
+            blank = _check_text(file, path, _SEPARATORS.get(kind))
+            file.seek(0)
+            names = _first_record(text, path, kind)
     if len(names) > MOST_COLUMNS:
         raise DataError(
             f"{path}: {len(names):,} columns; expected at most {MOST_COLUMNS:,}. If they are time steps, transpose the "
@@ -230,7 +288,7 @@ def _header(path: Path, kind: str, encoding: str) -> list[str]:
     if len(set(names)) != len(names):
         twice = next(name for place, name in enumerate(names) if name in names[:place])
         raise DataError(f"{path}: several columns are called {twice!r}; rename them")
-    return names
+    return names, blank
 
 
 def _first_record(file: Any, path: Path, kind: str) -> list[str]:

@@ -75,10 +75,10 @@ def read_tsf(path: str | Path) -> Sequences:
     return Sequences(values, ("value",), tuple(ids), times=times or None)
 
 
-def _start(text: str, where: str) -> np.datetime64:
+def _start(text: str, where: str) -> np.ndarray:
     date, _, clock = text.strip().partition(" ")
     with damage_as(DataError, f"{where}: {text!r} is no date", "expected one as 1979-01-01 00-00-00"):
-        return np.datetime64(f"{date}T{clock.replace('-', ':')}" if clock else date, "us")
+        return np.array(f"{date}T{clock.replace('-', ':')}" if clock else date, "M8[us]")
 
 
 def _step(words: str, where: str) -> TimeStep:
