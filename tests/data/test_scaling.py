@@ -55,7 +55,7 @@ def test_targets_go_there_and_back():
     scaled = scaling.apply(numbers)
     assert isinstance(scaled.targets, np.ndarray)
     assert scaled.targets.tolist() == [[-1, 0], [1, 0]]
-    np.testing.assert_allclose(scaling.restore_targets(scaled.targets), numbers.targets)
+    assert scaling.restore_targets(scaled.targets).tolist() == [[1, 7], [3, 7]]
     steps = make([[1.0, 5, 1], [2, 5, 1]], targets=[np.array([4.0, 6])])
     found = Scaling.fit(steps)
     targets = found.apply(steps).targets
@@ -64,6 +64,8 @@ def test_targets_go_there_and_back():
     assert found.restore_targets(np.zeros((2, 3, 1))).tolist() == np.full((2, 3, 1), 5).tolist()
     classes = make([[1.0, 5, 1]], [[2.0, 5, 1]], targets=np.array([0, 1]), class_names=("n", "y"))
     assert Scaling.fit(classes).apply(classes).targets is classes.targets
+    with pytest.raises(DataError, match="the targets of the training part are no numbers"):
+        Scaling.fit(classes).restore_targets(np.zeros(1))
 
 
 def test_a_checkpoint_may_hold_it():

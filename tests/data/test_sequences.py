@@ -27,6 +27,11 @@ def test_some_of_the_sequences_keep_all_that_belongs_to_them():
         whole.select(["w"])
 
 
+def test_a_category_is_a_value():
+    kinds = {"kind": ("p", "q")}
+    assert Sequences([np.array([[np.nan, 1]])], ("a", "kind"), ("x",), kinds).missing == {"a": 1}
+
+
 def test_samples_for_a_model():
     whole = make(targets=np.array([1, 0, 1]), class_names=("no", "yes"))
     assert counts_of(whole) == {"no": 1, "yes": 2}

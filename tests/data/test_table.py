@@ -87,6 +87,33 @@ def test_every_kind_of_table_gives_the_same(tmp_path):
         assert (found.ids, found.categories, found.class_names) == (wanted.ids, wanted.categories, wanted.class_names)
 
 
+def test_times_of_parquet_are_dates(tmp_path):
+    moments = pl.datetime_range(pl.datetime(2024, 1, 1), pl.datetime(2024, 1, 3), "1d", eager=True)
+    for name, column in {
+        "date": moments.cast(pl.Date),
+        "ns": moments.cast(pl.Datetime("ns")),
+        "zone": moments.dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Tokyo"),
+    }.items():
+        (tmp_path / name).mkdir()
+        for half in "ab":
+            pl.DataFrame({"t": column, "a": [1, 2, 3]}).write_parquet(tmp_path / name / f"{half}.parquet")
+        found = read_table(sorted((tmp_path / name).iterdir()), time_column="t")
+        assert found.ids == ("a.parquet", "b.parquet")
+        assert found.times is not None
+        np.testing.assert_array_equal(found.times[1], np.array(["2024-01-01", "2024-01-02", "2024-01-03"], "M8[us]"))
+
+
+def test_a_column_of_many_texts_is_no_category(tmp_path):
+    path = write(tmp_path / "x.tsv", "a\tb\n" + "".join(f"{place},5\t{place}\n" for place in range(1001)))
+    with pytest.raises(
+        DataError, match="the column 'a' holds 1,001 different texts, such as '0,5', '1,5' and 999 more"
+    ):
+        read_table(path, features=["a", "b"])
+    assert read_table(path).features == ("b",)
+    with pytest.raises(DataError, match="received the category 'a', which is none of the features 'b'"):
+        read_table(path, features=["b"], categorical=["a"])
+
+
 def test_narrow_numbers_stay_narrow(tmp_path):
     frame = pl.DataFrame({"a": [1.5, 2.5], "b": [1, 2]}, schema={"a": pl.Float32, "b": pl.Int16})
     frame.write_parquet(tmp_path / "x.parquet")

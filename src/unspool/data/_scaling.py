@@ -138,7 +138,14 @@ class Scaling:
         ----------
         predicted : ndarray of shape (...,) for one target, or (..., K)
             Scaled targets, as a model that was trained on them predicts.
+
+        Raises
+        ------
+        DataError
+            If the targets of the training part are classes, or there are none.
         """
+        if not self.target_means:
+            raise DataError("the targets of the training part are no numbers; there is nothing to restore")
         means, scales = self._target_numbers(None if len(self.target_means) == 1 else predicted)
         return predicted * scales + means
 

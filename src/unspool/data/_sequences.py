@@ -96,8 +96,7 @@ class Sequences:
                 f"sequence {name!r}, step {step + 1}: {self.features[column]!r} is {array[step, column]}; expected a "
                 "finite number, or nothing where it is missing"
             )
-        numbers = array[:, self.numeric]
-        if numbers.shape[1] == len(self.features) and np.isnan(numbers).all():
+        if not self.categories and np.isnan(array).all():  # a code of 0 may be a category that training did not know
             raise DataError(f"sequence {name!r} has no value in any feature at any step. Leave it out")
 
     def __len__(self) -> int:
@@ -121,11 +120,14 @@ class Sequences:
     @property
     def missing(self) -> dict[str, int]:
         """How many steps lack each feature, where any does; of a category, also those of no known one."""
-        counts = np.zeros(len(self.features), np.int64)
-        numeric = np.isin(np.arange(len(self.features)), self.numeric)
-        for array in self.values:
-            counts += np.where(numeric, np.isnan(array), array == 0).sum(0)
-        return {name: int(count) for name, count in zip(self.features, counts, strict=True) if count}
+        counts = sum(self._absent(array).sum(0) for array in self.values)
+        return {name: int(count) for name, count in zip(self.features, np.asarray(counts), strict=True) if count}
+
+    def _absent(self, array: np.ndarray) -> np.ndarray:
+        absent = np.isnan(array)
+        coded = [place for place, name in enumerate(self.features) if name in self.categories]
+        absent[:, coded] = array[:, coded] == 0
+        return absent
 
     def subset(self, indices: Iterable[int]) -> Sequences:
         """Return the given sequences, in the given order; their arrays are shared.

@@ -93,8 +93,8 @@ def _expanded(source: str | Path | Sequence[str | Path], labels: str | Path | No
         path = Path(source).expanduser()
         if path.is_dir():
             files = sorted(file for file in path.rglob("[!.]*") if file.is_file() and ending_of(file) in KINDS)
-            if labels is not None and str(labels) != FOLDER:
-                files = [file for file in files if not file.samefile(labels)]
+            if labels is not None:
+                files = [file for file in files if file.resolve() != Path(labels).expanduser().resolve()]
         elif not path.exists() and set("*?[") & set(str(path)):
             files = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
         else:

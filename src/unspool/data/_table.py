@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TargetKind = Literal["classes", "numbers"]
 MISSING = ("", "NA", "N/A", "na", "n/a", "NaN", "nan", "NAN", "NULL", "null", "None", "?")
 """What stands for a missing value in text."""
+MOST_CATEGORIES = 1000
 _SEQUENCE, _CODE, _TIME, _GROUP = "\0sequence", "\0code", "\0time", "\0group"
 
 
@@ -108,6 +109,9 @@ def read_table(
             raise DataError(f"received wide=True and {len(files)} files; expected one")
     wanted = [name for name in reading.columns if name not in others] if features is None else list(features)
     coded = dict.fromkeys([*categorical, *(categories or ())])
+    unused = [name for name in coded if name not in wanted]
+    if unused:
+        raise DataError(f"received the category {unused[0]!r}, which is none of the features {listed(wanted)}")
     numeric, text = reading.kinds([name for name in wanted if name not in coded], explicit=features is not None)
     codes = {name: (categories or {}).get(name) for name in [*coded, *text]}
     chosen = [name for name in wanted if name in numeric or name in codes]
@@ -121,7 +125,7 @@ def read_table(
         reading,
         sequence_column,
         [
-            *(lib.col(name).cast(lib.String).alias(_TIME) for name in [time_column] if name is not None),
+            *(_time(name, reading.schema[name]).alias(_TIME) for name in [time_column] if name is not None),
             *_label_columns(reading, targets, kind, group_column),
             *(_number(name, reading.schema[name]).alias(name) for name in chosen if name in numeric),
             *(_known(name).alias(name) for name in chosen if name in codes),
@@ -181,9 +185,10 @@ class _Reading:
     def kinds(self, names: list[str], *, explicit: bool) -> tuple[list[str], list[str]]:
         """Return which columns are numbers and which are text; others are refused if asked for, else left out."""
         lib = library()
-        numeric = [name for name in names if self.schema[name].is_numeric() or self.schema[name] == lib.Boolean]
+        plain = (lib.Boolean, lib.Null) if explicit else (lib.Boolean,)  # a column without any value has no type
+        numeric = [name for name in names if self.schema[name].is_numeric() or self.schema[name] in plain]
         texts = [name for name in names if self.schema[name] in (lib.String, lib.Categorical, lib.Enum)]
-        odd = [name for name in names if name not in numeric and name not in texts and self.schema[name] != lib.Null]
+        odd = [name for name in names if name not in numeric and name not in texts]
         if explicit and odd:
             raise DataError(
                 f"{self.where}: the column {odd[0]!r} holds {self.schema[odd[0]]}; expected numbers or text"
@@ -456,6 +461,14 @@ def label_table(
     )
 
 
+def _time(name: str, dtype: Any) -> pl.Expr:
+    lib = library()
+    time = lib.col(name)
+    if isinstance(dtype, lib.Datetime) and dtype.time_zone is not None:
+        time = time.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    return time.cast(lib.String)
+
+
 def _text(name: str) -> pl.Expr:
     lib = library()
     text = lib.col(name).cast(lib.String).str.strip_chars()
@@ -481,6 +494,11 @@ def _number(name: str, dtype: Any) -> pl.Expr:
 def _codes(column: pl.Series, known: Sequence[str] | None) -> tuple[pl.Series, tuple[str, ...]]:
     lib = library()
     names = tuple(sorted(column.drop_nulls().unique().to_list()) if known is None else known)
+    if known is None and len(names) > MOST_CATEGORIES:
+        raise DataError(
+            f"the column {column.name!r} holds {len(names):,} different texts, such as {listed(names, 2)}; expected at "
+            f"most {MOST_CATEGORIES:,} categories, or numbers with a decimal point"
+        )
     codes = {name: code for code, name in enumerate(names, start=1)}
     return column.replace_strict(codes, default=0, return_dtype=lib.Float32).fill_null(0), names
 
