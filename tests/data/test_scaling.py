@@ -83,3 +83,7 @@ def test_what_cannot_be_scaled_is_refused():
         Scaling.fit(make([[1.0, 5, 1], [1, 5, 1]]))
     with pytest.raises(DataError, match="received the features 'b'; expected 'a', 'same', 'kind'"):
         Scaling.fit(TRAIN).apply(Sequences([np.zeros((1, 1))], ("b",), ("x",)))
+    with pytest.raises(
+        DataError, match="received 'a', 'same', 'kind' as numbers; expected 'a', 'same', as in the trai"
+    ):
+        Scaling.fit(TRAIN).apply(make([[1.0, 5, 1]], categories={}))

@@ -200,6 +200,7 @@ def test_steps_are_sorted_if_asked_for(tmp_path):
             {"features": ["a", "b"]},
             "'m1' has no value in any feature at any",
         ),
+        ("", "", {"features": ["a", "fan"], "categories": {}}, r"row 1: 'on' in the column 'fan'; expected a number"),
         ("", "", {"wide": True}, "received wide=True and columns of a long table"),
     ],
 )

@@ -16,13 +16,22 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 import unspool as us
 from tests.conformance.golden_cases import GOLDEN
 from tests.fuzz.mutations import Mutation, altered, altered_tensors, damaged, in_archive
 from tests.report.samples import comparison
 from unspool import interop
-from unspool.data import DataError, TextTokenizer, read_idx, read_labelled_texts, read_sequences, read_texts
+from unspool.data import (
+    DataError,
+    TextTokenizer,
+    read_idx,
+    read_labelled_texts,
+    read_sequences,
+    read_source,
+    read_texts,
+)
 from unspool.data._token_cache import TokenArrays, keep, map_arrays
 from unspool.data.datasets import load_imdb_word_index
 from unspool.data.datasets._keras_archive import read_archive
@@ -153,9 +162,20 @@ def _comparison(path: Path) -> None:
     path.write_text(json.dumps(comparison()))
 
 
+def _steps(path: Path, _rng: Random | None) -> None:
+    read_source(path, sequence_column="id", time_column="day", features=["a", "kind"], target="y")
+
+
 TABLE = "text,label\ngood film,1\nbad film,0\nnice one,1\n"
 ROWS = '{"text": "good", "label": 1}\n{"text": "bad", "label": 0}\n'
 SERIES = "@problemName x\n@timeStamps false\n@classLabel true a b\n@data\n1,2,3:4,5,6:a\n7,8:9,10:b\n"
+TIMED = "@timeStamps true\n@targetLabel true\n@data\n" + (
+    "(2024-01-01,1),(2024-01-02,2):(2024-01-01,?):0.5\n(1999-01-01,7):(1999-01-01,8):1\n"
+)
+SERIES_FILE = "@attribute series_name string\n@attribute start date\n@frequency monthly\n@data\n" + (
+    "a:1979-11-01 00-00-00:1,?,3\nb:1980-01-01 00-00-00:5\n"
+)
+STEPS = "id,day,a,kind,y\nu,2024-01-01,1,low,0.5\nu,2024-01-02,,high,0.5\nv,2024-01-01,3.5,low,1\n"
 ZIPPED = (damaged, in_archive())
 
 TARGETS: dict[str, Target] = {
@@ -172,6 +192,20 @@ TARGETS: dict[str, Target] = {
         lambda p: p.write_text("a,b\n1,2\n3,4.5\n"), lambda p, _: read_sequences(p), (DataError,), file="x.csv"
     ),
     "ts": Target(lambda p: p.write_text(SERIES), lambda p, _: read_sequences(p), (DataError,), file="x.ts"),
+    "ts with times": Target(lambda p: p.write_text(TIMED), lambda p, _: read_source(p), (DataError,), file="x.ts"),
+    "tsf": Target(lambda p: p.write_text(SERIES_FILE), lambda p, _: read_source(p), (DataError,), file="x.tsf"),
+    "csv of sequences": Target(lambda p: p.write_text(STEPS), _steps, (DataError,), file="x.csv"),
+    "xz of sequences": Target(
+        lambda p: p.write_bytes(lzma.compress(STEPS.replace(",", "\t").encode())), _steps, (DataError,), file="x.tsv.xz"
+    ),
+    "jsonl of steps": Target(
+        lambda p: pl.read_csv(STEPS.encode()).write_ndjson(p), _steps, (DataError,), (damaged, _json), "x.jsonl"
+    ),
+    "parquet": Target(lambda p: pl.read_csv(STEPS.encode()).write_parquet(p), _steps, (DataError,), file="x.parquet"),
+    "npz of sequences": Target(
+        lambda p: _npz(p, x=np.ones((2, 3, 1)), lengths=np.array([3, 2]), labels=np.array(["a", "b"])),
+        lambda p, _: read_source(p), (DataError,), ZIPPED, "x.npz",
+    ),
     "idx": Target(_idx, lambda p, _: (read_idx(p), read_sequences(p)), (DataError,), file="x.idx"),
     "gzip": Target(
         lambda p: p.write_bytes(gzip.compress(ROWS.encode())), lambda p, _: read_texts(p), (DataError,),

@@ -113,12 +113,18 @@ class Scaling:
         Raises
         ------
         DataError
-            If the features are others.
+            If the features are others, or others of them are categories.
         """
         if sequences.features != self.features:
             raise DataError(
                 f"received the features {listed(sequences.features)}; expected {listed(self.features)}, those of the "
                 "training part"
+            )
+        numeric = tuple(sequences.features[place] for place in sequences.numeric)
+        if numeric != self.numeric:
+            raise DataError(
+                f"received {listed(numeric)} as numbers; expected {listed(self.numeric)}, as in the training part. "
+                "Read the sequences with the categories of the training data"
             )
         scaled = copy.copy(sequences)
         scaled.features = self.output_features

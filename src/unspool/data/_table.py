@@ -63,7 +63,7 @@ def read_table(
         Those of the features that are categories though they look like numbers. Features of text are categories.
     categories : mapping of str to sequence of str, optional
         The categories of features, in the order of their codes: pass those of the training data when reading others.
-        By default all that occur, sorted.
+        By default all that occur, sorted. If they are given, all other features must be numbers.
     target : str or sequence of str, optional
         The column of what is to be predicted; several if they are numbers.
     target_kind : {"classes", "numbers"}, optional
@@ -117,8 +117,8 @@ def read_table(
     chosen = [name for name in wanted if name in numeric or name in codes]
     if not chosen:
         raise DataError(f"{reading.where}: no column of numbers among {listed(wanted)}; name the features")
-    if wide and text:
-        raise DataError(f"{reading.where}: the column {text[0]!r} holds text; expected numbers in every column")
+    if text and (wide or categories is not None):
+        reading.check_text(text[0], None)
     kind = reading.kind_of(targets, target_kind)
     lib = library()
     rows = _Rows.gathered(
