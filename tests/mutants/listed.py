@@ -467,6 +467,7 @@ MUTANTS = [
         ("every epoch starts where one was resumed", "start, self._start = self._start, 0", "start = self._start"),
         ("the last batch is not counted", "self._position = done\n            yield batch",
          "yield batch\n            self._position = done"),
+        ("one epoch again and again", "if self._begun:", "if False:"),
         ("a position holds for all epochs", "if epoch != self.epoch:", "if False:"),
         ("another order is continued", "if state.get(name) != value:", "if False:"),
     ),

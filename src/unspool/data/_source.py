@@ -13,7 +13,9 @@ import numpy as np
 from unspool._reading import damage_as, read_array, read_arrays
 from unspool.data._errors import DataError
 from unspool.data._sequences import Sequences
-from unspool.data._table import TargetKind, common_names, label_table, numbered, parsed_times, read_table
+from unspool.data._table import common_names, label_table, read_table
+from unspool.data._table_columns import numbered, parsed_times
+from unspool.data._table_rows import TargetKind
 from unspool.data._table_scan import TABLES, ending_of
 from unspool.data._ts import parse_ts
 from unspool.data._tsf import read_tsf

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from unspool.data._collate import UNLABELLED
 from unspool.data._errors import DataError
-from unspool.data._labelled_texts import class_names_of
 from unspool.data._sequences import Sequences, listed
-from unspool.data._table_scan import FILE, ROW, check_columns, collected, library, scan
-from unspool.data._times import DATE_FORMATS
+from unspool.data._table_columns import codes_of, known_of, number_of, parsed, time_of
+from unspool.data._table_rows import CODE, Reading, Rows, TargetKind, label_columns
+from unspool.data._table_scan import check_columns, library, scan
 
-if TYPE_CHECKING:
-    import polars as pl
-
-TargetKind = Literal["classes", "numbers"]
-MISSING = ("", "NA", "N/A", "na", "n/a", "NaN", "nan", "NAN", "NULL", "null", "None", "?")
-"""What stands for a missing value in text."""
-MOST_CATEGORIES = 1000
-_SEQUENCE, _CODE, _TIME, _GROUP = "\0sequence", "\0code", "\0time", "\0group"
+_TIME = "\0time"
 
 
 def read_table(
@@ -98,7 +88,7 @@ def read_table(
     files = [Path(path).expanduser() for path in several]
     if not files:
         raise DataError("received no files; expected at least one table")
-    reading = _Reading(files, scan(files, encoding))
+    reading = Reading(files, scan(files, encoding))
     targets = [target] if isinstance(target, str) else list(target or ())
     others = [name for name in (sequence_column, time_column, group_column, *targets) if name is not None]
     check_columns([*others, *(features or ()), *categorical, *(categories or ())], reading.columns, reading.where)
@@ -121,25 +111,25 @@ def read_table(
         reading.check_text(text[0], None)
     kind = reading.kind_of(targets, target_kind)
     lib = library()
-    rows = _Rows.gathered(
+    rows = Rows.gathered(
         reading,
         sequence_column,
         [
-            *(_time(name, reading.schema[name]).alias(_TIME) for name in [time_column] if name is not None),
-            *_label_columns(reading, targets, kind, group_column),
-            *(_number(name, reading.schema[name]).alias(name) for name in chosen if name in numeric),
-            *(_known(name).alias(name) for name in chosen if name in codes),
+            *(time_of(name, reading.schema[name]).alias(_TIME) for name in [time_column] if name is not None),
+            *label_columns(reading, targets, kind, group_column),
+            *(number_of(name, reading.schema[name]).alias(name) for name in chosen if name in numeric),
+            *(known_of(name).alias(name) for name in chosen if name in codes),
         ],
     )
     reading.check_finite(rows.table, {name: name for name in chosen if name in numeric})
     times = None
     if time_column is not None:
-        times = _parsed(rows.table[_TIME], time_column, rows.place)
+        times = parsed(rows.table[_TIME], time_column, rows.place)
         if sort:
-            order = np.lexsort((times, rows.table[_CODE].to_numpy()))
+            order = np.lexsort((times, rows.table[CODE].to_numpy()))
             rows, times = rows._replace(table=rows.table[order]), times[order]
         rows.check_order(times)
-    coded_columns = {name: _codes(rows.table[name], known) for name, known in codes.items() if name in chosen}
+    coded_columns = {name: codes_of(rows.table[name], known) for name, known in codes.items() if name in chosen}
     columns = [coded_columns[name][0] if name in coded_columns else rows.table[name] for name in chosen]
     narrow = all(column.dtype == lib.Float32 for column in columns)
     values = np.empty((len(rows.table), len(chosen)), np.float32 if narrow else np.float64)
@@ -159,245 +149,6 @@ def read_table(
         names,
         rows.groups(group_column),
     )
-
-
-class _Reading:
-    """Tables that are read, and what their columns hold."""
-
-    def __init__(self, files: list[Path], frame: pl.LazyFrame) -> None:
-        self.files = files
-        self.where = str(files[0]) if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
-        self._frame = frame
-        empty = collected(frame.head(0), files)
-        self.schema = dict(zip(empty.columns, empty.dtypes, strict=True))
-        self.columns = [name for name in self.schema if name not in (FILE, ROW)]
-
-    def collect(self, expressions: list[pl.Expr]) -> pl.DataFrame:
-        return collected(self._frame.select(expressions), self.files)
-
-    def place(self, row: int) -> str:
-        """Return the file and the row of a number of `ROW`."""
-        lib = library()
-        at = collected(self._frame.filter(lib.col(ROW) == row).select(FILE), self.files).item()
-        first = collected(self._frame.filter(lib.col(FILE) == at).select(lib.col(ROW).min()), self.files).item()
-        return f"{at}, row {row - first + 1}"
-
-    def kinds(self, names: list[str], *, explicit: bool) -> tuple[list[str], list[str]]:
-        """Return which columns are numbers and which are text; others are refused if asked for, else left out."""
-        lib = library()
-        plain = (lib.Boolean, lib.Null) if explicit else (lib.Boolean,)  # a column without any value has no type
-        numeric = [name for name in names if self.schema[name].is_numeric() or self.schema[name] in plain]
-        texts = [name for name in names if self.schema[name] in (lib.String, lib.Categorical, lib.Enum)]
-        odd = [name for name in names if name not in numeric and name not in texts]
-        if explicit and odd:
-            raise DataError(
-                f"{self.where}: the column {odd[0]!r} holds {self.schema[odd[0]]}; expected numbers or text"
-            )
-        if not texts:
-            return numeric, []
-        counts = self.collect(
-            [_known(name).count().alias(f"known {name}") for name in texts]
-            + [_known(name).cast(lib.Float64, strict=False).count().alias(name) for name in texts]
-        )
-        words = []
-        for name in texts:
-            known, numbers = counts[f"known {name}"].item(), counts[name].item()
-            if numbers == known:
-                numeric.append(name)
-            elif 2 * numbers >= known:
-                self.check_text(name, None)
-            elif explicit:
-                words.append(name)
-        return numeric, words
-
-    def check_text(self, name: str, numbers: pl.Series | None) -> None:
-        """Refuse a column of numbers of which a value is none."""
-        lib = library()
-        if self.schema[name] != lib.String:
-            return
-        if numbers is not None and numbers.null_count() == 0 and not numbers.is_nan().any():
-            return
-        wrong = self._frame.filter(_known(name).is_not_null() & _known(name).cast(lib.Float64, strict=False).is_null())
-        first = collected(wrong.select(ROW, name).head(1), self.files)
-        if len(first):
-            raise DataError(
-                f"{self.place(first[ROW].item())}: {first[name].item()!r} in the column {name!r}; expected a number. "
-                "If it means that a value is missing, write nothing; if the column holds categories, name it as "
-                "categorical"
-            )
-
-    def check_finite(self, table: pl.DataFrame, named: Mapping[str, str]) -> None:
-        """Refuse infinite numbers; `named` has the columns of the source by those of `table`."""
-        for key, name in named.items():
-            infinite = table[key].is_infinite().fill_null(value=False)
-            if infinite.any():
-                raise DataError(
-                    f"{self.place(table.filter(infinite)[ROW][0])}: an infinite number in the column {name!r}; "
-                    "expected a finite one, or nothing where it is missing"
-                )
-
-    def kind_of(self, targets: list[str], kind: TargetKind | None) -> TargetKind:
-        """Return what targets are."""
-        if kind is None:
-            kind = "classes" if self.kinds(targets, explicit=True)[1] else "numbers"
-        if kind == "classes" and len(targets) > 1:
-            raise DataError(f"received the targets {listed(targets)}; expected one column of classes")
-        return kind
-
-
-class _Rows(NamedTuple):
-    """The rows of tables, sequence after sequence: where each sequence is, and what it is called."""
-
-    reading: _Reading
-    table: pl.DataFrame
-    spans: list[tuple[int, int]]
-    ids: tuple[str, ...]
-
-    @classmethod
-    def gathered(cls, reading: _Reading, sequence_column: str | None, columns: list[pl.Expr]) -> _Rows:
-        lib = library()
-        of = lib.col(FILE) if sequence_column is None else lib.col(sequence_column).cast(lib.String)
-        table = reading.collect([lib.col(ROW), of.alias(_SEQUENCE), *columns])
-        if len(table) == 0:
-            raise DataError(f"{reading.where}: no rows; expected a row per step")
-        if table[_SEQUENCE].null_count():
-            row = table.filter(lib.col(_SEQUENCE).is_null())[ROW][0]
-            raise DataError(
-                f"{reading.place(row)}: no sequence in the column {sequence_column!r}; fill it in or remove the row"
-            )
-        codes = table.select(lib.col(_SEQUENCE).unique(maintain_order=True)).with_row_index(_CODE)
-        table = table.join(codes, on=_SEQUENCE, how="left", maintain_order="left")
-        if not table[_CODE].is_sorted():
-            table = table.sort(_CODE, maintain_order=True)
-        starts = np.flatnonzero(np.diff(table[_CODE].to_numpy().astype(np.int64), prepend=-1))
-        spans = list(pairwise([*starts.tolist(), len(table)]))
-        return cls(reading, table, spans, tuple(codes[_SEQUENCE].to_list()))
-
-    def place(self, row: int) -> str:
-        """Return the file and the row of one of these rows."""
-        return self.reading.place(self.table[ROW][row])
-
-    def check_order(self, times: np.ndarray) -> None:
-        steps = np.diff(times)
-        within = np.ones(len(times), bool)
-        within[[start for start, _ in self.spans]] = False
-        wrong = np.flatnonzero(within[1:] & (steps <= steps.dtype.type(0)))
-        if len(wrong) == 0:
-            return
-        at = int(wrong[0]) + 1
-        name = self.ids[self.table[_CODE][at]]
-        if times[at] == times[at - 1]:
-            raise DataError(
-                f"{self.place(at)}: the time {times[at]} a second time in sequence {name!r}; expected one row for each "
-                "time. Remove one, or name the column that says which sequence a row belongs to"
-            )
-        raise DataError(
-            f"{self.place(at)}: the time {times[at]} after {times[at - 1]} in sequence {name!r}; expected ascending "
-            "times. Sort the rows, or have them sorted (sort=True, --sort)"
-        )
-
-    def one_each(self, key: str, name: str) -> pl.Series:
-        """Return the value that all rows of a sequence have, for each sequence; rows without one are passed over."""
-        lib = library()
-        column = lib.col(key).fill_nan(None) if self.table[key].dtype.is_float() else lib.col(key)
-        known = column.drop_nulls()
-        each = self.table.group_by(_CODE, maintain_order=True).agg(known.n_unique().alias("count"), known.first())
-        wrong = (each["count"] != 1).arg_max() or 0
-        if each["count"][wrong] == 1:
-            return each[key]
-        start, stop = self.spans[wrong]
-        if each["count"][wrong] == 0:
-            raise DataError(
-                f"{self.place(start)}: sequence {self.ids[wrong]!r} has nothing in the column {name!r}; fill it in, or "
-                "remove the sequence"
-            )
-        other = start + int((self.table[key][start:stop] != each[key][wrong]).fill_null(value=False).arg_max() or 0)
-        raise DataError(
-            f"{self.place(other)}: {self.table[key][other]!r} in the column {name!r} of sequence {self.ids[wrong]!r}, "
-            f"which has {each[key][wrong]!r} before; expected one for all of its rows. If there is one for every step, "
-            "say so (per_step=True)"
-        )
-
-    def groups(self, column: str | None) -> tuple[str, ...] | None:
-        return None if column is None else tuple(self.one_each(_GROUP, column).to_list())
-
-    def targets(
-        self, names: list[str], kind: TargetKind, per_step: bool, class_names: Sequence[str] | None
-    ) -> tuple[np.ndarray | list[np.ndarray] | None, tuple[str, ...]]:
-        """Return the targets as in `Sequences`, and the classes."""
-        if not names:
-            return None, ()
-        keys = dict(zip(map(_target_key, range(len(names))), names, strict=True))
-        if kind == "numbers":
-            for key, name in keys.items():
-                self.reading.check_text(name, self.table[key])
-            self.reading.check_finite(self.table, keys)
-        held = [self.table[key] if per_step else self.one_each(key, name) for key, name in keys.items()]
-        classes: tuple[str, ...] = ()
-        if kind == "classes":
-            whole, classes = numbered(held[0].to_list(), class_names, self.reading.where, names[0])
-        else:
-            columns = [column.cast(library().Float64).to_numpy() for column in held]
-            whole = columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
-        return ([whole[start:stop] for start, stop in self.spans] if per_step else whole), classes
-
-
-def _target_key(place: int) -> str:
-    return f"\0target {place}"
-
-
-def _label_columns(reading: _Reading, targets: list[str], kind: TargetKind, group_column: str | None) -> list[pl.Expr]:
-    lib = library()
-    found = [_number(name, reading.schema[name]) if kind == "numbers" else _text(name) for name in targets]
-    found = [column.alias(_target_key(place)) for place, column in enumerate(found)]
-    return found if group_column is None else [*found, lib.col(group_column).cast(lib.String).alias(_GROUP)]
-
-
-def _parsed(column: pl.Series, name: str, place: Callable[[int], str]) -> np.ndarray:
-    """Return times of text as float64 or datetime64; `place` says where a row is."""
-    lib = library()
-    if column.null_count():
-        raise DataError(f"{place(column.is_null().arg_max() or 0)}: no time in the column {name!r}")
-    column = column.str.strip_chars()
-    numbers = column.cast(lib.Float64, strict=False)
-    best = numbers.is_finite().fill_null(value=False)
-    if best.all():
-        return numbers.to_numpy()
-    for pattern in DATE_FORMATS:
-        dates = column.str.to_datetime(pattern, strict=False, time_unit="us")
-        if not dates.null_count():
-            return dates.to_numpy()
-        if dates.is_not_null().sum() > best.sum():
-            best = dates.is_not_null()
-    wrong = (~best).arg_max() or 0
-    raise DataError(
-        f"{place(wrong)}: {column[wrong]!r} in the column {name!r}; expected a number or a date such as 2024-05-31 or "
-        "2024-05-31T12:00:00, in one form for all rows"
-    )
-
-
-def parsed_times(times: Sequence[Sequence[str]], where: object) -> list[np.ndarray]:
-    """Return times of text, which must ascend, as numbers or dates.
-
-    Parameters
-    ----------
-    times : sequence of sequences of str
-        Those of the steps of each sequence.
-    where : object
-        What errors call the file.
-
-    Raises
-    ------
-    DataError
-        If one is neither a number nor a date, polars is not installed, or times do not ascend.
-    """
-    lengths = [len(moments) for moments in times]
-    column = library().Series([moment for moments in times for moment in moments])
-    parts = np.split(_parsed(column, "time", lambda _: str(where)), np.cumsum(lengths)[:-1])
-    for number, part in enumerate(parts, start=1):
-        if len(part) > 1 and np.diff(part).min() <= np.diff(part).dtype.type(0):
-            raise DataError(f"{where}: the times of series {number} do not ascend")
-    return parts
 
 
 def label_table(
@@ -426,7 +177,7 @@ def label_table(
     DataError
         If a sequence has no row, or as `read_table` does.
     """
-    reading = _Reading([path], scan([path], encoding))
+    reading = Reading([path], scan([path], encoding))
     key, *others = reading.columns
     if target is None:
         rest = [name for name in others if name != group_column]
@@ -438,7 +189,7 @@ def label_table(
     targets = [target] if isinstance(target, str) else list(target)
     check_columns([*targets, *([group_column] if group_column else [])], reading.columns, path)
     kind = reading.kind_of(targets, target_kind)
-    table = _Rows.gathered(reading, key, _label_columns(reading, targets, kind, group_column))
+    table = Rows.gathered(reading, key, label_columns(reading, targets, kind, group_column))
     labels, classes = table.targets(targets, kind, False, class_names)
     groups = table.groups(group_column)
     places = {name: place for place, name in enumerate(table.ids)}
@@ -459,81 +210,6 @@ def label_table(
         class_names=classes,
         groups=None if groups is None else tuple(groups[row] for row in rows),
     )
-
-
-def _time(name: str, dtype: Any) -> pl.Expr:
-    lib = library()
-    time = lib.col(name)
-    if isinstance(dtype, lib.Datetime) and dtype.time_zone is not None:
-        time = time.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    return time.cast(lib.String)
-
-
-def _text(name: str) -> pl.Expr:
-    lib = library()
-    text = lib.col(name).cast(lib.String).str.strip_chars()
-    return lib.when(text != "").then(text)
-
-
-def _known(name: str) -> pl.Expr:
-    lib = library()
-    text = lib.col(name).cast(lib.String).str.strip_chars()
-    return lib.when(~text.is_in(list(MISSING))).then(text)
-
-
-def _number(name: str, dtype: Any) -> pl.Expr:
-    """Return a column as numbers, of 32 bits where these hold all of it."""
-    lib = library()
-    if dtype in (lib.Float32, lib.Int8, lib.Int16, lib.UInt8, lib.UInt16, lib.Boolean):
-        return lib.col(name).cast(lib.Float32)
-    if dtype.is_numeric():
-        return lib.col(name).cast(lib.Float64)
-    return _known(name).cast(lib.Float64, strict=False)
-
-
-def _codes(column: pl.Series, known: Sequence[str] | None) -> tuple[pl.Series, tuple[str, ...]]:
-    lib = library()
-    names = tuple(sorted(column.drop_nulls().unique().to_list()) if known is None else known)
-    if known is None and len(names) > MOST_CATEGORIES:
-        raise DataError(
-            f"the column {column.name!r} holds {len(names):,} different texts, such as {listed(names, 2)}; expected at "
-            f"most {MOST_CATEGORIES:,} categories, or numbers with a decimal point"
-        )
-    codes = {name: code for code, name in enumerate(names, start=1)}
-    return column.replace_strict(codes, default=0, return_dtype=lib.Float32).fill_null(0), names
-
-
-def numbered(
-    labels: Sequence[str | None], class_names: Sequence[str] | None, where: object, column: str
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the numbers of classes, and their names.
-
-    Parameters
-    ----------
-    labels : sequence of str or None
-        The class of each sequence or step; None where there is none.
-    class_names : sequence of str, optional
-        The allowed classes; by default all that occur, sorted, as numbers if all are.
-    where, column : object
-        What errors call the source and the place of the labels.
-
-    Raises
-    ------
-    DataError
-        If a label is none of the classes, or there are not two.
-    """
-    distinct = {label for label in labels if label is not None}
-    if not distinct and class_names is None:
-        raise DataError(f"{where}: no class at all in the column {column!r}; expected at least two")
-    names = class_names_of(distinct, where, column) if class_names is None else tuple(class_names)
-    numbers = {name: number for number, name in enumerate(names)}
-    unknown = sorted(distinct - set(numbers))
-    if unknown:
-        raise DataError(
-            f"{where}: the class {unknown[0]!r} in the column {column!r}; expected one of {listed(names)}, "
-            "those of the training data"
-        )
-    return np.array([UNLABELLED if label is None else numbers[label] for label in labels], np.int64), names
 
 
 def common_names(paths: Iterable[str | Path]) -> tuple[str, ...]:
