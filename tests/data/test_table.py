@@ -114,6 +114,19 @@ def test_a_column_of_many_texts_is_no_category(tmp_path):
         read_table(path, features=["b"], categorical=["a"])
 
 
+def test_what_a_column_holds_is_seen_from_all_of_its_values(tmp_path):
+    path = write(tmp_path / "x.csv", "id,a,known a,y\n1,1,2,1\n2,2,3,x\n")
+    found = read_table(path, sequence_column="id", target="y")
+    assert (found.features, found.class_names) == (("a", "known a"), ("1", "x"))
+    kinds = pl.Series(["1", "2", "x"], dtype=pl.Categorical)
+    pl.DataFrame({"a": [1, 2, 3], "kind": kinds, "none": [None] * 3}).write_parquet(tmp_path / "x.parquet")
+    assert read_table(tmp_path / "x.parquet").features == ("a",)
+    found = read_table(tmp_path / "x.parquet", features=["a", "kind", "none"])
+    assert (found.categories, found.missing) == ({"kind": ("1", "2", "x")}, {"none": 3})
+    with pytest.raises(DataError, match="row 3: 'x' in the column 'kind'; expected a number"):
+        read_table(tmp_path / "x.parquet", features=["a", "kind"], categories={})
+
+
 def test_narrow_numbers_stay_narrow(tmp_path):
     frame = pl.DataFrame({"a": [1.5, 2.5], "b": [1, 2]}, schema={"a": pl.Float32, "b": pl.Int16})
     frame.write_parquet(tmp_path / "x.parquet")

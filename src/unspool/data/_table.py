@@ -108,7 +108,7 @@ def read_table(
     if not chosen:
         raise DataError(f"{reading.where}: no column of numbers among {listed(wanted)}; name the features")
     if text and (wide or categories is not None):
-        reading.check_text(text[0], None)
+        reading.check_text(text[0])
     kind = reading.kind_of(targets, target_kind)
     lib = library()
     rows = Rows.gathered(

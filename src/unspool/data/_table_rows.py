@@ -62,33 +62,30 @@ class Reading:
             raise DataError(
                 f"{self.where}: the column {odd[0]!r} holds {self.schema[odd[0]]}; expected numbers or text"
             )
-        if not texts:
-            return numeric, []
-        counts = self.collect(
-            [known_of(name).count().alias(f"known {name}") for name in texts]
-            + [known_of(name).cast(lib.Float64, strict=False).count().alias(name) for name in texts]
-        )
         words = []
-        for name in texts:
-            known, numbers = counts[f"known {name}"].item(), counts[name].item()
+        for name, (known, numbers) in self._counts(texts).items():
             if numbers == known:
                 numeric.append(name)
-            elif 2 * numbers >= known:
-                self.check_text(name, None)
+            elif 2 * numbers >= known and self.schema[name] == lib.String:
+                self.check_text(name)
             elif explicit:
                 words.append(name)
         return numeric, words
 
-    def check_text(self, name: str, numbers: pl.Series | None) -> None:
-        """Refuse a column of numbers of which a value is none."""
+    def _counts(self, names: list[str]) -> dict[str, tuple[int, int]]:
+        """Return how many values columns of text have, and how many of these are numbers."""
+        if not names:
+            return {}
         lib = library()
-        if self.schema[name] != lib.String:
-            return
-        if numbers is not None and numbers.null_count() == 0 and not numbers.is_nan().any():
-            return
-        wrong = self._frame.filter(
-            known_of(name).is_not_null() & known_of(name).cast(lib.Float64, strict=False).is_null()
-        )
+        columns = [known_of(name) for name in names]
+        columns += [column.cast(lib.Float64, strict=False) for column in columns]
+        counts = self.collect([column.count().alias(str(place)) for place, column in enumerate(columns)]).row(0)
+        return {name: (counts[place], counts[len(names) + place]) for place, name in enumerate(names)}
+
+    def check_text(self, name: str) -> None:
+        """Refuse a column that should be of numbers for its first value that is none."""
+        known = known_of(name)
+        wrong = self._frame.filter(known.is_not_null() & known.cast(library().Float64, strict=False).is_null())
         first = collected(wrong.select(ROW, name).head(1), self.files)
         if len(first):
             raise DataError(
@@ -110,7 +107,8 @@ class Reading:
     def kind_of(self, targets: list[str], kind: TargetKind | None) -> TargetKind:
         """Return what targets are."""
         if kind is None:
-            kind = "classes" if self.kinds(targets, explicit=True)[1] else "numbers"
+            texts = [name for name in targets if not self.schema[name].is_numeric()]
+            kind = "numbers" if all(known == count for known, count in self._counts(texts).values()) else "classes"
         if kind == "classes" and len(targets) > 1:
             raise DataError(f"received the targets {listed(targets)}; expected one column of classes")
         return kind
@@ -204,7 +202,8 @@ class Rows(NamedTuple):
         keys = dict(zip(map(_target_key, range(len(names))), names, strict=True))
         if kind == "numbers":
             for key, name in keys.items():
-                self.reading.check_text(name, self.table[key])
+                if self.table[key].null_count():
+                    self.reading.check_text(name)
             self.reading.check_finite(self.table, keys)
         held = [self.table[key] if per_step else self.one_each(key, name) for key, name in keys.items()]
         classes: tuple[str, ...] = ()
