@@ -119,6 +119,7 @@ def test_targets_for_every_step_are_padded_with_what_losses_leave_out():
         ([0, 1], {}, "labels of type torch.int64 and no class_names; expected the names"),
         (["a", "x"], {"class_names": "ab"}, "labels have the class 'x'; expected one of 'a', 'b'"),
         ([None, "a"], {}, "labels of type object"),
+        ([0.5, float("nan")], {}, "received a label that is no finite number"),
         (None, {"targets": [[0, 1], [0, 1]], "class_names": "ab"}, r"sequence 1 have shape \(2,\); .* its 4 steps"),
         (
             None,

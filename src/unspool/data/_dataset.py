@@ -39,7 +39,8 @@ class SequenceDataset:
     ------
     DataError
         If the numbers of sequences and labels differ, if there is no sequence, if a sequence is not of shape (T, I), if
-        a label names no class, or if a number would have to be cut to become one.
+        a label names no class, or if a number would have to be cut to become one, or is
+        not finite.
     """
 
     def __init__(
@@ -130,9 +131,8 @@ def _as_targets(labels: Any, names: tuple[str, ...] | None, called: str) -> Tens
             array = _numbered(array.astype(str), names, called)
         if array.dtype.kind not in "biuf":
             raise DataError(f"received {called} of type {array.dtype}; expected classes, names of classes or numbers")
-        array = torch.as_tensor(
-            array if isinstance(labels, np.ndarray) else array.tolist()
-        )  # a list's floats are 32 bits
+        # From a list, PyTorch makes floats of 32 bits.
+        array = torch.as_tensor(array if isinstance(labels, np.ndarray) else array.tolist())
     whole = not (array.is_floating_point() or array.is_complex())
     if names is None:
         if whole:
@@ -140,8 +140,10 @@ def _as_targets(labels: Any, names: tuple[str, ...] | None, called: str) -> Tens
                 f"received {called} of type {array.dtype} and no class_names; expected the names of the classes, or "
                 "numbers of a float's type where these are meant"
             )
+        if called == "labels" and not array.isfinite().all():
+            raise DataError("received a label that is no finite number; leave its sequence out")
         return array
-    if not whole or (array.ndim != 1):
+    if not whole or array.ndim != 1:
         raise DataError(
             f"received {called} of shape {tuple(array.shape)} and type {array.dtype} for {len(names)} classes; "
             "expected one whole number or name each. Leave class_names out where numbers are to be predicted"
