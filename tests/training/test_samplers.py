@@ -1,5 +1,7 @@
 """Lightning with a plain data loader of torch around the samplers."""
 
+from typing import Any
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -33,7 +35,7 @@ def test_every_epoch_has_an_order_of_its_own(tmp_path):
     wanted = [[batch.tolist() for batch in sampler.batches(epoch)] for epoch in range(3)]
     loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=0)  # pyright: ignore[reportArgumentType]
     listener = Listener()
-    quiet = {
+    quiet: Any = {
         "logger": False,
         "enable_checkpointing": False,
         "enable_progress_bar": False,
