@@ -162,7 +162,7 @@ def _in_onnx_runtime(model: Any, x: Tensor) -> Callable[[], Any] | None:
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
-        file = us.export_onnx(model, Path(folder) / "step.onnx", streaming=True)
+        file = us.export_onnx(model, Path(folder) / "step.onnx", streaming=True, example_step=x)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         session = onnxruntime.InferenceSession(str(file.path), options, providers=["CPUExecutionProvider"])
