@@ -128,7 +128,10 @@ def test_mistakes_get_one_message_and_code_2(trained, tmp_path, monkeypatch):
         (["evaluate", tmp_path / "x.csv"], "no checkpoint"),
         (["predict", checkpoint, "--input", tmp_path / "x.csv"], "has 2 values a step"),
         (["predict", checkpoint, "--input", tmp_path / "none.csv"], "no such file"),
-        (["predict", checkpoint, "--input", tmp_path / "x.csv", "--output", "x.txt"], "ends in .csv or .json"),
+        (
+            ["predict", checkpoint, "--input", tmp_path / "x.csv", "--output", "x.txt"],
+            "ends in .csv, .parquet or .json",
+        ),
     ]:
         outcome = run(*arguments, code=2)
         assert outcome.stderr.startswith("error: "), arguments

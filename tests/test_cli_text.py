@@ -143,7 +143,7 @@ def test_mistakes_in_predicting_get_one_message(place):
         (["--input", "none.txt"], "none.txt: no such file"),
         (["--input", "latin.txt"], "latin.txt, line 1: byte 3 of the file is 0xe9"),
         (["--input", "my reviews.csv", "--text-column", "title"], "no column 'title'"),
-        (["--text", "a", "--output", "x.doc"], "ends in .csv or .json"),
+        (["--text", "a", "--output", "x.doc"], "ends in .csv, .parquet or .json"),
     ]:
         refused(run("predict", checkpoint, *options, code=2), message)
     assert not (place / "x.doc").exists()

@@ -16,10 +16,10 @@ import reprlib
 import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-from numpy.lib import format as npy
+if TYPE_CHECKING:
+    import numpy as np
 
 FREE_BYTES = 64 << 20
 RATIO = 64
@@ -219,6 +219,8 @@ def read_array(file: BinaryIO, size: int, kinds: Collection[str] = "biuf") -> np
     ValueError
         If it is of another kind, or has more or fewer bytes than its header says.
     """
+    from numpy.lib import format as npy  # here, since help of the command line waits for this module
+
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"an array in the format {version}; expected (1, 0) or (2, 0)")

@@ -191,3 +191,13 @@ def test_real_reviews_become_the_numbers_of_keras(decoded):
         keras = load_imdb("train", num_words=num_words, data_dir=directory, cache_dir=decoded)
         for row, sequence in zip(rows, tokenizer.encode_batch([texts[row] for row in rows]), strict=True):
             assert torch.equal(sequence, keras[row][0])
+
+
+def test_characters_are_numbered_by_frequency_and_stay_as_they_are():
+    tokenizer = TextTokenizer.train(["GATTACA", "Tab\n"], kind="char")
+    # A: 3, T: 3, and 1 each in the order of their codes
+    assert numbers(tokenizer, "TA\nzga") == [1, 5, 4, 6, 2, 2, 9]
+    again = TextTokenizer.from_json(tokenizer.to_json())
+    assert numbers(again, "GATTACA") == numbers(tokenizer, "GATTACA")
+    assert len(numbers(tokenizer, "ab é ")) == 6
+    assert TextTokenizer.train(["GATTACA"], kind="char", num_words=6).vocabulary_size == 6

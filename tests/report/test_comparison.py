@@ -5,14 +5,14 @@ import pytest
 
 from tests.report.samples import HOSTILE, comparison
 from unspool.report import _style, comparison_figures, read_comparison, write_comparison_report
-from unspool.report._comparison import _page
+from unspool.report._comparison import comparison_page
 from unspool.training import RunError
 
 SHOWN = HOSTILE.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def words(sample):
-    return "".join(block.html() for section in _page(sample).sections for block in section.blocks)
+    return "".join(block.html() for section in comparison_page(sample).sections for block in section.blocks)
 
 
 def traces(figure):
@@ -114,20 +114,20 @@ def test_the_longer_sequence():
 
 
 def test_batching():
-    blocks = next(section for section in _page(comparison()).sections if section.title == "Batches").blocks
+    blocks = next(section for section in comparison_page(comparison()).sections if section.title == "Batches").blocks
     seconds = next(block for block in blocks if getattr(block, "title", "").startswith("Seconds"))
     share = next(block for block in blocks if getattr(block, "title", "").startswith("Share"))
     assert traces(seconds) == [("unspool dynamic", ("padded", "ragged"), (31.25, 18)), (SHOWN, ("padded",), (76,))]
     assert share.figure.data[0].text == ("53%", "100%")  # pyright: ignore[reportAttributeAccessIssue]
     sample = comparison()
     sample["batching"] = None
-    assert "Batches" not in [section.title for section in _page(sample).sections]
+    assert "Batches" not in [section.title for section in comparison_page(sample).sections]
 
 
 def test_a_contender_of_the_batches_alone_has_its_librarys_hue():
     sample = comparison()
     sample["batching"]["modes"][1]["contender"] = "unspool packed"
-    blocks = next(section for section in _page(sample).sections if section.title == "Batches").blocks
+    blocks = next(section for section in comparison_page(sample).sections if section.title == "Batches").blocks
     bars = next(block for block in blocks if getattr(block, "title", "").startswith("Seconds")).figure.data  # pyright: ignore[reportAttributeAccessIssue]
     assert [bar.marker.color for bar in bars] == list(_style.BLUE[:2])
 

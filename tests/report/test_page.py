@@ -1,3 +1,4 @@
+import html
 import json
 import re
 import sys
@@ -99,3 +100,10 @@ def test_the_example_of_the_documentation(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(example, {})
     assert "<h1>My measurements</h1>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_notebook_shows_a_page_in_a_frame_of_its_own():
+    shown = page(Text(ODD))._repr_html_()
+    found = re.fullmatch(r'<iframe style="[^"]*" srcdoc="([^"]*)"></iframe>', shown, re.DOTALL)
+    assert found is not None
+    assert html.unescape(found[1]) == page(Text(ODD)).html()

@@ -1,5 +1,8 @@
 import gzip
 import json
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -60,7 +63,9 @@ def test_images_are_classified_from_idx_and_npy(tmp_path, monkeypatch):
     assert len(from_idx) == 10
     images = np.frombuffer(gzip.decompress(source.read_bytes()), np.uint8, offset=16).reshape(10, 28, 28)
     np.save(tmp_path / "images.npy", images.astype(np.float32))
-    assert predict(checkpoint, tmp_path / "images.npy") == from_idx
+    both = predict(checkpoint, [source, tmp_path / "images.npy"])
+    assert both[:10] == from_idx
+    assert [replace(one, file=str(source)) for one in both[10:]] == from_idx
     np.save(tmp_path / "images.npy", images / 255)
     with pytest.raises(DataError, match=r"no pixel is above 1; expected pixels from 0 to 255"):
         predict(checkpoint, tmp_path / "images.npy")
@@ -75,7 +80,44 @@ def test_predictions_are_written_as_csv_and_json(tmp_path):
     assert (tmp_path / "x.csv").read_text() == "index,label,probability\n0,3,0.75\n1,9,0.5\n"
     write_predictions(tmp_path / "x.json", predictions)
     assert json.loads((tmp_path / "x.json").read_text())[1] == {"index": 1, "label": "9", "probability": 0.5}
-    with pytest.raises(RunError, match=r"received --output .*x\.txt; expected a name that ends in \.csv or \.json"):
+    with pytest.raises(RunError, match=r"received --output .*x\.txt; expected .* \.csv, \.parquet or \.json"):
         write_predictions(tmp_path / "x.txt", predictions)
     with pytest.raises(RunError, match=r"cannot write .*No such file"):
         write_predictions(tmp_path / "none" / "x.csv", predictions)
+
+
+def test_all_probabilities_are_written_and_only_what_users_wrote_is_escaped(tmp_path):
+    shares = {"=1+1": 0.75, "b": 0.25}
+    predictions = [
+        Prediction(0, "=1+1", 0.75, shares, "@x.csv", 0, "-"),
+        Prediction(1, "b", 0.5, {"b": 0.5, "-2": 0.5}, "y.csv", 3, "\uff1dA1"),
+    ]
+    write_predictions(tmp_path / "x.csv", predictions)
+    assert (tmp_path / "x.csv").read_text(encoding="utf-8") == (
+        "file,index,step,word,label,probability,p_=1+1,p_b,p_-2\n"
+        "'@x.csv,0,0,'-,'=1+1,0.75,0.75,0.25,\n"
+        "y.csv,1,3,'\uff1dA1,b,0.5,,0.5,0.5\n"
+    )
+    write_predictions(tmp_path / "x.json", predictions)
+    first = json.loads((tmp_path / "x.json").read_text())[0]
+    assert first["probabilities"] == shares
+    assert (first["file"], first["step"], first["word"]) == ("@x.csv", 0, "-")
+
+
+def test_parquet_is_polars(tmp_path, monkeypatch):
+    predictions = [Prediction(0, "a", 0.75, {"a": 0.75, "b": 0.25}, "x.csv")]
+    monkeypatch.setitem(sys.modules, "polars", None)  # not installed
+    with pytest.raises(RunError, match="writing Parquet needs polars, which is not installed"):
+        write_predictions(tmp_path / "x.parquet", predictions)
+    assert list(tmp_path.iterdir()) == []
+    given = {}
+
+    def data_frame(columns):
+        given.update(columns)
+        return SimpleNamespace(write_parquet=lambda file: file.write(b"PAR1"))
+
+    monkeypatch.setitem(sys.modules, "polars", SimpleNamespace(DataFrame=data_frame))
+    write_predictions(tmp_path / "x.parquet", predictions)
+    assert (tmp_path / "x.parquet").read_bytes() == b"PAR1"
+    names = ("file", "index", "label", "probability", "p_a", "p_b")
+    assert given == dict(zip(names, [["x.csv"], [0], ["a"], [0.75], [0.75], [0.25]], strict=True))

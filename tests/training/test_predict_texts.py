@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -61,9 +62,12 @@ def test_files_of_texts(trained, tmp_path):
     (tmp_path / "x.jsonl").write_text("".join(json.dumps({"a": text}) + "\n" for text in TEXTS))
     write_table(tmp_path / "x.csv", zip(TEXTS, range(3), strict=True), ("a", "other"))
     for name in ("x.txt", "x.txt.gz", "x.jsonl", "x.csv"):
-        assert predict(trained.checkpoint, tmp_path / name) == expected
+        found = predict(trained.checkpoint, tmp_path / name)
+        assert {one.file for one in found} == {str(tmp_path / name)}
+        assert [replace(one, file=None) for one in found] == expected
     (tmp_path / "x.tsv").write_text("words\tother\n" + "".join(f"{text}\té\n" for text in TEXTS), encoding="latin-1")
-    assert predict(trained.checkpoint, tmp_path / "x.tsv", text_column="words", encoding="latin-1") == expected
+    found = predict(trained.checkpoint, tmp_path / "x.tsv", text_column="words", encoding="latin-1")
+    assert [replace(one, file=None) for one in found] == expected
 
 
 def test_mistakes_are_refused(trained, finished, tmp_path):

@@ -9,6 +9,7 @@ from importlib.metadata import version
 import numpy
 import torch
 
+from unspool._html import html_table
 from unspool.backends.dispatch import BACKENDS
 from unspool.backends.native import engine, missing
 
@@ -37,8 +38,8 @@ class Info:
     cuda: str
     versions: dict[str, str]
 
-    def __str__(self) -> str:
-        rows = {
+    def _rows(self) -> dict[str, str]:
+        return {
             "unspool": self.versions["unspool"],
             "backends": ", ".join(self.backends),
             "native engine": self.engine,
@@ -46,10 +47,16 @@ class Info:
             "CUDA device": self.cuda,
             **{name: text for name, text in self.versions.items() if name != "unspool"},
         }
+
+    def __str__(self) -> str:
+        rows = self._rows()
         width = max(map(len, rows))
         return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table("backends, threads and versions", self._rows().items())
 
 
 def info() -> Info:

@@ -4,7 +4,6 @@
 are imported by the commands that need them, so that help appears at once.
 """
 
-from importlib.metadata import version
 from typing import Annotated
 
 try:
@@ -17,12 +16,12 @@ except ModuleNotFoundError as error:
     ) from None
 
 from unspool.cli import compare, doctor, use
+from unspool.cli._app import App
 from unspool.cli._errors import output_errors
 from unspool.cli.train import train_app
 
-app = typer.Typer(
+app = App(
     name="unspool",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Recurrent networks over sequences of any length: train a recipe, test it, classify new sequences.",
@@ -36,6 +35,8 @@ doctor.add_commands(app)
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"unspool {version('unspool')}")
         raise typer.Exit
 

@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 import typer
 
-_OWN = "the recipe's"
 _WHAT, _HOW, _FILES, _MACHINE = "What to train", "How", "Files", "Machine"
 
 Model = Annotated[
@@ -15,20 +14,20 @@ Execution = Annotated[
     Literal["dynamic", "static"],
     typer.Option(help="Loop over the steps of each batch, or unroll a fixed number.", rich_help_panel=_WHAT),
 ]
-_BATCHING = "Draw sequences at random, unpadded or padded; or by similar length, by equal length, or one by one."
+_BATCHING = (
+    "{}; [bold]bucketed[/bold] are of similar length, [bold]same-length[/bold] of equal length, [bold]single[/bold] "
+    "come one by one."
+)
+_DRAWN = "[bold]ragged[/bold] or [bold]padded[/bold] sequences are drawn at random"
 Batching = Annotated[
-    Literal["ragged", "padded", "bucketed", "same-length", "single"],
-    typer.Option(help=_BATCHING, rich_help_panel=_WHAT),
-]
-RecipesBatching = Annotated[
     Literal["ragged", "padded", "bucketed", "same-length", "single"] | None,
-    typer.Option(help=_BATCHING, show_default=_OWN, rich_help_panel=_WHAT),
+    typer.Option(help=_BATCHING.format(_DRAWN), metavar="<kind>", rich_help_panel=_WHAT),
 ]
 StepBatching = Annotated[
     Literal["bucketed", "padded", "same-length", "single"] | None,
     typer.Option(
-        help="Draw sequences at random and pad them; or by similar length, by equal length, or one by one.",
-        show_default=_OWN,
+        help=_BATCHING.format("[bold]padded[/bold] sequences are drawn at random"),
+        metavar="<kind>",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -40,9 +39,7 @@ Fold = Annotated[int, typer.Option(min=0, help="Test on this part of the rows, c
 Folds = Annotated[int, typer.Option(min=2, help="Divide the rows into this many parts.", rich_help_panel=_WHAT)]
 Steps = Annotated[
     int | None,
-    typer.Option(
-        min=1, help="Characters per window; gradients stop at its start.", show_default=_OWN, rich_help_panel=_HOW
-    ),
+    typer.Option(min=1, help="Characters per window; gradients stop at its start.", rich_help_panel=_HOW),
 ]
 Variant = Annotated[
     Literal["published", "improved"],
@@ -57,40 +54,60 @@ TextFile = Annotated[
         rich_help_panel=_WHAT,
     ),
 ]
+TagFile = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        help="File of tagged words: CoNLL-U (.conllu), or a word and its tag per line with an empty line after each "
+        "sentence; optionally with .gz or .xz.",
+        show_default=False,
+        rich_help_panel=_WHAT,
+    ),
+]
+TagColumn = Annotated[
+    str, typer.Option(help="Column of the tags in CoNLL-U: upos, xpos, deprel, ...", rich_help_panel=_WHAT)
+]
+PlainText = Annotated[
+    Path,
+    typer.Option("--data", help="Text file, optionally with .gz or .xz.", show_default=False, rich_help_panel=_WHAT),
+]
 TextColumn = Annotated[str, typer.Option(help="Column of the texts.", rich_help_panel=_WHAT)]
 LabelColumn = Annotated[str, typer.Option(help="Column of the labels.", rich_help_panel=_WHAT)]
 TestFile = Annotated[
     Path | None,
-    typer.Option("--test", help="Test on this file.", show_default="a tenth of the texts", rich_help_panel=_WHAT),
+    typer.Option("--test", help="Test on this file.", show_default="a tenth of the data", rich_help_panel=_WHAT),
 ]
 Encoding = Annotated[str, typer.Option(help="Character encoding of the files.", rich_help_panel=_WHAT)]
 Tokenizer = Annotated[
-    Literal["word", "bpe"],
-    typer.Option(help="Split texts into words, or into pieces of words.", rich_help_panel=_WHAT),
+    Literal["word", "bpe", "char"],
+    typer.Option(
+        help="Split texts into words, into pieces of words, or into characters, as for names and DNA.",
+        rich_help_panel=_WHAT,
+    ),
 ]
 NumWords = Annotated[
-    int, typer.Option(min=5, help="Keep this many of the most frequent words, or pieces.", rich_help_panel=_WHAT)
+    int,
+    typer.Option(min=5, help="Keep this many of the most frequent words, pieces or characters.", rich_help_panel=_WHAT),
 ]
 MaxLength = Annotated[
-    int, typer.Option(min=1, help="Read this many words, or pieces, from the end of a text.", rich_help_panel=_WHAT)
+    int,
+    typer.Option(
+        min=1, help="Read this many words, pieces or characters from the end of a text.", rich_help_panel=_WHAT
+    ),
 ]
 HiddenSize = Annotated[
     int | None,
-    typer.Option(
-        min=1, help="Units of the recurrent layer, in each direction.", show_default=_OWN, rich_help_panel=_WHAT
-    ),
+    typer.Option(min=1, help="Units of the recurrent layer, in each direction.", rich_help_panel=_WHAT),
 ]
 Epochs = Annotated[
     int | None,
-    typer.Option(min=1, help="Passes over the training data.", show_default=_OWN, rich_help_panel=_HOW),
+    typer.Option(min=1, help="Passes over the training data.", rich_help_panel=_HOW),
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Sequences, or streams of a text, per step.", show_default=_OWN, rich_help_panel=_HOW),
+    typer.Option(min=1, help="Sequences, or streams of a text, per step.", rich_help_panel=_HOW),
 ]
-LearningRate = Annotated[
-    float | None, typer.Option(min=0.0, help="Adam's learning rate.", show_default=_OWN, rich_help_panel=_HOW)
-]
+LearningRate = Annotated[float | None, typer.Option(min=0.0, help="Adam's learning rate.", rich_help_panel=_HOW)]
 LimitTrain = Annotated[
     int | None,
     typer.Option(
@@ -101,12 +118,7 @@ LimitTrain = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the weights, the order and the noise.", rich_help_panel=_HOW)]
-OutputDir = Annotated[
-    Path | None,
-    typer.Option(
-        help="Directory to write to.", show_default="runs/RECIPE-MODEL-EXECUTION-seedN", rich_help_panel=_FILES
-    ),
-]
+OutputDir = Annotated[Path | None, typer.Option(help="Directory to write to.", rich_help_panel=_FILES)]
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -126,7 +138,7 @@ Overwrite = Annotated[
 ]
 CheckpointEvery = Annotated[
     int | None,
-    typer.Option(min=1, help="Steps between checkpoints within an epoch.", show_default=_OWN, rich_help_panel=_FILES),
+    typer.Option(min=1, help="Steps between checkpoints within an epoch.", rich_help_panel=_HOW),
 ]
 Accelerator = Annotated[
     str, typer.Option(help="auto, cpu, gpu, ... as Lightning names them.", rich_help_panel=_MACHINE)

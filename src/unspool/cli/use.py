@@ -1,8 +1,6 @@
 """``unspool evaluate``, ``predict``, ``generate``, ``export``, ``demo`` and ``info``."""
 
 import shlex
-import shutil
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +9,7 @@ from rich.console import Console
 
 import unspool
 from unspool._printable import printable
+from unspool.cli._app import called
 from unspool.cli._errors import user_errors
 from unspool.cli._options import Accelerator, Checkpoint, DataDir, Epochs, Seed
 
@@ -33,12 +32,17 @@ def evaluate(
 
 def predict(
     checkpoint: Checkpoint,
+    more: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILES", help="More files, as --input.", show_default=False)
+    ] = None,
     source: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
             "--input",
-            help="File of sequences: .ts, .npy, .npz, .csv, .jsonl, or IDX images. For a text model: .txt with one "
-            "text per line, or a table: .csv, .tsv, .jsonl.",
+            metavar="FILES",
+            help="Files of sequences: .ts, .npy, .npz, .csv, .jsonl, or IDX images. For a text model: .txt with one "
+            "text per line, or a table: .csv, .tsv, .jsonl. For tags: .txt with one sentence per line, .conllu, or one "
+            "word per line.",
             show_default=False,
         ),
     ] = None,
@@ -52,16 +56,19 @@ def predict(
     encoding: Annotated[
         str | None, typer.Option(help="Character encoding of a file of texts.", show_default="utf-8")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Write a .csv or .json file instead of printing a table.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write all probabilities to a .csv, .parquet or .json file.")
+    ] = None,
 ) -> None:
-    """Classify new sequences or texts with a checkpoint."""
+    """Classify new sequences or texts with a checkpoint, or tag their words."""
     with user_errors():
         from unspool.training import predict as run
         from unspool.training.tables import check_output, print_predictions, write_predictions
 
         if output is not None:
             check_output(output)
-        predictions = run(checkpoint, source, texts=text or None, text_column=text_column, encoding=encoding)
+        files = [*(source or ()), *(more or ())]
+        predictions = run(checkpoint, files, texts=text or None, text_column=text_column, encoding=encoding)
         if output is None:
             print_predictions(Console(), predictions)
         else:
@@ -78,7 +85,7 @@ def generate(
     ] = 0.8,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the characters that are drawn.")] = 0,
 ) -> None:
-    """Continue a text with a character model: see `unspool train shakespeare`."""
+    """Continue a text with a character model: see `unspool train lm`."""
     with user_errors():
         from unspool.training import generate as run
 
@@ -135,13 +142,7 @@ def demo(
                     highlight=False,
                 )
         print_demo(console, results)
-        typer.echo(f"try: {_called()} evaluate {shlex.quote(str(results[0].checkpoint))}")
-
-
-def _called() -> str:
-    """Return this command as the shell knows it: `make demo` runs one that is not on the PATH."""
-    script = sys.argv[0]
-    return script if Path(script).name == "unspool" and shutil.which("unspool") != script else "unspool"
+        typer.echo(f"try: {called()} evaluate {shlex.quote(str(results[0].checkpoint))}")
 
 
 def info() -> None:

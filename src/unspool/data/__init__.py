@@ -11,6 +11,8 @@ from unspool.data._audio import mel_filters as mel_filters
 from unspool.data._buckets import BucketBatchSampler as BucketBatchSampler
 from unspool.data._buckets import SameLengthBatchSampler as SameLengthBatchSampler
 from unspool.data._buckets import bucket_boundaries as bucket_boundaries
+from unspool.data._character_text import CharacterText as CharacterText
+from unspool.data._character_text import read_character_text as read_character_text
 from unspool.data._collate import SequenceBatch as SequenceBatch
 from unspool.data._collate import StepBatch as StepBatch
 from unspool.data._collate import StepSample as StepSample
@@ -47,6 +49,10 @@ from unspool.data._streams import StreamBatch as StreamBatch
 from unspool.data._streams import StreamBatchSampler as StreamBatchSampler
 from unspool.data._streams import StreamLoader as StreamLoader
 from unspool.data._table import read_table as read_table
+from unspool.data._tags import TagDataset as TagDataset
+from unspool.data._tags import TaggedSentences as TaggedSentences
+from unspool.data._tags import read_tagged as read_tagged
+from unspool.data._tags import read_words as read_words
 from unspool.data._texts import read_texts as read_texts
 from unspool.data._times import TimeStep as TimeStep
 from unspool.data._times import check_regular as check_regular
@@ -56,7 +62,8 @@ from unspool.data._tokenizer import TextTokenizer as TextTokenizer
 from unspool.data._tokens import TokenDataset as TokenDataset
 from unspool.data._ts import read_ts as read_ts
 from unspool.data._tsf import read_tsf as read_tsf
-from unspool.data.datasets import CharacterText as CharacterText
+from unspool.data._word_encoder import WORD_LENGTH as WORD_LENGTH
+from unspool.data._word_encoder import WordEncoder as WordEncoder
 from unspool.data.datasets import encode_names as encode_names
 from unspool.data.datasets import encode_nucleotides as encode_nucleotides
 from unspool.data.datasets import load_acl_imdb_texts as load_acl_imdb_texts

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -46,10 +47,38 @@ def read_rows(path: Path, encoding: str = "utf-8", *, line_column: str | None = 
     ending = Path(path.name.lower().removesuffix(".gz").removesuffix(".xz")).suffix
     if ending not in readers:
         raise DataError(f"{path}: unknown kind of file; expected {kinds}")
-    rows = readers[ending](read_text(path, encoding, remedy=_REMEDY), path)
+    rows = readers[ending](read_text(path, encoding, remedy=REMEDY), path)
     if not rows:
         raise DataError(f"{path}: no rows; expected at least one text")
     return rows
+
+
+def read_plain_text(path: Path, encoding: str = "utf-8") -> str:
+    """Return the text of a file that is no table, with single line ends.
+
+    Parameters
+    ----------
+    path : Path
+        The file; also with ``.gz`` or ``.xz``.
+    encoding : str
+        The file's character encoding.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, empty or in another encoding, or is no text: it has a null character.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: {'a directory; expected a text file' if path.is_dir() else 'no such file'}")
+    text = read_text(path, encoding, remedy=REMEDY).replace("\r\n", "\n")
+    if not text.strip():
+        raise DataError(f"{path}: no text; expected some characters")
+    wrong = re.search("[\0\ud800-\udfff]", text)
+    if wrong is not None:
+        line = text.count("\n", 0, wrong.start()) + 1
+        called = "a null character" if wrong[0] == "\0" else f"half a character ({wrong[0]!a}, a lone surrogate)"
+        raise DataError(f"{path}, line {line}: {called}; expected a text. {REMEDY}")
+    return text
 
 
 def _table(text: str, path: Path, delimiter: str) -> list[Row]:
@@ -113,7 +142,7 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(repr(name if len(name) <= 40 else f"{name[:37]}...") for name in names)
 
 
-_REMEDY = "Save the file as UTF-8, or name its encoding (encoding=, --encoding), for example 'latin-1' or 'utf-16'"
+REMEDY = "Save the file as UTF-8, or name its encoding (encoding=, --encoding), for example 'latin-1' or 'utf-16'"
 
 _READERS: dict[str, Callable[[str, Path], list[Row]]] = {
     ".csv": partial(_table, delimiter=","),

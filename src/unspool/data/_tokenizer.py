@@ -50,7 +50,7 @@ class TextTokenizer:
 
     @classmethod
     def train(
-        cls, texts: Sequence[str], *, kind: Literal["word", "bpe"] = "word", num_words: int | None = None
+        cls, texts: Sequence[str], *, kind: Literal["word", "bpe", "char"] = "word", num_words: int | None = None
     ) -> TextTokenizer:
         """Build a vocabulary from texts.
 
@@ -58,11 +58,11 @@ class TextTokenizer:
         ----------
         texts : sequence of str
             The texts to train on.
-        kind : {"word", "bpe"}
+        kind : {"word", "bpe", "char"}
             "word": texts are split as by Keras's ``text_to_word_sequence`` (lower case, no punctuation but
             apostrophes); words are numbered by falling frequency, words of equal frequency in the order of their
             characters. "bpe": pieces of words by byte-pair encoding of UTF-8 bytes; case and punctuation stay, and no
-            text has anything that is not in the vocabulary.
+            text has anything that is not in the vocabulary. "char": characters, as they are: for names and DNA.
         num_words : int, optional
             All numbers are below it, as in `load_imdb`: the vocabulary has four words fewer. All words by default;
             "bpe" requires it, at least 260 (four, and one for each byte), and may use fewer.
@@ -73,8 +73,8 @@ class TextTokenizer:
             If an argument is out of range, the texts have no words, or tokenizers is not installed.
         """
         _refuse_one_text(texts)
-        if kind not in ("word", "bpe"):
-            raise DataError(f"received kind={kind!r}; expected 'word' or 'bpe'")
+        if kind not in ("word", "bpe", "char"):
+            raise DataError(f"received kind={kind!r}; expected 'word', 'bpe' or 'char'")
         if kind == "bpe":
             least = len(MARKS) + _BYTES
             if num_words is None or num_words < least:
@@ -82,11 +82,12 @@ class TextTokenizer:
             tokenizer = byte_pairs(texts, num_words - len(MARKS))
             return cls(tokenizer, tokenizer.get_vocab_size())
         _check_num_words(num_words)
-        words = count_words(texts, None if num_words is None else num_words - len(MARKS))
+        characters = kind == "char"
+        words = count_words(texts, None if num_words is None else num_words - len(MARKS), characters=characters)
         if not words:
             raise DataError(f"received {len(texts)} texts without a word; expected letters or digits")
         ranks = {word: rank for rank, word in enumerate(words, start=1)}
-        return cls(word_level(ranks, OUT_OF_VOCABULARY), len(words) + len(MARKS))
+        return cls(word_level(ranks, OUT_OF_VOCABULARY, characters=characters), len(words) + len(MARKS))
 
     @classmethod
     def from_word_index(cls, word_index: Mapping[str, int], *, num_words: int | None = None) -> TextTokenizer:

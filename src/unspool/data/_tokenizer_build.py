@@ -17,6 +17,7 @@ PADDING, START, OUT_OF_VOCABULARY, NO_WORD = range(4)
 MARKS = ("padding mark", "start mark", "out-of-vocabulary mark", "no-word mark")
 # What Keras's text_to_word_sequence takes out, and the space, at which it splits.
 _BETWEEN_WORDS = r"[!\"#$%\&()*+,\-./:;<=>?@\[\\\]\^_`{|}~\t\n ]+"
+_CHARACTER = r"[\s\S]"
 # Keras lowers with Python's str.lower, which writes a sigma at the end of a word in its own way.
 _FINAL_SIGMA = r"(?<=\p{L})Σ(?!\p{L})"
 
@@ -39,8 +40,8 @@ def library() -> ModuleType:
     return tokenizers
 
 
-def count_words(texts: Sequence[str], limit: int | None) -> list[str]:
-    """Return the words of texts by falling frequency; words of equal frequency by their characters.
+def count_words(texts: Sequence[str], limit: int | None, *, characters: bool = False) -> list[str]:
+    """Return the words, or characters, of texts by falling frequency; those of equal frequency in their own order.
 
     Parameters
     ----------
@@ -48,6 +49,8 @@ def count_words(texts: Sequence[str], limit: int | None) -> list[str]:
         The texts.
     limit : int, optional
         Return at most this many.
+    characters : bool
+        Whether every character counts as a word.
 
     Raises
     ------
@@ -55,7 +58,7 @@ def count_words(texts: Sequence[str], limit: int | None) -> list[str]:
         If tokenizers is not installed.
     """
     lib = library()
-    tokenizer = _with_words(lib.models.WordLevel())
+    tokenizer = _divided(lib.models.WordLevel(), characters)
     size = limit if limit is not None else sum(map(len, texts))  # no text has more words than characters
     trainer = lib.trainers.WordLevelTrainer(vocab_size=size, show_progress=False, special_tokens=[])
     tokenizer.train_from_iterator(texts, trainer)
@@ -63,8 +66,8 @@ def count_words(texts: Sequence[str], limit: int | None) -> list[str]:
     return sorted(vocabulary, key=vocabulary.__getitem__)
 
 
-def word_level(ranks: Mapping[str, int], unknown: int) -> Tokenizer:
-    """Return a tokenizer of words, whose numbers are their rank plus 3.
+def word_level(ranks: Mapping[str, int], unknown: int, *, characters: bool = False) -> Tokenizer:
+    """Return a tokenizer of words, or characters, whose numbers are their rank plus 3.
 
     Parameters
     ----------
@@ -72,6 +75,8 @@ def word_level(ranks: Mapping[str, int], unknown: int) -> Tokenizer:
         The rank of each word, from 1.
     unknown : int
         The number of every other word, one of the marks.
+    characters : bool
+        Whether every character counts as a word.
 
     Raises
     ------
@@ -80,7 +85,7 @@ def word_level(ranks: Mapping[str, int], unknown: int) -> Tokenizer:
     """
     words = {word: rank + len(MARKS) - 1 for word, rank in ranks.items()}
     model = library().models.WordLevel(vocab=_numbered_marks() | words, unk_token=MARKS[unknown])
-    return with_start(_with_words(model))
+    return with_start(_divided(model, characters))
 
 
 def byte_pairs(texts: Sequence[str], pieces: int) -> Tokenizer:
@@ -119,9 +124,12 @@ def _numbered_marks() -> dict[str, int]:
     return {mark: number for number, mark in enumerate(MARKS)}
 
 
-def _with_words(model: object) -> Tokenizer:
+def _divided(model: object, characters: bool) -> Tokenizer:
     lib = library()
     tokenizer = lib.Tokenizer(model)
+    if characters:
+        tokenizer.pre_tokenizer = lib.pre_tokenizers.Split(lib.Regex(_CHARACTER), "isolated")
+        return tokenizer
     sigma = lib.normalizers.Replace(lib.Regex(_FINAL_SIGMA), "ς")
     tokenizer.normalizer = lib.normalizers.Sequence([sigma, lib.normalizers.Lowercase()])
     tokenizer.pre_tokenizer = lib.pre_tokenizers.Split(lib.Regex(_BETWEEN_WORDS), "removed")

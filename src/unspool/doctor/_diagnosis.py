@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from unspool._html import html_table
 from unspool.doctor._padding import Padding
 
 
@@ -118,3 +119,7 @@ class Diagnosis:
         return "\n".join([*lines, *self.not_called, self.summary])
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        tables = [html_table(finding.title, finding.rows()) for finding in self.findings]
+        return "".join([*tables, html_table(self.summary, [(sentence,) for sentence in self.not_called])])

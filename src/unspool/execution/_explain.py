@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from unspool._html import html_table
 from unspool._nest import describe
 from unspool.backends import Decision, recording
 from unspool.cells import is_cell
@@ -38,6 +39,16 @@ class Explanation:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        if not self.decisions:
+            return html_table(str(self), [])
+        rows = []
+        for decision in self.decisions:
+            others = {name: reasons for name, reasons in decision.reasons.items() if name != decision.chosen}
+            why = "; ".join(f"not on {name}: {', '.join(reasons)}" for name, reasons in others.items() if reasons)
+            rows.append((decision.call, decision.chosen, why))
+        return html_table("which backend runs what", rows, ("call", "runs on", "why"))
 
 
 def explain(model: Any, *args: Any, **kwargs: Any) -> Explanation:

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from unspool._html import html_table
 from unspool.program.operations import OPERATIONS
 
 LEVELS = ("param", "row", "token", "state")
@@ -64,6 +66,11 @@ class Value:
     def __str__(self) -> str:
         return f"%{self.id}"
 
+    def __repr__(self) -> str:
+        """A line: its place, what makes it, the level and the features."""
+        attrs = f" {reprlib.repr(self.attrs)}" if self.attrs else ""
+        return f"{self} = {self.op}({', '.join(map(str, self.args))}){attrs}  # {self.level}, {list(self.shape)}"
+
 
 @dataclass
 class Program:
@@ -80,6 +87,27 @@ class Program:
     values: list[Value] = field(default_factory=list)
     outputs: list[Value] = field(default_factory=list)
     new_states: list[Value] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        """A line; `str()` gives one for each value."""
+        counts = {"value": len(self.values), "output": len(self.outputs), "new state": len(self.new_states)}
+        words = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items())
+        return f"<Program: {words}>"
+
+    def __str__(self) -> str:
+        ends = [f"{name} {', '.join(map(str, values))}" for name, values in self._ends().items()]
+        return "\n".join([*map(repr, self.values), *ends])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (value, f"{value.op}({', '.join(map(str, value.args))})", value.level, list(value.shape), value.source)
+            for value in self.values
+        ]
+        ends = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in self._ends().items())
+        return html_table(f"{self!r}; {ends}", rows, ("", "operation", "level", "features", "source"))
+
+    def _ends(self) -> dict[str, list[Value]]:
+        return {"outputs": self.outputs, "new states": self.new_states}
 
     def add(
         self,

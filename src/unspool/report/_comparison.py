@@ -34,7 +34,7 @@ def write_comparison_report(comparison: dict[str, Any], output: str | Path) -> P
     RunError
         If `comparison` is of another form, the report cannot be written, or Plotly is absent.
     """
-    return write_page(output, _page(comparison))
+    return write_page(output, comparison_page(comparison))
 
 
 def comparison_figures(comparison: dict[str, Any]) -> dict[str, Figure]:
@@ -62,7 +62,19 @@ def comparison_figures(comparison: dict[str, Any]) -> dict[str, Figure]:
     return {field: figure for field, figure in drawn.items() if figure is not None}
 
 
-def _page(comparison: dict[str, Any]) -> Page:
+def comparison_page(comparison: dict[str, Any]) -> Page:
+    """Return the report of a comparison, which a notebook shows.
+
+    Parameters
+    ----------
+    comparison : dict
+        What ``unspool compare`` writes as JSON.
+
+    Raises
+    ------
+    RunError
+        If `comparison` is of another form, or Plotly is absent.
+    """
     sections = [_scaling(comparison)]
     settings = comparison["settings"]
     if comparison["longer"]:

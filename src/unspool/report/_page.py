@@ -52,6 +52,11 @@ class Page:
     top: Sequence[Block]
     sections: Sequence[Section]
 
+    def _repr_html_(self) -> str:
+        """The page in a frame, as a notebook shows it: its styles and scripts are its own."""
+        frame = "width: 100%; height: 40em; border: 1px solid #8888"
+        return f'<iframe style="{frame}" srcdoc="{html.escape(self.html())}"></iframe>'
+
     def html(self) -> str:
         """Return the page as one HTML document."""
         style, script = (

@@ -51,11 +51,26 @@ def write_run_report(directory: str | Path, output: str | Path | None = None) ->
     RunError
         If the directory is not a run's, a file in it is damaged, the report cannot be written, or Plotly is absent.
     """
+    return write_page(Path(directory) / REPORT if output is None else output, run_page(directory))
+
+
+def run_page(directory: str | Path) -> Page:
+    """Return the report of a training run, which a notebook shows.
+
+    Parameters
+    ----------
+    directory : str or Path
+        As for `write_run_report`.
+
+    Raises
+    ------
+    RunError
+        If the directory is not a run's, a file in it is damaged, or Plotly is absent.
+    """
     graph_objects()
     run = read_run(directory)
     with damage_as(RunError, f"{directory}: a field of {RECIPE} or {RESULT} is not what a run writes", REMEDY):
-        page = _page(run)
-    return write_page(run.directory / REPORT if output is None else output, page)
+        return _page(run)
 
 
 def _page(run: RunFiles) -> Page:

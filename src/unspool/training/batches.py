@@ -50,7 +50,7 @@ class SequenceBatches:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        per_step = recipe.objective == "labels-per-step"
+        per_step = recipe.objective in ("class-per-step", "labels-per-step")
         if per_step and recipe.batching == "ragged":
             raise RunError(
                 f"received batching 'ragged' for {recipe.dataset}, which has a target for every step; expected padded, "

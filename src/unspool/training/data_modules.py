@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 from torch import Tensor
 from typing_extensions import override
 
-from unspool.data import LabelledTexts, ResumableLoader, TextTokenizer, grouped_split, stratified_split, token_dataset
+from unspool.data import ResumableLoader, grouped_split, stratified_split
 from unspool.training.batches import batches_of
 from unspool.training.errors import RunError
 from unspool.training.recipes import Recipe
@@ -102,11 +102,11 @@ class SequenceData(pl.LightningDataModule):
 
     def _load(self, part: Part) -> Rows:
         rows = self._source.load(self.recipe, part, self.data_dir)
-        if not isinstance(rows, LabelledTexts):
-            return rows
+        if self._source.tokenize is None:
+            return cast(Rows, rows)
         tokenizer = self.tokenizer()
         assert tokenizer is not None
-        return token_dataset(rows, TextTokenizer.from_json(tokenizer), maxlen=self.recipe.num_steps)
+        return self._source.tokenize(rows, self._source.read_tokenizer(tokenizer), self.recipe)
 
     def _divide(self) -> None:
         whole = cast(LabelledSequences, self._load("train"))

@@ -6,7 +6,7 @@ from typing import Literal
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from unspool._reading import damage_as
-from unspool.data import DataError, TextTokenizer
+from unspool.data import WORD_LENGTH, DataError, WordEncoder
 from unspool.training.checkpoint_form import not_finite
 from unspool.training.checkpoint_io import read_checkpoint
 from unspool.training.data_modules import SequenceData
@@ -14,7 +14,7 @@ from unspool.training.errors import RunError
 from unspool.training.models import parameter_count
 from unspool.training.module import SequenceModule
 from unspool.training.results import Evaluation
-from unspool.training.sources import Rows
+from unspool.training.sources import Rows, source_of
 from unspool.training.trainer import make_trainer, quiet_lightning
 
 
@@ -54,12 +54,14 @@ def _check_tokenizer(module: SequenceModule, checkpoint: str | Path) -> None:
     if module.tokenizer is None:
         return
     try:
-        size = TextTokenizer.from_json(module.tokenizer).vocabulary_size
+        tokenizer = source_of(module.recipe).read_tokenizer(module.tokenizer)
     except DataError as error:
         raise RunError(f"{checkpoint}: {error}") from error
-    if module.recipe.embedding_size is None or size > module.recipe.input_size:
+    recipe, size = module.recipe, tokenizer.vocabulary_size
+    characters = tokenizer.alphabet_size if isinstance(tokenizer, WordEncoder) else 0
+    if recipe.embedding_size is None or size > recipe.input_size or characters > recipe.alphabet_size:
         raise RunError(
-            f"{checkpoint}: its tokenizer has {size} numbers; expected one for a model of {module.recipe.input_size}"
+            f"{checkpoint}: its tokenizer has {size} numbers; expected one for a model of {recipe.input_size}"
         )
 
 
@@ -70,7 +72,8 @@ def _check_data(rows: Rows, module: SequenceModule, checkpoint: str | Path) -> N
         raise RunError(f"{checkpoint}: its class_names are not those of {recipe.dataset}")
     first = rows[0] if recipe.objective == "next-token" else rows[0][0]
     features = first.shape[-1] if recipe.objective != "next-token" and first.dim() == 2 else None
-    if features != (recipe.input_size if recipe.embedding_size is None else None):
+    expected = recipe.input_size if recipe.embedding_size is None else None
+    if features != (1 + WORD_LENGTH if recipe.character_size else expected):
         raise RunError(
             f"{checkpoint}: its model has input_size={recipe.input_size} and embedding_size={recipe.embedding_size}; a "
             f"step of {recipe.dataset} is {'a token' if features is None else f'{features} numbers'}"

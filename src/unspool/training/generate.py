@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unspool._reading import brief
 from unspool.training.errors import RunError
 from unspool.training.evaluate import load_module
 from unspool.training.module import SequenceModule
@@ -46,7 +47,7 @@ def generate(
     if recipe.objective != "next-token":
         raise RunError(
             f"{checkpoint}: the model ({recipe.dataset}, {recipe.model}) does not predict the next token; expected a "
-            "checkpoint of one that does, such as that of unspool train shakespeare"
+            "checkpoint of one that does, such as that of unspool train lm or shakespeare"
         )
     if length < 1 or temperature < 0:
         raise RunError(f"received length={length} and temperature={temperature}; expected at least 1 and 0")
@@ -54,7 +55,7 @@ def generate(
     unknown = sorted(set(prompt) - set(numbers))
     if unknown or not prompt:
         known = "".join(module.class_names)
-        raise RunError(f"received the prompt {prompt!r}; expected one character or more of {known!r}")
+        raise RunError(f"received the prompt {prompt!r:.80}; expected one character or more of {brief(known)}")
     return _added(module, [numbers[character] for character in prompt], length, temperature, seed)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from unspool.data import RaggedBatch
 from unspool.layers import GRU, LSTM, SimpleRNN
+from unspool.training.characters import CharacterReader
 from unspool.training.recipes import LayerSpec, Recipe
 
 _LAYERS = {"simple_rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
@@ -44,12 +45,16 @@ class SequenceNetwork(nn.Module):
         self.input_offset = recipe.input_offset
         self.binary_head = recipe.binary_head
         self.embedding: nn.Embedding | None = None
+        self.characters: CharacterReader | None = None
         width = recipe.input_size
         if recipe.embedding_size is not None:
             width = recipe.embedding_size
             self.embedding = nn.Embedding(recipe.input_size, width)
             self.embedding_dropout = nn.Dropout(recipe.embedding_dropout)
             nn.init.uniform_(self.embedding.weight, -recipe.embedding_range, recipe.embedding_range)
+            if recipe.character_size:
+                self.characters = CharacterReader(recipe.alphabet_size, recipe.character_size)
+                width += 2 * recipe.character_size
         else:
             self.register_buffer("input_mean", torch.zeros(width))
             self.register_buffer("input_scale", torch.ones(width))
@@ -81,7 +86,8 @@ class SequenceNetwork(nn.Module):
         Parameters
         ----------
         inputs : Tensor of shape (B, T, I), or (B, T) of tokens; or RaggedBatch of values (N, I) or (N,)
-            Raw inputs of any numeric type; what lies after a sequence's end has no influence.
+            Raw inputs of any numeric type; for words with characters I numbers of these. What lies after a
+            sequence's end has no influence.
         lengths : Tensor of shape (B,), int64, optional
             The number of steps of each padded sequence, at least 1; T by default.
 
@@ -122,6 +128,9 @@ class SequenceNetwork(nn.Module):
 
     def _enter(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         """Return what the first layer sees, (B, T, I), or (N, I) of sequences with so many steps each."""
+        if self.embedding is not None and self.characters is not None:
+            words = torch.cat([self.embedding(inputs[..., 0]), self.characters(inputs[..., 1:])], -1)
+            return self.embedding_dropout(words)
         if self.embedding is not None:
             return self.embedding_dropout(self.embedding(inputs))
         values = (inputs.to(self.input_mean.dtype) - self.input_mean) / self.input_scale

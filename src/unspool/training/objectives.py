@@ -3,6 +3,7 @@
 B sequences, T steps, K classes, labels of a step, or tokens.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -94,6 +95,30 @@ class LabelsPerStep:
         ), None
 
 
+class ClassPerStep:
+    """One class after every step: cross entropy of each step."""
+
+    def score(self, network: SequenceNetwork, batch: StepBatch, _carried: Any) -> tuple[Scored, None]:
+        """Run a batch and compare with the classes of its steps.
+
+        Parameters
+        ----------
+        network : SequenceNetwork
+            What to run.
+        batch : StepBatch
+            Inputs (B, T, ...), lengths (B,) and targets (B, T, 1) of classes.
+        """
+        logits = network(batch.inputs, batch.lengths).float()
+        real = torch.arange(logits.shape[1], device=logits.device) < batch.lengths[:, None]
+        targets = batch.targets.squeeze(-1)
+        steps = int(batch.lengths.sum())
+        loss = cross_entropy(logits[real], targets[real])
+        right = ((logits.detach().argmax(-1) == targets) & real).sum(1)
+        none = torch.empty(0, dtype=torch.int64, device=logits.device)
+        share = right / batch.lengths.clamp(min=1)
+        return Scored(loss, steps, right.sum() / steps, steps, batch.lengths, share, none, none), None
+
+
 class NextToken:
     """The next token of each of B streams, whose states are carried from batch to batch: cross entropy.
 
@@ -136,4 +161,10 @@ def objective(recipe: Recipe) -> Objective:
     recipe : Recipe
         Its `objective` is a name.
     """
-    return {"classes": Classes, "labels-per-step": LabelsPerStep, "next-token": NextToken}[recipe.objective]()
+    objectives: dict[str, Callable[[], Objective]] = {
+        "classes": Classes,
+        "class-per-step": ClassPerStep,
+        "labels-per-step": LabelsPerStep,
+        "next-token": NextToken,
+    }
+    return objectives[recipe.objective]()

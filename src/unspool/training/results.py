@@ -3,18 +3,21 @@
 import dataclasses
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from unspool._html import html_table
 from unspool._reading import damage_as, parsed_json
 from unspool.training.checkpoint_io import write_text, write_whole
 from unspool.training.errors import RunError
 from unspool.training.module import TestRows
 from unspool.training.recipes import Recipe
 
+MOST_SHOWN = 40
+"""Classes of which a notebook shows the confusion."""
 RESULT, ROWS, REPORT = "result.json", "test.npz", "report.html"
 
 
@@ -65,6 +68,25 @@ class RunResult:
         """The checkpoint whose figures these are."""
         return self.directory / f"{self.recipe.tested}.ckpt"
 
+    def __repr__(self) -> str:
+        """A line; the fields tell more."""
+        return (
+            f"<RunResult: {self.recipe.dataset}, {self.recipe.model}, test accuracy {self.test_accuracy:.4f}, "
+            f"test loss {self.test_loss:.4f}, in {self.directory}>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (f"held out, after epoch {self.epoch}", f"{self.val_accuracy:.4f}", f"{self.val_loss:.4f}"),
+            ("test", f"{self.test_accuracy:.4f}", f"{self.test_loss:.4f}"),
+        ]
+        recipe = self.recipe
+        title = (
+            f"{recipe.dataset}: {recipe.model}, {recipe.execution}, {self.parameters:,} parameters, "
+            f"{self.seconds_per_epoch:.2f} seconds per epoch; {self.checkpoint}"
+        )
+        return html_table(title, rows, ("", "accuracy", "loss"))
+
     def write(self) -> None:
         """Write ``result.json`` into the directory.
 
@@ -73,7 +95,7 @@ class RunResult:
         RunError
             If it cannot be written.
         """
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         del fields["directory"]
         fields["recipe"] = self.recipe.to_dict()
         write_text(self.directory / RESULT, json.dumps(fields, indent=2) + "\n")
@@ -156,10 +178,24 @@ class Evaluation(NamedTuple):
     confusion: list[list[int]] | None
     class_names: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        """A line; the fields tell more."""
+        return (
+            f"<Evaluation: {self.recipe.dataset}, {self.recipe.model}, accuracy {self.accuracy:.4f}, "
+            f"loss {self.loss:.4f} on {self.sequences:,} sequences>"
+        )
+
+    def _repr_html_(self) -> str:
+        if self.confusion is None or len(self.confusion) > MOST_SHOWN:
+            return html_table(repr(self)[1:-1], [])
+        rows = [(name, *counts) for name, counts in zip(self.class_names, self.confusion, strict=False)]
+        title = f"{repr(self)[1:-1]}; a row per true class, a column per predicted class"
+        return html_table(title, rows, ("", *self.class_names))
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """The class of one sequence.
+    """The class of one sequence, or of one of its steps.
 
     Attributes
     ----------
@@ -169,8 +205,20 @@ class Prediction:
         The name of the likeliest class.
     probability : float
         What the model gives it, 0 to 1.
+    probabilities : dict of str to float
+        What it gives to each class, by name.
+    file : str or None
+        Where the sequence came from, if from a file.
+    step : int or None
+        The step's place in the sequence, from 0, where each step has a class.
+    word : str or None
+        The word at this step, if it is one.
     """
 
     index: int
     label: str
     probability: float
+    probabilities: dict[str, float] = field(default_factory=dict)
+    file: str | None = None
+    step: int | None = None
+    word: str | None = None

@@ -14,7 +14,10 @@ from unspool.data import (
     LabelledTexts,
     MissingDataError,
     SequenceDataset,
+    TagDataset,
+    TaggedSentences,
     TextTokenizer,
+    WordEncoder,
     encode_names,
     encode_nucleotides,
     load_chorales,
@@ -27,12 +30,17 @@ from unspool.data import (
     load_splice,
     load_spoken_digits,
     load_tiny_shakespeare,
+    read_character_text,
+    token_dataset,
 )
 from unspool.data.datasets import NAME_CHARACTERS, NUCLEOTIDES
 from unspool.training.errors import RunError
 from unspool.training.recipes import Recipe
 from unspool.training.recipes._recipe import Objective
-from unspool.training.text_parts import OPTIONS, load_parts, train_tokenizer
+from unspool.training.tag_parts import OPTIONS as TAG_OPTIONS
+from unspool.training.tag_parts import load_parts as load_tags
+from unspool.training.tag_parts import train_encoder
+from unspool.training.text_parts import OPTIONS, find_file, load_parts, train_tokenizer
 
 Part = Literal["train", "validation", "test"]
 DataDir = str | Path | None
@@ -115,7 +123,7 @@ class Source(NamedTuple):
     load : callable
         Gets the recipe, the part ("train", "test", and "validation" where `has_validation`) and the directory of the
         data; returns what the recipe's objective needs, `LabelledSequences` for classes, `Sequences` with a target for
-        every step, or a `Stream`; or texts, which `tokenizer` is for.
+        every step, or a `Stream`; or texts, which `tokenize` makes these of.
     has_validation : bool
         Whether the data set has a part of its own for validation; otherwise rows of the training part are held out.
     repeats : bool
@@ -126,24 +134,34 @@ class Source(NamedTuple):
     tokenizer : callable
         Gets the recipe and the directory of the data; returns what makes tokens of a text, as JSON. None where
         there is no such thing.
+    read_tokenizer : callable
+        Gets that JSON; returns what makes tokens of a text.
+    tokenize : callable
+        Gets what `load` returned, what `read_tokenizer` returned, and the recipe; returns the rows. None where `load`
+        returns rows.
     encode : callable
         Gets texts; returns the tokens of each, where these are the same for every model. None where models have
         tokenizers, or there are no texts.
     characters : str
         Those that `encode` knows, each with a number of its own.
+    has_characters : bool
+        Whether a step is a word's number and those of its characters.
     options : mapping of str to tuple of type
         What `load` and `tokenizer` read of the recipe's options.
-    objective : {"classes", "labels-per-step", "next-token"}
+    objective : {"classes", "class-per-step", "labels-per-step", "next-token"}
         What its targets are for.
     """
 
-    load: Callable[[Recipe, Part, DataDir], Rows | LabelledTexts]
+    load: Callable[[Recipe, Part, DataDir], Rows | LabelledTexts | TaggedSentences]
     has_validation: bool = False
     repeats: bool = False
     normalise: Callable[[Any], tuple[Tensor, Tensor]] | None = None
     tokenizer: Callable[[Recipe, DataDir], str | None] | None = None
+    read_tokenizer: Callable[[str], TextTokenizer | WordEncoder] = TextTokenizer.from_json
+    tokenize: Callable[[Any, Any, Recipe], Rows] | None = None
     encode: Callable[[Sequence[str]], list[Tensor]] | None = None
     characters: str = ""
+    has_characters: bool = False
     options: Mapping[str, tuple[type, ...]] = MappingProxyType({})
     objective: Objective = "classes"
 
@@ -224,11 +242,34 @@ def _shakespeare(_recipe: Recipe, part: Part, data_dir: DataDir) -> Stream:
     return Stream(text.tokens, tuple(text.characters))
 
 
+def _tags(recipe: Recipe, part: Part, data_dir: DataDir) -> TaggedSentences:
+    return load_tags(recipe.options, recipe.held_out, recipe.limit_train, data_dir)[part]
+
+
+def _tags_encoder(recipe: Recipe, data_dir: DataDir) -> str:
+    return train_encoder(recipe.options, _tags(recipe, "train", data_dir)).to_json()
+
+
+def _lm(recipe: Recipe, part: Part, data_dir: DataDir) -> Stream:
+    options = recipe.options
+    path = find_file(Path(options["data"]), options["sha256"], data_dir)
+    text = read_character_text(path, encoding=options["encoding"])
+    first, last = {"train": (0, 90), "validation": (90, 95), "test": (95, 100)}[part]
+    size = len(text.tokens)
+    return Stream(text.tokens[size * first // 100 : size * last // 100], tuple(text.characters))
+
+
 SOURCES: dict[str, Source] = {
     "vowels": Source(_vowels, normalise=standardise),
     "mnist": Source(_mnist, normalise=_pixels),
     "imdb": Source(_imdb, tokenizer=_imdb_tokenizer),
-    "text": Source(_texts, has_validation=True, tokenizer=_texts_tokenizer, options=OPTIONS),
+    "text": Source(
+        _texts,
+        has_validation=True,
+        tokenizer=_texts_tokenizer,
+        tokenize=lambda rows, tokenizer, recipe: token_dataset(rows, tokenizer, maxlen=recipe.num_steps),
+        options=OPTIONS,
+    ),
     "digits": Source(_digits, normalise=standardise, options={"features": (str,)}),
     "names": Source(_names, repeats=True, encode=encode_names, characters=NAME_CHARACTERS),
     "splice": Source(_splice, repeats=True, encode=encode_nucleotides, characters=NUCLEOTIDES),
@@ -240,6 +281,22 @@ SOURCES: dict[str, Source] = {
     ),
     "chorales": Source(_chorales, has_validation=True, objective="labels-per-step"),
     "shakespeare": Source(_shakespeare, has_validation=True, objective="next-token"),
+    "tags": Source(
+        _tags,
+        has_validation=True,
+        tokenizer=_tags_encoder,
+        read_tokenizer=WordEncoder.from_json,
+        tokenize=lambda rows, encoder, _recipe: TagDataset(rows, encoder),
+        has_characters=True,
+        options=TAG_OPTIONS,
+        objective="class-per-step",
+    ),
+    "lm": Source(
+        _lm,
+        has_validation=True,
+        options=dict.fromkeys(("data", "sha256", "encoding"), (str,)),
+        objective="next-token",
+    ),
 }
 
 
@@ -254,7 +311,8 @@ def source_of(recipe: Recipe) -> Source:
     Raises
     ------
     RunError
-        If there is none of this name, or the recipe has not the options, the objective or the pooling for it.
+        If there is none of this name, or the recipe has not the options, the objective, the pooling or the characters
+        for it.
     """
     if recipe.dataset not in SOURCES:
         raise RunError(f"received dataset {recipe.dataset!r}; expected one of {', '.join(sorted(SOURCES))}")
@@ -264,6 +322,11 @@ def source_of(recipe: Recipe) -> Source:
         raise RunError(
             f"received a recipe for {recipe.dataset} with objective={recipe.objective} and pooling={recipe.pooling}; "
             f"expected {source.objective} and {pooling}"
+        )
+    if source.has_characters != (recipe.character_size > 0):
+        expected = "1 or more" if source.has_characters else "0"
+        raise RunError(
+            f"received a recipe for {recipe.dataset} with character_size={recipe.character_size}; expected {expected}"
         )
     for name, kinds in source.options.items():
         if type(recipe.options.get(name)) not in kinds:

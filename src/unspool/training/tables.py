@@ -5,7 +5,10 @@ import dataclasses
 import io
 import json
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -13,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unspool._printable import printable
+from unspool._writing import write_whole
 from unspool.exporting import OnnxFile
 from unspool.training.checkpoint_io import write_text
 from unspool.training.errors import RunError
@@ -90,14 +94,22 @@ def _cell(count: int, correct: bool) -> str:
 
 
 def print_predictions(console: Console, predictions: Sequence[Prediction]) -> None:
-    """Print the class of each sequence and the model's probability of it."""
-    # Names of classes are Text, in which nothing is markup.
+    """Print the class of each sequence, or step, and the model's probability of it."""
+    files = len({prediction.file for prediction in predictions}) > 1
+    words = any(prediction.word is not None for prediction in predictions)
+    # What users wrote is Text, in which nothing is markup.
     table = Table(box=box.SIMPLE_HEAD)
+    if files:
+        table.add_column("file")
     table.add_column("index", justify="right")
+    if words:
+        table.add_column("word")
     table.add_column("class")
     table.add_column("probability", justify="right")
-    for prediction in predictions:
-        table.add_row(str(prediction.index), Text(printable(prediction.label)), f"{prediction.probability:.4f}")
+    for one in predictions:
+        before = [Text(printable(one.file or ""))] * files
+        word = [Text(printable(one.word or ""))] * words
+        table.add_row(*before, str(one.index), *word, Text(printable(one.label)), f"{one.probability:.4f}")
     console.print(table)
 
 
@@ -120,36 +132,56 @@ def print_export(console: Console, file: OnnxFile) -> None:
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Write predictions to a ``.csv`` or ``.json`` file.
+    """Write predictions to a ``.csv``, ``.parquet`` or ``.json`` file.
 
     Parameters
     ----------
     path : Path
-        The file; its ending says how. In a table a name that a spreadsheet would take for a formula has an apostrophe
-        before it.
+        The file; its ending says how. In tables the probability of each class has a column, ``p_`` and its name. In
+        ``.csv``, what a user wrote that a spreadsheet would take for a formula has an apostrophe before it.
     predictions : sequence of Prediction
         What to write.
 
     Raises
     ------
     RunError
-        If the ending is another one, or the file cannot be written.
+        If the ending is another one, the file cannot be written, or Parquet is wanted and polars is not installed.
     """
     check_output(path)
     if path.suffix == ".json":
-        text = json.dumps([dataclasses.asdict(prediction) for prediction in predictions], indent=2) + "\n"
-    else:
-        lines = io.StringIO(newline="")
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow([field.name for field in dataclasses.fields(Prediction)])
-        writer.writerows((one.index, _no_formula(one.label), one.probability) for one in predictions)
-        text = lines.getvalue()
-    write_text(path, text)
+        objects = [_present(dataclasses.asdict(prediction)) for prediction in predictions]
+        write_text(path, json.dumps(objects, indent=2, allow_nan=False) + "\n")
+        return
+    rows = [_cells(prediction) for prediction in predictions]
+    columns = list(dict.fromkeys(name for row in rows for name in row)) or ["index", "label", "probability"]
+    if path.suffix == ".parquet":
+        content = io.BytesIO()
+        polars().DataFrame({name: [row.get(name) for row in rows] for name in columns}).write_parquet(content)
+        write_whole(path, content.getbuffer())
+        return
+    lines = io.StringIO(newline="")
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        values = [row.get(name) for name in columns]
+        writer.writerow([_no_formula(value) if isinstance(value, str) else value for value in values])
+    write_text(path, lines.getvalue())
+
+
+def _present(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None and value != {}}
+
+
+def _cells(prediction: Prediction) -> dict[str, Any]:
+    """Return the columns of a table's row: where it comes from, the class, and the probability of every class."""
+    names = ("file", "index", "step", "word", "label", "probability")
+    shares = {f"p_{name}": share for name, share in prediction.probabilities.items()}
+    return _present({name: getattr(prediction, name) for name in names}) | shares
 
 
 def _no_formula(text: str) -> str:
     """Put an apostrophe before what spreadsheets compute, or run; numbers with a sign are none of that."""
-    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")):
         return text
     try:
         float(text)
@@ -158,7 +190,25 @@ def _no_formula(text: str) -> str:
     return text
 
 
+def polars() -> ModuleType:
+    """Import polars, which only Parquet needs.
+
+    Raises
+    ------
+    RunError
+        If it is not installed.
+    """
+    try:
+        return import_module("polars")
+    except ModuleNotFoundError as error:
+        raise RunError(
+            "writing Parquet needs polars, which is not installed.\nInstall it with: pip install 'unspool[data]'"
+        ) from error
+
+
 def check_output(path: Path) -> None:
     """Raise a RunError if `path` is no name that `write_predictions` can write to."""
-    if path.suffix not in (".csv", ".json"):
-        raise RunError(f"received --output {path}; expected a name that ends in .csv or .json")
+    if path.suffix not in (".csv", ".parquet", ".json"):
+        raise RunError(f"received --output {path}; expected a name that ends in .csv, .parquet or .json")
+    if path.suffix == ".parquet":
+        polars()

@@ -135,7 +135,7 @@ def _divide(texts: LabelledTexts, held: int) -> tuple[LabelledTexts, LabelledTex
 
 def _read(options: Mapping[str, Any], name: str, checksum: str, data_dir: str | Path | None) -> LabelledTexts:
     return read_labelled_texts(
-        _find(Path(options[name]), options[checksum], data_dir),
+        find_file(Path(options[name]), options[checksum], data_dir),
         text_column=options["text_column"],
         label_column=options["label_column"],
         class_names=options["classes"],
@@ -143,7 +143,23 @@ def _read(options: Mapping[str, Any], name: str, checksum: str, data_dir: str | 
     )
 
 
-def _find(path: Path, expected: str, data_dir: str | Path | None) -> Path:
+def find_file(path: Path, expected: str, data_dir: str | Path | None) -> Path:
+    """Return the file that a run was trained on, which may have moved.
+
+    Parameters
+    ----------
+    path : Path
+        Where it was.
+    expected : str
+        Its checksum.
+    data_dir : str or Path, optional
+        Where it is looked for too.
+
+    Raises
+    ------
+    DataError
+        If it is in neither place, or has changed.
+    """
     places = [path] if data_dir is None else [path, Path(data_dir).expanduser() / path.name]
     found = [place for place in places if place.is_file()]
     for place in found:

@@ -18,5 +18,4 @@ from unspool.data.datasets.names import NAME_CHARACTERS as NAME_CHARACTERS
 from unspool.data.datasets.names import encode_names as encode_names
 from unspool.data.datasets.names import load_names as load_names
 from unspool.data.datasets.spoken_digits import load_spoken_digits as load_spoken_digits
-from unspool.data.datasets.tiny_shakespeare import CharacterText as CharacterText
 from unspool.data.datasets.tiny_shakespeare import load_tiny_shakespeare as load_tiny_shakespeare

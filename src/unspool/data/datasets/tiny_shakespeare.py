@@ -1,12 +1,12 @@
 """Tiny Shakespeare: one text, character by character."""
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from unspool.data._character_text import CharacterText
 from unspool.data._errors import DataError
 from unspool.data.datasets._find import Address, Wanted, find
 from unspool.data.datasets._read import read_verified
@@ -16,16 +16,6 @@ ADDRESS = Address(
     "sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
 )
 SPLITS = {"train": (0, 90), "validation": (90, 95), "test": (95, 100)}
-
-
-class CharacterText(NamedTuple):
-    """A text as numbers.
-
-    `tokens` is int64 of shape (N,), the index of each character in `characters`, a string without repetitions.
-    """
-
-    tokens: Tensor
-    characters: str
 
 
 def load_tiny_shakespeare(

@@ -10,7 +10,7 @@ from unspool.training.recipes._form import check_fields, check_list
 ModelName = Literal["simple_rnn", "lstm", "gru"]
 Execution = Literal["dynamic", "static"]
 Batching = Literal["ragged", "padded", "bucketed", "same-length", "single"]
-Objective = Literal["classes", "labels-per-step", "next-token"]
+Objective = Literal["classes", "class-per-step", "labels-per-step", "next-token"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,9 @@ class Recipe:
         What is trained, on what, and whether the time loop is looped (dynamic) or unrolled (static).
     options : dict
         What the data set's source wants to know besides; plain values.
-    objective : {"classes", "labels-per-step", "next-token"}
-        What is predicted: one class per sequence, a set of labels after every step, or the next token of a stream
-        whose state is carried from batch to batch.
+    objective : {"classes", "class-per-step", "labels-per-step", "next-token"}
+        What is predicted: one class per sequence, one after every step, a set of labels after every step, or the next
+        token of a stream whose state is carried from batch to batch.
     layers : tuple of LayerSpec
         The recurrent layers, first to last.
     pooling : {"last", "mean", "max", "none"}
@@ -60,6 +60,9 @@ class Recipe:
         from larger ones.
     embedding_dropout : float
         Probability of the dropout on the tokens' vectors.
+    alphabet_size, character_size : int
+        Where a step is a word's number and those of its characters, how many different characters there are, and the
+        features that are read of a word's characters in each direction; 0 where it is not.
     num_classes, num_steps : int
         Classes (or labels of a step, or tokens), and the longest sequence; the static mode has exactly `num_steps`
         steps. A stream is read in windows of `num_steps`.
@@ -110,6 +113,8 @@ class Recipe:
     embedding_size: int | None = None
     embedding_range: float = 0.05
     embedding_dropout: float = 0.0
+    alphabet_size: int = 0
+    character_size: int = 0
     num_classes: int
     num_steps: int
     binary_head: bool = False

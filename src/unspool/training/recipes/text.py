@@ -3,23 +3,52 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from unspool.data import read_labelled_texts
 from unspool.training.errors import RunError
-from unspool.training.recipes._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, check_choice
-from unspool.training.text_parts import load_parts, parts_sizes, sha256, train_tokenizer
+from unspool.training.recipes._recipe import Batching, Execution, LayerSpec, ModelName, Recipe, check_choice, vary
 
-TokenizerKind = Literal["word", "bpe"]
+TokenizerKind = Literal["word", "bpe", "char"]
 
-_BATCH = 32
+MOST_EPOCHS = 100
 _LEAST_STEPS = 300
-_LEAST_EPOCHS, _MOST_EPOCHS = 6, 100
+TEXT = Recipe(
+    dataset="text",
+    model="gru",
+    execution="dynamic",
+    options={"variant": "FILE"},
+    layers=(LayerSpec(kind="gru", hidden_size=64, dropout_after=0.3),),
+    pooling="max",
+    input_size=10_000,
+    embedding_size=64,
+    embedding_dropout=0.5,
+    num_classes=2,
+    num_steps=400,
+    epochs=6,
+    batch_size=32,
+    batching="ragged",
+    learning_rate=2e-3,
+    weight_decay=1e-2,
+    gradient_clip=1.0,
+    held_out=0,
+    checkpoint_every=200,
+    log_every=20,
+)
+"""What does not depend on the texts; of a small file there are more epochs."""
+
+_CHARACTERS = TEXT.replace(
+    layers=(LayerSpec(kind="gru", hidden_size=64, bidirectional=True, dropout_after=0.3),),
+    embedding_size=32,
+    embedding_range=1.0,
+    embedding_dropout=0.1,
+    learning_rate=3e-3,
+)
+"""The same for characters, of which there are few: none is dropped for long."""
 
 
 def text_recipe(
     data: str | Path,
     model: ModelName = "gru",
     execution: Execution = "dynamic",
-    batching: Batching = "ragged",
+    batching: Batching | None = None,
     *,
     text_column: str = "text",
     label_column: str = "label",
@@ -43,18 +72,18 @@ def text_recipe(
         The recurrent layer.
     execution : {"dynamic", "static"}
         Whether its time loop is looped, or unrolled over `max_length` steps.
-    batching : {"ragged", "padded", "bucketed", "same-length", "single"}
-        How texts are put together.
+    batching : {"ragged", "padded", "bucketed", "same-length", "single"}, optional
+        How texts are put together; "ragged" by default.
     text_column, label_column : str
         The columns of the texts and the labels.
     test : str or Path, optional
         Another file of the same columns, to test on.
     encoding : str
         How the files' characters are written.
-    tokenizer : {"word", "bpe"}
-        What texts are divided into: words, or pieces of words.
+    tokenizer : {"word", "bpe", "char"}
+        What texts are divided into: words, pieces of words, or characters.
     num_words : int
-        The most words, or pieces, that the model knows; those that are frequent in the training texts.
+        The most words, pieces or characters, that the model knows; those that are frequent in the training texts.
     max_length : int
         The most steps of a text; a longer one loses its beginning.
     **changes
@@ -67,10 +96,12 @@ def text_recipe(
     DataError
         If a file cannot be read, or there are too few texts of a class.
     """
-    check_choice("model", model, ModelName)
-    check_choice("execution", execution, Execution)
-    check_choice("batching", batching, Batching)
+    # Here, because the command line shows this recipe's values without importing PyTorch.
+    from unspool.data import read_labelled_texts
+    from unspool.training.text_parts import load_parts, parts_sizes, sha256, train_tokenizer
+
     check_choice("tokenizer", tokenizer, TokenizerKind)
+    base = vary(_CHARACTERS if tokenizer == "char" else TEXT, model, execution, batching)
     if max_length < 1:
         raise RunError(f"received max_length={max_length}; expected 1 or more")
     path = Path(data).expanduser().absolute()
@@ -93,31 +124,16 @@ def text_recipe(
     if test_path is not None:
         read_labelled_texts(test_path, **columns, class_names=texts.class_names)
         options["test_sha256"] = sha256(test_path)
-    recipe = Recipe(
-        dataset="text",
-        model=model,
-        execution=execution,
+    recipe = base.replace(
         options=options,
-        layers=(LayerSpec(kind=model, hidden_size=64, dropout_after=0.3),),
-        pooling="max",
         input_size=num_words,
-        embedding_size=64,
-        embedding_dropout=0.5,
         num_classes=len(texts.class_names),
         num_steps=max_length,
-        epochs=_LEAST_EPOCHS,
-        batch_size=_BATCH,
-        batching=batching,
-        learning_rate=2e-3,
-        weight_decay=1e-2,
-        gradient_clip=1.0,
         held_out=held_out,
-        checkpoint_every=200,
-        log_every=20,
     ).replace(**changes)
     train = load_parts(options, recipe.held_out, recipe.limit_train, None)["train"]
     steps = -(-len(train) // recipe.batch_size)
     return recipe.replace(
         input_size=train_tokenizer(options, train).vocabulary_size,
-        epochs=changes.get("epochs") or min(max(_LEAST_EPOCHS, -(-_LEAST_STEPS // steps)), _MOST_EPOCHS),
+        epochs=changes.get("epochs") or min(max(recipe.epochs, -(-_LEAST_STEPS // steps)), MOST_EPOCHS),
     )
