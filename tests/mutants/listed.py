@@ -258,6 +258,11 @@ MUTANTS = [
         ("resets at several steps", "is not None or steps != 1 or", "is not None or"),
     ),
     *_of(
+        "rehearsals", f"{PROGRAM}/rehearse.py", "tests/program/test_rehearse.py",
+        ("an import is undone", "        if importing:\n            return\n", ""),
+        ("globals stay as they are written", "snapshot.add_global(names, name)", "pass"),
+    ),
+    *_of(
         "streams", "src/unspool/streaming/_parts.py", STREAMS,
         ("weights are believed", "not all(map(is_, values, tensors.values()))", "False"),
         ("another layer computes", "of is not layer", "False"),

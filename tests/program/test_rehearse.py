@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import unspool as us
 from tests.trust.snapshots import differences, snapshot
 from unspool.program.rehearse import rehearsed
 
@@ -121,3 +123,41 @@ def test_everything_is_put_back_after_an_error() -> None:
     assert module.get_buffer("mean").sum() == 0
     assert module.calls == 0
     assert sys.getprofile() is None
+
+
+LAZY = """
+class Registry:
+    known = {}
+
+def register(name):
+    setattr(Registry, name, len(Registry.known))
+    Registry.known[name] = name
+
+for name in ("a", "b"):
+    register(name)
+
+SCALE = 2.0
+"""
+
+
+class Importing(us.Cell):
+    """Imports what it needs when it needs it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(3)
+        self.name = name
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        state = torch.tanh(x + state) * importlib.import_module(self.name).SCALE
+        return state, state
+
+
+@pytest.mark.parametrize("run", [us.dynamic_rnn, us.explain], ids=["run", "explain"])
+def test_what_a_step_imports_stays_as_its_import_has_made_it(run, tmp_path, monkeypatch):
+    name = f"unspool_lazy_{run.__name__}"
+    (tmp_path / f"{name}.py").write_text(LAZY)
+    monkeypatch.syspath_prepend(tmp_path)
+    run(Importing(name), torch.randn(2, 4, 3))
+    module = sys.modules.pop(name)
+    assert module.Registry.known == {"a": "a", "b": "b"}
+    assert (module.Registry.a, module.Registry.b) == (0, 1)

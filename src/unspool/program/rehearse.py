@@ -6,6 +6,7 @@ import sys
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from importlib import _bootstrap  # type: ignore[attr-defined]
 from types import FrameType
 from typing import Any
 
@@ -17,6 +18,9 @@ from unspool._modes import has_values
 from unspool._nest import leaves_of
 from unspool.program.code import owner_of, reads_of
 from unspool.program.untouched import Snapshot, untouched
+
+_IMPORT = _bootstrap._find_and_load.__code__  # type: ignore[attr-defined]
+"""What Python calls for a module that is not there yet."""
 
 
 @contextmanager
@@ -50,10 +54,16 @@ def _watching(snapshot: Snapshot) -> Iterator[None]:
         return
 
     seen: set[types.CodeType] = set()
+    importing = 0  # What is imported stays imported, and so must whatever its import has made.
 
     def watch(frame: FrameType, event: str, arg: Any) -> None:
+        nonlocal importing
         del arg
         code = frame.f_code
+        if code is _IMPORT:
+            importing += {"call": 1, "return": -1}.get(event, 0)
+        if importing:
+            return
         if code in seen and not code.co_freevars:
             return
         seen.add(code)
