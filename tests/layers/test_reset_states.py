@@ -199,3 +199,26 @@ def test_what_does_not_fit_is_refused():
         us.RNN(us.GRUCell(I, H))(batch, resets=torch.ones(19, dtype=torch.bool), reset_states=torch.randn(B, T, H))
     with refused(ValueError, "reset_states was given without resets"):
         us.dynamic_rnn(us.GRUCell(I, H), x, reset_states=torch.randn(B, T, H))
+
+
+def test_both_directions_return_to_their_own_states():
+    fw, bw, above = us.LSTMCell(I, H).double(), us.GRUCell(I, H).double(), us.GRUCell(2 * H, H).double()
+    other = us.GRUCell(2 * H, H).double()
+    x, drawn = torch.randn(T, B, I).double(), iter(torch.randn(9, T, B, H).double())
+    states_fw, states_bw, high_fw, high_bw = us.LSTMState(next(drawn), next(drawn)), *(next(drawn) for _ in range(3))
+    about: dict[str, Any] = {"resets": RESETS, "time_major": True}
+    one, final_fw = us.dynamic_rnn(fw, x, LENGTHS, reset_states=states_fw, **about)
+    two, final_bw = us.dynamic_rnn(bw, x, LENGTHS, reset_states=states_bw, reverse=True, **about)
+    joined, ends = torch.cat([one, two], -1), [*final_fw, final_bw]
+    both = {"reset_states_fw": states_fw, "reset_states_bw": states_bw}
+    found = us.bidirectional_dynamic_rnn(fw, bw, x, LENGTHS, **about, **both)
+    torch.testing.assert_close(leaves_of(found), [one, two, *ends])
+    listed, *last = us.static_bidirectional_rnn(fw, bw, list(x), LENGTHS, resets=RESETS, **both)
+    torch.testing.assert_close([torch.stack(listed), *leaves_of(last)], [joined, *ends])
+    stacked = {"reset_states_fw": [states_fw, high_fw], "reset_states_bw": [states_bw, high_bw]}
+    high, *_ = us.stack_bidirectional_dynamic_rnn([fw, above], [bw, other], x, LENGTHS, **about, **stacked)
+    both = {"reset_states_fw": high_fw, "reset_states_bw": high_bw}
+    want, _ = us.bidirectional_dynamic_rnn(above, other, joined, LENGTHS, **about, **both)
+    torch.testing.assert_close(high, torch.cat(want, -1))
+    with pytest.raises(ValueError, match="reset_states_bw has 1 entries; expected 2"):
+        us.stack_bidirectional_dynamic_rnn([fw, above], [bw, other], x, **about, reset_states_bw=[states_bw])

@@ -30,6 +30,8 @@ def bidirectional_dynamic_rnn(
     constants: Nest | None = None,
     mask: BoolArray | None = None,
     resets: BoolArray | None = None,
+    reset_states_fw: Nest | None = None,
+    reset_states_bw: Nest | None = None,
     pad_output: str = "zero",
     backend: str = "auto",
 ) -> tuple[tuple[Nest, Nest], tuple[Nest, Nest]]:
@@ -41,6 +43,8 @@ def bidirectional_dynamic_rnn(
         Two cells with parameters of their own.
     inputs : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`; or RaggedBatch
     initial_state_fw, initial_state_bw : nesting of Tensor of shape (B, ...), optional
+    reset_states_fw, reset_states_bw : nesting of Tensor of shape (B, T, ...) or (T, B, ...), optional
+        What resets return to in each direction: see `reset_states` of `dynamic_rnn`.
     sequence_length, time_major, constants, mask, resets, pad_output, backend
         See `dynamic_rnn`. Each sequence is reversed within its own length. Both cells get the same constants.
 
@@ -66,8 +70,12 @@ def bidirectional_dynamic_rnn(
     }
     _check_direction("fw", cell_fw, initial_state_fw, inputs, 1 if time_major else 0)
     _check_direction("bw", cell_bw, initial_state_bw, inputs, 1 if time_major else 0)
-    output_fw, state_fw = dynamic_rnn(cell_fw, inputs, sequence_length, initial_state_fw, **options)
-    output_bw, state_bw = dynamic_rnn(cell_bw, inputs, sequence_length, initial_state_bw, reverse=True, **options)
+    output_fw, state_fw = dynamic_rnn(
+        cell_fw, inputs, sequence_length, initial_state_fw, reset_states=reset_states_fw, **options
+    )
+    output_bw, state_bw = dynamic_rnn(
+        cell_bw, inputs, sequence_length, initial_state_bw, reset_states=reset_states_bw, reverse=True, **options
+    )
     return (output_fw, output_bw), (state_fw, state_bw)
 
 
@@ -82,6 +90,8 @@ def static_bidirectional_rnn(
     constants: Nest | None = None,
     mask: BoolArray | None = None,
     resets: BoolArray | None = None,
+    reset_states_fw: Nest | None = None,
+    reset_states_bw: Nest | None = None,
     pad_output: str = "zero",
     backend: str = "auto",
 ) -> tuple[list[Nest], Nest, Nest]:
@@ -93,6 +103,7 @@ def static_bidirectional_rnn(
     inputs : non-empty list of nesting of Tensor of shape (B, ...)
     mask, resets : booleans of shape (T, B), optional
         As a list of steps has it, time comes first. See `dynamic_rnn`.
+    reset_states_fw, reset_states_bw : nesting of Tensor of shape (T, B, ...), optional
     sequence_length, initial_state_fw, initial_state_bw, constants, pad_output, backend
         See `bidirectional_dynamic_rnn`.
 
@@ -119,8 +130,12 @@ def static_bidirectional_rnn(
     first = inputs[0] if several and inputs else None
     _check_direction("fw", cell_fw, initial_state_fw, first, 0)
     _check_direction("bw", cell_bw, initial_state_bw, first, 0)
-    outputs_fw, state_fw = static_rnn(cell_fw, inputs, sequence_length, initial_state_fw, **options)
-    outputs_bw, state_bw = static_rnn(cell_bw, inputs, sequence_length, initial_state_bw, reverse=True, **options)
+    outputs_fw, state_fw = static_rnn(
+        cell_fw, inputs, sequence_length, initial_state_fw, reset_states=reset_states_fw, **options
+    )
+    outputs_bw, state_bw = static_rnn(
+        cell_bw, inputs, sequence_length, initial_state_bw, reset_states=reset_states_bw, reverse=True, **options
+    )
     both = zip(outputs_fw, outputs_bw, strict=True)
     return [_on_features(forward, backward) for forward, backward in both], state_fw, state_bw
 
@@ -137,6 +152,8 @@ def stack_bidirectional_dynamic_rnn(
     constants: Nest | None = None,
     mask: BoolArray | None = None,
     resets: BoolArray | None = None,
+    reset_states_fw: Sequence[Nest] | None = None,
+    reset_states_bw: Sequence[Nest] | None = None,
     pad_output: str = "zero",
     backend: str = "auto",
 ) -> tuple[Nest, tuple[Nest, ...], tuple[Nest, ...]]:
@@ -147,7 +164,7 @@ def stack_bidirectional_dynamic_rnn(
     cells_fw, cells_bw : sequence of cell
         One per layer, from the lowest; as many forward as backward.
     inputs : nesting of Tensor of shape (B, T, ...), or (T, B, ...) with `time_major`; or RaggedBatch
-    initial_states_fw, initial_states_bw : sequence of state, optional
+    initial_states_fw, initial_states_bw, reset_states_fw, reset_states_bw : sequence of state, optional
         One per layer.
     sequence_length, time_major, constants, mask, resets, pad_output, backend
         See `bidirectional_dynamic_rnn`. All cells get the same constants.
@@ -166,7 +183,9 @@ def stack_bidirectional_dynamic_rnn(
     TypeError, BackendError
         See `dynamic_rnn`; also if cells or states do not come in sequences.
     """
-    _check_stack(cells_fw, cells_bw, initial_states_fw, initial_states_bw)
+    given = {"initial_states_fw": initial_states_fw, "initial_states_bw": initial_states_bw}
+    given |= {"reset_states_fw": reset_states_fw, "reset_states_bw": reset_states_bw}
+    _check_stack(cells_fw, cells_bw, given)
     layers = len(cells_fw)
     states_fw, states_bw = [], []
     for k in range(layers):
@@ -175,12 +194,14 @@ def stack_bidirectional_dynamic_rnn(
             cells_bw[k],
             inputs,
             sequence_length,
-            None if initial_states_fw is None else initial_states_fw[k],
-            None if initial_states_bw is None else initial_states_bw[k],
+            _of_layer(initial_states_fw, k),
+            _of_layer(initial_states_bw, k),
             time_major,
             constants=constants,
             mask=mask,
             resets=resets,
+            reset_states_fw=_of_layer(reset_states_fw, k),
+            reset_states_bw=_of_layer(reset_states_bw, k),
             pad_output=pad_output,
             backend=backend,
         )
@@ -206,7 +227,11 @@ def _check_direction(direction: str, cell: Any, state: Nest | None, inputs: Nest
         match_state(state, own_initial_state(cell, first, batch), f"initial_state_{direction}")
 
 
-def _check_stack(cells_fw: Any, cells_bw: Any, states_fw: Any, states_bw: Any) -> None:
+def _of_layer(states: Sequence[Nest] | None, layer: int) -> Nest | None:
+    return None if states is None else states[layer]
+
+
+def _check_stack(cells_fw: Any, cells_bw: Any, given: dict[str, Any]) -> None:
     """Refuse what is not one cell, or one state, per layer and direction."""
     for name, cells in (("cells_fw", cells_fw), ("cells_bw", cells_bw)):
         if not isinstance(cells, Sequence | nn.ModuleList | nn.Sequential):
@@ -216,11 +241,10 @@ def _check_stack(cells_fw: Any, cells_bw: Any, states_fw: Any, states_bw: Any) -
     layers = len(cells_fw)
     if layers == 0:
         raise ValueError("cells_fw is empty; expected one cell per layer.")
-    for name, states in (("initial_states_fw", states_fw), ("initial_states_bw", states_bw)):
+    for name, states in given.items():
         if states is not None and not isinstance(states, Sequence):
             raise TypeError(f"{name} is {describe(states)}; expected a list with one state, or None, per layer.")
-    given = {"cells_bw": cells_bw, "initial_states_fw": states_fw, "initial_states_bw": states_bw}
-    for name, sequence in given.items():
+    for name, sequence in {"cells_bw": cells_bw, **given}.items():
         if sequence is not None and len(sequence) != layers:
             raise ValueError(f"{name} has {len(sequence)} entries; expected {layers}, one per layer, as in cells_fw.")
 
