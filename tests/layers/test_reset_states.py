@@ -217,8 +217,8 @@ def test_both_directions_return_to_their_own_states():
     torch.testing.assert_close([torch.stack(listed), *leaves_of(last)], [joined, *ends])
     stacked = {"reset_states_fw": [states_fw, high_fw], "reset_states_bw": [states_bw, high_bw]}
     high, *_ = us.stack_bidirectional_dynamic_rnn([fw, above], [bw, other], x, LENGTHS, **about, **stacked)
-    both = {"reset_states_fw": high_fw, "reset_states_bw": high_bw}
-    want, _ = us.bidirectional_dynamic_rnn(above, other, joined, LENGTHS, **about, **both)
+    about |= {"reset_states_fw": high_fw, "reset_states_bw": high_bw}
+    want, _ = us.bidirectional_dynamic_rnn(above, other, joined, LENGTHS, **about)
     torch.testing.assert_close(high, torch.cat(want, -1))
     with pytest.raises(ValueError, match="reset_states_bw has 1 entries; expected 2"):
-        us.stack_bidirectional_dynamic_rnn([fw, above], [bw, other], x, **about, reset_states_bw=[states_bw])
+        us.stack_bidirectional_dynamic_rnn([fw, above], [bw, other], x, resets=RESETS.T, reset_states_bw=[states_bw])
