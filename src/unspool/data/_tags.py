@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unspool.data._collate import StepSample
 from unspool.data._errors import DataError
 from unspool.data._text_rows import listed, read_plain_text
 from unspool.data._word_encoder import WordEncoder
@@ -194,8 +195,8 @@ class TagDataset:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def __getitem__(self, index: int, /) -> tuple[Tensor, Tensor]:
-        return self.inputs[index], self.targets[index]
+    def __getitem__(self, index: int, /) -> StepSample:
+        return StepSample(self.inputs[index], self.targets[index])
 
     def subset(self, indices: Sequence[int], /) -> "TagDataset":
         """Return the data set of the given rows, in the given order.
