@@ -141,11 +141,10 @@ MUTANTS = [
     ),
     *_of(
         "directions", "src/unspool/execution/_bidirectional.py", CASES,
-        ("both forward", "sequence_length, initial_state_bw, reverse=True, **options)\n    return (output_fw",
-         "sequence_length, initial_state_bw, **options)\n    return (output_fw"),
-        ("both forward, static", "sequence_length, initial_state_bw, reverse=True, **options)\n    both",
-         "sequence_length, initial_state_bw, **options)\n    both"),
-        ("states of the first layer for all", "initial_states_bw[k],", "initial_states_bw[0],"),
+        ("both forward", "reverse=True, **options\n    )\n    return (output_fw",
+         "**options\n    )\n    return (output_fw"),
+        ("both forward, static", "reverse=True, **options\n    )\n    both", "**options\n    )\n    both"),
+        ("states of the first layer for all", "_of_layer(initial_states_bw, k)", "_of_layer(initial_states_bw, 0)"),
         ("outputs exchanged", "torch.cat([a, b], dim=-1)", "torch.cat([b, a], dim=-1)"),
     ),
     *_of(
@@ -273,12 +272,15 @@ MUTANTS = [
         ("a cell's own state", "x, held.copy(), constants)", "x, held.nest, constants)"),
         ("half of the cells have stepped", "        if found is None:\n            held.restore()\n", ""),
         ("an interrupted chunk", "if one_step and len(cells) == 1 and x.shape[0] <= _AT_ONCE:", "if len(cells) == 1:"),
-        ("a part that fails", "all_kept.enter_context(held.kept())", "pass"),
         ("masks are drawn", "if not draws_nothing(cell) and row", "if False and row"),
+        ("hooks of a layer", "if own is module and (module._forward_hooks", "if False and (module._forward_hooks"),
+    ),
+    *_of(
+        "streams", "src/unspool/streaming/_chain.py", STREAMS,
+        ("a part that fails", "all_kept.enter_context(held.kept())", "pass"),
         ("children are believed", "if children != list(_children(module)):", "if False:"),
         ("another layout", "            self._settle()\n\n    def run(", "            pass\n\n    def run("),
         ("hooks of a container", "if isinstance(module, nn.Module) and (", "if False and ("),
-        ("hooks of a layer", "if own is module and (module._forward_hooks", "if False and (module._forward_hooks"),
     ),
     *_of(
         "streams", "src/unspool/streaming/_held.py", STREAMS,

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from unspool._modes import set_grad
 from unspool._nest import Nest, describe, leaves_of, map_leaves, named_leaves, require_tensors
 from unspool.cells import match_state
+from unspool.streaming._chain import Chain
 from unspool.streaming._held import Held
-from unspool.streaming._parts import Chain
 from unspool.streaming._rows import Rows
 
 
