@@ -31,7 +31,7 @@ def test_the_test_utterances_are_classified_as_in_the_evaluation(finished, tmp_p
     test = load_japanese_vowels("test")
     predictions = predict(checkpoint, write_jsonl(tmp_path / "test.jsonl", test.sequences))
     assert [prediction.index for prediction in predictions] == list(range(370))
-    assert all(0 < prediction.probability <= 1 for prediction in predictions)
+    assert all(0 < (prediction.probability or 0) <= 1 for prediction in predictions)
     confusion = np.zeros((9, 9), int)
     for label, prediction in zip(test.labels.tolist(), predictions, strict=True):
         confusion[label, test.class_names.index(prediction.label)] += 1

@@ -15,7 +15,7 @@ except ModuleNotFoundError as error:
         "Install it with: pip install 'unspool[train]'"
     ) from None
 
-from unspool.cli import compare, doctor, use
+from unspool.cli import compare, doctor, sequences, use  # noqa: F401 - sequences adds its command to train
 from unspool.cli._app import App
 from unspool.cli._errors import output_errors
 from unspool.cli.train import train_app

@@ -110,10 +110,10 @@ def _next_commands(result: "RunResult", data_dir: Path | None) -> Iterator[list[
     source, checkpoint = source_of(result.recipe), str(result.checkpoint)
     if result.recipe.objective == "next-token":
         yield ["generate", checkpoint, "--prompt", "".join(result.class_names[-1:])]
-    elif source.encode is not None or source.tokenize is not None:
+    elif source.encode is not None or (source.tokenize is not None and result.recipe.embedding_size is not None):
         yield ["predict", checkpoint, "--text", "TEXT"]
-    elif result.recipe.embedding_size is None and result.recipe.objective == "classes":
-        yield ["predict", checkpoint, "--input", "FILE"]
+    elif result.recipe.embedding_size is None and result.recipe.objective != "labels-per-step":
+        yield ["predict", checkpoint, "--input", str(result.recipe.options.get("data", "FILE"))]
     yield ["evaluate", checkpoint, *([] if data_dir is None else ["--data-dir", str(data_dir)])]
     yield ["report", str(result.directory)]
 

@@ -105,18 +105,21 @@ def length_block(predictions: Predictions) -> Block:
     lengths, correct = predictions.lengths, predictions.correct
     if lengths.min() == lengths.max():
         return Text(f"All {len(lengths):,} test rows have {int(lengths[0]):,} steps.")
+    scored = predictions.numbers
     names, means, above, below, hover = [], [], [], [], []
     for low, high in length_bins(lengths):
         inside = correct[(lengths >= low) & (lengths <= high)].astype(np.float64)
         mean = float(inside.mean())
-        least, most = wilson_interval(mean, len(inside))
+        least, most = (mean, mean) if scored else wilson_interval(mean, len(inside))
         name = f"{low:,}" if low == high else f"{low:,}-{high:,}"
         names.append(name)
         means.append(mean)
         above.append(most - mean)
         below.append(mean - least)
-        hover.append(f"{name} steps: {mean:.4f} right<br>{len(inside):,} rows, 95 %: {least:.3f} to {most:.3f}")
-    figure = new_figure(x_title="steps", y_title="share of right answers", height=320)
+        sure = "" if scored else f", 95 %: {least:.3f} to {most:.3f}"
+        hover.append(f"{name} steps: {mean:.4f}{'' if scored else ' right'}<br>{len(inside):,} rows{sure}")
+    title = "1 - squared error (of standardised targets), at least 0" if scored else "share of right answers"
+    figure = new_figure(x_title="steps", y_title=title, height=320)
     figure.add_trace(
         graph_objects().Scatter(
             x=names, y=means, customdata=hover, hovertemplate="%{customdata}<extra></extra>", mode="markers",
@@ -125,8 +128,9 @@ def length_block(predictions: Predictions) -> Block:
         )
     )  # fmt: skip
     figure.update_xaxes(type="category")
-    caption = "Groups of about as many test rows each; the lines are Wilson's 95 % intervals."
-    return Figure(figure, "Length and accuracy", caption)
+    caption = "Groups of about as many test rows each"
+    caption += "." if scored else "; the lines are Wilson's 95 % intervals."
+    return Figure(figure, "Length and score" if scored else "Length and accuracy", caption)
 
 
 def length_bins(lengths: np.ndarray) -> list[tuple[int, int]]:

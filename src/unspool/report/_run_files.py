@@ -26,15 +26,18 @@ class Predictions:
     lengths : array of shape (R,)
         Steps of every row.
     correct : array of shape (R,)
-        Share of right answers in every row, from 0 to 1.
+        Share of right answers in every row, from 0 to 1; of numbers 1 less the squared error, at least 0.
     labels, predicted : array of shape (R,), or None
         True and predicted classes, for a classifier of rows.
+    numbers : bool
+        Whether numbers are predicted.
     """
 
     lengths: np.ndarray
     correct: np.ndarray
     labels: np.ndarray | None
     predicted: np.ndarray | None
+    numbers: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,13 +135,22 @@ def _read_predictions(path: Path) -> Predictions | None:
     if ("labels" in arrays) != ("predicted" in arrays):
         raise _damaged(path, "it has only one of the arrays labels and predicted")
     rows = arrays["lengths"].shape
-    for name, array in arrays.items():
+    for name in ("lengths", "correct", "labels", "predicted"):
+        array = arrays.get(name)
+        if array is None:
+            continue
         kinds = "f" if name == "correct" else "iu"
         if array.ndim != 1 or array.shape != rows or array.dtype.kind not in kinds:
             raise _damaged(path, f"{name} is of type {array.dtype} and shape {array.shape}")
         if array.size and not (array.min() >= 0 and (name != "correct" or array.max() <= 1)):
             raise _damaged(path, f"{name} has values from {array.min():g} to {array.max():g}")
-    return Predictions(arrays["lengths"], arrays["correct"], arrays.get("labels"), arrays.get("predicted"))
+    return Predictions(
+        arrays["lengths"],
+        arrays["correct"],
+        arrays.get("labels"),
+        arrays.get("predicted"),
+        numbers=bool(arrays.get("found", arrays["lengths"][:0]).size),
+    )
 
 
 def _damaged(path: Path, reason: str) -> RunError:

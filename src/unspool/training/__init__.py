@@ -30,6 +30,7 @@ else:
     from unspool.training.recipes import mnist_recipe as mnist_recipe
     from unspool.training.recipes import names_recipe as names_recipe
     from unspool.training.recipes import promoters_recipe as promoters_recipe
+    from unspool.training.recipes import sequences_recipe as sequences_recipe
     from unspool.training.recipes import shakespeare_recipe as shakespeare_recipe
     from unspool.training.recipes import splice_recipe as splice_recipe
     from unspool.training.recipes import tags_recipe as tags_recipe

@@ -17,9 +17,21 @@ from unspool.data import (
 )
 from unspool.training.errors import RunError
 from unspool.training.recipes import Recipe
+from unspool.training.recipes._recipe import PER_SEQUENCE
 from unspool.training.sources import Sequences, Stream
 
-_EVALUATION_BATCH = 256
+_EVALUATION_BATCH, _EVALUATION_STEPS = 256, 1_000_000
+
+
+def evaluation_batch(longest: int) -> int:
+    """Return how many sequences are evaluated together.
+
+    Parameters
+    ----------
+    longest : int
+        The steps of the longest: there is memory for about a million steps.
+    """
+    return max(1, min(_EVALUATION_BATCH, _EVALUATION_STEPS // longest))
 
 
 class Batches(Protocol):
@@ -50,7 +62,7 @@ class SequenceBatches:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        per_step = recipe.objective in ("class-per-step", "labels-per-step")
+        per_step = recipe.objective not in PER_SEQUENCE
         if per_step and recipe.batching == "ragged":
             raise RunError(
                 f"received batching 'ragged' for {recipe.dataset}, which has a target for every step; expected padded, "
@@ -69,7 +81,7 @@ class SequenceBatches:
     def evaluate(self, rows: Sequences, rank: int, num_replicas: int) -> BatchLoader[Any]:
         """Return the batches of an evaluation, in order."""
         sampler = ResumableBatchSampler(
-            len(rows), _EVALUATION_BATCH, shuffle=False, rank=rank, num_replicas=num_replicas
+            len(rows), evaluation_batch(self.recipe.num_steps), shuffle=False, rank=rank, num_replicas=num_replicas
         )
         return BatchLoader(rows, sampler, self._collate)
 

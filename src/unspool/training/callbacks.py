@@ -57,6 +57,8 @@ class RunRecord(Checkpoint):
         Where to write; it exists.
     checkpoint_every, log_every : int
         Steps between two checkpoints, and two rows of the log, within an epoch.
+    patience : int, optional
+        Epochs after the best one with which training ends.
 
     Attributes
     ----------
@@ -64,10 +66,11 @@ class RunRecord(Checkpoint):
         Whether training has begun: what a run continues from has been taken up then.
     """
 
-    def __init__(self, directory: Path, checkpoint_every: int, log_every: int) -> None:
+    def __init__(self, directory: Path, checkpoint_every: int, log_every: int, patience: int | None = None) -> None:
         self.directory = directory
         self.checkpoint_every = checkpoint_every
         self.log_every = log_every
+        self.patience = patience
         self.rows: list[dict[str, float]] = []
         self.best: dict[str, float] | None = None
         self.started = False
@@ -105,6 +108,7 @@ class RunRecord(Checkpoint):
         self.started = True
         self._started = time.perf_counter()
         self._write_log(trainer)
+        self._stop_if_due(trainer)
 
     @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -139,6 +143,11 @@ class RunRecord(Checkpoint):
             self.best = row
             trainer.save_checkpoint(self.directory / BEST, weights_only=False)
         trainer.save_checkpoint(self.directory / LAST, weights_only=False)
+        self._stop_if_due(trainer)
+
+    def _stop_if_due(self, trainer: pl.Trainer) -> None:
+        if self.patience is not None and self.best is not None and self.last is not None:
+            trainer.should_stop = self.last["epoch"] - self.best["epoch"] >= self.patience
 
     def _append(self, trainer: pl.Trainer, values: dict[str, float]) -> dict[str, float]:
         row = {

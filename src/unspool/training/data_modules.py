@@ -86,6 +86,14 @@ class SequenceData(pl.LightningDataModule):
             self._tokenizer = self._source.tokenizer(self.recipe, self.data_dir)
         return self._tokenizer
 
+    def notes(self) -> list[str]:
+        """Return lines to tell the user of the data."""
+        return self._source.notes(self.recipe, self.data_dir)
+
+    def split(self) -> dict[str, list[str]] | None:
+        """Return what went into which part, by id, or None where that is known."""
+        return None if self._source.split is None else self._source.split(self.recipe, self.data_dir)
+
     def normalisation(self) -> tuple[Tensor, Tensor] | None:
         """Return what to subtract from raw features and what to divide by then, each (I,); None for tokens."""
         return None if self._source.normalise is None else self._source.normalise(self.train)

@@ -3,17 +3,17 @@
 from pathlib import Path
 from typing import Literal
 
-from torchmetrics.functional.classification import multiclass_confusion_matrix
-
 from unspool._reading import damage_as
 from unspool.data import WORD_LENGTH, DataError, WordEncoder
 from unspool.training.checkpoint_form import not_finite
 from unspool.training.checkpoint_io import read_checkpoint
 from unspool.training.data_modules import SequenceData
 from unspool.training.errors import RunError
+from unspool.training.metrics import confusion_of, metrics_of
 from unspool.training.models import parameter_count
 from unspool.training.module import SequenceModule
 from unspool.training.results import Evaluation
+from unspool.training.sequence_parts import SequenceEncoder
 from unspool.training.sources import Rows, source_of
 from unspool.training.trainer import make_trainer, quiet_lightning
 
@@ -57,7 +57,15 @@ def _check_tokenizer(module: SequenceModule, checkpoint: str | Path) -> None:
         tokenizer = source_of(module.recipe).read_tokenizer(module.tokenizer)
     except DataError as error:
         raise RunError(f"{checkpoint}: {error}") from error
-    recipe, size = module.recipe, tokenizer.vocabulary_size
+    recipe = module.recipe
+    if isinstance(tokenizer, SequenceEncoder):
+        if tokenizer.input_size != recipe.input_size:
+            raise RunError(
+                f"{checkpoint}: its encoder makes {tokenizer.input_size} features; expected those of a model of "
+                f"{recipe.input_size}"
+            )
+        return
+    size = tokenizer.vocabulary_size
     characters = tokenizer.alphabet_size if isinstance(tokenizer, WordEncoder) else 0
     if recipe.embedding_size is None or size > recipe.input_size or characters > recipe.alphabet_size:
         raise RunError(
@@ -121,7 +129,6 @@ def evaluate(
         loader = data.test_dataloader() if split == "test" else data.val_dataloader()
         trainer.test(module, dataloaders=loader, verbose=False)
     rows = module.test_rows()
-    confusion = multiclass_confusion_matrix(rows.predicted, rows.labels, module.recipe.num_classes)
     return Evaluation(
         recipe=module.recipe,
         parameters=parameter_count(module),
@@ -129,6 +136,7 @@ def evaluate(
         loss=float(trainer.callback_metrics["test_loss"]),
         sequences=len(rows.lengths),
         steps=int(rows.lengths.sum()),
-        confusion=confusion.tolist() if len(rows.labels) else None,
+        confusion=confusion_of(module, rows),
         class_names=module.class_names,
+        metrics=metrics_of(module, rows),
     )

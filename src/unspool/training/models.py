@@ -3,14 +3,20 @@
 B sequences, T steps, N steps of all sequences together, I features, K classes, labels or tokens.
 """
 
+import sys
+from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from unspool._reading import brief, damage_as
+from unspool.cells import require_cell
 from unspool.data import RaggedBatch
-from unspool.layers import GRU, LSTM, SimpleRNN
+from unspool.layers import GRU, LSTM, RNN, Bidirectional, SimpleRNN
 from unspool.training.characters import CharacterReader
+from unspool.training.errors import RunError
 from unspool.training.recipes import LayerSpec, Recipe
 
 _LAYERS = {"simple_rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
@@ -30,6 +36,11 @@ class SequenceNetwork(nn.Module):
     ----------
     recipe : Recipe
         The layers and sizes.
+
+    Raises
+    ------
+    RunError
+        If a cell of the user's cannot be imported or made.
 
     Notes
     -----
@@ -173,25 +184,59 @@ class SequenceNetwork(nn.Module):
 
 def _layer(spec: LayerSpec, input_size: int, recipe: Recipe, whole_sequence: bool) -> nn.Module:
     """Return the recurrent layer of a spec: its outputs (B, T, H), or the last (B, H), and its final state."""
-    options: dict[str, Any] = {"activation": spec.activation} if spec.activation is not None else {}
+    options: dict[str, Any] = {"batch_first": True, "return_sequences": whole_sequence, "return_state": True}
     if recipe.execution == "static":
         options |= {"unroll": True, "num_steps": recipe.num_steps}
+    if spec.cell is not None:
+        one_way = [
+            RNN(own_cell(spec.cell, input_size, spec.hidden_size), reverse=back, **options)
+            for back in ((False, True) if spec.bidirectional else (False,))
+        ]
+        return Bidirectional(*one_way) if spec.bidirectional else one_way[0]
+    if spec.activation is not None:
+        options["activation"] = spec.activation
     return cast(
         nn.Module,
         _LAYERS[spec.kind](
             input_size,
             spec.hidden_size,
-            batch_first=True,
             bidirectional=spec.bidirectional,
             recurrent_bias=spec.recurrent_bias,
             input_dropout=spec.input_dropout,
             recurrent_dropout=spec.recurrent_dropout,
             init=spec.init,
-            return_sequences=whole_sequence,
-            return_state=True,
             **options,
         ),
     )
+
+
+def own_cell(name: str, input_size: int, hidden_size: int) -> nn.Module:
+    """Make a cell of the user's.
+
+    Parameters
+    ----------
+    name : str
+        ``module:Class``; the module is imported as Python would, or from the working directory.
+    input_size, hidden_size : int
+        What the class gets.
+
+    Raises
+    ------
+    RunError
+        If there is no such class of cells, or it cannot be made of two sizes.
+    """
+    module, _, attribute = name.partition(":")
+    with damage_as(RunError, f"received the cell {name!r}; expected module:Class, a class that can be imported"):
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))
+        found = getattr(import_module(module), attribute)
+    # Of a stranger's checkpoint nothing is called but a class of modules.
+    if not isinstance(found, type) or not issubclass(found, nn.Module):
+        raise RunError(f"received the cell {name!r}, which is {brief(found)}; expected a class of torch.nn.Module")
+    with damage_as(RunError, f"{name} makes no cell when called with ({input_size}, {hidden_size})"):
+        cell = found(input_size, hidden_size)
+        require_cell(cell)
+        return cell
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -21,13 +21,15 @@ class TestRows(NamedTuple):
     """The test sequences one by one.
 
     ``lengths`` int64 (R,) and ``correct`` float32 (R,), the share of right answers in a sequence; for classes also
-    ``labels`` and ``predicted`` int64 (R,), otherwise empty.
+    ``labels`` and ``predicted`` int64 (R,), otherwise empty. ``expected`` and ``found`` are as in `Scored`.
     """
 
     lengths: Tensor
     correct: Tensor
     labels: Tensor
     predicted: Tensor
+    expected: Tensor
+    found: Tensor
 
 
 class SequenceModule(pl.LightningModule):
@@ -149,7 +151,7 @@ class SequenceModule(pl.LightningModule):
         rows = {}
         for name, metric in self._rows.items():
             values = torch.atleast_1d(torch.as_tensor(metric.compute() if metric.update_called else []))
-            rows[name] = values.float() if name == "correct" else values.long()
+            rows[name] = values.long() if name in ("lengths", "labels", "predicted") else values.float()
         return TestRows(**rows)
 
     def _log_epoch(self, part: str) -> None:

@@ -7,12 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unspool.data import DataError, WordEncoder, check_text, pad_sequences, read_sequences, read_texts, read_words
+from unspool.data import (
+    DataError,
+    TextTokenizer,
+    WordEncoder,
+    check_text,
+    pad_sequences,
+    read_sequences,
+    read_texts,
+    read_words,
+)
 from unspool.training.errors import RunError
 from unspool.training.evaluate import load_module
 from unspool.training.module import SequenceModule
 from unspool.training.recipes import Recipe
 from unspool.training.results import Prediction
+from unspool.training.sequence_predict import predict_own
 from unspool.training.sources import source_of
 
 _BATCH = 256
@@ -64,6 +74,10 @@ def predict(
         raise RunError(f"received {received}; expected either --text, with a text to classify, or --input, with a file")
     module = load_module(checkpoint)
     recipe = module.recipe
+    if recipe.dataset == "sequences":
+        if not files or text_column or encoding:
+            raise RunError(f"{checkpoint}: {_no_tokenizer(recipe)}")
+        return list(predict_own(module, files))
     if recipe.objective not in ("classes", "class-per-step"):
         other = "unspool evaluate tests it"
         if recipe.objective == "next-token":
@@ -109,6 +123,7 @@ def _encoder(module: SequenceModule) -> Callable[[Any], list[Tensor]] | None:
     tokenizer, longest = source.read_tokenizer(module.tokenizer), module.recipe.num_steps
     if isinstance(tokenizer, WordEncoder):
         return lambda sentences: [tokenizer.encode(words) for words in sentences]
+    assert isinstance(tokenizer, TextTokenizer)
     # As `TokenDataset` cuts the texts of the training.
     return lambda texts: [sequence[-longest:] for sequence in tokenizer.encode_batch(texts)]
 

@@ -43,6 +43,8 @@ class RunResult:
         Mean over the epochs, validation and checkpoints included, in seconds.
     class_names : tuple of str
         What each class, label or token is called.
+    metrics : dict of str to float
+        Further figures of the test: see `unspool.training.metrics`.
     command : str or None
         The command line of the run, where there was one.
     versions, machine : dict
@@ -62,6 +64,7 @@ class RunResult:
     command: str | None
     versions: dict[str, str]
     machine: dict[str, Any]
+    metrics: dict[str, float] = field(default_factory=dict)
 
     @property
     def checkpoint(self) -> Path:
@@ -142,7 +145,8 @@ def write_rows(directory: Path, rows: TestRows) -> None:
         If it cannot be written.
     """
     content = io.BytesIO()
-    np.savez_compressed(content, **{name: values.cpu().numpy() for name, values in rows._asdict().items()})
+    arrays = {name: values.cpu().numpy() for name, values in rows._asdict().items()}
+    np.savez_compressed(content, **arrays)
     write_whole(directory / ROWS, content.getbuffer())
 
 
@@ -158,15 +162,19 @@ class Evaluation(NamedTuple):
     parameters : int
         Number of trained numbers.
     accuracy : float
-        Share of right answers, 0 to 1; for chords, of right keys over those right, missed or wrong.
+        Share of right answers, 0 to 1; for chords, of right keys over those right, missed or wrong; for numbers, how
+        much smaller the squared error is than that of the mean of the training data.
     loss : float
-        Mean in nats: per sequence, per step for chords, per character for a text.
+        Mean in nats: per sequence, per step for chords, per character for a text; for numbers, the squared error over
+        the variance in the training data.
     sequences, steps : int
         How many there were.
     confusion : list of list of int, or None
         For K classes K rows; None where there are no classes.
     class_names : tuple of str
         What each class is called.
+    metrics : dict of str to float
+        Further figures: see `unspool.training.metrics`.
     """
 
     recipe: Recipe
@@ -177,6 +185,7 @@ class Evaluation(NamedTuple):
     steps: int
     confusion: list[list[int]] | None
     class_names: tuple[str, ...]
+    metrics: dict[str, float] = {}  # noqa: RUF012 - never changed
 
     def __repr__(self) -> str:
         """A line; the fields tell more."""
@@ -195,15 +204,15 @@ class Evaluation(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """The class of one sequence, or of one of its steps.
+    """The class of one sequence, or of one of its steps, or numbers for it.
 
     Attributes
     ----------
     index : int
         The sequence's place in the file, from 0.
-    label : str
-        The name of the likeliest class.
-    probability : float
+    label : str or None
+        The name of the likeliest class, where the model tells classes apart.
+    probability : float or None
         What the model gives it, 0 to 1.
     probabilities : dict of str to float
         What it gives to each class, by name.
@@ -213,12 +222,21 @@ class Prediction:
         The step's place in the sequence, from 0, where each step has a class.
     word : str or None
         The word at this step, if it is one.
+    id : str or None
+        What the source calls the sequence.
+    time : float, str or None
+        When the step was, where the source says so.
+    values : dict of str to float
+        Numbers that the model predicts, in the units of the training data.
     """
 
     index: int
-    label: str
-    probability: float
+    label: str | None = None
+    probability: float | None = None
     probabilities: dict[str, float] = field(default_factory=dict)
     file: str | None = None
     step: int | None = None
     word: str | None = None
+    id: str | None = None
+    time: float | str | None = None
+    values: dict[str, float] = field(default_factory=dict)

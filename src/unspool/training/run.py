@@ -18,6 +18,7 @@ from unspool.training.checkpoint_form import check_progress, not_finite
 from unspool.training.checkpoint_io import AtomicCheckpointIO, read_checkpoint, write_text
 from unspool.training.data_modules import SequenceData
 from unspool.training.errors import RunError
+from unspool.training.metrics import metrics_of
 from unspool.training.models import parameter_count
 from unspool.training.module import SequenceModule
 from unspool.training.progress import EpochProgress
@@ -27,7 +28,7 @@ from unspool.training.run_lock import alone_in
 from unspool.training.summary import LayerSummary
 from unspool.training.trainer import make_trainer, quiet_lightning, torch_threads
 
-RECIPE = "recipe.json"
+RECIPE, SPLIT = "recipe.json", "split.json"
 _OWN_FILES = (RECIPE, LOG, LAST, BEST, ROWS, RESULT)
 
 
@@ -104,6 +105,9 @@ def fit(
     data = SequenceData(recipe, data_dir, tokenizer)
     data.load()
     normalisation = data.normalisation()
+    if is_main_process():
+        for note in data.notes():
+            report(note)
     torch.manual_seed(recipe.seed)
     module = SequenceModule(recipe.to_dict(), data.class_names, data.tokenizer())
     if normalisation is not None:
@@ -112,7 +116,7 @@ def fit(
         # Lightning converts after it has loaded a checkpoint, which would then lose digits.
         module.double()
     parameters = parameter_count(module)
-    record = RunRecord(directory, recipe.checkpoint_every, recipe.log_every)
+    record = RunRecord(directory, recipe.checkpoint_every, recipe.log_every, recipe.patience)
     callbacks: list[Callback] = [StepSeeds(recipe.seed), record]
     if show:
         callbacks += [EpochProgress(), LayerSummary()]
@@ -136,6 +140,9 @@ def fit(
         if is_main_process():
             stack.enter_context(alone_in(directory, report))
             _start(recipe, directory, resume)
+            split = data.split()
+            if split is not None:
+                write_text(directory / SPLIT, json.dumps(split, indent=1) + "\n")
         try:
             with _continuing(checkpoint, record):
                 trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -152,6 +159,7 @@ def fit(
             report("interrupted; the same command with --resume continues")
             signal_number = signal.SIGTERM if isinstance(end, SIGTERMException) else signal.SIGINT
             raise SystemExit(128 + signal_number) from None
+        rows = module.test_rows()  # all devices, since they exchange theirs
         result = RunResult(
             directory=directory,
             recipe=recipe,
@@ -166,8 +174,8 @@ def fit(
             command=command,
             versions=versions("unspool", "torch", "lightning", "numpy"),
             machine=describe_machine(),
+            metrics=metrics_of(module, rows),
         )
-        rows = module.test_rows()  # all devices, since they exchange theirs
         if trainer.is_global_zero:
             write_rows(directory, rows)
             result.write()
@@ -261,7 +269,7 @@ def _start(recipe: Recipe, directory: Path, resume: bool) -> None:
     """Make the directory ready: a run that is not resumed finds it without the files of a former one."""
     if not resume:
         try:
-            for name in (*_OWN_FILES, REPORT):
+            for name in (*_OWN_FILES, REPORT, SPLIT):
                 (directory / name).unlink(missing_ok=True)
         except OSError as error:
             raise RunError(

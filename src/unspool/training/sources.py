@@ -34,9 +34,10 @@ from unspool.data import (
     token_dataset,
 )
 from unspool.data.datasets import NAME_CHARACTERS, NUCLEOTIDES
+from unspool.training import sequence_parts
 from unspool.training.errors import RunError
 from unspool.training.recipes import Recipe
-from unspool.training.recipes._recipe import Objective
+from unspool.training.recipes._recipe import PER_SEQUENCE, Objective
 from unspool.training.tag_parts import OPTIONS as TAG_OPTIONS
 from unspool.training.tag_parts import load_parts as load_tags
 from unspool.training.tag_parts import train_encoder
@@ -148,22 +149,30 @@ class Source(NamedTuple):
         Whether a step is a word's number and those of its characters.
     options : mapping of str to tuple of type
         What `load` and `tokenizer` read of the recipe's options.
-    objective : {"classes", "class-per-step", "labels-per-step", "next-token"}
-        What its targets are for.
+    objectives : tuple of str
+        What its targets may be for.
+    notes : callable
+        Gets the recipe and the directory of the data; returns lines to tell the user of the data.
+    split : callable
+        Gets the same; returns what went into which part, by id. None where the data set or the file says so.
     """
 
-    load: Callable[[Recipe, Part, DataDir], Rows | LabelledTexts | TaggedSentences]
+    load: Callable[[Recipe, Part, DataDir], Rows | LabelledTexts | TaggedSentences | sequence_parts.Sequences]
     has_validation: bool = False
     repeats: bool = False
     normalise: Callable[[Any], tuple[Tensor, Tensor]] | None = None
     tokenizer: Callable[[Recipe, DataDir], str | None] | None = None
-    read_tokenizer: Callable[[str], TextTokenizer | WordEncoder] = TextTokenizer.from_json
+    read_tokenizer: Callable[[str], TextTokenizer | WordEncoder | sequence_parts.SequenceEncoder] = (
+        TextTokenizer.from_json
+    )
     tokenize: Callable[[Any, Any, Recipe], Rows] | None = None
     encode: Callable[[Sequence[str]], list[Tensor]] | None = None
     characters: str = ""
     has_characters: bool = False
     options: Mapping[str, tuple[type, ...]] = MappingProxyType({})
-    objective: Objective = "classes"
+    objectives: tuple[Objective, ...] = ("classes",)
+    notes: Callable[[Recipe, DataDir], list[str]] = lambda _recipe, _data_dir: []
+    split: Callable[[Recipe, DataDir], dict[str, list[str]]] | None = None
 
 
 def standardise(rows: Sequences) -> tuple[Tensor, Tensor]:
@@ -250,6 +259,28 @@ def _tags_encoder(recipe: Recipe, data_dir: DataDir) -> str:
     return train_encoder(recipe.options, _tags(recipe, "train", data_dir)).to_json()
 
 
+def _own(recipe: Recipe, part: Part, data_dir: DataDir) -> sequence_parts.Sequences:
+    return sequence_parts.load_parts(recipe.options, recipe.held_out, data_dir)[part]
+
+
+def _own_encoder(recipe: Recipe, data_dir: DataDir) -> str:
+    return sequence_parts.SequenceEncoder.fit(_own(recipe, "train", data_dir), recipe.options).to_json()
+
+
+def _own_notes(recipe: Recipe, data_dir: DataDir) -> list[str]:
+    return sequence_parts.notes(
+        sequence_parts.load_parts(recipe.options, recipe.held_out, data_dir),
+        recipe.options,
+        recipe.layers[0].hidden_size,
+        recipe.limit_train,
+    )
+
+
+def _own_split(recipe: Recipe, data_dir: DataDir) -> dict[str, list[str]]:
+    parts = sequence_parts.load_parts(recipe.options, recipe.held_out, data_dir)
+    return {name: list(part.ids) for name, part in parts.items()}
+
+
 def _lm(recipe: Recipe, part: Part, data_dir: DataDir) -> Stream:
     options = recipe.options
     path = find_file(Path(options["data"]), options["sha256"], data_dir)
@@ -279,8 +310,8 @@ SOURCES: dict[str, Source] = {
         characters=NUCLEOTIDES,
         options={"fold": (int,), "folds": (int,)},
     ),
-    "chorales": Source(_chorales, has_validation=True, objective="labels-per-step"),
-    "shakespeare": Source(_shakespeare, has_validation=True, objective="next-token"),
+    "chorales": Source(_chorales, has_validation=True, objectives=("labels-per-step",)),
+    "shakespeare": Source(_shakespeare, has_validation=True, objectives=("next-token",)),
     "tags": Source(
         _tags,
         has_validation=True,
@@ -289,13 +320,24 @@ SOURCES: dict[str, Source] = {
         tokenize=lambda rows, encoder, _recipe: TagDataset(rows, encoder),
         has_characters=True,
         options=TAG_OPTIONS,
-        objective="class-per-step",
+        objectives=("class-per-step",),
+    ),
+    "sequences": Source(
+        _own,
+        has_validation=True,
+        tokenizer=_own_encoder,
+        read_tokenizer=sequence_parts.SequenceEncoder.from_json,
+        tokenize=lambda rows, encoder, _recipe: sequence_parts.encode_rows(rows, encoder),
+        options=sequence_parts.OPTIONS,
+        objectives=("classes", "numbers", "class-per-step", "numbers-per-step"),
+        notes=_own_notes,
+        split=_own_split,
     ),
     "lm": Source(
         _lm,
         has_validation=True,
         options=dict.fromkeys(("data", "sha256", "encoding"), (str,)),
-        objective="next-token",
+        objectives=("next-token",),
     ),
 }
 
@@ -317,11 +359,12 @@ def source_of(recipe: Recipe) -> Source:
     if recipe.dataset not in SOURCES:
         raise RunError(f"received dataset {recipe.dataset!r}; expected one of {', '.join(sorted(SOURCES))}")
     source = SOURCES[recipe.dataset]
-    if recipe.objective != source.objective or (recipe.pooling == "none") == (source.objective == "classes"):
-        pooling = "last, mean or max" if source.objective == "classes" else "none"
+    one_each = recipe.objective in PER_SEQUENCE
+    if recipe.objective not in source.objectives or (recipe.pooling == "none") == one_each:
+        pooling = "last, mean or max" if source.objectives[0] in PER_SEQUENCE else "none"
         raise RunError(
             f"received a recipe for {recipe.dataset} with objective={recipe.objective} and pooling={recipe.pooling}; "
-            f"expected {source.objective} and {pooling}"
+            f"expected {' or '.join(source.objectives)} and {pooling}"
         )
     if source.has_characters != (recipe.character_size > 0):
         expected = "1 or more" if source.has_characters else "0"

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +20,10 @@ from unspool._writing import write_whole
 from unspool.exporting import OnnxFile
 from unspool.training.checkpoint_io import write_text
 from unspool.training.errors import RunError
+from unspool.training.recipes._recipe import NUMBERS
 from unspool.training.results import Evaluation, Prediction, RunResult
+
+_SCORES = dict.fromkeys(NUMBERS, "R2 against the training mean")
 
 
 def print_result(console: Console, result: RunResult) -> None:
@@ -28,15 +31,21 @@ def print_result(console: Console, result: RunResult) -> None:
     recipe = result.recipe
     table = Table(title=f"{recipe.dataset}: {recipe.model}, {recipe.execution}", box=box.SIMPLE_HEAD)
     table.add_column("")
-    table.add_column("accuracy", justify="right")
+    table.add_column(_SCORES.get(recipe.objective, "accuracy"), justify="right")
     table.add_column("loss", justify="right")
     table.add_row(f"held out, after epoch {result.epoch} of {recipe.epochs}", *_figures(result, "val"))
     table.add_row("test", *_figures(result, "test"))
     console.print(table)
+    if result.metrics:
+        console.print(f"test: {_listed(result.metrics)}", highlight=False)
     console.print(
         f"{result.parameters:,} parameters, {result.seconds_per_epoch:.2f} seconds per epoch", highlight=False
     )
     console.print(f"checkpoint: {result.checkpoint}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _listed(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
 
 
 def _figures(result: RunResult, part: str) -> tuple[str, str]:
@@ -72,7 +81,10 @@ def print_evaluation(console: Console, evaluation: Evaluation) -> None:
     size = f"{evaluation.steps:,} steps"
     if recipe.objective != "next-token":
         size = f"{evaluation.sequences:,} sequences, {size}"
-    console.print(f"accuracy {evaluation.accuracy:.4f}, loss {evaluation.loss:.4f} on {size}", highlight=False)
+    score = _SCORES.get(recipe.objective, "accuracy")
+    console.print(f"{score} {evaluation.accuracy:.4f}, loss {evaluation.loss:.4f} on {size}", highlight=False)
+    if evaluation.metrics:
+        console.print(_listed(evaluation.metrics), highlight=False)
 
 
 def _confusion(counts: list[list[int]], names: Sequence[str]) -> Table:
@@ -94,22 +106,29 @@ def _cell(count: int, correct: bool) -> str:
 
 
 def print_predictions(console: Console, predictions: Sequence[Prediction]) -> None:
-    """Print the class of each sequence, or step, and the model's probability of it."""
+    """Print the class of each sequence, or step, and the model's probability of it, or its numbers."""
     files = len({prediction.file for prediction in predictions}) > 1
-    words = any(prediction.word is not None for prediction in predictions)
-    # What users wrote is Text, in which nothing is markup.
+    shown: dict[str, Callable[[Prediction], object]] = {
+        "file": lambda one: one.file if files else None,
+        "index": lambda one: one.index,
+        "id": lambda one: one.id,
+        "step": lambda one: one.step if one.id is not None else None,
+        "time": lambda one: one.time,
+        "word": lambda one: one.word,
+        "class": lambda one: one.label,
+        "probability": lambda one: None if one.probability is None else f"{one.probability:.4f}",
+    }
+    for name in dict.fromkeys(name for one in predictions for name in one.values):
+        shown[name] = lambda one, name=name: f"{one.values[name]:.6g}"
+    columns = {name: [of(one) for one in predictions] for name, of in shown.items()}
+    columns = {name: values for name, values in columns.items() if any(value is not None for value in values)}
     table = Table(box=box.SIMPLE_HEAD)
-    if files:
-        table.add_column("file")
-    table.add_column("index", justify="right")
-    if words:
-        table.add_column("word")
-    table.add_column("class")
-    table.add_column("probability", justify="right")
-    for one in predictions:
-        before = [Text(printable(one.file or ""))] * files
-        word = [Text(printable(one.word or ""))] * words
-        table.add_row(*before, str(one.index), *word, Text(printable(one.label)), f"{one.probability:.4f}")
+    for name in columns:
+        text = name in ("file", "id", "time", "word", "class")
+        table.add_column(name, justify="left" if text else "right")
+    for row in zip(*columns.values(), strict=True):
+        # What users wrote is Text, in which nothing is markup.
+        table.add_row(*(Text(printable("" if value is None else str(value))) for value in row))
     console.print(table)
 
 
@@ -174,9 +193,9 @@ def _present(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _cells(prediction: Prediction) -> dict[str, Any]:
     """Return the columns of a table's row: where it comes from, the class, and the probability of every class."""
-    names = ("file", "index", "step", "word", "label", "probability")
+    names = ("file", "index", "id", "step", "time", "word", "label", "probability")
     shares = {f"p_{name}": share for name, share in prediction.probabilities.items()}
-    return _present({name: getattr(prediction, name) for name in names}) | shares
+    return _present({name: getattr(prediction, name) for name in names}) | shares | prediction.values
 
 
 def _no_formula(text: str) -> str:

@@ -12,6 +12,7 @@ from unspool.training.recipes.lm import lm_recipe as lm_recipe
 from unspool.training.recipes.mnist import mnist_recipe as mnist_recipe
 from unspool.training.recipes.names import names_recipe as names_recipe
 from unspool.training.recipes.promoters import promoters_recipe as promoters_recipe
+from unspool.training.recipes.sequences import sequences_recipe as sequences_recipe
 from unspool.training.recipes.shakespeare import shakespeare_recipe as shakespeare_recipe
 from unspool.training.recipes.splice import splice_recipe as splice_recipe
 from unspool.training.recipes.tags import tags_recipe as tags_recipe

@@ -11,7 +11,7 @@ from unspool.training.errors import RunError
 _MOST = 2**31 - 1
 _LEAST = {
     **dict.fromkeys(("hidden_size", "input_size", "embedding_size", "num_classes", "num_steps", "batch_size"), 1),
-    **dict.fromkeys(("checkpoint_every", "log_every", "threads", "limit_train"), 1),
+    **dict.fromkeys(("checkpoint_every", "log_every", "threads", "limit_train", "patience"), 1),
 }
 """Of all other numbers it is 0."""
 _SHARES = ("input_dropout", "recurrent_dropout", "dropout_after", "embedding_dropout")
@@ -74,6 +74,8 @@ def _is(value: Any, hint: Any) -> bool:
         return isinstance(value, str) and value in get_args(hint)
     if origin is dict:
         return isinstance(value, dict) and all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
+    if origin is tuple:
+        return isinstance(value, list | tuple) and all(_is(part, get_args(hint)[0]) for part in value)
     if hint is float:
         return type(value) in (int, float)
     return type(value) is hint

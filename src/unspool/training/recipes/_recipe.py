@@ -10,7 +10,11 @@ from unspool.training.recipes._form import check_fields, check_list
 ModelName = Literal["simple_rnn", "lstm", "gru"]
 Execution = Literal["dynamic", "static"]
 Batching = Literal["ragged", "padded", "bucketed", "same-length", "single"]
-Objective = Literal["classes", "class-per-step", "labels-per-step", "next-token"]
+Objective = Literal["classes", "numbers", "class-per-step", "numbers-per-step", "labels-per-step", "next-token"]
+PER_SEQUENCE: tuple[Objective, ...] = ("classes", "numbers")
+"""Objectives with one target for each sequence."""
+NUMBERS: tuple[Objective, ...] = ("numbers", "numbers-per-step")
+"""Objectives whose targets are numbers, not classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +23,8 @@ class LayerSpec:
 
     `kind`, `hidden_size`, `activation` (``None``: the layer's own), `bidirectional`, `recurrent_bias`, `init`,
     `input_dropout` and `recurrent_dropout` are those of the layers; `dropout_after` is the probability of the dropout
-    on the layer's outputs.
+    on the layer's outputs. `cell`, as ``module:Class``, is a cell of one's own in the place of the layer's: a module
+    that is made by ``Class(input_size, hidden_size)`` and whose outputs are of the hidden size.
     """
 
     kind: ModelName
@@ -31,6 +36,7 @@ class LayerSpec:
     input_dropout: float = 0.0
     recurrent_dropout: float = 0.0
     dropout_after: float = 0.0
+    cell: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +49,9 @@ class Recipe:
         What is trained, on what, and whether the time loop is looped (dynamic) or unrolled (static).
     options : dict
         What the data set's source wants to know besides; plain values.
-    objective : {"classes", "class-per-step", "labels-per-step", "next-token"}
-        What is predicted: one class per sequence, one after every step, a set of labels after every step, or the next
-        token of a stream whose state is carried from batch to batch.
+    objective : {"classes", "numbers", "class-per-step", "numbers-per-step", "labels-per-step", "next-token"}
+        What is predicted: one class, or numbers, per sequence or after every step, a set of labels after every step, or
+        the next token of a stream whose state is carried from batch to batch.
     layers : tuple of LayerSpec
         The recurrent layers, first to last.
     pooling : {"last", "mean", "max", "none"}
@@ -64,13 +70,15 @@ class Recipe:
         Where a step is a word's number and those of its characters, how many different characters there are, and the
         features that are read of a word's characters in each direction; 0 where it is not.
     num_classes, num_steps : int
-        Classes (or labels of a step, or tokens), and the longest sequence; the static mode has exactly `num_steps`
-        steps. A stream is read in windows of `num_steps`.
+        Classes (or labels of a step, or tokens, or numbers to predict), and the longest sequence; the static mode has
+        exactly `num_steps` steps. A stream is read in windows of `num_steps`.
     binary_head : bool
         Whether two classes have one output, whose sigmoid is the probability of the second, instead of two.
     input_noise, input_offset : float
         Standard deviations of what is added to the normalised inputs in training: a number of its own for every step
         and feature, and one for every feature of a whole sequence.
+    class_weights : tuple of float
+        How much an error of each class counts; all the same where it is empty.
     epochs, batch_size : int
         How long and in what portions; a stream is cut into `batch_size` streams, which are read side by side.
     batching : {"ragged", "padded", "bucketed", "same-length", "single"}
@@ -85,6 +93,8 @@ class Recipe:
     held_out : int
         Training rows held out for validation, from each class its share; 0 where the data set has a part for it. The
         checkpoint "best" is chosen on them.
+    patience : int or None
+        Epochs without a smaller loss on the rows held out after which training ends early.
     tested : {"best", "last"}
         Whose test figures are the run's: the checkpoint "best", or the last one, where the schedule ends with a
         learning rate of nothing and the rows held out are too few to rank epochs.
@@ -120,6 +130,7 @@ class Recipe:
     binary_head: bool = False
     input_noise: float = 0.0
     input_offset: float = 0.0
+    class_weights: tuple[float, ...] = ()
     epochs: int
     batch_size: int
     batching: Batching = "padded"
@@ -128,6 +139,7 @@ class Recipe:
     schedule: Literal["constant", "one_cycle"] = "constant"
     gradient_clip: float | None = None
     held_out: int
+    patience: int | None = None
     tested: Literal["best", "last"] = "best"
     limit_train: int | None = None
     seed: int = 0
@@ -147,7 +159,7 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain dicts, lists, strings and numbers."""
         fields = dataclasses.asdict(self)
-        return {**fields, "layers": list(fields["layers"])}
+        return {**fields, "layers": list(fields["layers"]), "class_weights": list(fields["class_weights"])}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Recipe":
@@ -165,7 +177,8 @@ class Recipe:
         """
         try:
             check_fields(cls, fields)
-            return cls(**{**fields, "layers": tuple(_layer(fields) for fields in check_list("layers", fields))})
+            layers = tuple(_layer(fields) for fields in check_list("layers", fields))
+            return cls(**{**fields, "layers": layers, "class_weights": tuple(fields.get("class_weights", ()))})
         except (TypeError, RunError) as error:  # TypeError: a field is absent
             raise RunError(f"no recipe of this version of unspool: {error}") from error
 
