@@ -33,8 +33,14 @@ def test_training_times_are_measured_ones(row):
 
 @pytest.mark.parametrize("row", rows("README.md", "| one step"), ids=lambda row: row[0])
 def test_times_of_one_step_are_measured_ones(row):
-    name, ours, theirs = row
+    what, stream, call, torchs, onnx = row
     cases = json.loads((ROOT / "benchmarks" / "results" / "steps.json").read_text(encoding="utf-8"))["results"]
-    name = "RNN(own cell)" if name.startswith("the cell above") else name
-    (case,) = (c for c in cases if (c["name"], c["mode"], c["T"], c["B"], c["H"]) == (name, "forward", 1, 1, 256))
-    assert [f"{case['ours_us']:.0f}", f"{case['theirs_us']:.0f}"] == [ours, theirs.removesuffix(" (calling it)")]
+    own = what.startswith("the cell above")
+    names = "RNN(own cell)" if own else what, f"stream of {'own cell' if own else what}"
+    found = {
+        (c["name"], c["against"]): c for c in cases if (c["mode"], c["T"], c["B"], c["H"]) == ("forward", 1, 1, 256)
+    }
+    other = "the cell" if own else "torch.nn"
+    called, streamed, exported = found[names[0], other], found[names[1], other], found[names[1], "ONNX Runtime"]
+    measured = [streamed["ours_us"], called["ours_us"], called["theirs_us"], exported["theirs_us"]]
+    assert [f"{us:.0f}" for us in measured] == [stream, call, torchs.removesuffix(" (calling it)"), onnx]
