@@ -82,8 +82,9 @@ def test_predictions_are_written_as_csv_and_json(tmp_path):
     assert json.loads((tmp_path / "x.json").read_text())[1] == {"index": 1, "label": "9", "probability": 0.5}
     with pytest.raises(RunError, match=r"received --output .*x\.txt; expected .* \.csv, \.parquet or \.json"):
         write_predictions(tmp_path / "x.txt", predictions)
-    with pytest.raises(RunError, match=r"cannot write .*No such file"):
-        write_predictions(tmp_path / "none" / "x.csv", predictions)
+    for name in ("x.csv", "x.json", "x.parquet"):
+        with pytest.raises(RunError, match=r"cannot write .*No such file"):
+            write_predictions(tmp_path / "none" / name, predictions)
 
 
 def test_all_probabilities_are_written_and_only_what_users_wrote_is_escaped(tmp_path):

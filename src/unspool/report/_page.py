@@ -1,12 +1,12 @@
 """Pages: one HTML file that asks nothing of the network."""
 
-import contextlib
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from unspool._writing import write_whole
 from unspool.report._blocks import Block, join
 from unspool.report._plotly import plotly_script
 from unspool.training.errors import RunError
@@ -121,13 +121,9 @@ def write_page(path: str | Path, page: Page) -> Path:
         If the file cannot be written.
     """
     path = Path(path)
-    content = page.html()
-    part = path.with_name(f"{path.name}.part")
+    content = page.html().encode(errors="backslashreplace")
     try:
-        part.write_text(content, encoding="utf-8", errors="backslashreplace", newline="")
-        part.replace(path)
+        write_whole(path, content, flush=False)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise RunError(f"cannot write the report {path}: {error.strerror}; name another file with --output") from error
     return path

@@ -15,7 +15,7 @@ from unspool._nest import Nest
 from unspool.cells import is_cell
 from unspool.layers import Bidirectional, RecurrentLayer
 from unspool.streaming._held import Held
-from unspool.streaming._parts import BIDIRECTIONAL, Part, Recurrent, Stepwise
+from unspool.streaming._parts import BIDIRECTIONAL, Recurrent, Stepwise, described
 from unspool.streaming._stepwise import condition_of
 
 
@@ -88,7 +88,7 @@ class Chain:
 
     def _part(self, name: str, module: Any) -> Stepwise | Recurrent:
         if isinstance(module, Bidirectional):
-            raise ValueError(f"{Part(name, module)} {BIDIRECTIONAL}.")
+            raise ValueError(f"{described(name, module)} {BIDIRECTIONAL}.")
         if isinstance(module, type) or not isinstance(module, nn.Module):
             raise TypeError(
                 f"{name or 'the model'} is {module!r}; expected a cell, a layer, or a torch.nn.Sequential of modules."
@@ -101,7 +101,7 @@ class Chain:
             return Stepwise(name, module, condition_of(module))
         except KeyError:
             raise TypeError(
-                f"{Part(name, module)} is not known to act on each step by itself, so that its outputs in a stream "
+                f"{described(name, module)} is not known to act on each step by itself, so its outputs in a stream "
                 "could differ from those over whole sequences; expected cells, layers, linear, embedding and "
                 "normalisation layers and activations, in a torch.nn.Sequential or a list. If it does, tell so: "
                 f"unspool.stream(..., stepwise=({type(module).__name__},))."

@@ -5,6 +5,7 @@ Letters: B batch, T steps.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from operator import attrgetter, is_
 from typing import Any
@@ -23,7 +24,19 @@ _AT_ONCE = 64
 """Sequences of which the engine steps the state whole or not at all; else Ctrl-C may come in between."""
 
 
-class Part:
+def described(name: str, module: Any) -> str:
+    """Return how errors call a module of a model.
+
+    Parameters
+    ----------
+    name : str
+        By which the model has it; empty for the model itself.
+    module : Module
+    """
+    return f"{name!r} ({type(module).__name__})" if name else type(module).__name__
+
+
+class Part(ABC):
     """One module of the chain.
 
     Parameters
@@ -42,11 +55,11 @@ class Part:
         self.name, self.module = name, module
 
     def __str__(self) -> str:
-        return f"{self.name!r} ({type(self.module).__name__})" if self.name else type(self.module).__name__
+        return described(self.name, self.module)
 
+    @abstractmethod
     def reason(self) -> str:
         """Return why it cannot be part of a stream as it is now; empty if it can."""
-        raise NotImplementedError
 
     def settings(self) -> Any:
         """Return all that `reason` and the layout of a chain depend on."""

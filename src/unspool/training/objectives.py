@@ -95,7 +95,7 @@ class LabelsPerStep:
             Inputs (B, T, I), lengths (B,) and targets (B, T, K) of zeros and ones.
         """
         logits = network(batch.inputs, batch.lengths).float()
-        real = torch.arange(logits.shape[1], device=logits.device) < batch.lengths[:, None]
+        real = sequence_mask(batch.lengths, logits.shape[1])
         targets = batch.targets.float()
         steps = int(batch.lengths.sum())
         loss = binary_cross_entropy_with_logits(logits, targets, reduction="none")[real].sum() / steps

@@ -5,7 +5,6 @@ import dataclasses
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from unspool._extra import needed
 from unspool._printable import printable
-from unspool._writing import write_whole
 from unspool.exporting import OnnxFile
-from unspool.training.checkpoint_io import write_text
+from unspool.training.checkpoint_io import write_text, write_whole
 from unspool.training.errors import RunError
 from unspool.training.recipes._recipe import NUMBERS
 from unspool.training.results import Evaluation, Prediction, RunResult
@@ -218,11 +217,9 @@ def polars() -> ModuleType:
         If it is not installed.
     """
     try:
-        return import_module("polars")
-    except ModuleNotFoundError as error:
-        raise RunError(
-            "writing Parquet needs polars, which is not installed.\nInstall it with: pip install 'unspool[data]'"
-        ) from error
+        return needed("polars", "writing Parquet", "data")
+    except ImportError as error:
+        raise RunError(f"{error}") from error
 
 
 def check_output(path: Path) -> None:
